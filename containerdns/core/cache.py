@@ -1,0 +1,155 @@
+"""Responses of upstreams by question, for as long as their TTLs allow.
+
+An expired response stays for a while, to be given out stale if no upstream
+answers (RFC 8767).  A failure is remembered too (RFC 9520): beside a response it
+only says until when that one is given out without asking.
+"""
+
+from dataclasses import dataclass
+
+from containerdns.core import messages
+from containerdns.core.messages import EMPTY_BODY, Body
+from containerdns.core.questions import Question
+
+STALE_LONGEST = 3600.0  # seconds after its end, issue 5
+STALE_TTL = 30  # seconds, RFC 8767 section 4
+FAILURE_TTL = 5  # seconds, RFC 9520 section 3.2 allows 1 to 300
+OCTETS_PER_RESPONSE = 1024  # the mean that a full cache may have, overhead included
+OVERHEAD_OCTETS = 600  # of the objects that hold one response, measured with sys.getsizeof
+HOT_HITS = 3  # seconds with a hit that make a response worth asking for ahead of its end
+PREFETCH_PART = 0.1  # of the TTL that is left when a hot response is asked for again
+PREFETCH_SHORTEST = 10  # seconds; shorter ones would be asked for all the time
+
+
+@dataclass(slots=True)
+class Cached:
+    """One response, as it was when it came.
+
+    Attributes:
+        rcode: NOERROR or NXDOMAIN; SERVFAIL for a remembered failure.
+        body: The sections, TTLs as of `since`.
+        since: When it came.
+        expires: When the first of its TTLs is over.
+        is_authentic: The AD flag of the upstream.
+        upstream: Which one answered.
+        error: What the upstream, or we, say about it (RFC 8914).
+        failing_until: All upstreams failed: given out stale until then, without asking.
+        hits: How often it was given out.
+    """
+
+    rcode: int
+    body: Body
+    since: float
+    expires: float
+    is_authentic: bool = False
+    upstream: str | None = None
+    error: tuple[int, str] | None = None
+    failing_until: float = 0.0
+    hits: int = 0
+
+    def aged(self, now: float) -> Body:
+        """The sections with their TTLs counted down, or for a stale one capped."""
+        if now >= self.expires:
+            return messages.with_ttls(messages.with_ttls(self.body, 0, 0), -STALE_TTL)
+        age = int(now - self.since)
+        return messages.with_ttls(self.body, age) if age else self.body
+
+    def steady_for(self, now: float) -> float:
+        """Seconds until one of its octets changes."""
+        if now >= self.expires:
+            return max(self.failing_until - now, 0.0)
+        return min(1.0 - (now - self.since) % 1.0, self.expires - now)
+
+    def is_wanted_again(self, now: float) -> bool:
+        """Tell whether it is hot, near its end, and worth asking for in advance."""
+        ttl = self.expires - self.since
+        return (
+            self.hits >= HOT_HITS
+            and ttl >= PREFETCH_SHORTEST
+            and self.expires - now < ttl * PREFETCH_PART
+        )
+
+    @property
+    def octets(self) -> int:
+        """About what it occupies."""
+        return OVERHEAD_OCTETS + len(self.body.octets) + 32 * len(self.body.ends)
+
+
+class Cache:
+    """A bounded number of responses; the one longest unused makes room."""
+
+    def __init__(self, capacity: int) -> None:
+        """Make an empty cache.
+
+        Args:
+            capacity: Responses; 0 keeps none.
+        """
+        self.capacity = capacity
+        self.octets = 0
+        self._responses: dict[Question, Cached] = {}
+
+    def __len__(self) -> int:
+        return len(self._responses)
+
+    def fresh(self, question: Question, now: float) -> Cached | None:
+        """Give what may be given out without asking: fresh, or stale while all fail."""
+        cached = self._responses.get(question)
+        if cached is None or (now >= cached.expires and now >= cached.failing_until):
+            return None
+        cached.hits += 1
+        self._responses[question] = self._responses.pop(question)
+        return cached
+
+    def stale(self, question: Question, now: float) -> Cached | None:
+        """Give what may be given out if no upstream answers."""
+        cached = self._responses.get(question)
+        if cached is None or cached.rcode == messages.SERVFAIL:
+            return None
+        if now >= cached.expires + STALE_LONGEST:
+            self._drop(question)
+            return None
+        return cached
+
+    def peek(self, question: Question, now: float) -> float | None:
+        """Seconds that a fresh response has left, None without one; counts as no use."""
+        cached = self._responses.get(question)
+        if cached is None or now >= cached.expires:
+            return None
+        return cached.expires - now
+
+    def put(self, question: Question, cached: Cached) -> None:
+        """Keep a response, in the place of an earlier one."""
+        if not self.capacity or cached.expires <= cached.since:
+            return
+        self._drop(question)
+        self._responses[question] = cached
+        self.octets += cached.octets
+        while (
+            len(self._responses) > self.capacity
+            or self.octets > self.capacity * OCTETS_PER_RESPONSE
+        ):
+            self._drop(next(iter(self._responses)))
+
+    def put_failure(self, question: Question, error: tuple[int, str] | None, now: float) -> None:
+        """Remember that every upstream failed; what there is of old may stand in."""
+        old = self.stale(question, now)
+        if old is not None:
+            old.failing_until = now + FAILURE_TTL
+            return
+        failure = Cached(messages.SERVFAIL, EMPTY_BODY, now, now + FAILURE_TTL, error=error)
+        self.put(question, failure)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._responses.clear()
+        self.octets = 0
+
+    def forget_apex(self, apex: str | None) -> None:
+        """Forget what came through one list of upstreams, as it is another now."""
+        for question in [q for q in self._responses if q.apex == apex]:
+            self._drop(question)
+
+    def _drop(self, question: Question) -> None:
+        cached = self._responses.pop(question, None)
+        if cached is not None:
+            self.octets -= cached.octets

@@ -1,0 +1,1 @@
+"""What asks other servers for the names that are not ours."""

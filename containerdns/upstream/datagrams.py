@@ -1,0 +1,185 @@
+"""Questions over UDP: from random ports, with random IDs, each answer checked.
+
+A forged answer must come from the upstream's address to one of the ports, repeat the
+ID and the question with its case (RFC 5452); whatever does not is passed over, and the
+true answer is still awaited.  A port that gets many such answers asks over TCP instead.
+"""
+
+import errno
+import logging
+import os
+import socket
+from asyncio import AbstractEventLoop
+
+from containerdns.core import messages
+from containerdns.errors import BadMessage
+from containerdns.upstream.exchanges import Sent, Take, Trouble
+
+PORTS = 512  # sockets, each with a random port of the system's choice, contract section 5
+USES_OF_A_PORT = 256  # then it is given up for another, so that none can be learned
+STRANGERS_MOST = 16  # wrong answers to one port, RFC 5452 section 9.3
+LONGEST = 4096  # octets read; more than we ask for
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+log = logging.getLogger(__name__)
+
+
+class _Port:
+    """One socket, connected so that the system drops what comes from elsewhere."""
+
+    __slots__ = ("socket", "strangers", "uses", "waiting")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.waiting: dict[int, Sent] = {}
+        self.uses = 0
+        self.strangers = 0
+
+
+class Datagrams:
+    """UDP to one upstream."""
+
+    def __init__(self, address: tuple[str, int], loop: AbstractEventLoop) -> None:
+        self._address = address
+        self._family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._loop = loop
+        self._ports: dict[int, _Port] = {}
+        self._has_warned = False
+
+    @property
+    def waiting(self) -> int:
+        """Queries that no response came to yet."""
+        return sum(len(port.waiting) for port in self._ports.values())
+
+    def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
+        """Send a question from a port picked at random."""
+        randomness = int.from_bytes(os.urandom(4))
+        try:
+            port = self._port(randomness >> 16)
+        except OSError as error:
+            take(Trouble.NO_SOCKETS if error.errno in _EXHAUSTED else Trouble.REFUSED)
+            return None
+        message_id = randomness & 0xFFFF
+        while message_id in port.waiting:
+            message_id = int.from_bytes(os.urandom(2))
+        sent = Sent(question, take, message_id, port.waiting)
+        try:
+            port.socket.send(messages.query(message_id, flags, question, opt))
+        except BlockingIOError:
+            pass  # as if it were lost on its way
+        except OSError:
+            take(Trouble.REFUSED)
+            return None
+        port.uses += 1
+        port.waiting[message_id] = sent
+        return sent
+
+    def close(self) -> None:
+        """Close every port."""
+        for place in list(self._ports):
+            self._close(place)
+
+    def _port(self, randomness: int) -> _Port:
+        """Pick a port, and open it if it is not; without more sockets, pick an open one."""
+        place = randomness % PORTS
+        port = self._ports.get(place)
+        if port is not None:
+            if port.uses < USES_OF_A_PORT or port.waiting:
+                return port
+            self._close(place)
+        try:
+            return self._open(place)
+        except OSError as error:
+            if error.errno not in _EXHAUSTED or not self._ports:
+                raise
+            self._warn(error)
+            opened = list(self._ports.values())
+            return opened[randomness % len(opened)]
+
+    def _open(self, place: int) -> _Port:
+        opened = socket.socket(self._family, socket.SOCK_DGRAM)
+        try:
+            opened.setblocking(False)
+            opened.connect(self._address)
+        except OSError:
+            opened.close()
+            raise
+        port = _Port(opened)
+        self._loop.add_reader(opened, self._read, port)
+        self._ports[place] = port
+        return port
+
+    def _close(self, place: int) -> None:
+        port = self._ports.pop(place)
+        self._loop.remove_reader(port.socket)
+        port.socket.close()
+
+    def _warn(self, error: OSError) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "out of file descriptors: %s is asked from %d ports instead of %d (%s)",
+                self._address[0],
+                len(self._ports),
+                PORTS,
+                error.strerror,
+            )
+
+    def _read(self, port: _Port) -> None:
+        """Take one datagram; the loop comes back for the next."""
+        try:
+            data = port.socket.recv(LONGEST)
+        except BlockingIOError:
+            return
+        except OSError:  # an ICMP message: nobody listens there
+            _tell(port, Trouble.REFUSED)
+            return
+        sent = port.waiting.get(int.from_bytes(data[:2]))
+        if sent is None:
+            self._count_stranger(port)
+            return
+        question = sent.question
+        echoed = data[12 : 12 + len(question)]
+        if echoed == question:
+            self._deliver(port, sent, data)
+        elif _is_folded(echoed, question):
+            sent.forget()
+            sent.take(Trouble.FOLDED)
+        elif len(data) == messages.HEADER_OCTETS and data[3] & 0xF:
+            self._deliver(port, sent, data)  # an old server's FORMERR may have no question
+        else:
+            self._count_stranger(port)
+
+    def _deliver(self, port: _Port, sent: Sent, data: bytes) -> None:
+        try:
+            response = messages.parse_response(data)
+        except BadMessage as error:
+            log.debug("%s: %s", self._address[0], error)
+            self._count_stranger(port)
+            return
+        sent.forget()
+        sent.take(response)
+
+    def _count_stranger(self, port: _Port) -> None:
+        """Give up UDP for those who wait at a port that somebody guesses at."""
+        if not port.waiting:
+            return  # late answers
+        port.strangers += 1
+        if port.strangers < STRANGERS_MOST:
+            return
+        port.strangers = 0
+        port.uses = USES_OF_A_PORT
+        _tell(port, Trouble.FLOODED)
+
+
+def _tell(port: _Port, trouble: Trouble) -> None:
+    """Tell all who wait at a port."""
+    for sent in list(port.waiting.values()):
+        sent.forget()
+        sent.take(trouble)
+
+
+def _is_folded(echoed: bytes, question: bytes) -> bool:
+    """Tell whether two questions differ in the case of letters alone."""
+    return echoed[-4:] == question[-4:] and echoed[:-4].lower() == question[:-4].lower()

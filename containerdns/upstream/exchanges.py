@@ -1,0 +1,97 @@
+"""What the forwarder and the transports hand each other: sendings, arrivals, one inbox a flight."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from containerdns.core.messages import Response
+
+T = TypeVar("T")
+
+
+class Trouble(Enum):
+    """Why a transport gives no response yet, or none at all."""
+
+    FOLDED = "the answer does not keep the case of the question"
+    FLOODED = "many answers to questions that nobody asked"
+    MOVED = "asked again over TCP"
+    REFUSED = "nobody listens there"
+    BROKEN = "the connection broke"
+    NO_SOCKETS = "out of file descriptors"
+
+
+Take = Callable[[Response | Trouble], None]
+
+
+@dataclass(slots=True)
+class Sent:
+    """A query on its way.
+
+    Attributes:
+        question: As spelled in the query; the response must repeat it.
+        take: Is told of the response, once, or of trouble.
+        message_id: The ID it went out with.
+        home: Those that wait on the same socket or connection, by ID.
+    """
+
+    question: bytes
+    take: Take
+    message_id: int
+    home: dict[int, "Sent"]
+
+    def forget(self) -> None:
+        """Take no response any more."""
+        if self.home.get(self.message_id) is self:
+            del self.home[self.message_id]
+
+
+class Transport(Protocol):
+    """A way to one upstream."""
+
+    def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
+        """Send a question; None if that is not possible, and then `take` was told why."""
+
+    def close(self) -> None:
+        """Give up sockets and connections; whoever waits is not told."""
+
+
+class Arrival(NamedTuple, Generic[T]):
+    """A response or trouble, and whose it is."""
+
+    source: T
+    outcome: Response | Trouble
+
+
+class Inbox(Generic[T]):
+    """Where the arrivals of one flight meet; one reader."""
+
+    __slots__ = ("_arrivals", "_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._arrivals: deque[Arrival[T]] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+
+    def put(self, source: T, outcome: Response | Trouble) -> None:
+        """Hand in an arrival."""
+        self._arrivals.append(Arrival(source, outcome))
+        self._wake()
+
+    async def get(self, until: float) -> Arrival[T] | None:
+        """Wait for the next arrival; None if there is none until then, by the loop's clock."""
+        if not self._arrivals:
+            self._waiting = self._loop.create_future()
+            timer = self._loop.call_at(until, self._wake)
+            try:
+                await self._waiting
+            finally:
+                timer.cancel()
+                self._waiting = None
+        return self._arrivals.popleft() if self._arrivals else None
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)

@@ -1,0 +1,190 @@
+"""Questions over TCP and TLS: one connection, kept open, many questions on it at a time.
+
+RFC 7766: answers come in any order and are told apart by ID and question.  The server
+closes when it likes; a question that was on the way then goes once over a new connection.
+"""
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+from containerdns.core import messages
+from containerdns.errors import BadMessage
+from containerdns.upstream.exchanges import Sent, Take, Trouble
+
+CONNECT_LONGEST = 2.0  # seconds, as long as the longest time-out of a question
+IDLE_LONGEST = 10.0  # seconds, RFC 7766 section 6.2.3 leaves it to the client
+WAITING_MOST = 1000  # questions on one connection; IDs must stay hard to guess
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+log = logging.getLogger(__name__)
+
+
+class Streams:
+    """TCP to one upstream, or TLS with a name that its certificate must have."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        loop: asyncio.AbstractEventLoop,
+        spawn: Spawn,
+        server_name: str = "",
+    ) -> None:
+        self._address = address
+        self._loop = loop
+        self._spawn = spawn
+        self._server_name = server_name
+        self._context: ssl.SSLContext | None = None
+        self._connection: _Connection | None = None
+        self.last_error = ""
+
+    @property
+    def waiting(self) -> int:
+        """Queries that no response came to yet."""
+        return len(self._connection.waiting) if self._connection else 0
+
+    def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
+        """Send a question, over a connection that is made first if there is none."""
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            connection = self._connection = _Connection(self._address[0], self._loop)
+            self._spawn(self._connect(connection))
+        if len(connection.waiting) >= WAITING_MOST:
+            take(Trouble.BROKEN)
+            return None
+        return connection.send(question, flags, opt, take)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _connect(self, connection: "_Connection") -> None:
+        try:
+            async with asyncio.timeout(CONNECT_LONGEST):
+                await self._loop.create_connection(
+                    lambda: connection,
+                    *self._address,
+                    ssl=self._tls(),
+                    server_hostname=self._server_name or None,
+                )
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            self.last_error = str(error) or "no connection in time"
+            log.debug("%s: %s", self._address[0], self.last_error)
+            connection.fail(Trouble.REFUSED)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """The context that checks the certificate; made once, as it reads all authorities."""
+        if self._server_name and self._context is None:
+            self._context = ssl.create_default_context()
+            self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+            self._context.set_alpn_protocols(["dot"])
+        return self._context
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; what is sent before it stands is kept until then."""
+
+    def __init__(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.waiting: dict[int, Sent] = {}
+        self.is_closed = False
+        self._host = host
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
+        self._received = bytearray()
+        self._idle: asyncio.TimerHandle | None = None
+
+    def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent:
+        """Send a question, now or once the connection stands."""
+        message_id = int.from_bytes(os.urandom(2))
+        while message_id in self.waiting:
+            message_id = int.from_bytes(os.urandom(2))
+        query = messages.query(message_id, flags, question, opt)
+        frame = len(query).to_bytes(2) + query
+        if self._transport is None:
+            self._unsent.append(frame)
+        else:
+            self._transport.write(frame)
+        sent = self.waiting[message_id] = Sent(question, take, message_id, self.waiting)
+        self._rest()
+        return sent
+
+    def close(self) -> None:
+        """Close; whoever waits is not told."""
+        self.is_closed = True
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def fail(self, trouble: Trouble) -> None:
+        """Close, and tell whoever waits."""
+        self.close()
+        for sent in list(self.waiting.values()):
+            sent.forget()
+            sent.take(trouble)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send what waited for the connection."""
+        stream = self._transport = cast(asyncio.Transport, transport)
+        if self.is_closed:
+            stream.abort()
+            return
+        stream.write(b"".join(self._unsent))
+        self._unsent.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Read whole frames; a stream that makes no sense is closed."""
+        received = self._received
+        received += data
+        while len(received) >= 2:
+            end = 2 + int.from_bytes(received[:2])
+            if len(received) < end:
+                break
+            frame = bytes(received[2:end])
+            del received[:end]
+            if not self._deliver(frame):
+                self.fail(Trouble.BROKEN)
+                return
+        self._rest()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        self.fail(Trouble.BROKEN)
+
+    def _deliver(self, frame: bytes) -> bool:
+        """Hand a response to who waits for it; tell whether it was one."""
+        try:
+            response = messages.parse_response(frame)
+        except BadMessage as error:
+            log.debug("%s over TCP: %s", self._host, error)
+            return False
+        sent = self.waiting.get(response.id)
+        if sent is None:
+            return True  # too late
+        if response.question and not _is_same(response.question, sent.question):
+            return False
+        sent.forget()
+        sent.take(response)
+        return True
+
+    def _rest(self) -> None:
+        """Close later, if nothing more is asked."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = self._loop.call_later(IDLE_LONGEST, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.waiting:
+            self._rest()
+        else:
+            self.close()
+
+
+def _is_same(echoed: bytes, question: bytes) -> bool:
+    return echoed[-4:] == question[-4:] and echoed[:-4].lower() == question[:-4].lower()
