@@ -1,0 +1,404 @@
+"""The HTTP server: which path gives what (docs/http.md is its contract).
+
+Nothing can be changed over HTTP, so nothing but GET and HEAD is answered, and there is
+neither a session nor a secret.  What must hold all the same stands in `problems.Guard`.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from containerdns.core.counters import Counters
+from containerdns.errors import BadSettings, CannotListen
+from containerdns.settings import Endpoint
+from containerdns.web.metrics import Metrics
+from containerdns.web.page import Page
+from containerdns.web.problems import Guard, Refusal, client_of, problem
+from containerdns.web.state import Document, State
+from containerdns.web.stream import Rates, Streams, json_pieces, send
+
+BACKLOG = 128
+CONNECTIONS_MOST = 256  # as for DNS over TCP
+REQUEST_TIMEOUT = 10.0  # seconds until a new connection must have asked something
+KEEPALIVE = 15.0  # seconds a connection may rest between two requests
+FIELD_OCTETS = 8190  # of a request line or a header; Apache's limit
+LINGER = 0.2  # seconds to let answers end when we stop
+
+SECURITY_HEADERS = {
+    "Server": "containerdns",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+}
+
+# aiohttp tells every malformed request with a traceback; those are the sender's fault.
+_protocol_logger = logging.getLogger(f"{__name__}.protocol")
+_protocol_logger.setLevel(logging.CRITICAL)
+
+
+class HTTPServer:
+    """One listening socket and what is answered on it.
+
+    Attributes:
+        endpoint: What it listens on, with the port that the system chose.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        state: State,
+        counters: Counters,
+        *,
+        hosts: tuple[str, ...] = (),
+        version: str = "",
+    ) -> None:
+        """Bind at once, so that a port in use stops the start.
+
+        Args:
+            endpoint: Where to listen; "::" takes IPv4 as well.
+            state: The rest of the program.
+            counters: For the metrics; internal errors are counted here.
+            hosts: Further Host names to answer to, `--http-host`.
+            version: Of containerdns.
+
+        Raises:
+            CannotListen: The address cannot be bound.
+        """
+        self._socket = _bound(endpoint)
+        self.endpoint = Endpoint(*self._socket.getsockname()[:2])
+        self._rates = Rates(counters)
+        guard = Guard(state, counters, hosts)
+        self._app = web.Application(
+            middlewares=[_note_request, guard.middleware], client_max_size=1
+        )
+        self._app.on_response_prepare.append(_add_security_headers)
+        Paths(state, Metrics(counters, state.gauges, version), self._rates).add_to(self._app)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        runner = web.AppRunner(
+            self._app, handler_cancellation=True, access_log=None, shutdown_timeout=LINGER
+        )
+        await runner.setup()
+        assert runner.server is not None
+        server = runner.server
+        loop = asyncio.get_running_loop()
+        acceptor = await loop.create_server(
+            lambda: _protocol(server, loop), sock=self._socket, backlog=BACKLOG
+        )
+        try:
+            await self._rates.run()
+        finally:
+            acceptor.close()
+            await runner.cleanup()
+
+    def close(self) -> None:
+        """Give the address back, if `run` never was."""
+        self._socket.close()
+
+
+class Paths:
+    """The handlers of all paths."""
+
+    def __init__(self, state: State, metrics: Metrics, rates: Rates) -> None:
+        self._state = state
+        self._metrics = metrics
+        self._streams = Streams(state, rates)
+        self._page = Page()
+
+    def add_to(self, app: web.Application) -> None:
+        """Register every path."""
+        app.router.add_get("/", self._page.index)
+        app.router.add_get("/static/{file}", self._page.asset)
+        app.router.add_get("/openapi.json", self._page.openapi)
+        app.router.add_get("/zone", self.zone)
+        app.router.add_get("/explain", self.explain)
+        app.router.add_get("/queries", self.queries)
+        app.router.add_get("/containers", self.containers)
+        app.router.add_get("/status", self.status)
+        app.router.add_get("/events", self._streams.page)
+        app.router.add_get("/metrics", self.metrics)
+        app.router.add_get("/healthz", self.healthz)
+        app.router.add_get("/readyz", self.readyz)
+
+    async def zone(self, request: web.Request) -> web.StreamResponse:
+        """The zone, as a master file or as JSON."""
+        parameters = _parameters(request, "domain", "name", "format")
+        domain, name = parameters.get("domain"), parameters.get("name")
+        as_json = _wants_json(request, parameters, default=False)
+        headers = _validators(self._state.serial(), "json" if as_json else "text")
+        pieces = self._zone_as_json(domain, name) if as_json else self._zone_as_text(domain, name)
+        if _is_unchanged(request, headers["ETag"]):
+            return web.Response(status=304, headers=headers)
+        return await send(request, _JSON if as_json else "text/plain", pieces, headers)
+
+    def _zone_as_json(self, domain: str | None, name: str | None) -> Iterator[str]:
+        document = self._state.zone_json(domain, name)
+        if document is None:
+            raise _no_such_zone(domain)
+        return json_pieces(document)
+
+    def _zone_as_text(self, domain: str | None, name: str | None) -> Iterator[str]:
+        lines = self._state.zone_text(domain, name)
+        if lines is None:
+            raise _no_such_zone(domain)
+        return (line + "\n" for line in lines)
+
+    async def explain(self, request: web.Request) -> web.StreamResponse:
+        """What becomes of a name, query by query."""
+        parameters = _parameters(request, "name", "type", "client", "format", lists=("search",))
+        if "name" not in parameters:
+            raise Refusal(400, "Bad parameter", "name is missing: /explain?name=web&type=A")
+        search = [part for value in request.query.getall("search", []) for part in _list(value)]
+        document = await self._state.explain(
+            parameters["name"],
+            parameters.get("type"),
+            parameters.get("client", client_of(request)),
+            search,
+        )
+        if _wants_json(request, parameters, default=True):
+            return _json_response(document)
+        return _text_response("\n".join(_explanation_lines(document)))
+
+    async def queries(self, request: web.Request) -> web.StreamResponse:
+        """The last queries, or those to come."""
+        _parameters(request)
+        if _prefers(request, "text/event-stream", _JSON):
+            return await self._streams.queries(request)
+        _, queries = self._streams.queries_for(client_of(request), 0)
+        pieces = json_pieces({"queries": iter(queries)})
+        return await send(request, _JSON, pieces, _FRESH)
+
+    async def containers(self, request: web.Request) -> web.StreamResponse:
+        """The containers, for the page."""
+        _parameters(request)
+        return await send(request, _JSON, json_pieces(self._state.containers()), _FRESH)
+
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        """Engines, upstreams and sums, for the page."""
+        _parameters(request)
+        return _json_response(self._streams.status())
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """The metrics, for Prometheus."""
+        body, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
+        response = web.Response(body=body, headers={**_FRESH, "Content-Type": content_type})
+        response.enable_compression()
+        return response
+
+    async def healthz(self, request: web.Request) -> web.StreamResponse:
+        """Whether the process answers at all."""
+        return _text_response("alive")
+
+    async def readyz(self, request: web.Request) -> web.StreamResponse:
+        """Whether every Engine was listed and every socket is open."""
+        is_ready, reason = self._state.readiness()
+        return _text_response("ready" if is_ready else reason, status=200 if is_ready else 503)
+
+
+_JSON = "application/json"
+_FRESH = {"Cache-Control": "no-store"}
+
+
+class _Connection(web.RequestHandler):
+    """A connection that must ask in time; malformed requests are told as all others are."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the time for the first request."""
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self._deadline = asyncio.get_running_loop().call_later(REQUEST_TIMEOUT, transport.abort)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the time."""
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def asked(self) -> None:
+        """Take note of a request; from now on aiohttp's own limit counts, `KEEPALIVE`."""
+        self._deadline.cancel()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP request, and close."""
+        response = super().handle_error(request, status, exc, message)
+        assert isinstance(response, web.Response)
+        title = HTTPStatus(status).phrase
+        told = problem(Refusal(status, title, response.text or title))
+        told.force_close()
+        return told
+
+
+class _Refusing(asyncio.Protocol):
+    """A connection beyond the most that are kept; it is closed at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _protocol(server: web.Server, loop: asyncio.AbstractEventLoop) -> asyncio.Protocol:
+    if len(server.connections) >= CONNECTIONS_MOST:
+        return _Refusing()
+    return _Connection(
+        server,
+        loop=loop,
+        keepalive_timeout=KEEPALIVE,
+        logger=_protocol_logger,
+        access_log=_protocol_logger,
+        max_line_size=FIELD_OCTETS,
+        max_field_size=FIELD_OCTETS,
+        lingering_time=1.0,
+    )
+
+
+@web.middleware
+async def _note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if isinstance(request.protocol, _Connection):
+        request.protocol.asked()
+    return await handler(request)
+
+
+async def _add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(SECURITY_HEADERS)
+
+
+def _bound(endpoint: Endpoint) -> socket.socket:
+    """Open the listening socket.
+
+    Raises:
+        CannotListen: As the system gives the reason.
+    """
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    try:
+        return socket.create_server(
+            (endpoint.host, endpoint.port),
+            family=family,
+            backlog=BACKLOG,
+            dualstack_ipv6=endpoint.host == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as fault:
+        reason = os.strerror(fault.errno) if fault.errno else str(fault)
+        raise CannotListen(f"{endpoint} (HTTP)", reason.lower()) from fault
+
+
+def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) -> dict[str, str]:
+    """Read the query string; one that is misspelt must not pass for one that is absent.
+
+    Args:
+        request: The request.
+        names: What may be given once.
+        lists: What may be given several times, and is read elsewhere.
+    """
+    parameters: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in lists:
+            continue
+        if name not in names:
+            known = ", ".join((*names, *lists)) or "none"
+            raise Refusal(400, "Bad parameter", f"unknown parameter {name!r}; known: {known}")
+        if name in parameters:
+            raise Refusal(400, "Bad parameter", f"{name} is given twice")
+        parameters[name] = value
+    return parameters
+
+
+def _list(value: str) -> list[str]:
+    """Split a list as environment variables have it: at spaces and commas."""
+    return value.replace(",", " ").split()
+
+
+def _wants_json(request: web.Request, parameters: dict[str, str], *, default: bool) -> bool:
+    match parameters.get("format"):
+        case "json":
+            return True
+        case "text":
+            return False
+        case None:
+            preferred, other = (_JSON, "text/plain") if default else ("text/plain", _JSON)
+            return default != _prefers(request, other, preferred)
+        case value:
+            raise BadSettings("format", value, "json or text")
+
+
+def _prefers(request: web.Request, content_type: str, usual: str) -> bool:
+    """Tell whether the Accept header names a type above the usual (RFC 9110 section 12.5.1)."""
+    accepted = {}
+    for part in ",".join(request.headers.getall("Accept", [])).lower().split(","):
+        media_range, _, parameters = part.partition(";")
+        accepted[media_range.strip()] = _quality(parameters)
+    wanted = accepted.get(content_type, 0.0)
+    others = (usual, usual.partition("/")[0] + "/*")
+    return wanted > 0.0 and all(wanted > accepted.get(other, 0.0) for other in others)
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _validators(serial: int, form: str) -> dict[str, str]:
+    """Headers for documents of a zone: they hold until the serial changes.
+
+    The tag is weak, as the same text may go out compressed and not.
+    """
+    return {
+        "ETag": f'W/"{serial}-{form}"',
+        "Cache-Control": "no-cache",
+        "Vary": "Accept, Accept-Encoding",
+    }
+
+
+def _is_unchanged(request: web.Request, tag: str) -> bool:
+    opaque = tag.removeprefix("W/").strip('"')
+    return any(known.value in ("*", opaque) for known in request.if_none_match or ())
+
+
+def _no_such_zone(domain: str | None) -> Refusal:
+    return Refusal(404, "No such zone", f"{domain!r} is no zone of ours; /zone lists them")
+
+
+def _json_response(document: Document) -> web.Response:
+    body = "".join(json_pieces(document)).encode()
+    response = web.Response(body=body, content_type=_JSON, headers=_FRESH)
+    response.enable_compression()
+    return response
+
+
+def _text_response(text: str, status: int = 200) -> web.Response:
+    return web.Response(text=text + "\n", status=status, headers=_FRESH)
+
+
+def _explanation_lines(document: Document) -> Iterator[str]:
+    for query in document["queries"]:
+        by = f" by {query['upstream']}" if query.get("upstream") else ""
+        yield f"{query['name']} {query['type']}: {query['rcode']}, {query['decision']}{by}"
+        yield f"    rule: {query['rule']}"
+        yield f"    {query['reason']}"
+        for record in query["records"]:
+            of = f"  ; {record['container']}" if record.get("container") else ""
+            yield f"    {query['ttl']} {record['type']} {record['data']}{of}"

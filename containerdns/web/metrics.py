@@ -1,0 +1,250 @@
+"""The metrics in Prometheus' text forms: plain integers, read when scraped.
+
+Nothing is counted through `prometheus_client`, whose counters cost more than an
+answer does; it only writes down what the program counted in `Counters`.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from containerdns.core.counters import Counters, Distribution
+from containerdns.core.messages import has_mnemonic, rcode_text, type_text
+from containerdns.web.state import Gauges
+
+PREFIX = "containerdns_"
+Samples = Mapping[Any, float]  # by the values of the labels, in their order
+SOURCES = ("zone", "cache", "upstream", "policy")
+
+
+class Metrics(Collector):
+    """All metrics of one server."""
+
+    def __init__(self, counters: Counters, gauges: Callable[[], Gauges], version: str) -> None:
+        self._counters = counters
+        self._gauges = gauges
+        self._version = version
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Write all metrics down, in the form that an Accept header prefers.
+
+        Returns:
+            The text, and its Content-Type.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def describe(self) -> Iterable[Metric]:
+        """Give no names beforehand: nothing else is in the registry to collide with."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric as it is now (prometheus_client asks for this)."""
+        yield from _dns_metrics(self._counters)
+        gauges = self._gauges()
+        yield from _zone_metrics(self._counters, gauges)
+        yield from _docker_metrics(self._counters, gauges)
+        yield from _upstream_metrics(self._counters, gauges)
+        yield from _process_metrics(self._counters)
+        yield _gauge(
+            "build_info",
+            "Which containerdns this is, and on which Python it runs; always 1.",
+            ("version", "python"),
+            {(self._version, platform.python_version()): 1},
+        )
+
+
+def _dns_metrics(counters: Counters) -> Iterator[Metric]:
+    requests: dict[tuple[str, ...], float] = {("udp", "A"): 0, ("tcp", "A"): 0}
+    for (proto, qtype), count in counters.requests.items():
+        labels = (proto, type_text(qtype) if has_mnemonic(qtype) else "other")
+        requests[labels] = requests.get(labels, 0) + count
+    yield _counter("dns_requests", "DNS queries received.", ("proto", "type"), requests)
+
+    responses: dict[tuple[str, ...], float] = {("NOERROR", source): 0 for source in SOURCES}
+    for (rcode, source), count in counters.responses.items():
+        responses[rcode_text(rcode), source] = count
+    yield _counter("dns_responses", "DNS responses sent.", ("rcode", "source"), responses)
+
+    yield _histogram(
+        "dns_request_duration_seconds",
+        "Time from receiving a DNS query to sending its response.",
+        ("source",),
+        {(source,): taken for source, taken in counters.durations.items()},
+    )
+    yield _counter(
+        "dns_internal_errors",
+        "Queries that became SERVFAIL, or HTTP requests that became 500, by a fault of ours.",
+        (),
+        {(): counters.internal_errors},
+    )
+
+
+def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
+    yield _gauge(
+        "zone_records",
+        "Records in all zones.",
+        ("type",),
+        {(rtype,): count for rtype, count in gauges.zone_records.items()},
+    )
+    yield _gauge("zone_names", "Names that own records.", (), {(): gauges.zone_names})
+    yield _gauge("zone_serial", "SOA serial of the first domain.", (), {(): gauges.zone_serial})
+    yield _counter("zone_changes", "Changes of the zone.", (), {(): counters.zone_changes})
+    yield _counter(
+        "names_kept_from_upstream",
+        "Queries for names of ours without a running container, which no upstream saw.",
+        (),
+        {(): counters.kept_from_upstream},
+    )
+    yield _counter(
+        "bad_names",
+        "Names of containers and labels that cannot be domain names and were left out.",
+        (),
+        {(): counters.bad_names},
+    )
+
+
+def _docker_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
+    yield _gauge(
+        "docker_connected",
+        "Whether the events of an Engine are being followed.",
+        ("engine",),
+        {(engine,): int(is_so) for engine, is_so in gauges.docker_connected.items()},
+    )
+    yield _counter(
+        "docker_events",
+        "Events that an Engine sent.",
+        ("engine", "action"),
+        counters.engine_events,
+    )
+    yield _counter(
+        "docker_resyncs",
+        "Full comparisons with an Engine.",
+        ("engine", "reason"),
+        counters.resyncs,
+    )
+    yield _gauge(
+        "docker_last_sync_timestamp_seconds",
+        "When an Engine was last listed in full.",
+        ("engine",),
+        {(engine,): at for engine, at in gauges.docker_last_sync.items()},
+    )
+    yield _histogram(
+        "docker_event_lag_seconds",
+        "From the Engine's own time of an event to the change of the zone.",
+        (),
+        {(): counters.event_lag},
+    )
+    yield _counter(
+        "bad_documents",
+        "Containers that were skipped as their Engine's document could not be read.",
+        (),
+        {(): counters.bad_documents},
+    )
+    yield _gauge(
+        "containers",
+        "Containers that exist.",
+        ("state",),
+        {(state,): count for state, count in gauges.containers.items()},
+    )
+
+
+def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
+    yield _counter(
+        "upstream_requests",
+        "Queries sent to an upstream, by the response; none if there was none.",
+        ("upstream", "rcode"),
+        {
+            (upstream, "none" if rcode < 0 else rcode_text(rcode)): count
+            for (upstream, rcode), count in counters.upstream_requests.items()
+        },
+    )
+    yield _histogram(
+        "upstream_duration_seconds",
+        "Time that an upstream took to respond.",
+        ("upstream",),
+        {(upstream,): taken for upstream, taken in counters.upstream_durations.items()},
+    )
+    yield _gauge(
+        "upstream_healthy",
+        "Whether an upstream is asked in its turn; 0 while it is set aside.",
+        ("upstream",),
+        {(upstream,): int(is_so) for upstream, is_so in gauges.upstream_healthy.items()},
+    )
+    yield _counter("cache_hits", "Responses from the cache.", (), {(): counters.cache_hits})
+    yield _counter("cache_misses", "Look-ups in vain.", (), {(): counters.cache_misses})
+    yield _gauge("cache_entries", "Responses in the cache.", (), {(): gauges.cache_entries})
+    yield _counter(
+        "forwards_refused",
+        "Queries not forwarded as too many were waiting for an upstream.",
+        (),
+        {(): counters.forwards_refused},
+    )
+
+
+def _process_metrics(counters: Counters) -> Iterator[Metric]:
+    yield _gauge(
+        "tcp_connections", "Open DNS connections over TCP.", (), {(): counters.tcp_connections}
+    )
+    yield _counter(
+        "rate_limited",
+        "Responses truncated or dropped by the rate limit.",
+        (),
+        {(): counters.rate_limited},
+    )
+    yield _counter(
+        "datagrams_dropped",
+        "Queries lost as the system's receive buffer was full.",
+        (),
+        {(): counters.datagrams_dropped},
+    )
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Samples) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
+    for place, value in sorted(values.items()):
+        family.add_metric(place, value)
+    return family
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Samples) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=labels)
+    for place, value in sorted(values.items()):
+        family.add_metric(place, value)
+    return family
+
+
+def _histogram(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    distributions: Mapping[tuple[str, ...], Distribution],
+) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, text, labels=labels)
+    for place, distribution in sorted(distributions.items(), key=lambda item: item[0]):
+        family.add_metric(place, _buckets(distribution), distribution.total)
+    return family
+
+
+def _buckets(distribution: Distribution) -> list[tuple[str, float]]:
+    """Cumulate the counts, as the exposition wants them, up to "+Inf"."""
+    bounds = [*(repr(bound) for bound in distribution.bounds), "+Inf"]
+    buckets: list[tuple[str, float]] = []
+    so_far = 0
+    for bound, count in zip(bounds, distribution.counts, strict=True):
+        so_far += count
+        buckets.append((bound, float(so_far)))
+    return buckets

@@ -1,0 +1,150 @@
+"""Errors over HTTP: what may not be asked, and how every refusal looks (RFC 9457)."""
+
+import json
+import logging
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from containerdns.core.counters import Counters
+from containerdns.core.views import packed
+from containerdns.errors import BadName, BadSettings
+from containerdns.web.state import State
+
+logger = logging.getLogger(__name__)
+
+WITHOUT_HOST_CHECK = frozenset({"/metrics", "/healthz", "/readyz"})  # nothing worth rebinding for
+HAS_STARTED = web.RequestKey("has_started", bool)
+
+
+class Refusal(Exception):
+    """A request that gets a problem document instead of what it asked for."""
+
+    def __init__(
+        self, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.headers = headers or {}
+
+
+def problem(refusal: Refusal) -> web.Response:
+    """Make the response of a refusal."""
+    document = {"title": refusal.title, "status": refusal.status, "detail": refusal.detail}
+    return web.Response(
+        status=refusal.status,
+        body=json.dumps({"type": "about:blank", **document}).encode() + b"\n",
+        content_type="application/problem+json",
+        headers={"Cache-Control": "no-store", **refusal.headers},
+    )
+
+
+class Guard:
+    """Stands before every path: who may ask, under which Host, and what errors become."""
+
+    def __init__(self, state: State, counters: Counters, hosts: tuple[str, ...]) -> None:
+        self._state = state
+        self._counters = counters
+        self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
+
+    @property
+    def middleware(self) -> Middleware:
+        """The guard in the form that aiohttp wants."""
+
+        @web.middleware  # which a method cannot bear
+        async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._handle(request, handler)
+
+        return guarded
+
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._check_client(request)
+            self._check_host(request)
+            return await handler(request)
+        except Refusal as refusal:
+            return problem(refusal)
+        except BadName as fault:
+            return problem(Refusal(400, "Not a domain name", str(fault)))
+        except BadSettings as fault:
+            return problem(Refusal(400, "Bad parameter", str(fault)))
+        except web.HTTPException as fault:
+            return problem(_of_aiohttp(request, fault))
+        except (ConnectionError, TimeoutError):
+            raise  # the client has gone; there is nobody to tell
+        except Exception:  # the outermost place that can still answer
+            logger.exception("internal error at %s", request.path)
+            self._counters.internal_errors += 1
+            if request.get(HAS_STARTED):
+                raise  # half a document went out: only a broken connection tells so
+            return problem(
+                Refusal(500, "Internal Server Error", "a fault of containerdns; see its log")
+            )
+
+    def _check_client(self, request: web.Request) -> None:
+        client = client_of(request)
+        if not self._state.rights(client)[0]:
+            raise Refusal(403, "Forbidden", f"{client} may not ask: it is outside --allow")
+
+    def _check_host(self, request: web.Request) -> None:
+        """Refuse what a browser was rebound to (421, RFC 9110 section 15.5.20).
+
+        A page of evil.example whose name suddenly leads here has a Host that is not ours, and
+        addresses, single labels and our own names are not the attacker's to give.
+        """
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
+            raise Refusal(400, "Bad Request", "exactly one Host is expected")
+        if not hosts or request.path in WITHOUT_HOST_CHECK:
+            return
+        host = _without_port(hosts[0])
+        if not self._is_known(host):
+            detail = f"Host {host!r} is none of ours; to allow it: --http-host {host}"
+            raise Refusal(421, "Misdirected Request", detail)
+
+    def _is_known(self, host: str) -> bool:
+        if not host or not host.isascii():
+            return False
+        if _is_address(host):
+            return True
+        host = host.lower().removesuffix(".")
+        return "." not in host or host in self._hosts or self._state.is_our_name(host)
+
+
+def client_of(request: web.Request) -> str:
+    """The canonical text of the client's address; never from a header, which anyone can write."""
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    if not peer:
+        raise ConnectionResetError("the client has gone")
+    return str(ip_address(packed(peer[0].partition("%")[0])))
+
+
+def _of_aiohttp(request: web.Request, fault: web.HTTPException) -> Refusal:
+    headers = {"Allow": fault.headers["Allow"]} if "Allow" in fault.headers else {}
+    match fault.status:
+        case 404:
+            detail = f"no such path: {request.path}; /openapi.json lists all"
+        case 405:
+            detail = f"{request.method} is not for {request.path}"
+        case _:
+            detail = fault.text or fault.reason
+    return Refusal(fault.status, fault.reason, detail, headers)
+
+
+def _without_port(host: str) -> str:
+    """Strip the port of a Host header, and the brackets of an IPv6 address."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""What the HTTP room asks of the rest of the program; `app.py` gives it.
+
+Documents have the shapes of the contract (docs/http.md).  Where a document says
+"iterable", it may be a generator over a snapshot: it is read piece by piece while
+queries are answered in between, so it must not look at what changes meanwhile.
+Faults of parameters are raised by the call itself, never by such a generator.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What is true now, for the metrics; the rest of them are counts.
+
+    Attributes:
+        zone_records: By the type's mnemonic.
+        zone_names: Owners of records, in all zones.
+        zone_serial: The serial of the first domain.
+        docker_connected: By the Engine's URL.
+        docker_last_sync: By the Engine's URL, seconds since the epoch; absent if never.
+        containers: By state; those that exist, running or not.
+        upstream_healthy: By upstream, as configured.
+        cache_entries: Responses of upstreams that are kept.
+    """
+
+    zone_records: Mapping[str, int]
+    zone_names: int
+    zone_serial: int
+    docker_connected: Mapping[str, bool]
+    docker_last_sync: Mapping[str, float]
+    containers: Mapping[str, int]
+    upstream_healthy: Mapping[str, bool]
+    cache_entries: int
+
+
+class State(Protocol):
+    """The running server, as HTTP sees it."""
+
+    def serial(self) -> int:
+        """Give the serial; it grows with every change of any zone."""
+
+    def zone_json(self, domain: str | None, name: str | None) -> Document | None:
+        """Give the zone as records, the first shape of the contract.
+
+        Args:
+            domain: As typed; the zone's apex, "." for bare names; None for all zones.
+            name: As typed; only records of that name; None for all.
+
+        Returns:
+            `records`, `skipped` and `remembered` may be iterables; None: no such zone.
+
+        Raises:
+            BadName: One of the two is no name.
+        """
+
+    def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
+        """Give the lines of a master file, without line ends; otherwise as `zone_json`.
+
+        Args:
+            domain: As for `zone_json`, but None is the first domain.
+            name: As for `zone_json`.
+        """
+
+    async def explain(
+        self, name: str, qtype: str | None, client: str, search: Sequence[str]
+    ) -> Document:
+        """Tell what becomes of each query that such a client sends, the second shape.
+
+        Raises:
+            BadName: The name or a search domain is no name.
+            BadSettings: The type or the client cannot be read.
+        """
+
+    def queries(self, after: int) -> tuple[int, Sequence[Document]]:
+        """Give the queries since a position in the history, newest last, the third shape.
+
+        Each may have one more key, `outcome`: "zone", "cache", "upstream", "kept" (from
+        upstream) or "refused".
+
+        Args:
+            after: A position that an earlier call gave; 0 for all that is kept.
+
+        Returns:
+            The position to ask from the next time, and the queries.
+        """
+
+    def rights(self, client: str) -> tuple[bool, bool]:
+        """Tell whether an address may ask (`--allow`) and see all queries (`--allow-history`)."""
+
+    def is_our_name(self, host: str) -> bool:
+        """Tell whether a Host header, without its port, is a name that we answer."""
+
+    def readiness(self) -> tuple[bool, str]:
+        """Tell whether every Engine was listed and every socket is open; if not, why."""
+
+    def status(self) -> Document:
+        """Give what the page shows of the whole; small, asked once a second per open page.
+
+        Keys: `version`, `serial`, `domains` and `search_domains` (lists of names), `dns` (list
+        of "address:port" that answer DNS), `engines` (url, connected, last_sync, lag_ms or
+        null, error or null), `upstreams` (name, for: a domain or null, healthy, rtt_ms or null,
+        aside_until: RFC 3339 or null; in the order in which they are asked), `counts`
+        (containers, running, names, skipped, remembered).
+        """
+
+    def containers(self) -> Document:
+        """Give what the page shows of the containers.
+
+        Keys: `serial`; `containers`, an iterable (name, id: 12 digits, engine, state, health or
+        "", ttl, names: [{name: relative or absolute with a final dot, rule}], addresses:
+        [{network, address}]); `skipped`, an iterable (container, id, reason).
+        """
+
+    def gauges(self) -> Gauges:
+        """Give the present values for the metrics."""

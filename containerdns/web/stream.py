@@ -1,0 +1,212 @@
+"""Long answers: documents written piece by piece, and streams of events.
+
+The HTTP server shares its thread with the DNS server, so whatever may be long is cut
+into slices of time, between which queries are answered.
+"""
+
+import asyncio
+import json
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+from aiohttp import web
+
+from containerdns.core.counters import Counters
+from containerdns.core.messages import REFUSED
+from containerdns.web.problems import HAS_STARTED, Refusal, client_of
+from containerdns.web.state import Document, State
+
+SLICE = 0.001  # seconds of writing before others have their turn
+TICK = 0.2  # seconds between two looks at what is new
+HEARTBEAT = 15.0  # seconds; what proxies close as idle is mostly 30 or 60
+WRITE_TIMEOUT = 20.0  # seconds until a client that does not read is let go
+STREAMS_MOST = 64
+STREAMS_OF_CLIENT_MOST = 16  # a VPN's users may share one address
+QUERIES_OF_EVENT_MOST = 200  # the page shows fewer; at 100,000 a second nobody reads more
+RATES_KEPT = 300  # seconds
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def json_pieces(document: Mapping[str, Any]) -> Iterator[str]:
+    """Write a document as JSON, item by item where a value is an iterable, not a list."""
+    opening = "{"
+    for key, value in document.items():
+        yield f"{opening}{_encode(key)}:"
+        opening = ",\n"
+        if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+            yield from _array_pieces(value)
+        else:
+            yield _encode(value)
+    yield "}\n" if opening != "{" else "{}\n"
+
+
+def _array_pieces(items: Iterable[Any]) -> Iterator[str]:
+    opening = "["
+    for item in items:
+        yield opening + _encode(item)
+        opening = ",\n"
+    yield "]" if opening != "[" else "[]"
+
+
+async def send(
+    request: web.Request, content_type: str, pieces: Iterable[str], headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Send text that is made while it is sent, in slices; compressed if the client can."""
+    response = web.StreamResponse(headers=headers)
+    response.content_type = content_type
+    response.charset = "utf-8"
+    if request.method != "HEAD":  # aiohttp would end an empty stream with octets of zlib
+        response.enable_compression()
+    iterator = iter(pieces)
+    first = next(iterator, "")  # what fails at once can still be told
+    request[HAS_STARTED] = True
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    async for part in _slices(first, iterator):
+        async with asyncio.timeout(WRITE_TIMEOUT):
+            await response.write(part)
+    await response.write_eof()
+    return response
+
+
+async def _slices(first: str, rest: Iterator[str]) -> AsyncIterator[bytes]:
+    parts = [first]
+    end = perf_counter() + SLICE
+    for piece in rest:
+        parts.append(piece)
+        if perf_counter() > end:
+            yield "".join(parts).encode()
+            parts.clear()
+            await asyncio.sleep(0)
+            end = perf_counter() + SLICE
+    yield "".join(parts).encode()
+
+
+class Rates:
+    """Responses per second by outcome, over the last minutes.
+
+    Attributes:
+        points: Oldest first, one a second: {outcome: responses}; outcomes are "zone", "cache",
+            "upstream", "kept" (from upstream) and "refused".
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._before = self._totals()
+        self.points: deque[dict[str, int]] = deque(maxlen=RATES_KEPT)
+
+    async def run(self) -> None:
+        """Take a point every second, for ever."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.take()
+
+    def take(self) -> None:
+        """Take a point now."""
+        totals = self._totals()
+        self.points.append(
+            {outcome: max(0, totals[outcome] - self._before[outcome]) for outcome in totals}
+        )
+        self._before = totals
+
+    def _totals(self) -> dict[str, int]:
+        totals: Counter[str] = Counter(zone=0, cache=0, upstream=0, kept=0, refused=0)
+        for (rcode, source), count in self._counters.responses.items():
+            outcome = "refused" if rcode == REFUSED else "zone" if source == "policy" else source
+            totals[outcome] += count
+        totals["kept"] = self._counters.kept_from_upstream
+        totals["zone"] -= totals["kept"]  # they were answered as of the zone or by policy
+        return dict(totals)
+
+
+class Streams:
+    """The streams of server-sent events that are open."""
+
+    def __init__(self, state: State, rates: Rates) -> None:
+        self._state = state
+        self._rates = rates
+        self._open: Counter[str] = Counter()
+
+    async def queries(self, request: web.Request) -> web.StreamResponse:
+        """Send every query from now on as an event of its own."""
+        return await self._send(request, self._query_events(client_of(request)))
+
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        """Send what the page needs: `status` every second, `queries` as they come."""
+        return await self._send(request, self._page_events(client_of(request)))
+
+    async def _send(self, request: web.Request, events: AsyncIterator[str]) -> web.StreamResponse:
+        with self._place(client_of(request)):
+            response = web.StreamResponse(headers={"Cache-Control": "no-store"})
+            response.content_type = "text/event-stream"
+            response.charset = "utf-8"
+            request[HAS_STARTED] = True
+            await response.prepare(request)
+            if request.method == "HEAD":
+                return response
+            async for text in events:
+                async with asyncio.timeout(WRITE_TIMEOUT):
+                    await response.write(text.encode())
+            return response
+
+    @contextmanager
+    def _place(self, client: str) -> Iterator[None]:
+        if self._open.total() >= STREAMS_MOST or self._open[client] >= STREAMS_OF_CLIENT_MOST:
+            detail = "too many streams are open; close a page, or ask without streaming"
+            raise Refusal(503, "Service Unavailable", detail, {"Retry-After": "5"})
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]
+
+    async def _query_events(self, client: str) -> AsyncIterator[str]:
+        yield ": the queries from now on\n\n"
+        position, _ = self._state.queries(0)
+        quiet_since = perf_counter()
+        while True:
+            await asyncio.sleep(TICK)
+            position, queries = self.queries_for(client, position)
+            text = "".join(f"data: {_encode(query)}\n\n" for query in queries)
+            if not text and perf_counter() - quiet_since > HEARTBEAT:
+                text = ":\n\n"
+            if text:
+                quiet_since = perf_counter()
+                yield text
+
+    async def _page_events(self, client: str) -> AsyncIterator[str]:
+        yield _event("rates", list(self._rates.points))
+        position, queries = self.queries_for(client, 0)
+        ticks = 0
+        while True:
+            if queries:
+                yield _event("queries", queries[-QUERIES_OF_EVENT_MOST:])
+            if ticks % round(1.0 / TICK) == 0:
+                yield _event("status", self.status())
+            await asyncio.sleep(TICK)
+            ticks += 1
+            position, queries = self.queries_for(client, position)
+
+    def queries_for(self, client: str, after: int) -> tuple[int, list[Document]]:
+        """Give the queries that a client may see: all, or its own (`--allow-history`)."""
+        position, queries = self._state.queries(after)
+        if self._state.rights(client)[1]:
+            return position, list(queries)
+        return position, [query for query in queries if query["client"] == client]
+
+    def status(self) -> dict[str, Any]:
+        """Give the state of the whole, with the rate of the last second."""
+        is_ready, reason = self._state.readiness()
+        rate = self._rates.points[-1] if self._rates.points else {}
+        return {**self._state.status(), "ready": is_ready, "reason": reason, "rate": rate}
+
+
+def _event(kind: str, document: object) -> str:
+    return f"event: {kind}\ndata: {_encode(document)}\n\n"

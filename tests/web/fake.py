@@ -1,0 +1,182 @@
+"""A running server as HTTP sees it, without one: for speed, scale and odd moments."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from containerdns.core.names import canonical
+from containerdns.errors import BadSettings
+from containerdns.web.state import Document, Gauges
+
+HOSTILE = '<img src=x onerror="document.title=`pwned`">'
+ENGINE = "unix:///var/run/docker.sock"
+WEB: dict[str, Any] = {
+    "name": "web",
+    "id": "0123456789ab",
+    "engine": ENGINE,
+    "state": "running",
+    "health": "healthy",
+    "ttl": 5,
+    "names": [
+        {"name": "web", "rule": "container name"},
+        {"name": "0123456789ab", "rule": "container id"},
+        {"name": "web.frontend", "rule": "container name and network"},
+    ],
+    "addresses": [{"network": "frontend", "address": "172.18.0.2"}],
+}
+RECORD = {
+    "name": "web.docker.",
+    "type": "A",
+    "ttl": 5,
+    "data": "172.18.0.2",
+    "container": "web",
+    "id": "0123456789ab",
+    "network": "frontend",
+    "rule": "container name",
+}
+QUERY = {
+    "time": "2026-11-24T08:00:00.123Z",
+    "client": "127.0.0.1",
+    "proto": "udp",
+    "name": "web.",
+    "type": "A",
+    "rcode": "NOERROR",
+    "source": "zone",
+    "upstream": None,
+    "ms": 0.02,
+    "outcome": "zone",
+}
+
+
+@dataclass
+class FakeState:
+    """Everything that a test may change."""
+
+    number: int = 1795515600
+    records: list[Document] = field(default_factory=lambda: [RECORD])
+    history: list[Document] = field(default_factory=lambda: [QUERY])
+    listed: list[Document] = field(default_factory=lambda: [WEB])
+    skipped: list[Document] = field(default_factory=list)
+    engines: list[Document] = field(
+        default_factory=lambda: [
+            {
+                "url": ENGINE,
+                "connected": True,
+                "last_sync": "2026-11-24T08:00:00Z",
+                "lag_ms": 2.1,
+                "error": None,
+            }
+        ]
+    )
+    upstreams: list[Document] = field(
+        default_factory=lambda: [
+            {"name": "1.1.1.1", "for": None, "healthy": True, "rtt_ms": 12.4, "aside_until": None},
+            {
+                "name": "8.8.8.8",
+                "for": None,
+                "healthy": False,
+                "rtt_ms": None,
+                "aside_until": "2026-11-24T08:01:00Z",
+            },
+        ]
+    )
+    may_ask: bool = True
+    may_see_history: bool = True
+    unready: str = ""
+
+    def serial(self) -> int:
+        return self.number
+
+    def zone_json(self, domain: str | None, name: str | None) -> Document | None:
+        if domain and canonical(domain) not in ("docker.", "."):
+            return None
+        wanted = canonical(name) if name else None
+        return {
+            "serial": self.number,
+            "engines": self.engines,
+            "zones": [{"apex": "docker.", "serial": self.number}],
+            "records": (r for r in self.records if wanted in (None, r["name"])),
+            "skipped": self.skipped,
+            "remembered": [],
+        }
+
+    def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
+        document = self.zone_json(domain, name)
+        if document is None:
+            return None
+        return (f"{r['name']} {r['ttl']} IN {r['type']} {r['data']}" for r in document["records"])
+
+    async def explain(
+        self, name: str, qtype: str | None, client: str, search: Sequence[str]
+    ) -> Document:
+        if qtype not in (None, "A", "AAAA"):
+            raise BadSettings("type", qtype, "a type")
+        asked = [*(canonical(f"{name}.{suffix}") for suffix in search), canonical(name)]
+        return {"queries": [self._explained(name, client) for name in asked]}
+
+    def _explained(self, name: str, client: str) -> Document:
+        is_ours = name in ("web.", "web.docker.")
+        return {
+            "name": name,
+            "type": "A",
+            "decision": "zone" if is_ours else "upstream",
+            "rule": "bare container name" if is_ours else "everything else",
+            "rcode": "NOERROR" if is_ours else "NXDOMAIN",
+            "ttl": 5 if is_ours else 1,
+            "upstream": None if is_ours else "1.1.1.1",
+            "records": [
+                {"type": "A", "data": "172.18.0.2", "container": "web", "network": "frontend"}
+            ]
+            if is_ours
+            else [],
+            "reason": f"the container web is running; asked by {client}" if is_ours else "not ours",
+        }
+
+    def queries(self, after: int) -> tuple[int, Sequence[Document]]:
+        return len(self.history), self.history[after:]
+
+    def rights(self, client: str) -> tuple[bool, bool]:
+        return self.may_ask, self.may_see_history
+
+    def is_our_name(self, host: str) -> bool:
+        return host in ("web.docker", "host.docker")
+
+    def readiness(self) -> tuple[bool, str]:
+        return not self.unready, self.unready
+
+    def status(self) -> Document:
+        return {
+            "version": "1.0.0",
+            "serial": self.number,
+            "domains": ["docker."],
+            "search_domains": ["localdomain."],
+            "dns": ["0.0.0.0:53"],
+            "engines": self.engines,
+            "upstreams": self.upstreams,
+            "counts": {
+                "containers": len(self.listed),
+                "running": len(self.listed),
+                "names": len(self.records),
+                "skipped": len(self.skipped),
+                "remembered": 0,
+            },
+        }
+
+    def containers(self) -> Document:
+        return {
+            "serial": self.number,
+            "containers": iter(self.listed),
+            "skipped": iter(self.skipped),
+        }
+
+    def gauges(self) -> Gauges:
+        return Gauges(
+            zone_records={"A": len(self.records)},
+            zone_names=len(self.records),
+            zone_serial=self.number,
+            docker_connected={e["url"]: e["connected"] for e in self.engines},
+            docker_last_sync={e["url"]: 1795515600.0 for e in self.engines},
+            containers={"running": len(self.listed)},
+            upstream_healthy={u["name"]: u["healthy"] for u in self.upstreams},
+            cache_entries=0,
+        )

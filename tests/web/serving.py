@@ -1,0 +1,71 @@
+"""Run a test's coroutine beside a real HTTP server on port 0 of loopback."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from containerdns.core.counters import Counters
+from containerdns.settings import Endpoint
+from containerdns.web.http import HTTPServer
+from tests.web.fake import FakeState
+
+
+@dataclass
+class Got:
+    """A response, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass
+class Site:
+    """A server that is answering."""
+
+    url: str
+    port: int
+    state: FakeState
+    counters: Counters
+    session: aiohttp.ClientSession
+
+    async def get(self, path: str, method: str = "GET", **headers: str) -> Got:
+        """Ask, with underscores in the names of headers for hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.request(method, self.url + path, headers=named) as response:
+            return Got(response.status, response.headers.copy(), await response.read())
+
+    async def json(self, path: str, **headers: str) -> Any:
+        async with self.session.get(self.url + path, headers=headers) as response:
+            return await response.json()
+
+
+def with_site(
+    test: Callable[[Site], Awaitable[None]],
+    state: FakeState | None = None,
+    counters: Counters | None = None,
+    hosts: tuple[str, ...] = (),
+) -> None:
+    """Start a server, run the test, stop the server."""
+
+    async def run() -> None:
+        fake, counts = state or FakeState(), counters or Counters()
+        server = HTTPServer(Endpoint("127.0.0.1", 0), fake, counts, hosts=hosts, version="1.0.0")
+        task = asyncio.create_task(server.run())
+        try:
+            async with aiohttp.ClientSession() as session:
+                port = server.endpoint.port
+                await test(Site(f"http://127.0.0.1:{port}", port, fake, counts, session))
+        finally:
+            task.cancel()
+            await asyncio.wait([task], timeout=5)
+            assert task.cancelled()
+
+    asyncio.run(run())

@@ -1,0 +1,413 @@
+"""What each path gives, and to whom; over a real socket, with a fake of what lies behind."""
+
+import asyncio
+import gzip
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from containerdns.core.counters import Counters
+from containerdns.errors import CannotListen
+from containerdns.settings import Endpoint
+from containerdns.web import stream
+from containerdns.web.http import HTTPServer
+from tests.web.fake import QUERY, RECORD, FakeState
+from tests.web.serving import Got, Site, with_site
+
+PATHS = [
+    "/",
+    "/zone",
+    "/explain?name=web",
+    "/queries",
+    "/containers",
+    "/status",
+    "/metrics",
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+]
+
+
+def assert_problem(got: Got, status: int) -> Any:
+    assert got.status == status
+    assert got.headers["Content-Type"] == "application/problem+json"
+    document = json.loads(got.body)
+    assert document["status"] == status
+    assert document["title"] and document["detail"]
+    return document
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_answers_get_and_head(path: str) -> None:
+    async def test(site: Site) -> None:
+        got, head = await site.get(path), await site.get(path, method="HEAD")
+        assert (got.status, head.status) == (200, 200)
+        assert got.body and not head.body
+        assert head.headers["Content-Type"] == got.headers["Content-Type"]
+
+    with_site(test)
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/events", "/nowhere"])
+def test_client_outside_allow_gets_nothing(path: str) -> None:
+    async def test(site: Site) -> None:
+        assert "--allow" in assert_problem(await site.get(path), 403)["detail"]
+
+    with_site(test, FakeState(may_ask=False))
+
+
+def test_zone_is_a_master_file_for_people() -> None:
+    async def test(site: Site) -> None:
+        got = await site.get("/zone", Accept="text/html,application/xhtml+xml,*/*;q=0.8")
+        assert got.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert got.text == "web.docker. 5 IN A 172.18.0.2\n"
+
+    with_site(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "is_json"),
+    [
+        ("/zone", "*/*", False),
+        ("/zone", "application/json", True),
+        ("/zone", "application/json, text/plain, */*", False),
+        ("/zone", "application/json, text/plain;q=0.5", True),
+        ("/zone", "application/json;q=0", False),
+        ("/zone?format=json", "text/plain", True),
+        ("/zone?format=text", "application/json", False),
+        ("/explain?name=web", "*/*", True),
+        ("/explain?name=web", "text/plain", False),
+        ("/explain?name=web&format=text", "*/*", False),
+    ],
+)
+def test_form_is_chosen_by_parameter_then_accept(path: str, accept: str, is_json: bool) -> None:
+    async def test(site: Site) -> None:
+        got = await site.get(path, Accept=accept)
+        assert got.headers["Content-Type"].startswith("application/json") == is_json
+
+    with_site(test)
+
+
+def test_zone_as_json_has_the_shape_of_the_contract() -> None:
+    async def test(site: Site) -> None:
+        document = await site.json("/zone?format=json&name=WEB.docker")
+        assert document["records"] == [RECORD]
+        assert set(document) >= {"serial", "engines", "zones", "records", "skipped", "remembered"}
+
+    with_site(test)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/zone?format=xml",
+        "/zone?domain=a..b",
+        "/zone?name=" + "a" * 64,
+        "/zone?doman=docker",
+        "/zone?name=a&name=b",
+        "/explain",
+        "/explain?name=a..b",
+        "/explain?name=web&type=NONSENSE",
+        "/queries?limit=3",
+    ],
+)
+def test_bad_parameter_is_told(path: str) -> None:
+    async def test(site: Site) -> None:
+        assert_problem(await site.get(path), 400)
+
+    with_site(test)
+
+
+def test_unknown_zone_is_not_found() -> None:
+    async def test(site: Site) -> None:
+        assert_problem(await site.get("/zone?domain=nowhere.example"), 404)
+        assert_problem(await site.get("/zone?format=json&domain=nowhere.example"), 404)
+
+    with_site(test)
+
+
+def test_other_paths_and_methods_are_problems() -> None:
+    async def test(site: Site) -> None:
+        assert_problem(await site.get("/nowhere"), 404)
+        assert_problem(await site.get("/static/../http.py"), 404)
+        assert_problem(await site.get("/static/nothing.js"), 404)
+        got = await site.get("/zone", method="POST")
+        assert_problem(got, 405)
+        assert got.headers["Allow"] == "GET,HEAD"
+
+    with_site(test)
+
+
+def test_what_is_no_http_is_told_and_closed() -> None:
+    async def test(site: Site) -> None:
+        answer = await raw(site, b"\x16\x03\x01\x02\x00\r\n\r\n")
+        assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+        assert b"application/problem+json" in answer
+        answer = await raw(site, b"GET /zone?name=" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b" 400 " in answer.splitlines()[0]
+
+    with_site(test)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("[fd00::1]", 200),
+        ("localhost", 200),
+        ("web.docker:8080", 200),
+        ("HOST.docker", 200),
+        ("web.docker.", 200),
+        ("dns.corp.example:80", 200),
+        ("evil.example", 421),
+        ("evil.example:8080", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_host_that_is_not_ours_is_refused(host: str, status: int) -> None:
+    """DNS rebinding: a page of evil.example must not read the zone as its own origin."""
+
+    async def test(site: Site) -> None:
+        for path in ("/", "/zone", "/queries"):
+            got = await site.get(path, Host=host)
+            assert got.status == status
+        if status == 421:
+            assert "--http-host" in assert_problem(got, 421)["detail"]
+        for path in ("/metrics", "/healthz", "/readyz"):
+            assert (await site.get(path, Host=host)).status == 200
+
+    with_site(test, hosts=("DNS.corp.example.",))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"", b"400"),
+        (b"Host: localhost\r\nHost: evil.example\r\n", b"400"),
+        (b"Host: localhost\r\n", b"200"),
+    ],
+)
+def test_exactly_one_host_is_expected(headers: bytes, status: bytes) -> None:
+    async def test(site: Site) -> None:
+        request = b"GET /zone HTTP/1.1\r\nConnection: close\r\n" + headers + b"\r\n"
+        assert (await raw(site, request)).split()[1] == status
+
+    with_site(test)
+
+
+def test_zone_is_not_sent_again_until_the_serial_changes() -> None:
+    async def test(site: Site) -> None:
+        tag = (await site.get("/zone")).headers["ETag"]
+        assert str(site.state.number) in tag
+        assert (await site.get("/zone?format=json")).headers["ETag"] != tag
+        again = await site.get("/zone", If_None_Match=f'"other", {tag}')
+        assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+        site.state.number += 1
+        assert (await site.get("/zone", If_None_Match=tag)).status == 200
+
+    with_site(test)
+
+
+@pytest.mark.parametrize("path", ["/", "/zone", "/zone?format=json", "/containers", "/metrics"])
+def test_answers_are_compressed_for_who_can(path: str) -> None:
+    async def test(site: Site) -> None:
+        request = f"GET {path} HTTP/1.0\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n"
+        head, _, body = (await raw(site, request.encode())).partition(b"\r\n\r\n")
+        assert b"Content-Encoding: gzip" in head
+        assert gzip.decompress(body)
+
+    with_site(test)
+
+
+def test_headers_keep_browsers_strict() -> None:
+    async def test(site: Site) -> None:
+        for path in ("/", "/zone", "/nowhere"):
+            headers = (await site.get(path)).headers
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Referrer-Policy"] == "no-referrer"
+            assert headers["Server"] == "containerdns"
+            policy = headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+            assert "Access-Control-Allow-Origin" not in headers
+
+    with_site(test)
+
+
+def test_explain_asks_for_each_suffix_and_for_the_client() -> None:
+    async def test(site: Site) -> None:
+        path = "/explain?name=web&search=localdomain,corp.example&search=docker"
+        queries = (await site.json(path))["queries"]
+        names = ["web.localdomain.", "web.corp.example.", "web.docker.", "web."]
+        assert [query["name"] for query in queries] == names
+        assert "asked by 127.0.0.1" in queries[-1]["reason"]
+        text = (await site.get("/explain?name=web&format=text&client=172.18.0.9")).text
+        assert "web. A: NOERROR, zone" in text
+        assert "asked by 172.18.0.9" in text
+        assert "5 A 172.18.0.2" in text
+
+    with_site(test)
+
+
+def test_history_of_others_is_for_who_may_see_it() -> None:
+    async def test(site: Site) -> None:
+        site.state.history.append({**QUERY, "client": "172.18.0.9"})
+        assert len((await site.json("/queries"))["queries"]) == 2
+        site.state.may_see_history = False
+        assert (await site.json("/queries"))["queries"] == [QUERY]
+
+    with_site(test)
+
+
+def test_queries_are_streamed_as_they_come() -> None:
+    async def test(site: Site) -> None:
+        headers = {"Accept": "text/event-stream"}
+        async with site.session.get(site.url + "/queries", headers=headers) as response:
+            assert response.content_type == "text/event-stream"
+            await response.content.readuntil(b"\n\n")
+            site.state.history.append({**QUERY, "name": "new."})
+            event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 2)
+            assert json.loads(event.removeprefix(b"data: "))["name"] == "new."
+
+    with_site(test)
+
+
+def test_page_stream_tells_status_and_queries() -> None:
+    async def test(site: Site) -> None:
+        async with site.session.get(site.url + "/events") as response:
+            seen = {}
+            for _ in range(3):
+                event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 2)
+                kind, data = event.decode().rstrip().split("\n", 1)
+                seen[kind.removeprefix("event: ")] = json.loads(data.removeprefix("data: "))
+        assert seen["rates"] == []
+        assert seen["queries"] == [QUERY]
+        assert seen["status"]["serial"] == site.state.number
+        assert seen["status"]["ready"] is True
+
+    with_site(test)
+
+
+def test_streams_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "STREAMS_OF_CLIENT_MOST", 1)
+
+    async def test(site: Site) -> None:
+        async with site.session.get(site.url + "/events") as response:
+            assert response.status == 200
+            assert_problem(await site.get("/events"), 503)
+        await asyncio.sleep(0.1)
+        async with site.session.get(site.url + "/events") as response:
+            assert response.status == 200
+
+    with_site(test)
+
+
+def test_ready_is_503_with_the_reason_until_it_is() -> None:
+    async def test(site: Site) -> None:
+        site.state.unready = "unix:///var/run/docker.sock was not listed yet"
+        got = await site.get("/readyz")
+        assert (got.status, got.text) == (503, site.state.unready + "\n")
+        assert (await site.get("/healthz")).status == 200
+        site.state.unready = ""
+        assert (await site.get("/readyz")).status == 200
+
+    with_site(test)
+
+
+def test_fault_of_ours_is_counted_and_told_without_details() -> None:
+    async def test(site: Site) -> None:
+        site.state.history = None  # type: ignore[assignment]
+        got = await site.get("/queries")
+        assert "NoneType" not in assert_problem(got, 500)["detail"]
+        assert site.counters.internal_errors == 1
+
+    with_site(test)
+
+
+def test_fault_in_the_middle_breaks_the_connection() -> None:
+    """Half a zone must not look like a whole one."""
+
+    class Broken(FakeState):
+        def zone_text(self, domain: str | None, name: str | None) -> Iterator[str]:
+            yield "web.docker. 5 IN A 172.18.0.2"
+            raise ValueError
+
+    async def test(site: Site) -> None:
+        answer = await raw(site, b"GET /zone HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert not answer.endswith(b"0\r\n\r\n")
+        assert site.counters.internal_errors == 1
+
+    with_site(test, Broken())
+
+
+def test_big_zone_does_not_hold_up_others() -> None:
+    """10,000 containers of ten records each; the DNS server waits for the same thread."""
+
+    async def test(site: Site) -> None:
+        site.state.records = [{**RECORD, "name": f"web{n}.docker."} for n in range(100_000)]
+        loop = asyncio.get_running_loop()
+        longest = 0.0
+
+        async def watch() -> None:
+            nonlocal longest
+            while True:
+                before = loop.time()
+                await asyncio.sleep(0)
+                longest = max(longest, loop.time() - before)
+
+        watcher = asyncio.create_task(watch())
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        writer.write(b"GET /zone?format=json HTTP/1.0\r\nHost: a\r\n\r\n")
+        octets = 0
+        while part := await reader.read(1 << 16):
+            octets += len(part)
+        writer.close()
+        watcher.cancel()
+        assert octets > 10_000_000
+        assert longest < 0.025  # 5 ms but for the noise of a busy machine
+
+    with_site(test)
+
+
+def test_port_in_use_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotListen) as caught:
+            HTTPServer(Endpoint("127.0.0.1", port), FakeState(), Counters())
+    assert str(caught.value) == f"cannot listen on 127.0.0.1:{port} (HTTP): address already in use"
+
+
+def test_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("containerdns.web.http.REQUEST_TIMEOUT", 0.1)
+
+    async def test(site: Site) -> None:
+        assert await raw(site, b"GET /zone HTTP/1.1\r\n") == b""
+
+    with_site(test)
+
+
+def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("containerdns.web.http.CONNECTIONS_MOST", 1)
+
+    async def test(site: Site) -> None:
+        assert (await site.get("/healthz")).status == 200  # and is kept alive
+        assert await raw(site, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n") == b""
+
+    with_site(test)
+
+
+async def raw(site: Site, data: bytes) -> bytes:
+    """Send octets, and give all that comes back until the other side closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    try:
+        writer.write(data)
+        return await asyncio.wait_for(reader.read(), 5)
+    except ConnectionError:  # what we sent came after the close
+        return b""
+    finally:
+        writer.close()
