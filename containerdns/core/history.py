@@ -1,0 +1,131 @@
+"""The last queries: kept as they come, made readable only when somebody looks.
+
+The server adds a row per query, a tuple of things that it has at hand anyway;
+texts and dictionaries are made by `last` and `since`.  A stream follows with the
+number that `since` gives, so that nobody is called per query.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from containerdns.core import messages
+
+
+class Stamp:
+    """When some queries came and how long they took; one for a whole batch.
+
+    Attributes:
+        proto: "udp" or "tcp".
+        time: Seconds since the epoch, when they came.
+        ms: From the receipt to the sending of the response.
+    """
+
+    __slots__ = ("ms", "proto", "time")
+
+    def __init__(self, proto: str, time: float, ms: float = 0.0) -> None:
+        self.proto = proto
+        self.time = time
+        self.ms = ms
+
+
+class Outcome(Protocol):
+    """What became of a query, as much as is told; a `Reply` and a wire entry are ones."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def qtype(self) -> int: ...
+    @property
+    def rcode(self) -> int: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def upstream(self) -> str | None: ...
+
+
+class Told(NamedTuple):
+    """An outcome that keeps no octets alive."""
+
+    name: str
+    qtype: int
+    rcode: int
+    source: str
+    upstream: str | None
+
+
+Row = tuple[Stamp, bytes, Outcome]  # the second are the octets of the client's address
+
+
+class History:
+    """The last queries, the oldest falling out.
+
+    Attributes:
+        total: How many there ever were: the number of the next row.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.total = 0
+        self._rows: deque[Row] = deque(maxlen=capacity)
+
+    def extend(self, rows: list[Row]) -> None:
+        """Add the queries of a batch, in the order in which they came."""
+        self.total += len(rows)
+        self._rows.extend(rows)
+
+    def add(self, stamp: Stamp, address: bytes, outcome: Outcome) -> None:
+        """Add one query that was not answered from ready-made octets."""
+        told = Told(outcome.name, outcome.qtype, outcome.rcode, outcome.source, outcome.upstream)
+        self.total += 1
+        self._rows.append((stamp, address, told))
+
+    def last(self, limit: int, client: bytes | None = None) -> list[dict[str, object]]:
+        """Give the last queries as `/queries` shows them, the oldest first.
+
+        Args:
+            limit: How many at most.
+            client: The octets of an address, if only its own queries may be seen.
+        """
+        if client is None:
+            start = max(len(self._rows) - limit, 0)
+            return _readable(islice(self._rows, start, None))
+        mine = [row for row in self._rows if row[1] == client]
+        return _readable(mine[-limit:] if limit else ())
+
+    def since(
+        self, number: int, limit: int, client: bytes | None = None
+    ) -> tuple[list[dict[str, object]], int]:
+        """Give the queries from a number on, and the number to ask for next time.
+
+        What fell out or is beyond the limit (the oldest first) is left out, so that a
+        stream costs no more than `limit` at a time, however busy the server is.
+        """
+        new = min(self.total - number, len(self._rows))
+        rows = islice(self._rows, len(self._rows) - new, None)
+        wanted = [row for row in rows if client is None or row[1] == client]
+        return _readable(wanted[-limit:] if limit else ()), self.total
+
+
+def _readable(rows: Iterable[Row]) -> list[dict[str, object]]:
+    return [
+        {
+            "time": _rfc3339(stamp.time),
+            "client": str(ip_address(address)),
+            "proto": stamp.proto,
+            "name": outcome.name,
+            "type": messages.type_text(outcome.qtype) if outcome.name else "",
+            "rcode": messages.rcode_text(outcome.rcode),
+            "source": outcome.source,
+            "upstream": outcome.upstream,
+            "ms": round(stamp.ms, 3),
+        }
+        for stamp, address, outcome in rows
+    ]
+
+
+def _rfc3339(time: float) -> str:
+    text = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

@@ -1,0 +1,262 @@
+"""Ready-made responses, per view and query, forgotten per name.
+
+The key of an entry is the whole query behind its ID, lower case, so that a query
+is answered with one look-up.  `bytes.lower` is safe over the name (length octets
+are below 0x41) but also changes what looks like a letter elsewhere (type 65,
+HTTPS, becomes 97): so nothing is kept whose header has such an octet, and what
+stands behind the name is compared as it was sent.  The question is echoed as it
+was spelled.
+
+Three shelves, each with bounds of its own, so that a flood of random names pushes
+out nothing that is hot: names that exist, what is absent, and responses of
+upstreams that stay as they are for a moment.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from containerdns.core.counters import Counters
+from containerdns.core.respond import Reply
+from containerdns.core.views import View
+
+MOST_ENTRIES: Final = {"name": 65536, "absent": 8192, "fresh": 16384}
+MOST_OCTETS: Final = {"name": 24 << 20, "absent": 2 << 20, "fresh": 8 << 20}
+MOST_OF_A_NAME: Final = 256  # types, EDNS variants and views of one name
+QUERY_LONGEST: Final = 300  # octets: a header, a name of 255, an OPT without options
+ENTRY_OCTETS: Final = 500  # what an entry costs beside its octets: objects and places
+SECOND_CHANCES: Final = 4  # how many used entries are passed over to evict one
+
+Table = dict[bytes, "Entry"]
+
+
+class Entry:
+    """A response without the parts that come from the query.
+
+    Attributes:
+        head: The response's octets 2 to 12.
+        end: Where the question's name ends in the query.
+        rest: The query from there on, as sent.
+        tail: The response from there on; None if `Wire.tail_of` must say.
+        hits: How often it served since it was last counted.
+    """
+
+    __slots__ = (
+        "end", "head", "hits", "is_used", "key", "kept_tail", "name", "names", "qtype", "rcode",
+        "rest", "rotation", "serial", "serial_at", "shelf", "source", "table", "tail", "turn",
+        "until", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, table: Table, query: bytes, end: int, reply: Reply, until: float) -> None:
+        self.table = table
+        self.key = query[2:].lower()
+        self.end = end
+        self.rest = query[end:]
+        self.head = reply.octets[2:12]
+        self.kept_tail = reply.octets[end:]
+        self.name = reply.name
+        self.names = tuple(dict.fromkeys((reply.name, *reply.depends_on)))
+        self.qtype = reply.qtype
+        self.rcode = reply.rcode
+        self.source = "cache" if reply.source == "upstream" else reply.source
+        self.upstream = reply.upstream
+        self.serial_at = reply.serial_at - end if reply.serial_at else 0
+        self.serial = self.kept_tail[self.serial_at : self.serial_at + 4]
+        self.rotation = tuple(
+            (start - end, octets, records)
+            for start, octets, records in reply.rotation
+            if records > 1
+        )
+        self.turn = 0
+        self.until = until
+        self.hits = 0
+        self.is_used = False
+        self.shelf = reply.keeping
+        is_plain = self.source == "zone" and not (self.rotation or self.serial_at or until)
+        self.tail = self.kept_tail if is_plain else None
+
+    @property
+    def octets(self) -> int:
+        """What it costs to keep, about."""
+        return len(self.key) + 2 * len(self.kept_tail) + ENTRY_OCTETS
+
+
+class Wire:
+    """All ready-made responses.
+
+    Attributes:
+        unusual: Hits by source, but for "zone"; the server tells durations apart by it.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self.unusual: dict[str, int] = {"cache": 0, "policy": 0}
+        self._counters = counters
+        self._tables: dict[View, Table] = {}
+        self._shelves: dict[str, dict[Entry, None]] = {shelf: {} for shelf in MOST_ENTRIES}
+        self._octets = dict.fromkeys(MOST_ENTRIES, 0)
+        self._of_name: dict[str, dict[Entry, None]] = {}
+        self._serial = bytes(4)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shelves.values()))
+
+    def table(self, view: View) -> Table:
+        """The responses of a view; read by the server, changed here alone."""
+        return self._tables.setdefault(view, {})
+
+    def answer(self, table: Table, data: bytes, now: float) -> tuple[bytes, Entry] | None:
+        """Answer a query if that needs no thought; `server/batch` has this in its loop.
+
+        The caller counts: `entry.hits`, or otherwise over TCP.
+        """
+        entry = table.get(data[2:].lower())
+        if entry is None or not data.endswith(entry.rest):
+            return None
+        tail = entry.tail
+        if tail is None:
+            tail = self.tail_of(entry, now)
+            if tail is None:
+                return None
+        return b"".join((data[:2], entry.head, data[12 : entry.end], tail)), entry
+
+    def tail_of(self, entry: Entry, now: float) -> bytes | None:
+        """Bring an entry up to date that is not the same every time; None if it is stale."""
+        if entry.until and now >= entry.until:
+            self._remove(entry)
+            return None
+        if entry.source != "zone":
+            self.unusual[entry.source] += 1
+        if entry.serial_at and entry.serial != self._serial:
+            at = entry.serial_at
+            tail = entry.kept_tail
+            entry.kept_tail = tail[:at] + self._serial + tail[at + 4 :]
+            entry.serial = self._serial
+        if not entry.rotation:
+            return entry.kept_tail
+        entry.turn += 1
+        return _turned(entry.kept_tail, entry.rotation, entry.turn)
+
+    def keep(self, view: View, query: bytes, reply: Reply, now: float) -> None:
+        """Keep a response for the next same query, if it may and can be kept.
+
+        Args:
+            view: Whose query it was.
+            query: The query, as it came.
+            reply: Its response, with its question.
+            now: In the same clock as that of `answer`.
+        """
+        shelf = reply.keeping
+        if shelf == "no" or len(query) > QUERY_LONGEST or _has_letters(query[2:12]):
+            return
+        if shelf == "fresh" and reply.fresh_for <= 0:
+            return
+        end = query.find(b"\0", 12) + 1
+        if end < 13 or not _same_question(query, reply.octets, end):
+            return  # a name with a zero octet in a label, or an answer without a question
+        until = now + reply.fresh_for if shelf == "fresh" else 0.0
+        entry = Entry(self.table(view), query, end, reply, until)
+        if (former := entry.table.get(entry.key)) is not None:
+            self._remove(former)
+        self._make_room(entry)
+        entry.table[entry.key] = entry
+        self._shelves[shelf][entry] = None
+        self._octets[shelf] += entry.octets
+        for name in entry.names:
+            self._of_name.setdefault(name, {})[entry] = None
+
+    def set_serial(self, serial: int) -> None:
+        """Take over the zone's serial; negative answers carry it from now on."""
+        self._serial = serial.to_bytes(4)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget what was said about some canonical names, as they have changed."""
+        for name in names:
+            for entry in list(self._of_name.get(name, ())):
+                self._remove(entry)
+
+    def forget_absent(self) -> None:
+        """Forget what does not exist: a wildcard may have come, or a zone gone."""
+        for entry in list(self._shelves["absent"]):
+            self._remove(entry)
+
+    def forget_all(self) -> None:
+        """Forget everything that was said."""
+        for shelf in self._shelves.values():
+            for entry in list(shelf):
+                self._remove(entry)
+
+    def forget_views(self) -> None:
+        """Forget the views themselves; tables given out before stay empty for ever."""
+        self.forget_all()
+        self._tables.clear()
+
+    def tally(self) -> None:
+        """Count what was served since the last time; to be called before reading counters."""
+        for shelf in self._shelves.values():
+            for entry in shelf:
+                if entry.hits:
+                    self._count(entry)
+
+    def _make_room(self, entry: Entry) -> None:
+        shelf, kind = self._shelves[entry.shelf], entry.shelf
+        while shelf and (
+            len(shelf) >= MOST_ENTRIES[kind]
+            or self._octets[kind] + entry.octets > MOST_OCTETS[kind]
+        ):
+            self._evict(shelf)
+        for name in entry.names:
+            of_name = self._of_name.get(name)
+            if of_name is not None and len(of_name) >= MOST_OF_A_NAME:
+                self._evict(of_name)
+
+    def _evict(self, entries: dict[Entry, None]) -> None:
+        """Remove the oldest entry, those that were used lately being passed over."""
+        for _ in range(SECOND_CHANCES):
+            oldest = next(iter(entries))
+            if not (oldest.hits or oldest.is_used):
+                break
+            self._count(oldest)
+            oldest.is_used = False
+            del entries[oldest]
+            entries[oldest] = None
+        self._remove(next(iter(entries)))
+
+    def _remove(self, entry: Entry) -> None:
+        self._count(entry)
+        if entry.table.get(entry.key) is entry:
+            del entry.table[entry.key]
+        if entry in self._shelves[entry.shelf]:
+            del self._shelves[entry.shelf][entry]
+            self._octets[entry.shelf] -= entry.octets
+        for name in entry.names:
+            of_name = self._of_name.get(name)
+            if of_name is not None:
+                of_name.pop(entry, None)
+                if not of_name:
+                    del self._of_name[name]
+
+    def _count(self, entry: Entry) -> None:
+        hits, entry.hits = entry.hits, 0
+        if not hits:
+            return
+        entry.is_used = True
+        self._counters.requests["udp", entry.qtype] += hits
+        self._counters.responses[entry.rcode, entry.source] += hits
+        if entry.source == "cache":
+            self._counters.cache_hits += hits
+
+
+def _turned(tail: bytes, rotation: tuple[tuple[int, int, int], ...], turn: int) -> bytes:
+    """Move the first `turn` records of each run behind the others."""
+    for start, octets, records in rotation:
+        middle = start + turn % records * octets
+        stop = start + octets * records
+        tail = b"".join((tail[:start], tail[middle:stop], tail[start:middle], tail[stop:]))
+    return tail
+
+
+def _has_letters(octets: bytes) -> bool:
+    return any(0x41 <= octet <= 0x5A or 0x61 <= octet <= 0x7A for octet in octets)
+
+
+def _same_question(query: bytes, response: bytes, end: int) -> bool:
+    return len(query) >= end + 4 and response[12 : end + 4] == query[12 : end + 4]

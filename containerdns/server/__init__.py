@@ -1,0 +1,1 @@
+"""What takes queries from the network and gives responses back."""

@@ -1,0 +1,175 @@
+"""From a message to its response, whichever way it came: the slow path.
+
+A question that is not ours goes to the forwarder: at once if its cache knows, else
+in a task that is owned here.  A fault of ours ends here too: SERVFAIL to that one
+client, a traceback in the log, and a count.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final, Protocol, TypeVar
+
+from containerdns.core import messages
+from containerdns.core.counters import Counters
+from containerdns.core.forwarding import Forward, Resolution
+from containerdns.core.history import History, Outcome, Stamp
+from containerdns.core.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.wire import Entry
+from containerdns.errors import BadMessage
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MOST_WAITING: Final = 5000  # questions at the forwarder; more get REFUSED
+WAIT_LONGEST: Final = 15.0  # seconds; the forwarder has given up long before
+
+
+class Forwarder(Protocol):
+    """What the server needs to know of whoever asks upstreams."""
+
+    def cached(self, forward: Forward) -> Resolution | None:
+        """Resolve at once what is known, and fresh."""
+
+    async def resolve(self, forward: Forward) -> Resolution:
+        """Resolve; never raises but for faults of ours."""
+
+
+class Answering:
+    """The slow path: decide, forward, count, note in the history."""
+
+    def __init__(
+        self,
+        responder: Responder,
+        forwarder: Forwarder,
+        history: History,
+        counters: Counters,
+        log_queries: bool = False,
+    ) -> None:
+        self._responder = responder
+        self._forwarder = forwarder
+        self._history = history
+        self._counters = counters
+        self._log_queries = log_queries
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    def begin(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
+        """Decide about a message; a `Forward` must be given to `wait_for`."""
+        return self._or_failure(data, lambda: self._decide(data, peer))
+
+    def wait_for(
+        self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]
+    ) -> None:
+        """Let the forwarder resolve, and send what comes of it; None for nothing at all."""
+        task = asyncio.get_running_loop().create_task(self._resolve(forward, data, peer, send))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    def told(self, reply: Reply, peer: Peer, started: float) -> None:
+        """Count a response that was just sent, and note it in the history.
+
+        Args:
+            reply: What was sent.
+            peer: To whom.
+            started: `time.monotonic()` when its query came.
+        """
+        self._count(reply, "tcp" if peer.over_tcp else "udp")
+        self._note(reply, peer, started)
+
+    def told_ready(self, entry: Entry, peer: Peer, started: float) -> None:
+        """The same for a ready-made response; over UDP the entry counts by itself."""
+        if peer.over_tcp:
+            self._count(entry, "tcp")
+            if entry.source == "cache":
+                self._counters.cache_hits += 1
+        self._note(entry, peer, started)
+
+    def stop(self) -> None:
+        """Give up whatever still waits for an upstream."""
+        for task in self._waiting:
+            task.cancel()
+
+    def _count(self, outcome: Outcome, proto: str) -> None:
+        self._counters.requests[proto, outcome.qtype] += 1
+        self._counters.responses[outcome.rcode, outcome.source] += 1
+
+    def _note(self, outcome: Outcome, peer: Peer, started: float) -> None:
+        seconds = time.monotonic() - started
+        proto = "tcp" if peer.over_tcp else "udp"
+        self._counters.took(outcome.source, seconds)
+        stamp = Stamp(proto, time.time() - seconds, seconds * 1000)
+        self._history.add(stamp, peer.address, outcome)
+        if self._log_queries:
+            log.info(
+                "query %s %s %s %s: %s from %s",
+                proto,
+                ip_address(peer.address),
+                outcome.name or "?",
+                messages.type_text(outcome.qtype),
+                messages.rcode_text(outcome.rcode),
+                outcome.upstream or outcome.source,
+            )
+
+    def _decide(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
+        decision = self._responder.respond(data, peer, time.time())
+        if isinstance(decision, Forward):
+            return self._at_once(decision, peer) or decision
+        return decision
+
+    def _at_once(self, forward: Forward, peer: Peer) -> Reply | None:
+        """Give a response that needs no upstream, or None."""
+        resolution = self._forwarder.cached(forward)
+        if resolution is None:
+            if not forward.query.wants_recursion:
+                reason = "not in the cache, and recursion was not desired"
+                resolution = _refused(reason)
+            elif len(self._waiting) >= MOST_WAITING:
+                self._counters.forwards_refused += 1
+                resolution = _refused("too many questions wait for upstreams")
+            else:
+                return None
+        return self._responder.finish(forward, resolution, peer, time.time())
+
+    async def _resolve(
+        self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]
+    ) -> None:
+        resolving = asyncio.wait_for(self._forwarder.resolve(forward), WAIT_LONGEST)
+        [resolved] = await asyncio.gather(resolving, return_exceptions=True)
+
+        def finish() -> Reply:
+            if isinstance(resolved, BaseException):
+                raise resolved
+            return self._responder.finish(forward, resolved, peer, time.time())
+
+        send(self._or_failure(data, finish))
+
+    def _or_failure(self, data: bytes, step: Callable[[], T]) -> T | Reply | None:
+        """Take a step; a fault of ours costs this one client its answer, and no more."""
+        try:
+            return step()
+        except Exception:
+            self._counters.internal_errors += 1
+            log.exception("a query of %d octets met a fault of ours", len(data))
+            return failure(data)
+
+
+def failure(data: bytes) -> Reply | None:
+    """SERVFAIL to whatever came, with its question if that can be read."""
+    if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
+        return None
+    try:
+        query = messages.parse_query(data)
+    except BadMessage:
+        octets = messages.refusal(data, messages.SERVFAIL)
+        return Reply(octets, messages.SERVFAIL, "policy") if octets else None
+    octets = messages.assemble(
+        query, 0, messages.SERVFAIL, messages.EMPTY_BODY, messages.PLAIN_OCTETS
+    )
+    return Reply(octets, messages.SERVFAIL, "policy", query.qtype, query.name)
+
+
+def _refused(reason: str) -> Resolution:
+    return Resolution(messages.REFUSED, source="policy", reason=reason)

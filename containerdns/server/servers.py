@@ -1,0 +1,89 @@
+"""All DNS sockets together: open them, serve, close them."""
+
+import asyncio
+from collections.abc import Callable
+
+from containerdns.core.counters import Counters
+from containerdns.core.history import History
+from containerdns.core.limits import Limiter
+from containerdns.core.respond import Peer, Responder
+from containerdns.core.views import Views
+from containerdns.core.wire import Wire
+from containerdns.server import sockets
+from containerdns.server.answering import Answering, Forwarder
+from containerdns.server.tcp import Connections, Transfers
+from containerdns.server.udp import Datagrams, PlainLoop
+from containerdns.settings import Endpoint, Settings
+
+
+class Servers:
+    """The DNS server on every `--listen` address, over UDP and TCP.
+
+    Call `open`, then `run`; cancel `run` to stop.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        responder: Responder,
+        views: Views,
+        forwarder: Forwarder,
+        wire: Wire,
+        history: History,
+        counters: Counters,
+        transfers: Transfers | None = None,
+        has_valid_cookie: Callable[[bytes, Peer], bool] = lambda data, peer: False,
+    ) -> None:
+        self._settings = settings
+        self._counters = counters
+        self._wire = wire
+        self._answering = Answering(responder, forwarder, history, counters, settings.log_queries)
+        limiter = Limiter(settings.rate_limit) if settings.rate_limit else None
+        self._datagrams = Datagrams(
+            views, wire, self._answering, history, counters, limiter, has_valid_cookie,
+            settings.log_queries,
+        )  # fmt: skip
+        self._connections = Connections(views, wire, self._answering, counters, transfers)
+        self._listeners: list[sockets.Listener] = []
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """What was bound, with the ports that the system chose."""
+        return [listener.endpoint for listener in self._listeners]
+
+    def open(self) -> None:
+        """Bind every address.
+
+        Raises:
+            CannotListen: One of them cannot be bound.
+        """
+        self._listeners = sockets.open_all(self._settings.listen)
+
+    def tally(self) -> None:
+        """Bring the counters up to date; to be called before they are read."""
+        self._wire.tally()
+        dropped = sum(listener.datagrams_dropped() for listener in self._listeners)
+        self._counters.datagrams_dropped = dropped
+
+    async def run(self) -> None:
+        """Serve until cancelled; the sockets are closed then."""
+        loop = asyncio.get_running_loop()
+        servers = []
+        try:
+            for listener in self._listeners:
+                plain = PlainLoop(listener, self._datagrams)
+                loop.add_reader(listener.udp, plain.on_readable)
+                servers.append(
+                    await loop.create_server(
+                        self._connections.new, sock=listener.tcp, backlog=sockets.BACKLOG
+                    )
+                )
+            await self._connections.sweep()
+        finally:
+            for server in servers:
+                server.close()
+            for listener in self._listeners:
+                loop.remove_reader(listener.udp)
+                listener.close()
+            self._answering.stop()
+            self._connections.close_all()

@@ -1,0 +1,250 @@
+"""Opening the sockets of `--listen`, and saying who is in the way if that fails."""
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from containerdns.errors import CannotListen
+from containerdns.settings import Endpoint
+
+log = logging.getLogger(__name__)
+
+RECEIVE_OCTETS: Final = 4 << 20  # a burst of some ten thousand queries; the default holds 300
+BACKLOG: Final = 512  # connections that wait for accept; all together twice
+PORT_ATTEMPTS: Final = 20  # for a port that is free in both UDP and TCP, if the system chooses
+HIGH_PORT: Final = 1053  # an ordinary user may bind it
+
+IP_FREEBIND: Final = 15  # linux/in.h; Python has no names for these
+IPV6_FREEBIND: Final = 78
+SO_MEMINFO: Final = 55  # asm-generic/socket.h, since Linux 4.12
+MEMINFO_OCTETS: Final = 36  # nine 32-bit numbers, linux/sock_diag.h
+MEMINFO_DROPS: Final = 32
+IP_PKTINFO: Final = 8
+
+_LACKING: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One address that we listen on, over UDP and TCP.
+
+    Attributes:
+        endpoint: With the port that was bound.
+        local: The octets of the address; b"" for a wildcard, whose queries tell it.
+    """
+
+    endpoint: Endpoint
+    udp: socket.socket
+    tcp: socket.socket
+    local: bytes
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return _family(self.endpoint)
+
+    def close(self) -> None:
+        self.udp.close()
+        self.tcp.close()
+
+    def datagrams_dropped(self) -> int:
+        """How many datagrams the system has dropped, as we did not take them in time."""
+        try:
+            info = self.udp.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO_OCTETS)
+        except OSError:
+            return 0
+        return int.from_bytes(info[MEMINFO_DROPS : MEMINFO_DROPS + 4], "little")
+
+
+def open_all(endpoints: tuple[Endpoint, ...], shared: bool = False) -> list[Listener]:
+    """Bind every endpoint, over UDP and TCP.
+
+    Args:
+        endpoints: Where; a default whose family the system lacks is skipped.
+        shared: Several processes bind the same; set only after a bind without it.
+
+    Raises:
+        CannotListen: One of them cannot be bound; none is left open.
+    """
+    listeners: list[Listener] = []
+    for endpoint in endpoints:
+        try:
+            listeners.append(_open(endpoint, shared))
+        except OSError as error:
+            if endpoint.is_default and error.errno in _LACKING:
+                log.info("not listening on %s: %s", endpoint, _text(error))
+                continue
+            for listener in listeners:
+                listener.close()
+            raise CannotListen(str(endpoint), _reason(endpoint, error)) from error
+    if not listeners:
+        raise CannotListen("any address", "the system has neither IPv4 nor IPv6")
+    _warn_if_capped(listeners[0].udp)
+    return listeners
+
+
+def _open(endpoint: Endpoint, shared: bool) -> Listener:
+    for _ in range(PORT_ATTEMPTS):
+        udp = _bound(endpoint, socket.SOCK_DGRAM, shared)
+        chosen = Endpoint(endpoint.host, udp.getsockname()[1])
+        try:
+            tcp = _bound(chosen, socket.SOCK_STREAM, shared)
+        except OSError as error:
+            udp.close()
+            if endpoint.port == 0 and error.errno == errno.EADDRINUSE:
+                continue
+            raise
+        octets = socket.inet_pton(udp.family, endpoint.host)
+        return Listener(chosen, udp, tcp, octets if any(octets) else b"")
+    raise OSError(errno.EADDRINUSE, "no port is free in both UDP and TCP")
+
+
+def _bound(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.socket:
+    family = _family(endpoint)
+    opened = socket.socket(family, kind)
+    try:
+        opened.setblocking(False)
+        if kind == socket.SOCK_STREAM:  # two UDP servers would share a port with it
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            _try_option(opened, socket.IPPROTO_IPV6, IPV6_FREEBIND)
+        else:
+            _try_option(opened, socket.IPPROTO_IP, IP_FREEBIND)
+        if kind == socket.SOCK_DGRAM:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS)
+            if family == socket.AF_INET6:
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                _try_option(opened, socket.IPPROTO_IP, IP_PKTINFO)
+        opened.bind((endpoint.host, endpoint.port))
+        if kind == socket.SOCK_STREAM:
+            opened.listen(BACKLOG)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _try_option(opened: socket.socket, level: int, option: int) -> None:
+    try:
+        opened.setsockopt(level, option, 1)
+    except OSError as error:  # not Linux: what it is for is then not to be had
+        log.debug("socket option %d: %s", option, error)
+
+
+def _warn_if_capped(udp: socket.socket) -> None:
+    given = udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the system doubles it
+    if given < RECEIVE_OCTETS:
+        log.warning(
+            "the receive buffer is %d octets, not %d: bursts of queries may be lost;"
+            " raise net.core.rmem_max",
+            given,
+            RECEIVE_OCTETS,
+        )
+
+
+def _family(endpoint: Endpoint) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+
+
+def _text(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _reason(endpoint: Endpoint, error: OSError) -> str:
+    """Say in one line what is wrong, who is in the way, and what would work."""
+    if error.errno == errno.EADDRINUSE:
+        holder = _holder(endpoint)
+        reason = f"in use by {holder}" if holder else "in use by another program"
+    elif error.errno == errno.EACCES:
+        reason = f"not permitted: port {endpoint.port} needs root or CAP_NET_BIND_SERVICE"
+    else:
+        return _text(error)
+    works = next((e for e in _alternatives(endpoint) if _can_bind(e)), None)
+    return f"{reason}; this would work: --listen {works}" if works else reason
+
+
+def _alternatives(endpoint: Endpoint) -> Iterator[Endpoint]:
+    """Endpoints that may serve instead, those nearest to what was wanted first."""
+    host = socket.inet_pton(_family(endpoint), endpoint.host)
+    if not any(host) and (address := _main_address(_family(endpoint))):
+        yield Endpoint(address, endpoint.port)
+    if not any(host):
+        yield Endpoint("::1" if ":" in endpoint.host else "127.0.0.1", endpoint.port)
+    for port in range(HIGH_PORT, HIGH_PORT + 10):
+        yield Endpoint(endpoint.host, port)
+
+
+def _can_bind(endpoint: Endpoint) -> bool:
+    try:
+        _open(endpoint, shared=False).close()
+    except OSError:
+        return False
+    return True
+
+
+def _main_address(family: socket.AddressFamily) -> str | None:
+    """The address that this machine has towards the world; nothing is sent for it."""
+    somewhere = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((somewhere, 53))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
+def _holder(endpoint: Endpoint) -> str | None:
+    """Name the program that has the port, as far as /proc tells."""
+    wanted = socket.inet_pton(_family(endpoint), endpoint.host)
+    inodes: dict[str, str] = {}
+    for table in ("udp", "udp6", "tcp", "tcp6"):
+        inodes.update(_sockets_at(table, endpoint.port, wanted))
+    for inode, address in inodes.items():
+        if (program := _program_with(inode)) is not None:
+            if program.startswith("systemd-resolve"):
+                program = f"the stub of {program}"
+            return f"{program} on {address}"
+    return None
+
+
+def _sockets_at(table: str, port: int, wanted: bytes) -> Iterator[tuple[str, str]]:
+    """Inodes and addresses of the sockets at a port that stand in an address's way."""
+    try:
+        lines = Path("/proc/net", table).read_text().splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split()
+        host, _, hex_port = fields[1].partition(":")
+        is_listening = fields[3] in ("07", "0A")  # unconnected UDP, listening TCP
+        if int(hex_port, 16) != port or not is_listening:
+            continue
+        octets = b"".join(bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8))
+        if any(wanted) and any(octets) and octets != wanted:
+            continue
+        family = socket.AF_INET if len(octets) == 4 else socket.AF_INET6
+        yield fields[9], str(Endpoint(socket.inet_ntop(family, octets), port))
+
+
+def _program_with(inode: str) -> str | None:
+    link = f"socket:[{inode}]"
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            descriptors = list((process / "fd").iterdir())
+        except OSError:
+            continue
+        for descriptor in descriptors:
+            try:
+                if os.readlink(descriptor) == link:
+                    return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+            except OSError:
+                continue
+    return None

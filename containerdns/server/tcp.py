@@ -1,0 +1,294 @@
+"""DNS over TCP (RFC 7766): frames in, frames out, and nobody holds up anybody else.
+
+Queries of one connection are answered as they become ready, so that a slow
+forwarded one does not hold up those behind it.  What a client may cost is bounded:
+connections, time, queries in flight, and octets that it does not read.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from ipaddress import ip_address
+from typing import Any, Final, Protocol
+
+from containerdns.core import messages
+from containerdns.core.counters import Counters
+from containerdns.core.forwarding import Forward
+from containerdns.core.respond import Peer, Reply, Transfer
+from containerdns.core.views import Views, packed
+from containerdns.core.wire import Wire
+from containerdns.server.answering import Answering
+
+log = logging.getLogger(__name__)
+
+FRAME_LONGEST: Final = 5.0  # seconds from a frame's first octet to its last
+IDLE_LONGEST: Final = 10.0  # seconds without a query (RFC 7766 section 6.2.3: some seconds)
+MOST_CONNECTIONS: Final = 256
+MOST_OF_A_CLIENT: Final = 32
+MOST_IN_FLIGHT: Final = 128  # queries of a connection that wait for an upstream
+FRAMES_PER_TURN: Final = 32  # then whoever else waits for the event loop has a turn
+UNREAD_OCTETS: Final = 65536  # responses that wait in us for the client to read
+SWEEP: Final = 0.25  # seconds between two looks for connections whose time is over
+
+
+class Transfers(Protocol):
+    """What TCP needs to know of whoever sends zones."""
+
+    async def send(self, transfer: Transfer, peer: Peer, connection: "Connection") -> None:
+        """Send a whole zone, or what changed in it."""
+
+
+class Connections:
+    """All TCP connections: how many there are, and whose time is over."""
+
+    def __init__(
+        self,
+        views: Views,
+        wire: Wire,
+        answering: Answering,
+        counters: Counters,
+        transfers: Transfers | None = None,
+    ) -> None:
+        self.views = views
+        self.wire = wire
+        self.answering = answering
+        self.counters = counters
+        self.transfers = transfers
+        self._open: set[Connection] = set()
+
+    def new(self) -> "Connection":
+        """The protocol of a new connection, for `create_server`."""
+        return Connection(self)
+
+    def admit(self, connection: "Connection") -> None:
+        """Take a connection in; the one that was idle longest makes room for it."""
+        same = [other for other in self._open if other.address == connection.address]
+        if len(same) >= MOST_OF_A_CLIENT:
+            self._make_room(same)
+        elif len(self._open) >= MOST_CONNECTIONS:
+            self._make_room(list(self._open))
+        self._open.add(connection)
+        self.counters.tcp_connections = len(self._open)
+
+    def leave(self, connection: "Connection") -> None:
+        """Forget a connection that is over."""
+        self._open.discard(connection)
+        self.counters.tcp_connections = len(self._open)
+
+    async def sweep(self) -> None:
+        """Close the connections whose time is over, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = time.monotonic()
+            for connection in [c for c in self._open if c.is_over(now)]:
+                connection.abort()
+
+    def close_all(self) -> None:
+        """Close every connection."""
+        for connection in list(self._open):
+            connection.abort()
+
+    def _make_room(self, connections: "list[Connection]") -> None:
+        idle = [c for c in connections if not c.in_flight] or connections
+        longest = min(idle, key=lambda connection: connection.active_at)
+        longest.abort()
+        self.leave(longest)
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection.
+
+    Attributes:
+        address: The octets of the client's address.
+        active_at: When a query last came whole or a response was last sent.
+        in_flight: How many queries wait for an upstream or a transfer.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self.address = b""
+        self.active_at = time.monotonic()
+        self.in_flight = 0
+        self._connections = connections
+        self._buffer = bytearray()
+        self._frame_since: float | None = None
+        self._is_at_end = False
+        self._is_parsing_later = False
+        self._is_writable = asyncio.Event()
+        self._is_writable.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transport: asyncio.Transport | None = None
+        self._local = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=UNREAD_OCTETS)
+        sender, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not sender or not own:  # gone before we looked
+            transport.abort()
+            return
+        self.address, self._local = _octets(sender), _octets(own)
+        connected = transport.get_extra_info("socket")
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connections.admit(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._is_writable.set()
+        for task in self._tasks:
+            task.cancel()
+        self._connections.leave(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._is_parsing_later:
+            self._parse()
+
+    def eof_received(self) -> bool:
+        """The client has said all that it will; what it asked is still answered."""
+        self._is_at_end = True
+        self._close_if_done()
+        return True
+
+    def pause_writing(self) -> None:
+        self._is_writable.clear()
+        self._update_reading()
+
+    def resume_writing(self) -> None:
+        self._is_writable.set()
+        self._update_reading()
+        self._parse()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether its time is over: idle, in the middle of a frame, or not reading."""
+        if self._frame_since is not None and now - self._frame_since >= FRAME_LONGEST:
+            return self._can_take()  # else it is we who do not read
+        is_idle = now - self.active_at >= IDLE_LONGEST
+        return is_idle and (not self.in_flight or not self._is_writable.is_set())
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough for more to be sent.
+
+        Raises:
+            ConnectionResetError: It is gone.
+        """
+        await self._is_writable.wait()
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError
+
+    def send(self, octets: bytes) -> None:
+        """Send a message in its frame."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self.active_at = time.monotonic()
+        self._transport.write(len(octets).to_bytes(2) + octets)
+
+    def _can_take(self) -> bool:
+        return self.in_flight < MOST_IN_FLIGHT and self._is_writable.is_set()
+
+    def _parse(self) -> None:
+        """Answer the whole frames that are there, some per turn."""
+        self._is_parsing_later = False
+        at = frames = 0
+        buffer = self._buffer
+        while self._transport is not None and self._can_take() and len(buffer) - at >= 2:
+            length = int.from_bytes(buffer[at : at + 2])
+            if length < messages.HEADER_OCTETS:  # no message: its sender has lost count
+                self.abort()
+                return
+            if len(buffer) - at - 2 < length:
+                break
+            if frames >= FRAMES_PER_TURN:
+                self._is_parsing_later = True
+                asyncio.get_running_loop().call_soon(self._parse)
+                break
+            frames += 1
+            data = bytes(buffer[at + 2 : at + 2 + length])
+            at += 2 + length
+            self.active_at = time.monotonic()
+            self._answer(data)
+        if at:
+            del buffer[:at]
+            self._frame_since = None
+        if buffer and self._frame_since is None:
+            self._frame_since = time.monotonic()
+        self._update_reading()
+        self._close_if_done()
+
+    def _answer(self, data: bytes) -> None:
+        started = time.monotonic()
+        connections = self._connections
+        view = connections.views.of(self.address, self._local)
+        peer = Peer(self.address, self._local, view, over_tcp=True)
+        ready = connections.wire.answer(connections.wire.table(view), data, started)
+        if ready is not None and not ready[1].head[0] & messages.TC >> 8:
+            self.send(ready[0])
+            connections.answering.told_ready(ready[1], peer, started)
+            return
+        match connections.answering.begin(data, peer):
+            case Reply() as reply:
+                self._send_reply(reply, peer, started)
+            case Forward() as forward:
+                self._wait_for(forward, data, peer, started)
+            case Transfer() as transfer:
+                self._transfer(transfer, peer)
+
+    def _send_reply(self, reply: Reply, peer: Peer, started: float) -> None:
+        self.send(reply.octets)
+        self._connections.answering.told(reply, peer, started)
+
+    def _wait_for(self, forward: Forward, data: bytes, peer: Peer, started: float) -> None:
+        def finish(reply: Reply | None) -> None:
+            if reply is not None:
+                self._send_reply(reply, peer, started)
+            self._one_less()
+
+        self.in_flight += 1
+        self._connections.answering.wait_for(forward, data, peer, finish)
+
+    def _transfer(self, transfer: Transfer, peer: Peer) -> None:
+        transfers = self._connections.transfers
+        if transfers is None:
+            return
+        self.in_flight += 1
+        task = asyncio.get_running_loop().create_task(transfers.send(transfer, peer, self))
+        self._tasks.add(task)
+        task.add_done_callback(self._transferred)
+
+    def _transferred(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._one_less()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if not isinstance(error, ConnectionResetError):
+                self._connections.counters.internal_errors += 1
+                log.error("a zone transfer met a fault of ours", exc_info=error)
+            self.abort()
+
+    def _one_less(self) -> None:
+        self.in_flight -= 1
+        if self._transport is not None:
+            self._parse()
+
+    def _update_reading(self) -> None:
+        """Read no more from a client for whom we hold enough already."""
+        if self._transport is None or self._transport.is_closing() or self._is_at_end:
+            return
+        if self._can_take() and not self._is_parsing_later:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _close_if_done(self) -> None:
+        is_done = self._is_at_end and not self.in_flight and not self._is_parsing_later
+        if is_done and self._can_take() and self._transport is not None:
+            self._transport.close()
+
+
+def _octets(socket_address: Any) -> bytes:
+    return packed(ip_address(socket_address[0].partition("%")[0]))

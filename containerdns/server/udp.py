@@ -1,0 +1,213 @@
+"""DNS over UDP: what becomes of a datagram, and the plain loop over a socket.
+
+`server/batch` takes many datagrams per system call and answers most of them itself;
+where it cannot work, `PlainLoop` does the same one by one.  Both use `Datagrams`
+for whatever has no ready-made response.
+"""
+
+import logging
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from containerdns.core.counters import Counters
+from containerdns.core.forwarding import Forward
+from containerdns.core.history import History
+from containerdns.core.limits import Limiter
+from containerdns.core.respond import Peer, Reply, Transfer
+from containerdns.core.views import View, Views
+from containerdns.core.wire import Table, Wire
+from containerdns.server.answering import Answering
+from containerdns.server.sockets import IP_PKTINFO, Listener
+
+log = logging.getLogger(__name__)
+
+QUERY_OCTETS: Final = 4096  # no honest query is longer; what is cut cannot be parsed
+MOST_CLIENTS: Final = 8192  # addresses whose view is kept
+TURN: Final = 0.001  # seconds; then whoever else waits for the event loop has a turn
+PER_CLOCK: Final = 16  # datagrams between two looks at the clock
+
+_PKTINFO4 = struct.Struct("=i4s4s")  # interface, our address, the one in the header
+_PKTINFO6 = struct.Struct("=16si")  # our address, interface
+
+
+class Client:
+    """What is known of a client's address, for as long as views hold.
+
+    Attributes:
+        ready: The ready-made responses of its view.
+        fast: The same; or an empty table, if every query must be looked at.
+    """
+
+    __slots__ = ("address", "fast", "local", "peer", "ready", "slipped", "view")
+
+    def __init__(self, peer: Peer, ready: Table, fast: Table) -> None:
+        self.address = peer.address
+        self.local = peer.local
+        self.peer = peer
+        self.slipped = replace(peer, is_slipped=True)
+        self.view: View = peer.view
+        self.ready = ready
+        self.fast = fast
+
+
+class Datagrams:
+    """What all UDP sockets share: the clients, the limits, the slow path."""
+
+    def __init__(
+        self,
+        views: Views,
+        wire: Wire,
+        answering: Answering,
+        history: History,
+        counters: Counters,
+        limiter: Limiter | None,
+        has_valid_cookie: Callable[[bytes, Peer], bool],
+        log_queries: bool = False,
+    ) -> None:
+        self.wire = wire
+        self.history = history
+        self.counters = counters
+        self._views = views
+        self._answering = answering
+        self._limiter = limiter
+        self._has_valid_cookie = has_valid_cookie
+        self._log_queries = log_queries
+        self._clients: dict[tuple[bytes, bytes], Client] = {}
+        self._epoch = views.epoch
+        self.generation = 0  # grows when no client that was given out holds any longer
+
+    def refresh(self) -> int:
+        """Drop what is known of clients if their views have changed; give the generation."""
+        if self._epoch != self._views.epoch or len(self._clients) > MOST_CLIENTS:
+            if self._epoch != self._views.epoch:
+                self.wire.forget_views()
+            self._epoch = self._views.epoch
+            self._clients.clear()
+            self.generation += 1
+        return self.generation
+
+    def client(self, address: bytes, local: bytes) -> Client:
+        """What is known of a client: the octets of its address, and of the one it asked."""
+        client = self._clients.get((address, local))
+        if client is None:
+            view = self._views.of(address, local)
+            table = self.wire.table(view)
+            is_limited = self._limiter is not None and view.is_limited
+            fast = {} if is_limited or self._log_queries else table
+            client = Client(Peer(address, local, view), table, fast)
+            self._clients[address, local] = client
+        return client
+
+    def answer(self, data: bytes, client: Client, started: float) -> bytes | Forward | None:
+        """Answer a datagram that needs a look; a `Forward` must be given to `forward`.
+
+        Args:
+            data: What came.
+            client: From whom.
+            started: `time.monotonic()`.
+        """
+        peer = client.peer
+        if self._limiter is not None and client.view.is_limited:
+            verdict = self._limiter.take(client.address, started)
+            if verdict != "answer" and not self._has_valid_cookie(data, peer):
+                self.counters.rate_limited += 1
+                if verdict == "drop":
+                    return None
+                peer = client.slipped
+        if not peer.is_slipped and (ready := self.wire.answer(client.ready, data, started)):
+            octets, entry = ready
+            entry.hits += 1
+            self._answering.told_ready(entry, peer, started)
+            return octets
+        decision = self._answering.begin(data, peer)
+        if isinstance(decision, Reply):
+            return self._sent(decision, data, peer, started)
+        return None if isinstance(decision, Transfer) else decision
+
+    def forward(
+        self,
+        forward: Forward,
+        data: bytes,
+        client: Client,
+        started: float,
+        send: Callable[[bytes], None],
+    ) -> None:
+        """Resolve a question elsewhere, and send the response when it is there."""
+
+        def finish(reply: Reply | None) -> None:
+            if reply is not None:
+                send(self._sent(reply, data, client.peer, started))
+
+        self._answering.wait_for(forward, data, client.peer, finish)
+
+    def _sent(self, reply: Reply, data: bytes, peer: Peer, started: float) -> bytes:
+        if not peer.is_slipped:
+            self.wire.keep(peer.view, data, reply, time.monotonic())
+        self._answering.told(reply, peer, started)
+        return reply.octets
+
+
+class PlainLoop:
+    """One UDP socket, a datagram per system call: for where there is no `recvmmsg`."""
+
+    def __init__(self, listener: Listener, datagrams: Datagrams) -> None:
+        self._socket = listener.udp
+        self._local = listener.local
+        self._datagrams = datagrams
+
+    def on_readable(self) -> None:
+        """Answer what waits in the socket, for a short turn."""
+        self._datagrams.refresh()
+        turn_ends = time.monotonic() + TURN
+        while time.monotonic() < turn_ends:
+            for _ in range(PER_CLOCK):
+                try:
+                    received = self._socket.recvmsg(QUERY_OCTETS, 128)
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    log.debug("recvmsg: %s", error)
+                    return
+                self._answer(*received)
+
+    def _answer(
+        self, data: bytes, ancillary: list[tuple[int, int, bytes]], _: int, sender: Any
+    ) -> None:
+        started = time.monotonic()
+        local, control = self._asked(ancillary)
+        address = socket.inet_pton(self._socket.family, sender[0].partition("%")[0])
+        client = self._datagrams.client(address, local)
+
+        def send(octets: bytes) -> None:
+            try:
+                self._socket.sendmsg([octets], control, 0, sender)
+            except OSError as error:  # a full buffer, a lost route: the client asks again
+                log.debug("sendmsg to %s: %s", sender, error)
+
+        response = self._datagrams.answer(data, client, started)
+        if isinstance(response, Forward):
+            self._datagrams.forward(response, data, client, started, send)
+        elif response is not None:
+            send(response)
+
+    def _asked(
+        self, ancillary: list[tuple[int, int, bytes]]
+    ) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        """The octets of the address that was asked, and what makes the reply leave from it.
+
+        The interface stays open: the way back may be another one.
+        """
+        if self._local:
+            return self._local, []
+        for level, kind, octets in ancillary:
+            if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
+                local = _PKTINFO4.unpack(octets)[1]
+                return local, [(level, kind, _PKTINFO4.pack(0, local, bytes(4)))]
+            if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+                local = _PKTINFO6.unpack(octets)[0]
+                return local, [(level, kind, _PKTINFO6.pack(local, 0))]
+        return b"", []

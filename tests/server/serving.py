@@ -1,0 +1,153 @@
+"""A server on loopback for the tests of this folder, with answers of their own."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+from containerdns.core import messages
+from containerdns.core.counters import Counters
+from containerdns.core.forwarding import Forward, Resolution
+from containerdns.core.history import History
+from containerdns.core.messages import RR
+from containerdns.core.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.views import Views
+from containerdns.core.wire import Wire
+from containerdns.server.servers import Servers
+from containerdns.settings import Endpoint, Settings
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+class StubResponder(Responder):
+    """Answers by the first label of the question.
+
+    "slow" and "forward" are forwarded, "fault" raises, "silent" gets nothing, "big"
+    an answer of 60,000 octets over TCP; everything else is 172.18.0.2.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Peer]] = []
+
+    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
+        query = messages.parse_query(data)
+        self.asked.append((query.name, peer))
+        match query.name.partition(".")[0]:
+            case "fault":
+                raise RuntimeError("on purpose")
+            case "silent":
+                return None
+            case "slow" | "forward":
+                return Forward(query, query.name, query.qtype, peer.over_tcp, peer.address)
+            case "big":
+                records = [RR(query.question[:-4], 16, 1, 5, b"\xff" + b"x" * 255)] * 220
+                return self._reply(query, peer, records)
+        if not peer.view.may_ask:
+            return self._reply(query, peer, [], rcode=messages.REFUSED)
+        if peer.is_slipped:
+            return self._reply(query, peer, [], flags=messages.TC)
+        record = RR(query.question[:-4], 1, 1, 5, bytes([172, 18, 0, 2]))
+        return self._reply(query, peer, [record], keeping="name")
+
+    def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
+        octets = messages.assemble(forward.query, 0, resolution.rcode, resolution.body, 1232)
+        return Reply(octets, resolution.rcode, resolution.source, forward.qtype, forward.name)
+
+    def _reply(
+        self,
+        query: messages.Query,
+        peer: Peer,
+        records: list[RR],
+        rcode: int = 0,
+        flags: int = messages.AA,
+        keeping: str = "no",
+    ) -> Reply:
+        body = messages.encode(query.question[:-4], records)
+        limit = messages.TCP_OCTETS if peer.over_tcp else query.datagram_octets
+        octets = messages.assemble(query, flags, rcode, body, limit)
+        return Reply(octets, rcode, "zone", query.qtype, query.name, keeping=keeping)
+
+
+class StubForwarder:
+    """Resolves "slow" when `released` is set, everything else a moment later."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.resolved: list[str] = []
+
+    def cached(self, forward: Forward) -> Resolution | None:
+        return None
+
+    async def resolve(self, forward: Forward) -> Resolution:
+        self.resolved.append(forward.name)
+        if forward.name.startswith("slow"):
+            await self.released.wait()
+        await asyncio.sleep(0)
+        return Resolution(0, source="upstream", upstream="192.0.2.53")
+
+
+@dataclass
+class Served:
+    """A running server and what it is made of."""
+
+    servers: Servers
+    responder: StubResponder
+    forwarder: StubForwarder
+    wire: Wire
+    history: History
+    counters: Counters
+    views: Views
+
+    @property
+    def address(self) -> tuple[str, int]:
+        endpoint = self.servers.endpoints[0]
+        return ("127.0.0.1" if endpoint.host == "0.0.0.0" else endpoint.host), endpoint.port
+
+
+def settings(**changes: Any) -> Settings:
+    """Settings as they are without any option, but for what a test changes."""
+    values: dict[str, Any] = {
+        "docker": (), "docker_tls": None, "listen": (Endpoint("127.0.0.1", 0),), "http": None,
+        "http_hosts": (), "query_history": 100, "allow_history": LOOPBACK, "domains": ("docker.",),
+        "search_domains": ("localdomain.",), "bare_names": True, "ttl": 5, "negative_ttl": 1,
+        "remember": 86400, "state": None, "upstreams": (), "forwards": (), "cache_size": 100,
+        "hosts": (), "networks": (), "expose_by_default": True, "drop_unhealthy": True,
+        "host_addresses": (), "host_mode": False, "wildcard": False, "name_templates": (),
+        "label_prefix": "containerdns", "allow": LOOPBACK, "allow_transfer": LOOPBACK,
+        "transfer_keys": (), "notify": (), "rebind_protection": False, "rebind_allow": (),
+        "workers": 1, "doh_canary": True, "rate_limit": 200, "log_level": "info",
+        "log_format": "text", "log_queries": False,
+    }  # fmt: skip
+    return Settings(**{**values, **changes})
+
+
+@asynccontextmanager
+async def serving(views: Views | None = None, **changes: Any) -> AsyncIterator[Served]:
+    """Run a server on loopback."""
+    wanted = settings(**changes)
+    counters = Counters()
+    wire, history = Wire(counters), History(wanted.query_history)
+    responder, forwarder = StubResponder(), StubForwarder()
+    if views is None:
+        views = Views(wanted.allow, wanted.allow_transfer, wanted.allow_history)
+    servers = Servers(wanted, responder, views, forwarder, wire, history, counters)
+    servers.open()
+    task = asyncio.create_task(servers.run())
+    await asyncio.sleep(0.01)
+    try:
+        yield Served(servers, responder, forwarder, wire, history, counters, views)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+
+def query(name: str, qtype: int = 1, message_id: int = 0x1234, flags: int = 0x0100) -> bytes:
+    """A query as a stub resolver sends it; the name keeps its case."""
+    header = struct.pack("!HHHHHH", message_id, flags, 1, 0, 0, 0)
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".") if label)
+    return header + labels + b"\0" + struct.pack("!HH", qtype, 1)

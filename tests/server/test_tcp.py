@@ -1,0 +1,125 @@
+"""DNS over TCP (RFC 7766) on real sockets of loopback."""
+
+import asyncio
+
+import pytest
+
+from containerdns.server import tcp
+from tests.server.serving import Served, query, serving
+
+
+async def connect(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*served.address)
+
+
+def frame(data: bytes) -> bytes:
+    return len(data).to_bytes(2) + data
+
+
+async def receive(reader: asyncio.StreamReader, within: float = 1.0) -> bytes:
+    async with asyncio.timeout(within):
+        return await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+
+
+async def test_queries_are_pipelined_and_answered_out_of_order() -> None:
+    """RFC 7766 section 6.2.1.1: a slow one does not hold up those behind it."""
+    async with serving() as served:
+        reader, writer = await connect(served)
+        writer.write(frame(query("slow.example", message_id=1)))
+        writer.write(frame(query("web.docker", message_id=2)))
+        assert (await receive(reader))[:2] == b"\0\2"
+        served.forwarder.released.set()
+        assert (await receive(reader))[:2] == b"\0\1"
+        writer.close()
+
+
+async def test_frame_may_come_octet_by_octet() -> None:
+    async with serving() as served:
+        reader, writer = await connect(served)
+        for octet in frame(query("web.docker")) + frame(query("db.docker", message_id=2)):
+            writer.write(bytes([octet]))
+            await asyncio.sleep(0)
+        await receive(reader)
+        assert (await receive(reader))[:2] == b"\0\2"
+        writer.close()
+
+
+async def test_client_that_has_said_all_is_answered_and_then_closed() -> None:
+    """A half-closed connection, as `nc` and some resolvers leave it."""
+    async with serving() as served:
+        reader, writer = await connect(served)
+        writer.write(frame(query("slow.example")) + frame(query("web.docker")))
+        writer.write_eof()
+        await receive(reader)
+        served.forwarder.released.set()
+        await receive(reader)
+        assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("length", [0, 1, 11], ids=["empty", "one octet", "less than a header"])
+async def test_frame_without_a_message_ends_the_connection(length: int) -> None:
+    async with serving() as served:
+        reader, writer = await connect(served)
+        writer.write(frame(bytes(length)))
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await receive(reader)
+        writer.close()
+
+
+async def test_many_frames_at_once_are_all_answered() -> None:
+    async with serving() as served:
+        reader, writer = await connect(served)
+        writer.write(b"".join(frame(query("web.docker", message_id=i)) for i in range(500)))
+        ids = {(await receive(reader))[:2] for _ in range(500)}
+        assert len(ids) == 500
+        writer.close()
+
+
+async def test_unfinished_frame_and_idle_connection_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "FRAME_LONGEST", 0.2)
+    monkeypatch.setattr(tcp, "IDLE_LONGEST", 0.9)
+    async with serving() as served:
+        stalled, stalled_writer = await connect(served)
+        idle, idle_writer = await connect(served)
+        stalled_writer.write(frame(query("web.docker"))[:9])
+        started = asyncio.get_running_loop().time()
+        for reader in (stalled, idle):
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                await receive(reader, 3)
+            if reader is stalled:
+                assert asyncio.get_running_loop().time() - started < 0.8
+        assert served.counters.tcp_connections == 0
+        stalled_writer.close()
+        idle_writer.close()
+
+
+async def test_longest_idle_connection_makes_room_for_the_next() -> None:
+    async with serving() as served:
+        open_ones = [await connect(served) for _ in range(tcp.MOST_OF_A_CLIENT)]
+        await asyncio.sleep(0.05)
+        open_ones[0][1].write(frame(query("web.docker")))  # no longer the one idle longest
+        await receive(open_ones[0][0])
+        reader, writer = await connect(served)
+        writer.write(frame(query("web.docker")))
+        await receive(reader)
+        assert served.counters.tcp_connections == tcp.MOST_OF_A_CLIENT
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await receive(open_ones[1][0])
+        for _, each in [*open_ones, (reader, writer)]:
+            each.close()
+
+
+async def test_client_that_does_not_read_holds_little_memory() -> None:
+    """Ten thousand large answers are not made before the first ones were read."""
+    async with serving() as served:
+        _, writer = await connect(served)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(frame(query("big.docker")) * 2000)
+        await asyncio.sleep(0.3)
+        assert len(served.responder.asked) < 400
+        reader, other = await connect(served)
+        other.write(frame(query("web.docker")))
+        await receive(reader)
+        writer.transport.abort()
+        other.close()

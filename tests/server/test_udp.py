@@ -1,0 +1,115 @@
+"""DNS over UDP on real sockets of loopback, through both loops."""
+
+import asyncio
+import socket
+
+import dnslib
+import pytest
+
+from containerdns.settings import Endpoint
+from tests.server.serving import Served, query, serving
+
+
+async def ask(served: Served, data: bytes, address: str | None = None) -> bytes:
+    """Send a datagram from a connected socket, which takes replies of that address alone."""
+    loop = asyncio.get_running_loop()
+    host, port = served.address
+    family = socket.AF_INET6 if ":" in (address or host) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect((address or host, port))
+        client.send(data)
+        async with asyncio.timeout(1):
+            return await loop.sock_recv(client, 4096)
+
+
+async def test_query_is_answered() -> None:
+    async with serving() as served:
+        response = dnslib.DNSRecord.parse(await ask(served, query("web.docker")))
+    assert [str(record.rdata) for record in response.rr] == ["172.18.0.2"]
+    assert response.header.id == 0x1234
+
+
+async def test_second_same_query_is_ready_made_and_echoes_its_own_case_and_id() -> None:
+    async with serving() as served:
+        await ask(served, query("web.docker"))
+        octets = await ask(served, query("wEb.DocKer", message_id=7))
+        assert len(served.responder.asked) == 1
+        served.servers.tally()
+        assert served.counters.requests["udp", 1] == 2
+    assert octets[12:].startswith(b"\x03wEb\x06DocKer\0")
+    assert octets[:2] == b"\0\x07"
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [("0.0.0.0", "127.0.0.1"), ("0.0.0.0", "127.1.2.3"), ("::", "::1"), ("127.0.0.9", "127.0.0.9")],
+    ids=["wildcard", "another address of the wildcard", "IPv6 wildcard", "one address"],
+)
+async def test_reply_leaves_from_the_address_that_was_asked(listen: str, address: str) -> None:
+    async with serving(listen=(Endpoint(listen, 0),)) as served:
+        for name in ("web.docker", "web.docker", "forward.example"):
+            await ask(served, query(name), address)
+        assert {peer.local for _, peer in served.responder.asked} == {
+            socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        }
+
+
+async def test_slow_forwarded_query_does_not_hold_up_a_local_one() -> None:
+    async with serving() as served:
+        slow = asyncio.create_task(ask(served, query("slow.example")))
+        await ask(served, query("web.docker"))
+        assert not slow.done()
+        served.forwarder.released.set()
+        await slow
+
+
+async def test_fault_of_ours_is_servfail_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as served:
+        octets = await ask(served, query("fault.docker"))
+        assert served.counters.internal_errors == 1
+    response = dnslib.DNSRecord.parse(octets)
+    assert response.header.rcode == 2
+    assert str(response.q.qname) == "fault.docker."
+    assert "on purpose" in caplog.text
+
+
+async def test_changed_views_hold_at_once() -> None:
+    """What was ready-made for a client's former view is not given to it in its new one."""
+    async with serving() as served:
+        await ask(served, query("web.docker"))
+        served.views._allow = ()
+        served.views._views.clear()
+        served.views.epoch += 1
+        octets = await ask(served, query("web.docker"))
+    assert octets[3] & 15 == 5
+
+
+async def test_queries_are_in_the_history() -> None:
+    async with serving() as served:
+        for name in ("web.docker", "web.docker", "forward.example"):
+            await ask(served, query(name))
+        rows = served.history.last(10)
+    assert [(row["name"], row["source"], row["client"]) for row in rows] == [
+        ("web.docker.", "zone", "127.0.0.1"),
+        ("web.docker.", "zone", "127.0.0.1"),
+        ("forward.example.", "upstream", "127.0.0.1"),
+    ]
+
+
+async def test_limited_client_is_slipped_and_dropped_beyond_its_rate() -> None:
+    """Of 10 queries at once and 4 a second, 4 are answered, 3 dropped, 3 truncated."""
+    async with serving(rate_limit=4) as served:
+        view = served.views.of(b"\x7f\0\0\1", b"\x7f\0\0\1")
+        object.__setattr__(view, "is_limited", True)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(served.address)
+            for _ in range(10):
+                client.send(query("web.docker"))
+            await asyncio.sleep(0.1)
+            flags = [client.recv(512)[2] for _ in range(7)]
+            with pytest.raises(BlockingIOError):
+                client.recv(512)
+        assert [bool(flag & 2) for flag in flags] == [False] * 4 + [True] * 3
+        assert served.counters.rate_limited == 6
