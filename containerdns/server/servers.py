@@ -9,8 +9,9 @@ from containerdns.core.limits import Limiter
 from containerdns.core.respond import Peer, Responder
 from containerdns.core.views import Views
 from containerdns.core.wire import Wire
-from containerdns.server import sockets
+from containerdns.server import batch, sockets
 from containerdns.server.answering import Answering, Forwarder
+from containerdns.server.batch import BatchLoop
 from containerdns.server.tcp import Connections, Transfers
 from containerdns.server.udp import Datagrams, PlainLoop
 from containerdns.settings import Endpoint, Settings
@@ -33,8 +34,10 @@ class Servers:
         counters: Counters,
         transfers: Transfers | None = None,
         has_valid_cookie: Callable[[bytes, Peer], bool] = lambda data, peer: False,
+        may_batch: bool = True,
     ) -> None:
         self._settings = settings
+        self._may_batch = may_batch
         self._counters = counters
         self._wire = wire
         self._answering = Answering(responder, forwarder, history, counters, settings.log_queries)
@@ -71,8 +74,8 @@ class Servers:
         servers = []
         try:
             for listener in self._listeners:
-                plain = PlainLoop(listener, self._datagrams)
-                loop.add_reader(listener.udp, plain.on_readable)
+                udp = self._udp_loop(listener)
+                loop.add_reader(listener.udp, udp.on_readable)
                 servers.append(
                     await loop.create_server(
                         self._connections.new, sock=listener.tcp, backlog=sockets.BACKLOG
@@ -87,3 +90,8 @@ class Servers:
                 listener.close()
             self._answering.stop()
             self._connections.close_all()
+
+    def _udp_loop(self, listener: sockets.Listener) -> BatchLoop | PlainLoop:
+        if self._may_batch and batch.works():
+            return BatchLoop(listener, self._datagrams)
+        return PlainLoop(listener, self._datagrams)

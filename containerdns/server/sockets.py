@@ -119,10 +119,7 @@ def _bound(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.
             _try_option(opened, socket.IPPROTO_IP, IP_FREEBIND)
         if kind == socket.SOCK_DGRAM:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS)
-            if family == socket.AF_INET6:
-                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-            else:
-                _try_option(opened, socket.IPPROTO_IP, IP_PKTINFO)
+            _tell_asked_address(opened, endpoint)
         opened.bind((endpoint.host, endpoint.port))
         if kind == socket.SOCK_STREAM:
             opened.listen(BACKLOG)
@@ -130,6 +127,16 @@ def _bound(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.
         opened.close()
         raise
     return opened
+
+
+def _tell_asked_address(udp: socket.socket, endpoint: Endpoint) -> None:
+    """Have each datagram tell which address it was sent to, where that is not known."""
+    if any(socket.inet_pton(udp.family, endpoint.host)):
+        return
+    if udp.family == socket.AF_INET6:
+        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        _try_option(udp, socket.IPPROTO_IP, IP_PKTINFO)
 
 
 def _try_option(opened: socket.socket, level: int, option: int) -> None:

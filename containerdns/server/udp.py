@@ -7,7 +7,6 @@ for whatever has no ready-made response.
 
 import logging
 import socket
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,13 +24,10 @@ from containerdns.server.sockets import IP_PKTINFO, Listener
 
 log = logging.getLogger(__name__)
 
-QUERY_OCTETS: Final = 4096  # no honest query is longer; what is cut cannot be parsed
+QUERY_OCTETS: Final = 2112  # no honest query is longer; what is cut cannot be parsed
 MOST_CLIENTS: Final = 8192  # addresses whose view is kept
 TURN: Final = 0.001  # seconds; then whoever else waits for the event loop has a turn
 PER_CLOCK: Final = 16  # datagrams between two looks at the clock
-
-_PKTINFO4 = struct.Struct("=i4s4s")  # interface, our address, the one in the header
-_PKTINFO6 = struct.Struct("=16si")  # our address, interface
 
 
 class Client:
@@ -197,17 +193,24 @@ class PlainLoop:
     def _asked(
         self, ancillary: list[tuple[int, int, bytes]]
     ) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-        """The octets of the address that was asked, and what makes the reply leave from it.
-
-        The interface stays open: the way back may be another one.
-        """
+        """The octets of the address that was asked, and what makes the reply leave from it."""
         if self._local:
             return self._local, []
         for level, kind, octets in ancillary:
             if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
-                local = _PKTINFO4.unpack(octets)[1]
-                return local, [(level, kind, _PKTINFO4.pack(0, local, bytes(4)))]
+                local = octets[4:8]
+                return local, leaving_from(local)
             if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-                local = _PKTINFO6.unpack(octets)[0]
-                return local, [(level, kind, _PKTINFO6.pack(local, 0))]
+                local = octets[:16]
+                return local, leaving_from(local)
         return b"", []
+
+
+def leaving_from(local: bytes) -> list[tuple[int, int, bytes]]:
+    """The control message that makes a datagram leave from an address of ours.
+
+    The interface stays open: the way back may be another one.
+    """
+    if len(local) == 4:
+        return [(socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + local + bytes(4))]
+    return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, local + bytes(4))]

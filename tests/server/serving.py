@@ -125,15 +125,16 @@ def settings(**changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def serving(views: Views | None = None, **changes: Any) -> AsyncIterator[Served]:
+async def serving(may_batch: bool = True, **changes: Any) -> AsyncIterator[Served]:
     """Run a server on loopback."""
     wanted = settings(**changes)
     counters = Counters()
     wire, history = Wire(counters), History(wanted.query_history)
     responder, forwarder = StubResponder(), StubForwarder()
-    if views is None:
-        views = Views(wanted.allow, wanted.allow_transfer, wanted.allow_history)
-    servers = Servers(wanted, responder, views, forwarder, wire, history, counters)
+    views = Views(wanted.allow, wanted.allow_transfer, wanted.allow_history)
+    servers = Servers(
+        wanted, responder, views, forwarder, wire, history, counters, may_batch=may_batch
+    )
     servers.open()
     task = asyncio.create_task(servers.run())
     await asyncio.sleep(0.01)

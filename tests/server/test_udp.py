@@ -6,8 +6,16 @@ import socket
 import dnslib
 import pytest
 
+from containerdns.server import batch
 from containerdns.settings import Endpoint
 from tests.server.serving import Served, query, serving
+
+
+@pytest.fixture(params=[True, False], ids=["batch", "plain"])
+def may_batch(request: pytest.FixtureRequest) -> bool:
+    """Every test runs with many datagrams per system call, and with one."""
+    assert not request.param or batch.works()
+    return bool(request.param)
 
 
 async def ask(served: Served, data: bytes, address: str | None = None) -> bytes:
@@ -23,15 +31,17 @@ async def ask(served: Served, data: bytes, address: str | None = None) -> bytes:
             return await loop.sock_recv(client, 4096)
 
 
-async def test_query_is_answered() -> None:
-    async with serving() as served:
+async def test_query_is_answered(may_batch: bool) -> None:
+    async with serving(may_batch) as served:
         response = dnslib.DNSRecord.parse(await ask(served, query("web.docker")))
     assert [str(record.rdata) for record in response.rr] == ["172.18.0.2"]
     assert response.header.id == 0x1234
 
 
-async def test_second_same_query_is_ready_made_and_echoes_its_own_case_and_id() -> None:
-    async with serving() as served:
+async def test_second_same_query_is_ready_made_and_echoes_its_own_case_and_id(
+    may_batch: bool,
+) -> None:
+    async with serving(may_batch) as served:
         await ask(served, query("web.docker"))
         octets = await ask(served, query("wEb.DocKer", message_id=7))
         assert len(served.responder.asked) == 1
@@ -46,8 +56,10 @@ async def test_second_same_query_is_ready_made_and_echoes_its_own_case_and_id() 
     [("0.0.0.0", "127.0.0.1"), ("0.0.0.0", "127.1.2.3"), ("::", "::1"), ("127.0.0.9", "127.0.0.9")],
     ids=["wildcard", "another address of the wildcard", "IPv6 wildcard", "one address"],
 )
-async def test_reply_leaves_from_the_address_that_was_asked(listen: str, address: str) -> None:
-    async with serving(listen=(Endpoint(listen, 0),)) as served:
+async def test_reply_leaves_from_the_address_that_was_asked(
+    listen: str, address: str, may_batch: bool
+) -> None:
+    async with serving(may_batch, listen=(Endpoint(listen, 0),)) as served:
         for name in ("web.docker", "web.docker", "forward.example"):
             await ask(served, query(name), address)
         assert {peer.local for _, peer in served.responder.asked} == {
@@ -55,8 +67,8 @@ async def test_reply_leaves_from_the_address_that_was_asked(listen: str, address
         }
 
 
-async def test_slow_forwarded_query_does_not_hold_up_a_local_one() -> None:
-    async with serving() as served:
+async def test_slow_forwarded_query_does_not_hold_up_a_local_one(may_batch: bool) -> None:
+    async with serving(may_batch) as served:
         slow = asyncio.create_task(ask(served, query("slow.example")))
         await ask(served, query("web.docker"))
         assert not slow.done()
@@ -64,8 +76,10 @@ async def test_slow_forwarded_query_does_not_hold_up_a_local_one() -> None:
         await slow
 
 
-async def test_fault_of_ours_is_servfail_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving() as served:
+async def test_fault_of_ours_is_servfail_and_counted(
+    caplog: pytest.LogCaptureFixture, may_batch: bool
+) -> None:
+    async with serving(may_batch) as served:
         octets = await ask(served, query("fault.docker"))
         assert served.counters.internal_errors == 1
     response = dnslib.DNSRecord.parse(octets)
@@ -74,9 +88,9 @@ async def test_fault_of_ours_is_servfail_and_counted(caplog: pytest.LogCaptureFi
     assert "on purpose" in caplog.text
 
 
-async def test_changed_views_hold_at_once() -> None:
+async def test_changed_views_hold_at_once(may_batch: bool) -> None:
     """What was ready-made for a client's former view is not given to it in its new one."""
-    async with serving() as served:
+    async with serving(may_batch) as served:
         await ask(served, query("web.docker"))
         served.views._allow = ()
         served.views._views.clear()
@@ -85,8 +99,8 @@ async def test_changed_views_hold_at_once() -> None:
     assert octets[3] & 15 == 5
 
 
-async def test_queries_are_in_the_history() -> None:
-    async with serving() as served:
+async def test_queries_are_in_the_history(may_batch: bool) -> None:
+    async with serving(may_batch) as served:
         for name in ("web.docker", "web.docker", "forward.example"):
             await ask(served, query(name))
         rows = served.history.last(10)
@@ -97,9 +111,9 @@ async def test_queries_are_in_the_history() -> None:
     ]
 
 
-async def test_limited_client_is_slipped_and_dropped_beyond_its_rate() -> None:
+async def test_limited_client_is_slipped_and_dropped_beyond_its_rate(may_batch: bool) -> None:
     """Of 10 queries at once and 4 a second, 4 are answered, 3 dropped, 3 truncated."""
-    async with serving(rate_limit=4) as served:
+    async with serving(may_batch, rate_limit=4) as served:
         view = served.views.of(b"\x7f\0\0\1", b"\x7f\0\0\1")
         object.__setattr__(view, "is_limited", True)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

@@ -1,0 +1,341 @@
+"""DNS over UDP, many datagrams per system call: Linux's `recvmmsg` and `sendmmsg`.
+
+All areas that the system reads and writes are laid out once, in slots:
+
+    heads     sender's address, then the control message with the address asked
+    queries   what came
+    replies   what goes
+
+A slot's head serves its reply as it is: that is where the reply goes and where it
+leaves from, so that no address ever becomes a Python object.  A part of it is also
+the key to what is known of the client.  The areas are anonymous memory maps, as
+their slices are `bytes` at once.
+
+Measured: the Python here is about 1 µs of a query, the system's part five times that.
+"""
+
+import ctypes
+import errno
+import logging
+import mmap
+import socket
+import sys
+import time
+from array import array
+from functools import cache
+from typing import Any, Final
+
+from containerdns.core.forwarding import Forward
+from containerdns.core.history import Row, Stamp
+from containerdns.server.sockets import IP_PKTINFO, Listener
+from containerdns.server.udp import QUERY_OCTETS, TURN, Client, Datagrams, leaving_from
+
+log = logging.getLogger(__name__)
+
+SLOTS: Final = 64  # more gave nothing, and makes others wait longer
+SLOTS_WHEN_SLOW: Final = 16  # while answers need thought, for the same reason
+SLOW: Final = 0.002  # seconds for a batch; others are to be served within 5 ms
+REPLY_OCTETS: Final = 1344  # above messages.PAYLOAD_OCTETS, and no multiple of 4096:
+HEAD_OCTETS: Final = 128  # slots that are would share one line of the CPU's cache
+
+
+class _MessageHeader(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_octets", ctypes.c_uint32),
+        ("parts", ctypes.c_void_p),
+        ("part_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_octets", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _ManyHeader(ctypes.Structure):
+    _fields_ = (("message", _MessageHeader), ("octets", ctypes.c_uint32))
+
+
+class _Part(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("octets", ctypes.c_size_t))
+
+
+HEADER_OCTETS: Final = 64  # of struct mmsghdr on 64-bit Linux, as is what follows
+_LENGTH_WORD: Final = _ManyHeader.octets.offset // 4
+_CONTROL_OCTETS: Final = {socket.AF_INET: 32, socket.AF_INET6: 40}  # CMSG_SPACE of pktinfo
+_NAME_OCTETS: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
+_CONTROL_AT: Final = {socket.AF_INET: 16, socket.AF_INET6: 32}  # in a head; aligned to 8
+_ADDRESS: Final = {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
+_LOCAL: Final = {socket.AF_INET: slice(36, 40), socket.AF_INET6: slice(48, 64)}
+_INTERFACE_AT: Final = {socket.AF_INET: 32, socket.AF_INET6: 64}
+# From the sender's address to the address asked, without the port; the interface of
+# IPv4 lies between, that of IPv6 behind.
+_KEY_WILDCARD: Final = {socket.AF_INET: (4, 40), socket.AF_INET6: (8, 64)}
+_KEY_ADDRESS: Final = {socket.AF_INET: (4, 8), socket.AF_INET6: (8, 28)}
+
+_Call = Any  # a foreign function: file descriptor, headers, count, flags, [timeout] -> count
+
+
+@cache
+def works() -> bool:
+    """Tell whether this system has the calls, and lays out memory as we expect."""
+    try:
+        calls = _calls()
+    except (OSError, AttributeError) as error:
+        log.info("one datagram per system call: %s", error)
+        return False
+    is_laid_out = (
+        sys.platform == "linux"
+        and sys.byteorder == "little"
+        and ctypes.sizeof(_ManyHeader) == HEADER_OCTETS
+        and _ManyHeader.octets.offset == 56
+        and ctypes.sizeof(_Part) == 16
+    )
+    if not is_laid_out or not _echoes(*calls):
+        log.info("one datagram per system call: recvmmsg does not do here what we expect")
+        return False
+    return True
+
+
+def _calls() -> tuple[_Call, _Call]:
+    """The two system calls; they keep the interpreter's lock, as they never wait."""
+    library = ctypes.PyDLL(None, use_errno=True)
+    receive, send = library.recvmmsg, library.sendmmsg
+    common: list[Any] = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
+    receive.argtypes = [*common, ctypes.c_void_p]
+    send.argtypes = common
+    receive.restype = send.restype = ctypes.c_int
+    return receive, send
+
+
+class _Areas:
+    """The memory that both system calls work on, for one socket."""
+
+    def __init__(self, family: int, is_wildcard: bool) -> None:
+        self.heads = mmap.mmap(-1, SLOTS * HEAD_OCTETS)
+        self.queries = mmap.mmap(-1, SLOTS * QUERY_OCTETS)
+        self.replies = mmap.mmap(-1, SLOTS * REPLY_OCTETS)
+        self._parts_in = (_Part * SLOTS)()
+        self._parts_out = (_Part * SLOTS)()
+        self._headers_in = (_ManyHeader * SLOTS)()
+        self._headers_out = (_ManyHeader * SLOTS)()
+        self._lay_out(family, is_wildcard)
+        self.received = ctypes.addressof(self._headers_in)
+        self.sent = ctypes.addressof(self._headers_out)
+        self.headers = memoryview(self._headers_in).cast("B")
+        self.fresh_headers = bytes(self.headers)
+        words = self.headers.cast("I")
+        self.lengths = words[_LENGTH_WORD :: HEADER_OCTETS // 4]
+        self.reply_lengths = memoryview(self._parts_out).cast("B").cast("Q")[1::2]
+        interface_word = _INTERFACE_AT[socket.AddressFamily(family)] // 4
+        self.interfaces = memoryview(self.heads).cast("I")[interface_word :: HEAD_OCTETS // 4]
+
+    def _lay_out(self, family: int, is_wildcard: bool) -> None:
+        known = socket.AddressFamily(family)
+        heads, queries, replies = map(_address_of, (self.heads, self.queries, self.replies))
+        control_octets = _CONTROL_OCTETS[known] if is_wildcard else 0
+        for slot in range(SLOTS):
+            head = heads + slot * HEAD_OCTETS
+            control = head + _CONTROL_AT[known] if is_wildcard else None
+            self._parts_in[slot] = _Part(queries + slot * QUERY_OCTETS, QUERY_OCTETS)
+            self._parts_out[slot] = _Part(replies + slot * REPLY_OCTETS, 0)
+            for headers, parts in (
+                (self._headers_in, self._parts_in),
+                (self._headers_out, self._parts_out),
+            ):
+                headers[slot].message = _MessageHeader(
+                    head,
+                    _NAME_OCTETS[known],
+                    ctypes.addressof(parts[slot]),
+                    1,
+                    control,
+                    control_octets,
+                    0,
+                )
+
+
+class BatchLoop:
+    """One UDP socket, up to 64 datagrams per system call."""
+
+    def __init__(self, listener: Listener, datagrams: Datagrams) -> None:
+        family, is_wildcard = listener.family, not listener.local
+        self._socket = listener.udp
+        self._descriptor = listener.udp.fileno()
+        self._family = family
+        self._local = listener.local
+        self._datagrams = datagrams
+        self._areas = _Areas(family, is_wildcard)
+        self._receive, self._send = _calls()
+        self._clients: dict[bytes, Client] = {}
+        self._generation = datagrams.generation
+        self._slots = SLOTS
+        start, stop = (_KEY_WILDCARD if is_wildcard else _KEY_ADDRESS)[family]
+        self._places = tuple(
+            (
+                slot * QUERY_OCTETS,
+                slice(slot * HEAD_OCTETS + start, slot * HEAD_OCTETS + stop),
+                slot * REPLY_OCTETS,
+            )
+            for slot in range(SLOTS)
+        )
+        self._no_interfaces = array("I", bytes(4 * SLOTS)) if is_wildcard else None
+
+    def on_readable(self) -> None:
+        """Answer what waits in the socket, for a short turn."""
+        areas = self._areas
+        now = time.monotonic()
+        turn_ends = now + TURN
+        while now < turn_ends:
+            areas.headers[:] = areas.fresh_headers
+            count = self._receive(self._descriptor, areas.received, self._slots, 0, None)
+            if count <= 0:
+                return
+            self._answer(count, now)
+            was, now = now, time.monotonic()
+            was_full = count == self._slots
+            self._slots = SLOTS_WHEN_SLOW if now - was > SLOW else SLOTS
+            if not was_full:
+                return
+
+    def _answer(self, count: int, started: float) -> None:
+        """Answer a batch; the loop in here is what most queries are answered by."""
+        datagrams = self._datagrams
+        if datagrams.refresh() != self._generation:
+            self._generation = datagrams.generation
+            self._clients.clear()
+        wire, clients, areas = datagrams.wire, self._clients, self._areas
+        heads, queries, replies = areas.heads, areas.queries, areas.replies
+        cache_hits, policy_hits = wire.unusual["cache"], wire.unusual["policy"]
+        stamp = Stamp("udp", time.time())
+        rows: list[Row] = []
+        sizes: list[int] = []
+        lengths = areas.lengths[:count].tolist()
+        for length, (at, key, reply_at) in zip(lengths, self._places, strict=False):
+            data = queries[at : at + length]
+            client = clients.get(heads[key])
+            if client is None:
+                client = self._new_client(len(sizes), heads[key])
+            entry = client.fast.get(data[2:].lower())
+            if entry is not None and data.endswith(entry.rest):
+                tail = entry.tail
+                if tail is None:
+                    tail = wire.tail_of(entry, started)
+                if tail is not None:
+                    entry.hits += 1
+                    rows.append((stamp, client.address, entry))
+                    reply = data[:2] + entry.head + data[12 : entry.end] + tail
+                    size = len(reply)
+                    replies[reply_at : reply_at + size] = reply
+                    sizes.append(size)
+                    continue
+            size = self._answer_slowly(data, client, len(sizes), started)
+            sizes.append(size)
+        self._send_all(sizes)
+        if rows:
+            seconds = time.monotonic() - started
+            stamp.ms = seconds * 1000
+            datagrams.history.extend(rows)
+            cache_hits = wire.unusual["cache"] - cache_hits
+            policy_hits = wire.unusual["policy"] - policy_hits
+            took = datagrams.counters.took
+            took("zone", seconds, len(rows) - cache_hits - policy_hits)
+            if cache_hits:
+                took("cache", seconds, cache_hits)
+            if policy_hits:
+                took("policy", seconds, policy_hits)
+
+    def _answer_slowly(self, data: bytes, client: Client, slot: int, started: float) -> int:
+        """Answer what has no ready-made response; give its size, or 0 for none yet."""
+        reply = self._datagrams.answer(data, client, time.monotonic())
+        if isinstance(reply, Forward):
+            sender, control = self._way_back(slot, client)
+
+            def send(octets: bytes) -> None:
+                try:
+                    self._socket.sendmsg([octets], control, 0, sender)
+                except OSError as error:  # a full buffer, a lost route: the client asks again
+                    log.debug("sendmsg to %s: %s", sender, error)
+
+            self._datagrams.forward(reply, data, client, started, send)
+            return 0
+        if reply is None or len(reply) > REPLY_OCTETS:
+            return 0
+        at = slot * REPLY_OCTETS
+        self._areas.replies[at : at + len(reply)] = reply
+        return len(reply)
+
+    def _send_all(self, sizes: list[int]) -> None:
+        """Send the replies; slots without one part them into runs, a system call each."""
+        count = len(sizes)
+        areas = self._areas
+        areas.reply_lengths[:count] = array("Q", sizes)
+        if self._no_interfaces is not None:  # the way back may be another one
+            areas.interfaces[:count] = self._no_interfaces[:count]
+        start = 0
+        while start < count:
+            try:
+                stop = sizes.index(0, start)
+            except ValueError:
+                stop = count
+            if stop > start:
+                self._send_run(start, stop)
+            start = stop + 1
+
+    def _send_run(self, start: int, stop: int) -> None:
+        while start < stop:
+            headers = self._areas.sent + start * HEADER_OCTETS
+            sent = self._send(self._descriptor, headers, stop - start, 0)
+            if sent < 0:  # the first one is at fault: a lost route, a firewall
+                code = ctypes.get_errno()
+                log.debug("sendmmsg: %s", errno.errorcode.get(code, code))
+                if code == errno.EAGAIN:  # the buffer is full; the clients ask again
+                    return
+                sent = 1
+            start += sent
+
+    def _new_client(self, slot: int, key: bytes) -> Client:
+        head = self._head(slot)
+        local = self._local or head[_LOCAL[self._family]]
+        client = self._datagrams.client(head[_ADDRESS[self._family]], local)
+        self._clients[key] = client
+        return client
+
+    def _way_back(self, slot: int, client: Client) -> tuple[Any, list[tuple[int, int, bytes]]]:
+        """Where a later reply goes, and where it leaves from."""
+        head = self._head(slot)
+        host, port = socket.inet_ntop(self._family, client.address), int.from_bytes(head[2:4])
+        control = [] if self._local else leaving_from(client.local)
+        if self._family == socket.AF_INET:
+            return (host, port), control
+        return (host, port, 0, int.from_bytes(head[24:28], sys.byteorder)), control
+
+    def _head(self, slot: int) -> bytes:
+        return self._areas.heads[slot * HEAD_OCTETS : (slot + 1) * HEAD_OCTETS]
+
+
+def _address_of(area: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(area))
+
+
+def _echoes(receive: _Call, send: _Call) -> bool:
+    """Try the calls: what is sent to a socket of ours comes back through the areas."""
+    areas = _Areas(socket.AF_INET, is_wildcard=True)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs,
+    ):
+        try:
+            ours.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            ours.bind(("127.0.0.1", 0))
+            theirs.connect(ours.getsockname())
+            theirs.settimeout(0.1)
+            theirs.send(b"query")
+            count = receive(ours.fileno(), areas.received, SLOTS, socket.MSG_DONTWAIT, None)
+            local = areas.heads[_LOCAL[socket.AF_INET]]
+            if count != 1 or areas.lengths[0] != 5 or local != bytes([127, 0, 0, 1]):
+                return False
+            areas.replies[:5] = areas.queries[:5]
+            areas.reply_lengths[0] = 5
+            areas.interfaces[0] = 0
+            return bool(send(ours.fileno(), areas.sent, 1, 0) == 1 and theirs.recv(9) == b"query")
+        except OSError:
+            return False
