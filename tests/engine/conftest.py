@@ -1,5 +1,7 @@
 """Fixtures: a private Docker Engine, once for all tests; nothing of it remains."""
 
+import asyncio
+import inspect
 import os
 from collections.abc import Iterator
 
@@ -25,9 +27,21 @@ def dockerd() -> Iterator[Dockerd]:
         daemon.tear_down()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine on an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
 @pytest.fixture
 def engine(dockerd: Dockerd) -> Iterator[Dockerd]:
     """The private Engine without containers and networks of other tests."""
     dockerd.clear()
     yield dockerd
+    if not dockerd.is_up:
+        dockerd.start()
     dockerd.clear()

@@ -7,10 +7,12 @@ neither the machine's Docker nor another test run beside it.
 import contextlib
 import io
 import ipaddress
+import itertools
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -19,12 +21,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import docker
+import docker  # type: ignore[import-untyped]
 
 IMAGE = "tests/busybox:latest"
 DAEMON_START_LONGEST = 60.0  # seconds; 5 are usual
 CGROUPS = Path("/sys/fs/cgroup")
-CONTROLLERS = "cpu cpuacct cpuset memory devices freezer blkio pids".split()
+CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 
 
 class CannotStart(Exception):
@@ -61,6 +63,11 @@ class Dockerd:
     def pid(self) -> int:
         assert self._daemon is not None, "the daemon is down"
         return self._daemon.pid
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the daemon runs; it may not answer yet."""
+        return self._daemon is not None and self._daemon.poll() is None
 
     # The daemon.
 
@@ -112,7 +119,7 @@ class Dockerd:
         while time.monotonic() < deadline:
             if self._daemon is None or self._daemon.poll() is not None:
                 raise CannotStart("dockerd ended: " + self.log_tail())
-            if self.socket.exists():
+            if self._accepts():  # the SDK leaves its socket open if nobody listens
                 with contextlib.suppress(docker.errors.DockerException):
                     self._api = docker.APIClient(self.socket_url, version="auto", timeout=60)
                     return
@@ -306,6 +313,10 @@ class Dockerd:
 
     # Inside.
 
+    def _accepts(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as attempt:
+            return attempt.connect_ex(str(self.socket)) == 0
+
     def _forget_client(self) -> None:
         if self._api is not None:
             self._api.close()
@@ -454,7 +465,7 @@ def _mentions(rule: str, subnet: ipaddress.IPv4Network) -> bool:
 def _is_orphan(rule: str) -> bool:
     """Whether a rule of Docker names a bridge that is gone."""
     words = rule.split()
-    bridges = [b for a, b in zip(words, words[1:], strict=False) if a in ("-i", "-o")]
+    bridges = [b for a, b in itertools.pairwise(words) if a in ("-i", "-o")]
     return any(b.startswith("br-") and not Path("/sys/class/net", b).exists() for b in bridges)
 
 

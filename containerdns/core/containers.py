@@ -1,0 +1,432 @@
+"""What an Engine tells us: from its documents to values.
+
+The documents are those of the Docker Engine API from 1.41 on: ContainerInspect,
+ContainerList, NetworkList.  Only fields that Engines of both ages fill are read
+(`Networks`, never the top-level `IPAddress`).  What cannot be read is a
+`BadDocument` of that one object.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+from containerdns.errors import BadDocument
+
+SHORT_ID_DIGITS = 12  # of a container id, as Docker shows it
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One container on one network.
+
+    Attributes:
+        network: The network's name.
+        network_id: The network's id; with Engines of different hosts, unique.
+        addresses: Canonical texts of IPv4 and IPv6 addresses, IPv4 first; may be empty.
+        subnets: The subnets those lie in, "172.18.0.0/16", as the document gives them.
+        gateways: Canonical texts of the network's gateways.
+        aliases: As given by people; without the short id that old Engines add.
+    """
+
+    network: str
+    network_id: str
+    addresses: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PortBinding:
+    """One exposed port, and where the Engine published it, if it did.
+
+    Attributes:
+        port: The container's port.
+        protocol: "tcp", "udp" or "sctp".
+        host_port: The published port on the host; 0 if it is not published.
+        host_address: The address it is published on, "" or "0.0.0.0" for all.
+    """
+
+    port: int
+    protocol: str
+    host_port: int = 0
+    host_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container, or one swarm service seen as one.
+
+    Attributes:
+        id: 64 hexadecimal digits; of a swarm service, "service:" and its id.
+        container_name: Without its slash.
+        engine: The URL of its Engine.
+        state: "created", "running", "paused", "restarting", "exited", "dead", "removing".
+        health: "", "starting", "healthy" or "unhealthy".
+        hostname: As someone set it; "" if nobody did (the id, or copied by a network mode).
+        domainname: As set; mostly "".
+        network_mode: "bridge", "host", "none", "container:ID", or a network's name.
+        attachments: One a network, in the order of the network names.
+        docker_labels: All of them.
+        ports: Exposed and published ports.
+    """
+
+    id: str
+    container_name: str
+    engine: str
+    state: str
+    health: str = ""
+    hostname: str = ""
+    domainname: str = ""
+    network_mode: str = "bridge"
+    attachments: tuple[Attachment, ...] = ()
+    docker_labels: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[PortBinding, ...] = ()
+
+    @property
+    def is_running(self) -> bool:
+        """Running or paused: until `die`, and not while waiting to be restarted."""
+        return self.state in ("running", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network of an Engine.
+
+    Attributes:
+        id: Its id.
+        name: Its name.
+        engine: The URL of its Engine.
+        driver: "bridge", "overlay", "macvlan", "ipvlan", "host", "null", ...
+        subnets: "172.18.0.0/16", IPv4 and IPv6, as configured.
+        gateways: Canonical texts of its gateways.
+    """
+
+    id: str
+    name: str
+    engine: str
+    driver: str
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+
+
+def container_from_inspect(document: object, engine: str) -> Container:
+    """Read a document of ContainerInspect; all that we ever know of a container.
+
+    Raises:
+        BadDocument: A field has another shape than the Engine API says.
+    """
+    document, container_id = _identified(document)
+    state = _mapping(document, "State", container_id)
+    config = _mapping(document, "Config", container_id)
+    host_config = _mapping(document, "HostConfig", container_id)
+    settings = _mapping(document, "NetworkSettings", container_id)
+    network_mode = _network_mode(host_config, container_id)
+    hostname = _text(config, "Hostname", container_id)
+    if (
+        hostname == container_id[:SHORT_ID_DIGITS]
+        or network_mode == "host"
+        or network_mode.startswith("container:")
+        or host_config.get("UTSMode") == "host"
+    ):
+        hostname = ""  # nobody set it: the id, the machine's name, or another container's
+    container_name = _text(document, "Name", container_id).removeprefix("/")
+    if not container_name:
+        raise BadDocument(container_id, "Name")
+    health = _text(_mapping(state, "Health", container_id), "Status", container_id)
+    return Container(
+        id=container_id,
+        container_name=container_name,
+        engine=engine,
+        state=_required(state, "Status", container_id),
+        health="" if health == "none" else health,
+        hostname=hostname,
+        domainname=_text(config, "Domainname", container_id),
+        network_mode=network_mode,
+        attachments=_attachments(settings, container_id),
+        docker_labels=_docker_labels(config, container_id),
+        ports=_ports_of_inspect(settings, config, container_id),
+    )
+
+
+def container_from_list(document: object, engine: str) -> Container:
+    """Read an item of ContainerList: right, but without aliases and host names.
+
+    Raises:
+        BadDocument: A field has another shape than the Engine API says.
+    """
+    document, container_id = _identified(document)
+    names = document.get("Names")
+    if not isinstance(names, list):
+        raise BadDocument(container_id, "Names")
+    own = [name for name in names if isinstance(name, str) and name.count("/") <= 1]
+    container_name = own[0].removeprefix("/") if own else ""  # "/web/db" is a link's
+    if not container_name:
+        raise BadDocument(container_id, "Names")
+    return Container(
+        id=container_id,
+        container_name=container_name,
+        engine=engine,
+        state=_required(document, "State", container_id),
+        health=_health_of_list(document),
+        network_mode=_network_mode(_mapping(document, "HostConfig", container_id), container_id),
+        attachments=_attachments(_mapping(document, "NetworkSettings", container_id), container_id),
+        docker_labels=_docker_labels(document, container_id),
+        ports=_ports_of_list(document),
+    )
+
+
+def with_details_of(listed: Container, known: Container) -> Container:
+    """Add to a container from a list what only its earlier inspect could tell."""
+    aliases = {attachment.network: attachment.aliases for attachment in known.attachments}
+    return replace(
+        listed,
+        hostname=known.hostname,
+        domainname=known.domainname,
+        attachments=tuple(
+            replace(attachment, aliases=aliases.get(attachment.network, ()))
+            for attachment in listed.attachments
+        ),
+    )
+
+
+def network_from_document(document: object, engine: str) -> Network:
+    """Read an item of NetworkList.
+
+    Raises:
+        BadDocument: A field has another shape than the Engine API says.
+    """
+    document, network_id = _identified(document)
+    pools = _mapping(document, "IPAM", network_id).get("Config") or ()
+    if not isinstance(pools, (list, tuple)):
+        raise BadDocument(network_id, "IPAM")
+    subnets, gateways = [], []
+    for pool in pools:
+        if not isinstance(pool, dict):
+            raise BadDocument(network_id, "IPAM")
+        if subnet := _text(pool, "Subnet", network_id):
+            subnets.append(_read(_subnet, subnet, network_id, "Subnet"))
+        if gateway := _text(pool, "Gateway", network_id):
+            gateways.append(_read(_interface_address, gateway, network_id, "Gateway"))
+    return Network(
+        id=network_id,
+        name=_required(document, "Name", network_id),
+        engine=engine,
+        driver=_text(document, "Driver", network_id),
+        subnets=tuple(subnets),
+        gateways=tuple(gateways),
+    )
+
+
+def fingerprint(document: object) -> int:
+    """Sum up what a list shows of a container, of its list item or its inspect alike.
+
+    As long as it stays the same, an inspect would tell nothing new: aliases change
+    only with the endpoint's id.
+
+    Returns:
+        A number that only this process understands; 0 if the document is odd.
+    """
+    try:
+        return _fingerprint(document)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+        return 0
+
+
+def _fingerprint(document: Any) -> int:
+    state = document["State"]
+    if isinstance(state, str):
+        names = [name for name in document["Names"] if name.count("/") <= 1]
+        container_name, health = names[0], _health_of_list(document)
+    else:
+        container_name, health = document["Name"], (state.get("Health") or {}).get("Status", "")
+        state = state["Status"]
+    if state != "running" or health == "none":
+        health = ""  # old lists show none of a paused container
+    endpoints = [
+        (
+            network,
+            endpoint.get("EndpointID"),
+            endpoint.get("IPAddress"),
+            endpoint.get("GlobalIPv6Address"),
+        )
+        for network, endpoint in sorted((document["NetworkSettings"]["Networks"] or {}).items())
+    ]
+    return hash((container_name, state, health, tuple(endpoints)))
+
+
+def _identified(document: object) -> tuple[dict[str, Any], str]:
+    """Give a document as an object, and its id."""
+    if not isinstance(document, dict):
+        raise BadDocument("?", "the document")
+    document_id = document.get("Id")
+    if not isinstance(document_id, str) or not document_id:
+        raise BadDocument("?", "Id")
+    return document, document_id
+
+
+def _mapping(document: Mapping[str, Any], key: str, document_id: str) -> dict[str, Any]:
+    """Give an object that is a field; null and absence are an empty one."""
+    value = document.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadDocument(document_id, key)
+    return value
+
+
+def _text(document: Mapping[str, Any], key: str, document_id: str) -> str:
+    """Give a text that is a field; null and absence are an empty one."""
+    value = document.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadDocument(document_id, key)
+    return value
+
+
+def _required(document: Mapping[str, Any], key: str, document_id: str) -> str:
+    value = _text(document, key, document_id)
+    if not value:
+        raise BadDocument(document_id, key)
+    return sys.intern(value)
+
+
+def _network_mode(host_config: Mapping[str, Any], container_id: str) -> str:
+    mode = _text(host_config, "NetworkMode", container_id)
+    return "bridge" if mode in ("", "default") else sys.intern(mode)
+
+
+def _docker_labels(document: Mapping[str, Any], container_id: str) -> dict[str, str]:
+    docker_labels = _mapping(document, "Labels", container_id)
+    if not all(isinstance(value, str) for value in docker_labels.values()):
+        raise BadDocument(container_id, "Labels")
+    return {sys.intern(key): value for key, value in docker_labels.items()}
+
+
+def _attachments(settings: Mapping[str, Any], container_id: str) -> tuple[Attachment, ...]:
+    networks = _mapping(settings, "Networks", container_id)
+    return tuple(
+        _attachment(network, _mapping(networks, network, container_id), container_id)
+        for network in sorted(networks)
+    )
+
+
+def _attachment(network: str, endpoint: Mapping[str, Any], container_id: str) -> Attachment:
+    addresses, subnets, gateways = [], [], []
+    for address_key, prefix_key, gateway_key in (
+        ("IPAddress", "IPPrefixLen", "Gateway"),
+        ("GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPv6Gateway"),
+    ):
+        if text := _text(endpoint, address_key, container_id):
+            address = _read(_address, text, container_id, address_key)
+            prefix = endpoint.get(prefix_key)
+            addresses.append(address)
+            if isinstance(prefix, int) and prefix:
+                subnets.append(_read(_subnet, f"{text}/{prefix}", container_id, prefix_key))
+        if text := _text(endpoint, gateway_key, container_id):
+            gateways.append(_read(_address, text, container_id, gateway_key))
+    aliases = endpoint.get("Aliases") or ()
+    if not isinstance(aliases, (list, tuple)) or not all(isinstance(a, str) for a in aliases):
+        raise BadDocument(container_id, "Aliases")
+    return Attachment(
+        network=sys.intern(network),
+        network_id=sys.intern(_text(endpoint, "NetworkID", container_id)),
+        addresses=tuple(addresses),
+        subnets=tuple(subnets),
+        gateways=tuple(gateways),
+        aliases=tuple(
+            alias for alias in dict.fromkeys(aliases) if alias != container_id[:SHORT_ID_DIGITS]
+        ),
+    )
+
+
+def _health_of_list(document: Mapping[str, Any]) -> str:
+    """The health in an item of a list: a field of new Engines, of old ones a remark."""
+    health = document.get("Health")
+    if isinstance(health, dict) and isinstance(status := health.get("Status"), str):
+        return "" if status == "none" else status
+    status_text = document.get("Status")
+    if not isinstance(status_text, str):
+        return ""
+    for remark, status in (
+        ("(healthy)", "healthy"),
+        ("(unhealthy)", "unhealthy"),
+        ("(health: starting)", "starting"),
+    ):
+        if status_text.endswith(remark):
+            return status
+    return ""
+
+
+def _ports_of_inspect(
+    settings: Mapping[str, Any], config: Mapping[str, Any], container_id: str
+) -> tuple[PortBinding, ...]:
+    published = _mapping(settings, "Ports", container_id)
+    exposed = _mapping(config, "ExposedPorts", container_id)
+    found: set[PortBinding] = set()
+    for text in {*published, *exposed}:
+        bindings: Any = published.get(text) or ({},)
+        if isinstance(bindings, (list, tuple)):
+            found.update(_port_bindings(text, bindings))
+    return _in_order(found)
+
+
+def _port_bindings(text: str, bindings: list[Any] | tuple[Any, ...]) -> Iterator[PortBinding]:
+    """Read "80/tcp" and where it is published; what is odd is no port."""
+    port, _, protocol = text.partition("/")
+    for binding in bindings:
+        if port.isdecimal() and isinstance(binding, dict):
+            host_port = str(binding.get("HostPort") or 0)
+            yield PortBinding(
+                port=int(port),
+                protocol=sys.intern(protocol or "tcp"),
+                host_port=int(host_port) if host_port.isdecimal() else 0,
+                host_address=str(binding.get("HostIp") or ""),
+            )
+
+
+def _ports_of_list(document: Mapping[str, Any]) -> tuple[PortBinding, ...]:
+    ports = document.get("Ports")
+    found: set[PortBinding] = set()
+    for item in ports if isinstance(ports, list) else ():
+        if isinstance(item, dict) and isinstance(item.get("PrivatePort"), int):
+            host_port = item.get("PublicPort")
+            found.add(
+                PortBinding(
+                    port=item["PrivatePort"],
+                    protocol=sys.intern(str(item.get("Type") or "tcp")),
+                    host_port=host_port if isinstance(host_port, int) else 0,
+                    host_address=str(item.get("IP") or ""),
+                )
+            )
+    return _in_order(found)
+
+
+def _in_order(ports: set[PortBinding]) -> tuple[PortBinding, ...]:
+    return tuple(sorted(ports, key=lambda p: (p.port, p.protocol, p.host_port, p.host_address)))
+
+
+def _read(read: Any, text: str, document_id: str, key: str) -> str:
+    """Read an address or a subnet, and name the field if that fails."""
+    try:
+        return str(read(text))
+    except ValueError as fault:
+        raise BadDocument(document_id, key) from fault
+
+
+def _address(text: str) -> str:
+    return str(ip_address(text))
+
+
+@lru_cache(maxsize=4096)  # few networks, many containers; it costs more than all else
+def _subnet(text: str) -> str:
+    return sys.intern(str(ip_network(text, strict=False)))
+
+
+def _interface_address(text: str) -> str:
+    """The address of "10.0.0.1/24", as some Engines write a gateway, or of "10.0.0.1"."""
+    return str(ip_interface(text).ip)

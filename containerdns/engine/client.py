@@ -1,0 +1,327 @@
+"""The door to one Docker Engine: the few calls that we need of its HTTP API.
+
+The API version is the Engine's own, asked at `negotiate`.  Documents leave as
+they came, decoded; `core.containers` reads them.  A listing is decoded item by
+item: 10,000 containers at once would hold the event loop for 150 ms.
+
+The docker SDK is not used: it costs 12 MB and a thread, whose every step waits
+for the GIL; its ssh:// needs paramiko, and its listing is decoded at once.
+"""
+
+import asyncio
+import codecs
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from containerdns.engine.transport import Connections, Response, parse_url
+from containerdns.errors import BadDocument, EngineUnavailable
+
+CALL_TIMEOUT = 10.0  # seconds for an answer to a small question
+INSPECT_TIMEOUT = 60.0  # seconds; the Engine makes it wait while a container starts
+PIECE_TIMEOUT = 10.0  # seconds between two pieces of a listing
+SLICE = 0.001  # seconds that a listing is decoded before others have their turn
+ITEM_LONGEST = 1 << 24  # characters of one item of a listing; a safety net
+
+ACTIONS = (
+    *("create", "start", "die", "died", "destroy", "remove", "rename", "pause", "unpause"),
+    *("health_status", "update", "connect", "disconnect"),
+)  # "died" and "remove" are Podman's; without exec_*, which health checks send every time
+FILTERS = {"type": ["container", "network", "service", "node"], "event": list(ACTIONS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of the Engine.
+
+    Attributes:
+        kind: "container", "network", "service" or "node".
+        action: "start", "die", "health_status", ...: without what follows a colon.
+        actor_id: Of the container or network.
+        attributes: Of the actor; of a network's event, "container" is an id.
+        time_ns: Of the Engine's clock, nanoseconds since 1970; 0 if it did not tell.
+    """
+
+    kind: str
+    action: str
+    actor_id: str
+    attributes: Mapping[str, str]
+    time_ns: int
+
+    @property
+    def time(self) -> float | None:
+        return self.time_ns / 1e9 if self.time_ns else None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What an Engine says of itself.
+
+    Attributes:
+        engine: "20.10.24", "5.4.0" of Podman, "" if the Engine does not tell.
+        api: "1.41"; "" if the Engine does not tell: its own default then.
+        clock: The Engine's clock at that time, to the second; None if unknown.
+    """
+
+    engine: str
+    api: str
+    clock: float | None
+
+
+class EngineClient:
+    """The calls to one Engine; each opens or reuses a connection.
+
+    Every method raises EngineUnavailable if the Engine cannot be reached, breaks
+    off, refuses, or does not answer in time.
+    """
+
+    def __init__(self, url: str, tls: Path | None = None) -> None:
+        self.address = parse_url(url, with_tls=tls is not None)
+        self._connections = Connections(self.address, tls)
+        self._prefix = ""
+
+    def close(self) -> None:
+        """Close idle connections; those in use end with their users."""
+        self._connections.close()
+
+    async def negotiate(self) -> Version:
+        """Ask for the Engine's version, and use the newest API that it has from now on."""
+        response, body = await self._call("/version")
+        clock = _clock_of(response)
+        if response.status == 403:  # a socket proxy; paths without a version are allowed
+            self._prefix = ""
+            return Version("", "", clock)
+        document = self._decoded(response, body, "/version")
+        engine, api = document.get("Version"), document.get("ApiVersion")
+        if not isinstance(api, str) or not all(part.isdecimal() for part in api.split(".")):
+            raise EngineUnavailable(f"{self.address.url} answers, but not as a Docker Engine does")
+        self._prefix = f"/v{api}"
+        return Version(str(engine or ""), api, clock)
+
+    async def inspect(self, container_id: str) -> dict[str, Any] | None:
+        """Give the document of a container; None if there is no such container any more.
+
+        Raises:
+            BadDocument: The Engine cannot say, or says it in no JSON object.
+        """
+        target = f"{self._prefix}/containers/{container_id}/json"
+        response, body = await self._call(target, INSPECT_TIMEOUT)
+        if response.status == 404:
+            return None
+        if response.status == 403:
+            raise EngineUnavailable(self._refusal(response, body, target))
+        if response.status != 200:
+            raise BadDocument(container_id, f"its inspect, status {response.status}")
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError) as fault:
+            raise BadDocument(container_id, "its inspect, which is no JSON") from fault
+        if not isinstance(document, dict):
+            raise BadDocument(container_id, "its inspect, which is no object")
+        return document
+
+    async def containers(self) -> AsyncIterator[Any]:
+        """Yield the items of the list of all containers, running or not, as they come.
+
+        Others on the event loop have their turn in between.
+        """
+        target = f"{self._prefix}/containers/json?all=1"
+        clock = asyncio.get_running_loop().time
+        async with self._get(target) as response:
+            if response.status != 200:
+                raise EngineUnavailable(self._refusal(response, await response.body(), target))
+            decoder = ArrayDecoder()
+            slice_end = clock() + SLICE
+            while octets := await self._next_piece(response):
+                for item in self._items(decoder, octets):
+                    yield item
+                    if clock() > slice_end:
+                        await asyncio.sleep(0)
+                        slice_end = clock() + SLICE
+            if not decoder.is_complete:
+                raise EngineUnavailable(f"{self.address.url} sent a listing that is no JSON array")
+
+    async def networks(self) -> list[Any] | None:
+        """Give the documents of all networks; None if a socket proxy forbids it."""
+        return await self.get_list("/networks")
+
+    async def get_list(self, path: str) -> list[Any] | None:
+        """Give a JSON array; None if the Engine, or a proxy, does not give it to us."""
+        response, body = await self._call(self._prefix + path)
+        if 400 <= response.status < 500 or response.status == 503:  # 503: no swarm manager
+            return None
+        documents = self._decoded(response, body, path)
+        if not isinstance(documents, list):
+            raise EngineUnavailable(f"{self.address.url}: {path} is no JSON array")
+        return documents
+
+    @asynccontextmanager
+    async def events(
+        self, since: float | None = None, until: float | None = None
+    ) -> AsyncIterator["EventStream"]:
+        """Subscribe; with `since`, begin with what happened from then on.
+
+        Both are times of the Engine's clock; with `until`, the stream ends there.
+        """
+        query = {"filters": json.dumps(FILTERS, separators=(",", ":"))}
+        if since is not None:
+            query["since"] = f"{since:.9f}"
+        if until is not None:
+            query["until"] = f"{until:.9f}"
+        target = f"{self._prefix}/events?{urlencode(query)}"
+        async with self._get(target) as response:
+            if response.status != 200:
+                raise EngineUnavailable(self._refusal(response, await response.body(), target))
+            yield EventStream(response, self.address.url)
+
+    async def _call(self, target: str, timeout: float = CALL_TIMEOUT) -> tuple[Response, bytes]:
+        """Ask a small question: give the response and its whole body."""
+        try:
+            async with asyncio.timeout(timeout), self._get(target) as response:
+                return response, await response.body()
+        except TimeoutError as fault:
+            raise EngineUnavailable(f"no answer from {self.address.url}") from fault
+
+    @asynccontextmanager
+    async def _get(self, target: str) -> AsyncIterator[Response]:
+        """Send a request; its body may take as long as its reader allows."""
+        try:
+            async with asyncio.timeout(INSPECT_TIMEOUT):
+                response = await self._connections.get(target)
+        except TimeoutError as fault:
+            raise EngineUnavailable(f"no answer from {self.address.url}") from fault
+        try:
+            yield response
+        finally:
+            self._connections.release(response)
+
+    async def _next_piece(self, response: Response) -> bytes:
+        try:
+            async with asyncio.timeout(PIECE_TIMEOUT):
+                return await response.piece()
+        except TimeoutError as fault:
+            raise EngineUnavailable(f"{self.address.url} stopped amid a listing") from fault
+
+    def _items(self, decoder: "ArrayDecoder", octets: bytes) -> Iterator[Any]:
+        try:
+            yield from decoder.feed(octets)
+        except ValueError as fault:
+            raise EngineUnavailable(f"{self.address.url} sent a listing that is no JSON") from fault
+
+    def _decoded(self, response: Response, body: bytes, target: str) -> Any:
+        if response.status != 200:
+            raise EngineUnavailable(self._refusal(response, body, target))
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as fault:
+            raise EngineUnavailable(f"{self.address.url}: {target} is no JSON") from fault
+
+    def _refusal(self, response: Response, body: bytes, target: str) -> str:
+        path = target.partition("?")[0]
+        if response.status == 403:
+            return f"{self.address.url} forbids GET {path}: allow it in the socket proxy"
+        said = body[:200].decode(errors="replace").strip()
+        return f"{self.address.url} answers GET {path} with status {response.status}: {said}"
+
+
+class EventStream:
+    """The events of one subscription."""
+
+    def __init__(self, response: Response, url: str) -> None:
+        self.clock = _clock_of(response)
+        self._response = response
+        self._url = url
+        self._rest = b""
+
+    async def next(self) -> list[Event]:
+        """Wait for events and give all that are there; empty once the stream has ended.
+
+        Raises:
+            EngineUnavailable: The stream broke, or holds something else than events.
+        """
+        while octets := await self._response.piece():
+            *lines, self._rest = (self._rest + octets).split(b"\n")
+            if events := [self._event(line) for line in lines if line.strip()]:
+                return events
+        return []
+
+    def _event(self, line: bytes) -> Event:
+        try:
+            return _event_of(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
+            raise EngineUnavailable(f"{self._url} sent an event that is none") from fault
+
+
+class ArrayDecoder:
+    """Decodes a JSON array that arrives in pieces, item by item."""
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self._has_begun = False
+        self._text = ""
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decode = json.JSONDecoder().raw_decode
+
+    def feed(self, octets: bytes) -> Iterator[Any]:
+        """Yield the items that are complete with these octets.
+
+        Raises:
+            ValueError: It is no array, or an item is far too long.
+        """
+        text = self._text + self._characters.decode(octets)
+        at = 0
+        while not self.is_complete:
+            at = _after_blanks(text, at)
+            if at == len(text):
+                break
+            if not self._has_begun:
+                if text[at] != "[":
+                    raise ValueError("no array")
+                self._has_begun = True
+                at += 1
+            elif text[at] == "]":
+                self.is_complete = True
+            elif text[at] == ",":
+                at += 1
+            else:
+                try:
+                    item, at = self._decode(text, at)
+                except (ValueError, RecursionError):
+                    if len(text) - at > ITEM_LONGEST:
+                        raise ValueError("item too long") from None
+                    break  # its end is still to come
+                yield item
+        self._text = text[at:]
+
+
+def _after_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def _event_of(document: dict[str, Any]) -> Event:
+    """Read an event; fields that only old Engines send are left aside."""
+    actor = document.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    time_ns = document.get("timeNano") or int(document.get("time") or 0) * 1_000_000_000
+    return Event(
+        kind=str(document["Type"]),
+        action=str(document["Action"]).partition(":")[0],
+        actor_id=str(actor.get("ID") or ""),
+        attributes={str(key): str(value) for key, value in attributes.items()},
+        time_ns=int(time_ns),
+    )
+
+
+def _clock_of(response: Response) -> float | None:
+    """The Engine's clock, as its response dates itself."""
+    try:
+        return parsedate_to_datetime(response.headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return None

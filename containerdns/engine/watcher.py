@@ -1,0 +1,704 @@
+"""The watcher of one Engine: subscribe, list, compare, follow; for ever.
+
+It tells a `Sink` what it learns, on the event loop, each thing once and in the
+order of the Engine's events.  Nothing holds up the reading of the stream:
+inspects run beside it, at most one per container, and a result that a `die`
+has overtaken never brings a name back.  It holds what it told of each
+container, to tell changes only; what that means for names is not its affair.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from containerdns.core.containers import (
+    Container,
+    Network,
+    container_from_inspect,
+    container_from_list,
+    fingerprint,
+    network_from_document,
+    with_details_of,
+)
+from containerdns.engine.client import ACTIONS, EngineClient, Event, EventStream, Version
+from containerdns.errors import BadDocument, EngineUnavailable
+
+RETRY_FIRST = 0.5  # seconds
+RETRY_LONGEST = 30.0  # seconds
+RETRY_LONGEST_NEAR = 1.0  # seconds; on a local socket, and while a zone stands
+STABLE_AFTER = 2.0  # seconds of a session, after whose end the first retry is immediate
+COMPARE_EVERY = 60.0  # seconds
+LISTEN_CHECK_EVERY = 1.5  # seconds between checks that the stream is not deaf
+LISTEN_CHECK_TIMEOUT = 3.0  # seconds; an Engine answers a question about the past at once
+LATE = 0.2  # seconds that an event may be late on the stream
+
+INSPECTS_MOST = 64  # at once because of events; each is a connection
+INSPECTS_MOST_OVER_SSH = 4  # each is a process
+EARLY_INSPECTS_MOST = 16  # that wait, each in the Engine, for their container to start
+COMPARING_INSPECTS_MOST = 4  # beside the stream, to complete or compare
+WHOLE_AT_FIRST = 200  # containers that are all inspected before the first zone counts
+EVENTS_REMEMBERED = 2048  # to know those that the stream brought; the Engine keeps 256
+INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be read
+
+log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Who is told; all calls on the event loop, synchronous and cheap.
+
+    An `event_time` is the Engine's time, in seconds, of the event that caused the
+    call, and None if a listing did.
+    """
+
+    def container_changed(
+        self, engine: str, container: Container, event_time: float | None
+    ) -> None:
+        """A container, running or not, now exists like this."""
+
+    def container_died(self, engine: str, container_id: str, event_time: float | None) -> None:
+        """A container does not run any more, but exists."""
+
+    def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
+        """A container does not exist any more."""
+
+    def container_unreadable(
+        self, engine: str, container_id: str, container_name: str, reason: str
+    ) -> None:
+        """A container exists, but its documents cannot be read."""
+
+    def networks_changed(self, engine: str, networks: tuple[Network, ...]) -> None:
+        """These are all networks now."""
+
+    def listed(self, engine: str) -> None:
+        """A full listing has been applied."""
+
+    def connected(self, engine: str) -> None:
+        """The Engine answers, and its events are followed."""
+
+    def disconnected(self, engine: str, cause: str) -> None:
+        """The Engine is lost, or was not there in the first place."""
+
+    def event_seen(self, engine: str, action: str) -> None:
+        """An event came; the actions are few."""
+
+    def resynced(self, engine: str, reason: str) -> None:
+        """A full listing was compared: "start", "reconnect", "periodic", "watchdog", "reload"."""
+
+    def list_failed(self, engine: str, cause: str) -> None:
+        """A full listing could not be had."""
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is known and under way of one container.
+
+    Attributes:
+        id: Of the container.
+        container: As told to the sink last; None if it never was.
+        is_whole: An inspect told it, not only a list.
+        likeness: `fingerprint` of the document it was made of.
+        deaths: `die` events so far; a result of before the last one proves no life.
+        is_asking: An inspect is under way.
+        ask_again: Something happened since that inspect was sent.
+        is_starting: A `start` came; the inspect under way counts only if it shows life.
+        event_time: Of the last event that needs an inspect.
+    """
+
+    id: str
+    container: Container | None = None
+    is_whole: bool = False
+    likeness: int = 0
+    deaths: int = 0
+    is_asking: bool = False
+    ask_again: bool = False
+    is_starting: bool = False
+    event_time: float | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self.container is not None and self.container.is_running
+
+
+class Watcher:
+    """Follows one Engine and tells a sink; `run` is its whole life."""
+
+    def __init__(
+        self,
+        url: str,
+        tls: Path | None,
+        sink: Sink,
+        *,
+        compare_every: float = COMPARE_EVERY,
+        listen_check_every: float = LISTEN_CHECK_EVERY,
+        retry_first: float = RETRY_FIRST,
+        retry_longest: float = RETRY_LONGEST,
+    ) -> None:
+        self.url = url
+        self._sink = sink
+        self._client = EngineClient(url, tls)
+        self._compare_every = compare_every
+        self._listen_check_every = listen_check_every
+        self._retry_first = retry_first
+        self._retry_longest = retry_longest
+        over_ssh = self._client.address.scheme == "ssh"
+        self._slots = asyncio.Semaphore(INSPECTS_MOST_OVER_SSH if over_ssh else INSPECTS_MOST)
+        self._early_slots = asyncio.Semaphore(1 if over_ssh else EARLY_INSPECTS_MOST)
+        self._comparing_slots = asyncio.Semaphore(1 if over_ssh else COMPARING_INSPECTS_MOST)
+        self._records: dict[str, _Record] = {}
+        self._networks: tuple[Network, ...] | None = None
+        self._touched: set[str] = set()  # by events since the listing under way was asked for
+        self._events: dict[tuple[int, str, str], None] = {}  # that the stream brought, in order
+        self._reason = "start"  # of the next full listing
+        self._compare_now = asyncio.Event()
+        self._list_networks_now = asyncio.Event()
+        self._is_connected = False
+        self._is_synced = False  # a listing of this session has been applied
+        self._has_listed = False  # one of any session has: a zone stands
+        self._surprises = 0  # changes that a listing found and no event had told
+        self._cause = ""
+        self._has_warned_of_networks = False
+
+    def compare_soon(self, reason: str = "reload") -> None:
+        """Compare with a full listing now, not only when it is time."""
+        self._reason = reason
+        self._compare_now.set()
+
+    async def run(self) -> None:
+        """Watch for ever; stopping is cancelling."""
+        clock = asyncio.get_running_loop().time
+        delay = self._retry_first
+        try:
+            while True:
+                begun = clock()
+                self._lost(await self._session())
+                if self._is_synced and clock() - begun > STABLE_AFTER:
+                    delay = self._retry_first
+                    continue  # it worked until now: the first retry does not wait
+                near = self._client.address.is_local or self._has_listed
+                delay = min(delay, RETRY_LONGEST_NEAR if near else self._retry_longest)
+                await asyncio.sleep(delay * random.uniform(0.75, 1.0))
+                delay *= 2
+        finally:
+            self._client.close()
+
+    # A session: from subscribing until the Engine is lost.
+
+    async def _session(self) -> str:
+        """Follow until the Engine is lost, and give the cause."""
+        self._is_synced = False
+        self._client.close()
+        self._forget_asking()
+        try:
+            await self._follow()
+        except EngineUnavailable as fault:
+            return fault.cause
+        except ExceptionGroup as faults:
+            lost, others = faults.split(EngineUnavailable)
+            if others is not None:
+                raise others from None
+            assert lost is not None
+            return str(_first(lost))
+        return f"{self.url} ended the event stream"
+
+    async def _follow(self) -> None:
+        """Subscribe, then list, then follow.
+
+        The other order would lose what happens in between.  The stream begins a second
+        before we asked, as Engines answer a little before they have subscribed us.
+        """
+        version = await self._client.negotiate()
+        since = None if version.clock is None else version.clock - 1
+        async with self._client.events(since) as stream:
+            self._found(version)
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._read(stream))
+                tasks.create_task(self._keep_comparing())
+                tasks.create_task(self._keep_networks())
+                tasks.create_task(self._keep_listening(stream))
+
+    def _forget_asking(self) -> None:
+        """Have the next listing settle what the session before had begun to ask."""
+        for record in self._records.values():
+            if record.is_asking:
+                record.is_asking = record.is_starting = False
+                record.likeness = 0
+
+    def _found(self, version: Version) -> None:
+        log.info(
+            "Docker %s: connected, Engine %s, API %s",
+            self.url,
+            version.engine or "unknown",
+            version.api or "unknown",
+        )
+        self._is_connected = True
+        self._cause = ""
+        self._sink.connected(self.url)
+
+    def _lost(self, cause: str) -> None:
+        if cause != self._cause:  # once per cause, however often it is retried
+            log.warning("Docker %s: %s; %s", self.url, cause, self._meanwhile())
+        if self._is_connected or cause != self._cause:
+            self._sink.disconnected(self.url, cause)
+        self._is_connected = False
+        self._cause = cause
+        if self._reason != "watchdog":
+            self._reason = "reconnect" if self._has_listed else "start"
+
+    def _meanwhile(self) -> str:
+        if self._has_listed:
+            return "the last known names stand, retrying"
+        return "container names get SERVFAIL, retrying"
+
+    # Following the stream.
+
+    async def _read(self, stream: EventStream) -> None:
+        subscribed_ns = int((stream.clock or 0) * 1e9)  # what is older tells nothing of our lag
+        while events := await stream.next():
+            for event in events:
+                if self._is_new(event):
+                    self._sink.event_seen(
+                        self.url, event.action if event.action in ACTIONS else "other"
+                    )
+                    self._apply(_undated(event) if event.time_ns < subscribed_ns else event)
+        raise EngineUnavailable(f"{self.url} ended the event stream")
+
+    def _is_new(self, event: Event) -> bool:
+        """Remember an event, and tell whether it was unknown."""
+        key = _key(event)
+        if key is None:
+            return True
+        if key in self._events:
+            return False
+        self._events[key] = None
+        if len(self._events) > EVENTS_REMEMBERED:
+            del self._events[next(iter(self._events))]
+        return True
+
+    def _apply(self, event: Event) -> None:
+        match event.kind, event.action:
+            case "container", "die" | "died":
+                self._die(event)
+            case "container", "destroy" | "remove":
+                self._touched.add(event.actor_id)
+                self._remove(event.actor_id, event.time)
+            case "container", "start":
+                self._start(event)
+            case "container", _:
+                self._ask_soon(self._record(event.actor_id), event.time)
+            case "network", "connect":
+                self._connect(event)
+            case "network", "disconnect":
+                self._disconnect(event)
+            case "network", _:
+                self._list_networks_now.set()
+
+    def _die(self, event: Event) -> None:
+        """Withdraw at once; there is nothing to ask."""
+        self._touched.add(event.actor_id)
+        record = self._records.get(event.actor_id)
+        if record is None:
+            return
+        record.deaths += 1
+        record.is_starting = False
+        record.likeness = 0
+        if record.container is not None:
+            record.container = replace(record.container, state="exited")
+        self._sink.container_died(self.url, event.actor_id, event.time)
+
+    def _start(self, event: Event) -> None:
+        record = self._record(event.actor_id)
+        if record.is_asking:
+            record.is_starting = True
+            record.event_time = event.time
+        elif not (record.is_whole and record.is_running):  # else an early inspect told it
+            self._ask_soon(record, event.time)
+
+    def _connect(self, event: Event) -> None:
+        record = self._record(event.attributes.get("container", ""))
+        if record.is_running:
+            self._ask_soon(record, event.time)
+        elif record.is_asking:
+            record.ask_again = True
+        elif not self._early_slots.locked():
+            # Most likely it is starting: the Engine answers the moment it has started,
+            # or failed to.  Without a slot, its `start` will do.
+            self._ask_soon(record, None, self._early_slots)
+
+    def _disconnect(self, event: Event) -> None:
+        record = self._record(event.attributes.get("container", ""))
+        if record.is_running or record.is_asking:
+            self._ask_soon(record, event.time)
+        else:
+            record.likeness = 0  # nothing that is answered now; the next comparison reads it
+
+    def _record(self, container_id: str) -> _Record:
+        self._touched.add(container_id)
+        record = self._records.get(container_id)
+        if record is None:
+            record = self._records[container_id] = _Record(container_id)
+        return record
+
+    def _remove(self, container_id: str, event_time: float | None) -> None:
+        if self._records.pop(container_id, None) is not None:
+            self._sink.container_removed(self.url, container_id, event_time)
+
+    # Asking about one container.
+
+    def _ask_soon(
+        self, record: _Record, event_time: float | None, slots: asyncio.Semaphore | None = None
+    ) -> None:
+        """Inspect beside the stream; if that is under way already, once more after it."""
+        record.event_time = event_time
+        if record.is_asking:
+            record.ask_again = True
+        elif record.id:
+            record.is_asking = True
+            self._tasks.create_task(self._ask(record, slots or self._slots))
+
+    async def _ask(self, record: _Record, slots: asyncio.Semaphore) -> None:
+        """Inspect a container until nothing has happened to it meanwhile."""
+        record.is_asking = record.ask_again = True
+        try:
+            while record.ask_again and self._records.get(record.id) is record:
+                record.ask_again = False
+                deaths = record.deaths
+                async with slots:
+                    document = await self._inspect(record.id)
+                if self._records.get(record.id) is record:  # else it was destroyed meanwhile
+                    self._learn(record, document, deaths)
+        finally:
+            record.is_asking = False
+
+    async def _inspect(self, container_id: str) -> dict[str, Any] | BadDocument | None:
+        """Inspect; what cannot be read may be so for a moment only, as of a busy proxy."""
+        try:
+            return await self._client.inspect(container_id)
+        except BadDocument:
+            await asyncio.sleep(INSPECT_AGAIN_AFTER)
+        try:
+            return await self._client.inspect(container_id)
+        except BadDocument as fault:
+            return fault
+
+    def _learn(
+        self, record: _Record, document: dict[str, Any] | BadDocument | None, deaths: int
+    ) -> None:
+        """Take in what an inspect said that was sent when there were so many deaths."""
+        if document is None:
+            self._remove(record.id, None)
+            return
+        try:
+            if isinstance(document, BadDocument):
+                raise document
+            container = container_from_inspect(document, self.url)
+        except BadDocument as fault:
+            self._unreadable(record, document, fault)
+            return
+        record.likeness = fingerprint(document)
+        if container.is_running and deaths != record.deaths:
+            container = replace(container, state="exited")  # it died after it was inspected
+            record.likeness = 0
+        event_time, record.event_time = record.event_time, None
+        if record.is_starting and not container.is_running:
+            record.ask_again = True  # it was inspected before it had started
+            record.event_time = event_time
+        record.is_starting = False
+        record.is_whole = True
+        self._tell(record, container, event_time)
+
+    def _unreadable(self, record: _Record, document: object, fault: BadDocument) -> None:
+        known = "" if record.container is None else record.container.container_name
+        name = document.get("Name") if isinstance(document, dict) else None
+        record.container = None
+        record.is_whole = True
+        record.likeness = fingerprint(document)
+        self._sink.container_unreadable(
+            self.url,
+            record.id,
+            name.removeprefix("/") if isinstance(name, str) else known,
+            str(fault),
+        )
+
+    def _tell(self, record: _Record, container: Container, event_time: float | None) -> None:
+        """Tell the sink of a container if that says anything new."""
+        if container != record.container:
+            record.container = container
+            self._sink.container_changed(self.url, container, event_time)
+
+    # Comparing with a full listing.
+
+    async def _keep_comparing(self) -> None:
+        while True:
+            reason, self._reason = self._reason, "periodic"
+            self._compare_now.clear()
+            try:
+                await self._compare(reason)
+            except EngineUnavailable as fault:
+                self._sink.list_failed(self.url, fault.cause)
+                raise
+            except ExceptionGroup as faults:
+                self._sink.list_failed(self.url, str(_first(faults)))
+                raise
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._compare_every):
+                    await self._compare_now.wait()
+
+    async def _compare(self, reason: str) -> None:
+        """List everything, and tell what differs from what is known.
+
+        Few differences are inspected before the listing counts as applied.  Many are
+        told from the list, which lacks aliases and host names, and inspected afterwards:
+        10,000 inspects take longer than anyone waits for a first answer.
+        """
+        await self._list_networks()
+        self._touched = set()
+        self._surprises = 0
+        known = set(self._records)
+        doubtful: list[_Record] = []
+        items: dict[str, Any] = {}
+        async for item in self._client.containers():
+            record = self._differing(item, known)
+            if record is None:
+                continue
+            doubtful.append(record)
+            items[record.id] = item
+            if len(doubtful) > WHOLE_AT_FIRST:
+                self._tell_from_list(items)
+        for container_id in known - self._touched:
+            self._surprises += 1
+            self._remove(container_id, None)
+        if len(doubtful) <= WHOLE_AT_FIRST:
+            await self._inspect_all(doubtful)
+        self._applied(reason)
+        if len(doubtful) > WHOLE_AT_FIRST:
+            doubtful.sort(key=lambda record: not record.is_running)  # those are asked for
+            await self._inspect_all(doubtful)
+
+    def _differing(self, item: object, unseen: set[str]) -> _Record | None:
+        """Give the record of an item of the list if an inspect may tell more of it."""
+        container_id = item.get("Id") if isinstance(item, dict) else None
+        if not isinstance(container_id, str) or not container_id:
+            self._sink.container_unreadable(self.url, "?", "", "an item of the list has no id")
+            return None
+        unseen.discard(container_id)
+        record = self._records.get(container_id)
+        if record is None and container_id in self._touched:
+            return None  # destroyed since the list was asked for
+        if record is None:
+            record = self._records[container_id] = _Record(container_id)
+        if record.is_asking or container_id in self._touched:
+            return None  # events know better
+        likeness = fingerprint(item)
+        is_same = record.is_whole and likeness != 0 and likeness == record.likeness
+        return None if is_same else record
+
+    def _tell_from_list(self, items: dict[str, Any]) -> None:
+        """Tell of listed containers without an inspect; empties the items."""
+        for container_id, item in items.items():
+            record = self._records.get(container_id)
+            if record is None or record.is_asking or container_id in self._touched:
+                continue
+            record.is_whole = False
+            try:
+                container = container_from_list(item, self.url)
+            except BadDocument as fault:
+                self._unreadable(record, item, fault)
+                continue
+            if record.container is not None:
+                container = with_details_of(container, record.container)
+            self._tell(record, container, None)
+        items.clear()
+
+    async def _inspect_all(self, records: list[_Record]) -> None:
+        """Inspect those that no event has taken care of, some at once."""
+        waiting = iter(records)
+
+        async def inspect_next() -> None:
+            for record in waiting:
+                if self._records.get(record.id) is record and not record.is_asking:
+                    before = record.container
+                    await self._ask(record, self._comparing_slots)
+                    if record.id not in self._touched and _visibly(before, record.container):
+                        self._surprises += 1
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(COMPARING_INSPECTS_MOST):
+                tasks.create_task(inspect_next())
+
+    def _applied(self, reason: str) -> None:
+        """Tell that a listing is applied, unless it shows that the stream is deaf."""
+        self._is_synced = self._has_listed = True
+        running = sum(record.is_running for record in self._records.values())
+        log.log(
+            logging.DEBUG if reason == "periodic" else logging.INFO,
+            "Docker %s: %d containers, %d running (%s)",
+            *(self.url, len(self._records), running, reason),
+        )
+        self._sink.listed(self.url)
+        self._sink.resynced(self.url, reason)
+        if reason == "periodic" and self._surprises:
+            self._deaf(f"the list shows {self._surprises} changes")
+
+    # Networks.
+
+    async def _keep_networks(self) -> None:
+        while True:
+            await self._list_networks_now.wait()
+            await self._list_networks()
+
+    async def _list_networks(self) -> None:
+        """List the networks; without them, only free addresses and empty networks are unknown."""
+        self._list_networks_now.clear()
+        try:
+            documents = await self._client.networks()
+        except EngineUnavailable as fault:
+            self._warn_of_networks(fault.cause)
+            return
+        if documents is None:
+            self._warn_of_networks("the Engine, or its socket proxy, does not list networks")
+            return
+        networks = []
+        for document in documents:
+            try:
+                networks.append(network_from_document(document, self.url))
+            except BadDocument as fault:
+                self._warn_of_networks(f"network {fault}")
+        found = tuple(sorted(networks, key=lambda network: (network.name, network.id)))
+        if found != self._networks:
+            self._networks = found
+            self._sink.networks_changed(self.url, found)
+
+    def _warn_of_networks(self, cause: str) -> None:
+        if not self._has_warned_of_networks:
+            self._has_warned_of_networks = True
+            log.warning("Docker %s: %s; going on without", self.url, cause)
+
+    # Whether the stream still tells what happens.
+
+    async def _keep_listening(self, stream: EventStream) -> None:
+        """Ask every so often for the events of the last moments, and miss none of them.
+
+        A stream that says nothing may be a quiet host or a connection that a proxy
+        forgot (umputun/dolce#17, moby/moby#12023); only the Engine can tell.
+        """
+        if stream.clock is None:
+            return  # the comparison every minute must do
+        clock = asyncio.get_running_loop().time
+        ahead = stream.clock - clock()  # dated to the second: never later than it is there
+        since = stream.clock
+        while True:
+            await asyncio.sleep(self._listen_check_every)
+            until = clock() + ahead
+            try:
+                async with asyncio.timeout(LISTEN_CHECK_TIMEOUT):
+                    missed, dated = await self._missed(since, until)
+            except TimeoutError:
+                await self._client.negotiate()  # is it gone, or does it not know the past?
+                log.debug("Docker %s: does not tell past events", self.url)
+                return
+            if missed:
+                await asyncio.sleep(LATE)
+                if not all(_key(event) in self._events for event in missed):
+                    self._deaf(f"it did not tell {len(missed)} events")
+            if dated is not None:
+                ahead = max(ahead, dated - clock())
+            since = until - 1  # an event may be dated a little before it is kept
+
+    async def _missed(self, since: float, until: float) -> tuple[list[Event], float | None]:
+        """Give the events of a time past that the stream has not brought."""
+        missed: list[Event] = []
+        async with self._client.events(since, until) as past:
+            while events := await past.next():
+                missed += [event for event in events if _key(event) not in self._events]
+        return [event for event in missed if _key(event) is not None], past.clock
+
+    def _deaf(self, evidence: str) -> None:
+        self._reason = "watchdog"
+        raise EngineUnavailable(f"the event stream of {self.url} is silent: {evidence}")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What `check` shows of one Engine.
+
+    Attributes:
+        url: As configured.
+        version: "20.10.24"; "" if the Engine does not tell.
+        api_version: "1.41"; "" likewise.
+        containers: All, running or not.
+        running: Those that run.
+        networks: Their names; None if a socket proxy forbids to list them.
+    """
+
+    url: str
+    version: str
+    api_version: str
+    containers: tuple[Container, ...]
+    networks: tuple[Network, ...] | None
+
+    @property
+    def running(self) -> int:
+        return sum(container.is_running for container in self.containers)
+
+
+async def probe(url: str, tls: Path | None) -> EngineReport:
+    """Ask an Engine once for all that we would serve, inspecting each container.
+
+    Raises:
+        EngineUnavailable: It cannot be reached, or refuses.
+    """
+    client = EngineClient(url, tls)
+    try:
+        version = await client.negotiate()
+        async with client.events():
+            pass  # whether a socket proxy allows it
+        documents = await client.networks()
+        networks = None if documents is None else tuple(_readable_networks(documents, url))
+        found = []
+        async for item in client.containers():
+            with suppress(BadDocument):
+                document = await client.inspect(container_from_list(item, url).id)
+                if document is not None:
+                    found.append(container_from_inspect(document, url))
+    finally:
+        client.close()
+    return EngineReport(url, version.engine, version.api, tuple(found), networks)
+
+
+def _readable_networks(documents: Iterable[object], url: str) -> Iterator[Network]:
+    for document in documents:
+        with suppress(BadDocument):
+            yield network_from_document(document, url)
+
+
+def _key(event: Event) -> tuple[int, str, str] | None:
+    """What tells an event from all others; None if it is dated to the second only."""
+    if event.time_ns % 1_000_000_000 == 0:
+        return None
+    return (event.time_ns, event.action, event.actor_id)
+
+
+def _undated(event: Event) -> Event:
+    return replace(event, time_ns=0)
+
+
+def _visibly(before: Container | None, after: Container | None) -> bool:
+    """Whether two states of a container differ in what events would have told."""
+    if before is None or after is None:
+        return before is not after
+    if (before.container_name, before.is_running) != (after.container_name, after.is_running):
+        return True
+    return after.is_running and before.attachments != after.attachments
+
+
+def _first(faults: BaseExceptionGroup[BaseException]) -> BaseException:
+    fault: BaseException = faults
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault
