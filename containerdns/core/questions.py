@@ -61,3 +61,8 @@ def spell(wire: bytes, randomness: bytes) -> bytes:
     name = wire[:size]
     flips = int.from_bytes(name.translate(_LETTERS)) & int.from_bytes(randomness[:size])
     return (int.from_bytes(name) ^ flips).to_bytes(size) + wire[size:]
+
+
+def is_same(one: bytes, other: bytes) -> bool:
+    """Tell whether two questions in wire form differ in the case of letters at most."""
+    return one[-4:] == other[-4:] and one[:-4].lower() == other[:-4].lower()

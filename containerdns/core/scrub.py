@@ -173,9 +173,8 @@ def _authority(
         if record.rtype == SOA:
             if is_negative and any(_is_below(name, owner) for name in chain):
                 kept.append(record)
-        elif wants_dnssec and (record.rtype in _PROOFS or record.rtype == RRSIG):
-            if _covered(record) in (*_PROOFS, SOA) and _proves(record, owner, chain):
-                kept.append(record)
+        elif wants_dnssec and _covered(record) in (*_PROOFS, SOA) and _proves(record, owner, chain):
+            kept.append(record)
     if not is_negative:
         kept = [record for record in kept if _covered(record) != SOA]
     return _even_ttls(kept)

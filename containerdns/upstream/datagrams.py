@@ -12,8 +12,9 @@ import socket
 from asyncio import AbstractEventLoop
 
 from containerdns.core import messages
+from containerdns.core.questions import is_same
 from containerdns.errors import BadMessage
-from containerdns.upstream.exchanges import Sent, Take, Trouble
+from containerdns.upstream.exchanges import Kind, Sent, Take, Trouble
 
 PORTS = 512  # sockets, each with a random port of the system's choice, contract section 5
 USES_OF_A_PORT = 256  # then it is given up for another, so that none can be learned
@@ -47,18 +48,14 @@ class Datagrams:
         self._ports: dict[int, _Port] = {}
         self._has_warned = False
 
-    @property
-    def waiting(self) -> int:
-        """Queries that no response came to yet."""
-        return sum(len(port.waiting) for port in self._ports.values())
-
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question from a port picked at random."""
         randomness = int.from_bytes(os.urandom(4))
         try:
             port = self._port(randomness >> 16)
         except OSError as error:
-            take(Trouble.NO_SOCKETS if error.errno in _EXHAUSTED else Trouble.REFUSED)
+            kind = Kind.EXHAUSTED if error.errno in _EXHAUSTED else Kind.UNREACHABLE
+            take(Trouble(kind, error.strerror or ""))
             return None
         message_id = randomness & 0xFFFF
         while message_id in port.waiting:
@@ -68,12 +65,15 @@ class Datagrams:
             port.socket.send(messages.query(message_id, flags, question, opt))
         except BlockingIOError:
             pass  # as if it were lost on its way
-        except OSError:
-            take(Trouble.REFUSED)
+        except OSError as error:
+            take(Trouble(Kind.UNREACHABLE, error.strerror or ""))
             return None
         port.uses += 1
         port.waiting[message_id] = sent
         return sent
+
+    def renew(self) -> None:
+        """Nothing: no datagram depends on one before it."""
 
     def close(self) -> None:
         """Close every port."""
@@ -132,8 +132,8 @@ class Datagrams:
             data = port.socket.recv(LONGEST)
         except BlockingIOError:
             return
-        except OSError:  # an ICMP message: nobody listens there
-            _tell(port, Trouble.REFUSED)
+        except OSError as error:  # an ICMP message: nobody listens there
+            _tell(port, Trouble(Kind.UNREACHABLE, error.strerror or ""))
             return
         sent = port.waiting.get(int.from_bytes(data[:2]))
         if sent is None:
@@ -143,9 +143,9 @@ class Datagrams:
         echoed = data[12 : 12 + len(question)]
         if echoed == question:
             self._deliver(port, sent, data)
-        elif _is_folded(echoed, question):
+        elif is_same(echoed, question):
             sent.forget()
-            sent.take(Trouble.FOLDED)
+            sent.take(Trouble(Kind.FOLDED))
         elif len(data) == messages.HEADER_OCTETS and data[3] & 0xF:
             self._deliver(port, sent, data)  # an old server's FORMERR may have no question
         else:
@@ -158,6 +158,7 @@ class Datagrams:
             log.debug("%s: %s", self._address[0], error)
             self._count_stranger(port)
             return
+        port.strangers = 0
         sent.forget()
         sent.take(response)
 
@@ -170,7 +171,7 @@ class Datagrams:
             return
         port.strangers = 0
         port.uses = USES_OF_A_PORT
-        _tell(port, Trouble.FLOODED)
+        _tell(port, Trouble(Kind.FLOODED))
 
 
 def _tell(port: _Port, trouble: Trouble) -> None:
@@ -178,8 +179,3 @@ def _tell(port: _Port, trouble: Trouble) -> None:
     for sent in list(port.waiting.values()):
         sent.forget()
         sent.take(trouble)
-
-
-def _is_folded(echoed: bytes, question: bytes) -> bool:
-    """Tell whether two questions differ in the case of letters alone."""
-    return echoed[-4:] == question[-4:] and echoed[:-4].lower() == question[:-4].lower()

@@ -2,27 +2,45 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from containerdns.core.messages import Response
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class Trouble(Enum):
-    """Why a transport gives no response yet, or none at all."""
+class Kind(Enum):
+    """What went wrong, as far as it makes a difference."""
 
     FOLDED = "the answer does not keep the case of the question"
     FLOODED = "many answers to questions that nobody asked"
     MOVED = "asked again over TCP"
-    REFUSED = "nobody listens there"
+    UNREACHABLE = "nobody listens there"
     BROKEN = "the connection broke"
-    NO_SOCKETS = "out of file descriptors"
+    EXHAUSTED = "out of file descriptors"
 
 
+class Trouble(NamedTuple):
+    """Why a transport gives no response yet, or none at all.
+
+    Attributes:
+        kind: What follows from it.
+        text: What the system said about it; "" if nothing.
+    """
+
+    kind: Kind
+    text: str = ""
+
+    def __str__(self) -> str:
+        return self.text or self.kind.value
+
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+Bootstrap = Callable[[str], Awaitable[list[str]]]
 Take = Callable[[Response | Trouble], None]
 
 
@@ -54,6 +72,9 @@ class Transport(Protocol):
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question; None if that is not possible, and then `take` was told why."""
 
+    def renew(self) -> None:
+        """Trust the connection no longer: the next question goes over another."""
+
     def close(self) -> None:
         """Give up sockets and connections; whoever waits is not told."""
 
@@ -63,6 +84,13 @@ class Arrival(NamedTuple, Generic[T]):
 
     source: T
     outcome: Response | Trouble
+
+
+class Receiver(Protocol[T_contra]):
+    """Where arrivals go."""
+
+    def put(self, source: T_contra, outcome: Response | Trouble) -> None:
+        """Take an arrival."""
 
 
 class Inbox(Generic[T]):

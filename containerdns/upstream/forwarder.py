@@ -6,27 +6,32 @@ SERVFAIL with a reason (RFC 8914).
 """
 
 import asyncio
+import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from containerdns.core import messages, names
 from containerdns.core.cache import Cache, Cached
 from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.health import SILENCES
 from containerdns.core.messages import Response
 from containerdns.core.questions import Question, question_of
-from containerdns.core.scrub import NEGATIVE_LONGEST, Trust, is_referral, scrub
-from containerdns.settings import Settings, UpstreamServer
-from containerdns.upstream.exchanges import Inbox, Trouble
-from containerdns.upstream.upstreams import Attempt, Upstream
+from containerdns.core.scrub import NEGATIVE_LONGEST, Trust, scrub
+from containerdns.errors import BadSettings
+from containerdns.settings import Endpoint, Settings, UpstreamServer
+from containerdns.upstream.bootstrap import bootstrap_servers
+from containerdns.upstream.exchanges import Inbox, Kind
+from containerdns.upstream.flights import Answer, Flight, error_of
+from containerdns.upstream.loops import Loops, is_own_address
+from containerdns.upstream.upstreams import Surroundings, Upstream
 
-PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
 STALE_PATIENCE = 1.8  # seconds until a stale response is given, RFC 8767 section 5
-STREAM_PATIENCE = 2.0  # seconds for a question that moved to TCP
 FLIGHTS_MOST = 1024  # questions in flight, contract section 5
+PROBE_LONGEST = 1.0  # seconds for the answer of a loop, which is near
+BOOTSTRAP = ""  # in the place of a `--forward` domain: what finds the hosts of URLs
 SHARE = 256  # questions that one client may have in flight
 
 STALE_ANSWER, CACHED_ERROR, FILTERED, STALE_NXDOMAIN = 3, 13, 17, 19  # RFC 8914 section 4
@@ -58,29 +63,15 @@ class UpstreamStatus:
     last_failure: str
 
 
-@dataclass(slots=True)
-class _Flight:
-    """One question on its way, for all who wait.
-
-    Attributes:
-        done: What came of it; cancelled if who asked went away.
-        attempts: All its sendings: a late answer is still an answer.
-        failures: Why there is no answer yet, each with its server.
-        error: What the first server that failed said about it.
-    """
-
-    done: asyncio.Future[Resolution]
-    inbox: Inbox[Upstream]
-    attempts: list[Attempt] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    error: tuple[int, str] | None = None
-
-
 class Forwarder:
     """Asks the upstreams for what is not ours."""
 
     def __init__(
-        self, settings: Settings, counters: Counters, is_ours: Callable[[str], bool]
+        self,
+        settings: Settings,
+        counters: Counters,
+        is_ours: Callable[[str], bool],
+        loop_token: str = "",
     ) -> None:
         """Take the lists of upstreams; nothing is opened before `run`.
 
@@ -88,23 +79,36 @@ class Forwarder:
             settings: `upstreams`, `forwards`, `cache_size`, `ttl` and the rebind options.
             counters: What is asked, hit and refused is counted here.
             is_ours: Tells of a canonical name whether no upstream may answer for it.
+            loop_token: The same in all processes that answer on one socket; see `Loops`.
         """
         self._settings = settings
         self._counters = counters
         self._is_ours = is_ours
         self._cache = Cache(settings.cache_size)
-        self._flights: dict[Question, _Flight] = {}
+        self._flights: dict[Question, Flight] = {}
         self._waiting: Counter[bytes] = Counter()
+        self._loops = Loops(loop_token)
         self._upstreams: dict[UpstreamServer, Upstream] = {}
         self._lists: dict[str | None, tuple[Upstream, ...]] = {}
+        self.has_started = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
+        self._surroundings: Surroundings
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
         """Own the sockets and the tasks until cancelled."""
         self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as self._tasks:
+            self._surroundings = Surroundings(
+                self._loop,
+                self._counters,
+                self._spawn,
+                self._addresses_of,
+                self._loops.probe,
+                self._loops.is_loop,
+            )
             self._take_lists(self._settings)
+            self.has_started.set()
             try:
                 await self._loop.create_future()
             finally:
@@ -126,8 +130,41 @@ class Forwarder:
         """Responses in the cache."""
         return len(self._cache)
 
+    async def detect_loop(self, listening: Iterable[Endpoint]) -> None:
+        """Find out whether an upstream is ourselves; takes `PROBE_LONGEST` at most.
+
+        To be called when `run` runs and the sockets answer.  An upstream that does not
+        answer is no failure.
+
+        Args:
+            listening: What we listen on.
+
+        Raises:
+            BadSettings: The one that leads back to us.
+        """
+        await self.has_started.wait()
+        listening = tuple(listening)
+        inbox: Inbox[Upstream] = Inbox(self._loop)
+        asked = list(self._upstreams.values())
+        for upstream in asked:
+            if is_own_address(upstream.server, listening):
+                raise self._is_a_loop(upstream)
+        attempts = [upstream.send(self._loops.probe(), inbox) for upstream in asked]
+        until = self._loop.time() + PROBE_LONGEST
+        silent = set(asked)
+        while silent and (arrival := await inbox.get(until)) is not None:
+            source, outcome = arrival
+            if isinstance(outcome, Response) and self._loops.is_loop(outcome):
+                raise self._is_a_loop(source)
+            if isinstance(outcome, Response) or outcome.kind is not Kind.MOVED:
+                silent.discard(source)
+        for attempt in attempts:
+            attempt.forget()
+
     def cached(self, forward: Forward) -> Resolution | None:
         """Give what needs no upstream: a fresh response, or a failure just seen."""
+        if self._loops.is_probe(forward.name):
+            return self._loops.answer(forward)
         question = question_of(forward)
         now = self._loop.time()
         cached = self._cache.fresh(question, now)
@@ -182,6 +219,7 @@ class Forwarder:
                 upstream.health.last_failure,
             )
             for apex, upstreams in self._lists.items()
+            if apex != BOOTSTRAP
             for order, upstream in enumerate(upstreams)
         ]
 
@@ -192,17 +230,48 @@ class Forwarder:
             self._upstreams.pop(server).close()
         for server in wanted:
             if server not in self._upstreams:
-                self._upstreams[server] = Upstream(
-                    server, self._counters, self._loop, self._tasks.create_task
-                )
+                self._upstreams[server] = Upstream(server, self._surroundings)
         self._lists = {
             apex: tuple(self._upstreams[server] for server in servers)
             for apex, servers in lists.items()
         }
 
+    def _is_a_loop(self, upstream: Upstream) -> BadSettings:
+        is_plain = upstream.server in self._settings.upstreams
+        option = "--upstream" if is_plain else "--forward"
+        return BadSettings(option, upstream.name, "a server that does not lead back to us")
+
+    async def _addresses_of(self, host: str) -> list[str]:
+        """Find the host of an https upstream by way of servers that need no finding."""
+        try:
+            return [str(ipaddress.ip_address(host))]
+        except ValueError:
+            pass
+        found = []
+        for qtype in (messages.A, messages.AAAA):
+            question = Question(names.canonical(host), qtype, False, False, BOOTSTRAP)
+            cached = self._cache.fresh(question, self._loop.time())
+            body = cached.body if cached else (await self._await(question)).body
+            answer, *_ = messages.decode(question.wire[:-4], body)
+            found += [str(ipaddress.ip_address(r.rdata)) for r in answer if r.rtype == qtype]
+            if found:
+                break
+        return found
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run something in the background, where a fault of ours must not end the rest."""
+        self._tasks.create_task(self._guard(work))
+
+    async def _guard(self, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except Exception:  # as the server does it for a client: the others must go on
+            self._counters.internal_errors += 1
+            log.exception("a fault while asking upstreams")
+
     def _apex_of(self, name: str) -> str | None:
         """The longest domain of a `--forward` at or above a name."""
-        above = [apex for apex in self._lists if apex is not None and names.is_below(name, apex)]
+        above = [apex for apex in self._lists if apex and names.is_below(name, apex)]
         return max(above, key=lambda apex: len(names.labels_of_text(apex)), default=None)
 
     def _order(self, apex: str | None) -> tuple[Upstream, ...]:
@@ -237,96 +306,37 @@ class Forwarder:
     def _refresh(self, question: Question) -> None:
         """Ask in the background."""
         self._begin(question)
-        self._tasks.create_task(self._finish_alone(question))
-
-    async def _finish_alone(self, question: Question) -> None:
-        """Finish a flight that nobody may be waiting for, so that its faults end here."""
-        try:
-            await self._finish(question)
-        except Exception:  # as the server does it for a client: the others must go on
-            self._counters.internal_errors += 1
-            log.exception("asking for %s failed", question.name)
+        self._spawn(self._finish(question))
 
     async def _fly(self, question: Question) -> Resolution:
         self._begin(question)
         return await self._finish(question)
 
     def _begin(self, question: Question) -> None:
-        self._flights[question] = _Flight(self._loop.create_future(), Inbox(self._loop))
+        self._flights[question] = Flight(question, self._loop)
 
     async def _finish(self, question: Question) -> Resolution:
         """Bring a flight to its end; those who wait with us are told in any case."""
         flight = self._flights[question]
         try:
-            resolution = await self._ask(question, flight)
+            answer = await flight.fly(self._order(question.apex))
+            if answer is not None:
+                resolution = self._accept(question, answer)
+            else:
+                resolution = self._give_up(question, flight)
             flight.done.set_result(resolution)
             return resolution
         finally:
-            flight.done.cancel()
             del self._flights[question]
-            for attempt in flight.attempts:
-                attempt.forget()
+            flight.end()
 
-    async def _ask(self, question: Question, flight: _Flight) -> Resolution:
-        """Ask one server after the other until one has an answer."""
-        deadline = self._loop.time() + PATIENCE
-        order = self._order(question.apex)
-        for number, upstream in enumerate(order):
-            now = self._loop.time()
-            until = now + (deadline - now) / (len(order) - number)
-            is_last = number == len(order) - 1
-            answer = await self._ask_one(question, flight, upstream, until, is_last)
-            if answer is not None:
-                return self._accept(question, *answer)
-        return self._give_up(question, flight)
-
-    async def _ask_one(
-        self, question: Question, flight: _Flight, upstream: Upstream, until: float, is_last: bool
-    ) -> tuple[Upstream, Response] | None:
-        """Ask one server until it answers, fails or is silent too often.
-
-        Returns:
-            An answer that is final, which may be a late one of an earlier server.
-        """
-        for attempt in range(SILENCES):
-            now = self._loop.time()
-            if now >= until:
-                break
-            flight.attempts.append(upstream.send(question, flight.inbox))
-            wake = min(now + upstream.health.timeout(attempt), until)
-            while (arrival := await flight.inbox.get(wake)) is not None:
-                source, outcome = arrival
-                if outcome is Trouble.MOVED:
-                    wake = min(self._loop.time() + STREAM_PATIENCE, until)
-                elif isinstance(outcome, Response) and _is_final(outcome):
-                    return source, outcome
-                else:
-                    self._note(flight, source, outcome)
-                    if source is upstream and (isinstance(outcome, Response) or not is_last):
-                        return None
-            flight.failures.append(f"{upstream.name}: no answer")
-            upstream.was_silent("no answer in time")
-        return None
-
-    def _note(self, flight: _Flight, source: Upstream, outcome: Response | Trouble) -> None:
-        """Note why one server has no answer."""
-        if isinstance(outcome, Trouble):
-            flight.failures.append(f"{source.name}: {outcome.value}")
-            if outcome is not Trouble.NO_SOCKETS:  # that is our fault
-                source.was_silent(outcome.value)
-            return
-        if flight.error is None:
-            flight.error = _error_of(outcome)
-        text = "referral" if is_referral(outcome) else messages.rcode_text(outcome.rcode)
-        source.health.last_failure = text
-        flight.failures.append(f"{source.name}: {text}")
-
-    def _accept(self, question: Question, upstream: Upstream, response: Response) -> Resolution:
+    def _accept(self, question: Question, answer: Answer) -> Resolution:
         """Scrub a response, cache it, and give it out."""
+        upstream, response = answer
         now = self._loop.time()
         is_first = self._lists.get(question.apex, ())[:1] == (upstream,)
         scrubbed = scrub(response, question, self._trust(question, is_first))
-        error = _error_of(response)
+        error = error_of(response)
         if scrubbed.lost_private:
             error = FILTERED, "private addresses dropped (--rebind-protection)"
         cached = Cached(
@@ -368,7 +378,7 @@ class Forwarder:
             self._cache.clear()
             log.error("out of memory: the cache of upstream responses was emptied")
 
-    def _give_up(self, question: Question, flight: _Flight) -> Resolution:
+    def _give_up(self, question: Question, flight: Flight) -> Resolution:
         """Remember the failure; give a stale response, else SERVFAIL."""
         now = self._loop.time()
         reason = ", ".join(dict.fromkeys(flight.failures)) or "no upstream to ask"
@@ -383,20 +393,11 @@ class Forwarder:
 
 
 def _servers_by_apex(settings: Settings) -> dict[str | None, tuple[UpstreamServer, ...]]:
-    return {None: settings.upstreams, **dict(settings.forwards)}
-
-
-def _is_final(response: Response) -> bool:
-    """Tell whether a response answers, rather than passing the question on."""
-    return response.rcode in (messages.NOERROR, messages.NXDOMAIN) and not is_referral(response)
-
-
-def _error_of(response: Response) -> tuple[int, str] | None:
-    """The extended error of a response (RFC 8914 section 2)."""
-    data = response.edns.option(messages.EDE_OPTION) if response.edns else None
-    if data is None or len(data) < 2:
-        return None
-    return int.from_bytes(data[:2]), data[2:].decode(errors="replace")
+    lists: dict[str | None, tuple[UpstreamServer, ...]] = {None: settings.upstreams}
+    lists.update(settings.forwards)
+    if any(server.transport == "https" for servers in lists.values() for server in servers):
+        lists[BOOTSTRAP] = bootstrap_servers(settings)
+    return lists
 
 
 def _resolution(cached: Cached, now: float, reason: str = "") -> Resolution:

@@ -8,24 +8,22 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import cast
 
 from containerdns.core import messages
+from containerdns.core.questions import is_same
 from containerdns.errors import BadMessage
-from containerdns.upstream.exchanges import Sent, Take, Trouble
+from containerdns.upstream.exchanges import Kind, Sent, Spawn, Take, Trouble
 
 CONNECT_LONGEST = 2.0  # seconds, as long as the longest time-out of a question
-IDLE_LONGEST = 10.0  # seconds, RFC 7766 section 6.2.3 leaves it to the client
+IDLE_LONGEST = 60.0  # seconds; servers close earlier as they like, RFC 7766 section 6.2.3
 WAITING_MOST = 1000  # questions on one connection; IDs must stay hard to guess
-
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 log = logging.getLogger(__name__)
 
 
 class Streams:
-    """TCP to one upstream, or TLS with a name that its certificate must have."""
+    """TCP to one upstream, or TLS with a name that its certificate must have (RFC 7858)."""
 
     def __init__(
         self,
@@ -38,14 +36,9 @@ class Streams:
         self._loop = loop
         self._spawn = spawn
         self._server_name = server_name
-        self._context: ssl.SSLContext | None = None
+        self._context = tls_context("dot") if server_name else None
         self._connection: _Connection | None = None
-        self.last_error = ""
-
-    @property
-    def waiting(self) -> int:
-        """Queries that no response came to yet."""
-        return len(self._connection.waiting) if self._connection else 0
+        self._retired: list[_Connection] = []
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question, over a connection that is made first if there is none."""
@@ -54,14 +47,22 @@ class Streams:
             connection = self._connection = _Connection(self._address[0], self._loop)
             self._spawn(self._connect(connection))
         if len(connection.waiting) >= WAITING_MOST:
-            take(Trouble.BROKEN)
+            take(Trouble(Kind.BROKEN))
             return None
         return connection.send(question, flags, opt, take)
 
-    def close(self) -> None:
-        """Close the connection."""
+    def renew(self) -> None:
+        """Use another connection from now on, as this one may be dead."""
         if self._connection is not None:
-            self._connection.close()
+            self._retired = [old for old in self._retired if not old.is_closed]
+            self._retired.append(self._connection)
+            self._connection = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.renew()
+        for connection in self._retired:
+            connection.close()
 
     async def _connect(self, connection: "_Connection") -> None:
         try:
@@ -69,21 +70,32 @@ class Streams:
                 await self._loop.create_connection(
                     lambda: connection,
                     *self._address,
-                    ssl=self._tls(),
+                    ssl=self._context,
                     server_hostname=self._server_name or None,
                 )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            self.last_error = str(error) or "no connection in time"
-            log.debug("%s: %s", self._address[0], self.last_error)
-            connection.fail(Trouble.REFUSED)
+            connection.fail(Trouble(Kind.UNREACHABLE, why_not(error)))
 
-    def _tls(self) -> ssl.SSLContext | None:
-        """The context that checks the certificate; made once, as it reads all authorities."""
-        if self._server_name and self._context is None:
-            self._context = ssl.create_default_context()
-            self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-            self._context.set_alpn_protocols(["dot"])
-        return self._context
+
+def tls_context(protocol: str) -> ssl.SSLContext:
+    """Make what checks certificates; slow, as it reads all authorities: once, at the start.
+
+    Args:
+        protocol: The one to agree on (ALPN): "dot" or "h2".
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols([protocol])
+    return context
+
+
+def why_not(error: OSError | TimeoutError) -> str:
+    """Say why there is no connection."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"bad certificate: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS: {error.reason}"
+    return error.strerror or "no connection in time"
 
 
 class _Connection(asyncio.Protocol):
@@ -149,13 +161,13 @@ class _Connection(asyncio.Protocol):
             frame = bytes(received[2:end])
             del received[:end]
             if not self._deliver(frame):
-                self.fail(Trouble.BROKEN)
+                self.fail(Trouble(Kind.BROKEN))
                 return
         self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
-        self.fail(Trouble.BROKEN)
+        self.fail(Trouble(Kind.BROKEN))
 
     def _deliver(self, frame: bytes) -> bool:
         """Hand a response to who waits for it; tell whether it was one."""
@@ -167,7 +179,7 @@ class _Connection(asyncio.Protocol):
         sent = self.waiting.get(response.id)
         if sent is None:
             return True  # too late
-        if response.question and not _is_same(response.question, sent.question):
+        if response.question and not is_same(response.question, sent.question):
             return False
         sent.forget()
         sent.take(response)
@@ -184,7 +196,3 @@ class _Connection(asyncio.Protocol):
             self._rest()
         else:
             self.close()
-
-
-def _is_same(echoed: bytes, question: bytes) -> bool:
-    return echoed[-4:] == question[-4:] and echoed[:-4].lower() == question[:-4].lower()

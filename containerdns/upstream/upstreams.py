@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from containerdns.core import messages
@@ -12,76 +13,117 @@ from containerdns.core.messages import Response
 from containerdns.core.questions import Question, spell
 from containerdns.settings import UpstreamServer
 from containerdns.upstream.datagrams import Datagrams
-from containerdns.upstream.exchanges import Inbox, Sent, Transport, Trouble
-from containerdns.upstream.streams import Spawn, Streams
+from containerdns.upstream.exchanges import (
+    Bootstrap,
+    Kind,
+    Receiver,
+    Sent,
+    Spawn,
+    Transport,
+    Trouble,
+)
+from containerdns.upstream.streams import Streams
 
+STREAM_PATIENCE = 2.0  # seconds for a connection and a question on it
 QUIRK_LONGEST = 3600.0  # seconds until case and EDNS are tried again
 NO_RESPONSE = -1  # in the counters, in the place of an rcode
 
 _OPT = {wants: messages.opt_record(wants) for wants in (False, True)}
-_PROBE = Question(".", messages.NS, False, False, None)  # any server says something to it
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all upstreams of a forwarder share.
+
+    Attributes:
+        loop: The running one.
+        counters: What is asked and answered is counted here.
+        spawn: Starts a task that the forwarder owns.
+        bootstrap: Gives the addresses of a host, without asking ourselves.
+        probe: A question that only we answer, to ask what may be ourselves.
+        is_loop: Tells of a response whether it is our own answer to that.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    counters: Counters
+    spawn: Spawn
+    bootstrap: Bootstrap
+    probe: Callable[[], Question]
+    is_loop: Callable[[Response], bool]
 
 
 class Upstream:
     """One server, asked by any number of lists that name it."""
 
-    def __init__(
-        self,
-        server: UpstreamServer,
-        counters: Counters,
-        loop: asyncio.AbstractEventLoop,
-        spawn: Spawn,
-    ) -> None:
+    def __init__(self, server: UpstreamServer, surroundings: Surroundings) -> None:
         self.server = server
         self.name = str(server)
         self.health = Health()
         self.is_ourselves = False
-        self._counters = counters
-        self._loop = loop
-        self._folds_case_until = 0.0
-        self._lacks_edns_until = 0.0
+        self.loop = loop = surroundings.loop
+        self.folds_case_until = 0.0
+        self.lacks_edns_until = 0.0
+        self.datagrams: Datagrams | None = None
+        self.streams: Transport
+        self._surroundings = surroundings
         self._trial: asyncio.TimerHandle | None = None
         address = (server.host, server.port)
-        self._datagrams: Datagrams | None = None
-        self._streams: Transport
+        if server.transport == "https":
+            from containerdns.upstream.https import Https  # 20 ms and 5 MB for `h2`
+
+            self.streams = Https(server.url, loop, surroundings.spawn, surroundings.bootstrap)
+        else:
+            self.streams = Streams(address, loop, surroundings.spawn, server.server_name)
         if server.transport == "udp":
-            self._datagrams = Datagrams(address, loop)
-        self._streams = Streams(address, loop, spawn, server.server_name)
+            self.datagrams = Datagrams(address, loop)
 
     @property
     def is_alive(self) -> bool:
         """Whether it is asked in its turn."""
         return not self.health.is_aside and not self.is_ourselves
 
-    def send(self, question: Question, inbox: "Inbox[Upstream]") -> "Attempt":
-        """Send a question once; what comes of it goes to the inbox."""
-        attempt = Attempt(self, question, inbox, self._loop.time())
-        attempt.send(self._datagrams or self._streams)
+    @property
+    def first_patience(self) -> float:
+        """Seconds more than the time-out, for a connection that may have to be made."""
+        return 0.0 if self.datagrams is not None else STREAM_PATIENCE
+
+    def send(self, question: Question, receiver: "Receiver[Upstream]") -> "Attempt":
+        """Send a question once; what comes of it goes to the receiver."""
+        attempt = Attempt(self, question, receiver, self.loop.time())
+        attempt.send(self.datagrams or self.streams)
         return attempt
 
     def was_silent(self, reason: str) -> None:
         """Note a time-out, and set the server aside if it is one too many."""
-        self._counters.upstream_requests[self.name, NO_RESPONSE] += 1
+        self._surroundings.counters.upstream_requests[self.name, NO_RESPONSE] += 1
+        self.streams.renew()
         was_aside = self.health.is_aside
-        if self.health.was_silent(reason, self._loop.time()):
+        if self.health.was_silent(reason, self.loop.time()):
             if not was_aside:
                 log.warning("upstream %s is set aside: %s", self.name, reason)
             self._try_later()
+
+    def leave_for_good(self) -> None:
+        """Never ask it again: it is ourselves."""
+        if not self.is_ourselves:
+            log.error("upstream %s leads back to us: it is not asked any more", self.name)
+        self.is_ourselves = True
+        self.health.last_failure = "it leads back to us"
 
     def close(self) -> None:
         """Close its sockets and connections."""
         if self._trial is not None:
             self._trial.cancel()
-        if self._datagrams is not None:
-            self._datagrams.close()
-        self._streams.close()
+        if self.datagrams is not None:
+            self.datagrams.close()
+        self.streams.close()
 
     def answered(self, response: Response, took: float) -> None:
         """Note that it said something."""
-        self._counters.upstream_requests[self.name, response.rcode] += 1
-        self._counters.upstream_took(self.name, took)
+        self._surroundings.counters.upstream_requests[self.name, response.rcode] += 1
+        self._surroundings.counters.upstream_took(self.name, took)
         if self.health.answered(took):
             log.info("upstream %s answers again", self.name)
 
@@ -89,14 +131,14 @@ class Upstream:
         """Ask it something of our own at the end of its pause."""
         if self._trial is not None:
             self._trial.cancel()
-        self._trial = self._loop.call_at(self.health.aside_until, self._try)
+        self._trial = self.loop.call_at(self.health.aside_until, self._try)
 
     def _try(self) -> None:
         if not self.health.is_aside:
             return
-        inbox: Inbox[Upstream] = Inbox(self._loop)
-        attempt = self.send(_PROBE, inbox)
-        self._trial = self._loop.call_later(self.health.timeout(0), self._end_trial, attempt)
+        attempt = self.send(self._surroundings.probe(), _Trial(self._surroundings.is_loop))
+        patience = max(self.health.timeout(0), self.first_patience)
+        self._trial = self.loop.call_later(patience, self._end_trial, attempt)
 
     def _end_trial(self, attempt: "Attempt") -> None:
         attempt.forget()
@@ -106,35 +148,36 @@ class Upstream:
 
 @dataclass(slots=True)
 class Attempt:
-    """One sending of a question to one upstream, by UDP and then perhaps TCP.
+    """One question put to one upstream: by UDP, and where that is not enough by TCP.
 
     Attributes:
         upstream: Who is asked.
         question: What is asked.
-        inbox: Where what comes of it goes.
+        receiver: Where what comes of it goes.
         at: When it was sent, by the loop's clock.
     """
 
     upstream: Upstream
     question: Question
-    inbox: Inbox[Upstream]
+    receiver: "Receiver[Upstream]"
     at: float
     _sent: Sent | None = None
     _spelled: bytes = b""
-    _doubts_case: bool = False
-    _is_stream: bool = False
     _had_edns: bool = False
+    _is_datagram: bool = False
+    _doubts_case: bool = False
+    _was_resent: bool = False
 
     def send(self, transport: Transport) -> None:
         """Send the question over one of the upstream's transports."""
         upstream, question = self.upstream, self.question
         wire = question.wire
-        if self.at >= upstream._folds_case_until:
+        if self.at >= upstream.folds_case_until:
             wire = spell(wire, os.urandom(len(wire)))
         self._spelled = wire
-        self._had_edns = self.at >= upstream._lacks_edns_until
+        self._had_edns = self.at >= upstream.lacks_edns_until
         opt = _OPT[question.wants_dnssec] if self._had_edns else b""
-        self._is_stream = transport is upstream._streams
+        self._is_datagram = transport is upstream.datagrams
         self._sent = transport.send(wire, question.flags, opt, self._take)
 
     def forget(self) -> None:
@@ -145,35 +188,47 @@ class Attempt:
     def _take(self, outcome: Response | Trouble) -> None:
         if isinstance(outcome, Response):
             self._take_response(outcome)
-        elif outcome in (Trouble.FOLDED, Trouble.FLOODED):
-            self._doubts_case = outcome is Trouble.FOLDED
-            self._move()
-        elif self._doubts_case:  # no TCP there to settle it
-            self.upstream._folds_case_until = self.at + QUIRK_LONGEST
+        elif outcome.kind in (Kind.FOLDED, Kind.FLOODED):
+            self._doubts_case = outcome.kind is Kind.FOLDED
+            self._move(self.upstream.streams)
+        elif self._doubts_case and self.upstream.datagrams is not None:  # no TCP to settle it
+            self.upstream.folds_case_until = self.at + QUIRK_LONGEST
             self._doubts_case = False
-            self._move()
+            self._move(self.upstream.datagrams)
+        elif outcome.kind is Kind.BROKEN and not self._was_resent:  # closed as we sent
+            self._was_resent = True
+            self._move(self.upstream.streams)
         else:
-            self.inbox.put(self.upstream, outcome)
+            self.receiver.put(self.upstream, outcome)
 
     def _take_response(self, response: Response) -> None:
         upstream = self.upstream
-        now = upstream._loop.time()
-        if response.flags & messages.TC and not self._is_stream:
-            self._move()
-        elif not response.question and response.rcode == messages.NOERROR:
-            self.inbox.put(upstream, Trouble.BROKEN)
+        now = upstream.loop.time()
+        if response.flags & messages.TC and self._is_datagram:
+            self._move(upstream.streams)
         elif response.rcode in (messages.FORMERR, messages.NOTIMP) and self._had_edns:
-            upstream._lacks_edns_until = now + QUIRK_LONGEST  # RFC 6891 section 6.2.2
-            self._move()
+            upstream.lacks_edns_until = now + QUIRK_LONGEST  # RFC 6891 section 6.2.2
+            self._move(upstream.datagrams or upstream.streams)
         else:
             if self._doubts_case and response.question != self._spelled:
-                upstream._folds_case_until = now + QUIRK_LONGEST
+                upstream.folds_case_until = now + QUIRK_LONGEST
             upstream.answered(response, now - self.at)
-            self.inbox.put(upstream, response)
+            self.receiver.put(upstream, response)
 
-    def _move(self) -> None:
-        """Ask again, over TCP if that can settle a doubt."""
-        self.inbox.put(self.upstream, Trouble.MOVED)
-        upstream = self.upstream
-        over_udp = self._is_stream and upstream._datagrams is not None
-        self.send(upstream._datagrams if over_udp and upstream._datagrams else upstream._streams)
+    def _move(self, transport: Transport) -> None:
+        """Ask again in another way, with some more patience."""
+        self.receiver.put(self.upstream, Trouble(Kind.MOVED))
+        self.at = self.upstream.loop.time()
+        self.send(transport)
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Takes what a server that is set aside says; that it says something is enough."""
+
+    is_loop: Callable[[Response], bool]
+
+    def put(self, source: Upstream, outcome: Response | Trouble) -> None:
+        """Look whether it is we who answer."""
+        if isinstance(outcome, Response) and self.is_loop(outcome):
+            source.leave_for_good()

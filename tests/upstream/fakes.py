@@ -29,6 +29,7 @@ class FakeUpstream:
     asked: list[tuple[DNSRecord, str]] = field(default_factory=list)
     peers: list[tuple[str, int]] = field(default_factory=list)
     connections: int = 0
+    transport: asyncio.DatagramTransport = field(init=False)
 
     @property
     def names(self) -> list[str]:
@@ -58,7 +59,7 @@ class _Udp(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def upstream(script: Script, port: int = 0) -> AsyncIterator[FakeUpstream]:
+async def upstream(script: Script, *, has_tcp: bool = True) -> AsyncIterator[FakeUpstream]:
     """Run a scripted upstream on a free port of 127.0.0.1, the same for UDP and TCP."""
     fake = FakeUpstream(script)
 
@@ -75,11 +76,14 @@ async def upstream(script: Script, port: int = 0) -> AsyncIterator[FakeUpstream]
             writer.close()
 
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     fake.port = server.sockets[0].getsockname()[1]
     transport, _ = await loop.create_datagram_endpoint(
         lambda: _Udp(fake), local_addr=("127.0.0.1", fake.port), family=socket.AF_INET
     )
+    fake.transport = transport
+    if not has_tcp:
+        server.close()
     try:
         yield fake
     finally:

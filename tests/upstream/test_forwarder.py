@@ -1,56 +1,639 @@
 """The forwarder over real sockets, against an upstream that does what the test says."""
 
 import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+import pytest
+from dnslib import DNSRecord
 
 from containerdns.core import messages
-from tests.upstream.fakes import answer, truncated, upstream
-from tests.upstream.forwarding import addresses, forwarder, question, settings
+from containerdns.errors import BadSettings
+from containerdns.settings import Endpoint
+from containerdns.upstream import forwarder as rooms
+from containerdns.upstream.forwarder import Forwarder
+from tests.upstream.fakes import Reply, answer, qtype, truncated, upstream
+from tests.upstream.forwarding import addresses, forwarder, local, question, records, settings
+from tests.upstream.unbound import free_port
 
 WWW = question("www.example.")
 
 
-def test_an_answer_comes_back_and_is_cached() -> None:
-    async def scene() -> None:
-        async with (
-            upstream(lambda query, _: answer(query, "@ 60 A 192.0.2.1")) as fake,
-            forwarder(settings(fake.port)) as forward,
-        ):
-            assert forward.cached(WWW) is None
-            first = await forward.resolve(WWW)
-            assert addresses(WWW, first) == ["192.0.2.1"]
-            assert (first.source, first.rcode) == ("upstream", messages.NOERROR)
-            second = forward.cached(WWW)
-            assert second is not None and addresses(WWW, second) == ["192.0.2.1"]
-            assert second.source == "cache"
-            assert len(fake.asked) == 1
+def scene(written: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test that is a coroutine."""
 
-    asyncio.run(scene())
+    @wraps(written)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(written(*arguments, **named))
+
+    return run
 
 
-def test_truncated_answer_is_asked_again_over_tcp() -> None:
-    async def scene() -> None:
-        async with (
-            upstream(
-                lambda query, proto: (
-                    truncated(query) if proto == "udp" else answer(query, "@ 60 A 192.0.2.2")
-                )
-            ) as fake,
-            forwarder(settings(fake.port)) as forward,
-        ):
-            assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.2"]
-            assert [proto for _, proto in fake.asked] == ["udp", "tcp"]
-
-    asyncio.run(scene())
+def says(address: str) -> Callable[[DNSRecord, str], Reply]:
+    return lambda query, _: answer(query, f"@ 60 A {address}")
 
 
-def test_servfail_passes_the_question_to_the_next() -> None:
-    async def scene() -> None:
-        async with (
-            upstream(lambda query, _: answer(query, rcode="SERVFAIL")) as broken,
-            upstream(lambda query, _: answer(query, "@ 60 A 192.0.2.3")) as good,
-            forwarder(settings(broken.port, good.port)) as forward,
-        ):
-            assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.3"]
-            assert [one.is_healthy for one in forward.status()] == [True, True]
+def says_rcode(rcode: str) -> Callable[[DNSRecord, str], Reply]:
+    return lambda query, _: answer(query, rcode=rcode)
 
-    asyncio.run(scene())
+
+def denies(query: DNSRecord, _: str) -> Reply:
+    return answer(query, rcode="NXDOMAIN", auth="example. 86400 SOA ns. root. 1 2 3 4 86400")
+
+
+def is_silent(_: DNSRecord, __: str) -> Reply:
+    return None
+
+
+async def until(condition: Callable[[], bool], longest: float = 5.0) -> None:
+    for _ in range(int(longest * 100)):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to that")
+
+
+@scene
+async def test_an_answer_comes_back_and_is_cached() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        assert forward.cached(WWW) is None
+        first = await forward.resolve(WWW)
+        assert addresses(WWW, first) == ["192.0.2.1"]
+        assert (first.source, first.upstream) == ("upstream", f"127.0.0.1:{fake.port}")
+        second = forward.cached(WWW)
+        assert second is not None
+        assert addresses(WWW, second) == ["192.0.2.1"]
+        assert second.source == "cache"
+        assert len(fake.asked) == 1
+
+
+@scene
+async def test_cache_size_0_keeps_nothing() -> None:
+    async with (
+        upstream(says("192.0.2.1")) as fake,
+        forwarder(settings(fake.port, cache_size=0)) as forward,
+    ):
+        await forward.resolve(WWW)
+        assert forward.cached(WWW) is None
+
+
+@scene
+async def test_do_and_cd_are_passed_on_and_kept_apart() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        signed = question("www.example.", dnssec=True)
+        unchecked = question("www.example.", flags=messages.RD | messages.CD)
+        for asked in (WWW, signed, unchecked):
+            assert forward.cached(asked) is None
+            await forward.resolve(asked)
+        flags = [(query.ar[0].edns_do, query.header.cd) for query, _ in fake.asked]
+        assert flags == [(0, 0), (1, 0), (0, 1)]
+
+
+@scene
+async def test_client_options_are_not_passed_on() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        [(query, _)] = fake.asked
+        assert query.ar[0].edns_len == 1232
+        assert query.ar[0].rdata == []
+
+
+@scene
+async def test_truncated_answer_is_asked_again_over_tcp() -> None:
+    def script(query: DNSRecord, proto: str) -> Reply:
+        return truncated(query) if proto == "udp" else answer(query, "@ 60 A 192.0.2.2")
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.2"]
+        assert [proto for _, proto in fake.asked] == ["udp", "tcp"]
+
+
+@scene
+async def test_the_tcp_connection_is_kept_and_shared() -> None:
+    def script(query: DNSRecord, proto: str) -> Reply:
+        return truncated(query) if proto == "udp" else answer(query, "@ 60 A 192.0.2.2")
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        many = [question(f"n{number}.example.") for number in range(50)]
+        resolutions = await asyncio.gather(*map(forward.resolve, many))
+        assert {tuple(addresses(many[0], one)) for one in resolutions} == {("192.0.2.2",)}
+        assert fake.connections == 1
+
+
+@pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED", "NOTIMP", "FORMERR"])
+@scene
+async def test_a_failure_passes_one_question_to_the_next(rcode: str) -> None:
+    """The server that said so lives: it is asked first again."""
+    async with (
+        upstream(says_rcode(rcode)) as first,
+        upstream(says("192.0.2.3")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        for name in ("a.example.", "b.example.", "c.example.", "d.example."):
+            asked = question(name)
+            assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.3"]
+            assert name in first.names
+        assert [one.is_healthy for one in forward.status()] == [True, True]
+
+
+@scene
+async def test_a_referral_passes_the_question_on() -> None:
+    def refer(query: DNSRecord, _: str) -> Reply:
+        return answer(query, auth=". 60 NS a.root-servers.net.")
+
+    async with (
+        upstream(refer) as first,
+        upstream(says("192.0.2.3")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.3"]
+
+
+@scene
+async def test_the_second_is_not_asked_while_the_first_answers() -> None:
+    async with (
+        upstream(says("192.0.2.1")) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        await asyncio.gather(*(forward.resolve(question(f"n{n}.example.")) for n in range(50)))
+        assert len(first.asked) == 50
+        assert second.asked == []
+
+
+@scene
+async def test_nxdomain_of_the_first_is_final_and_lives_60_s() -> None:
+    async with (
+        upstream(denies) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        resolution = await forward.resolve(WWW)
+        assert resolution.rcode == messages.NXDOMAIN
+        assert [record.ttl for record in records(WWW, resolution, 1)] == [60]
+        assert second.asked == []
+
+
+@scene
+async def test_nxdomain_of_a_later_one_lives_ttl_seconds() -> None:
+    """It may not know what the first one serves."""
+    async with (
+        upstream(says_rcode("SERVFAIL")) as first,
+        upstream(denies) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        resolution = await forward.resolve(WWW)
+        assert resolution.rcode == messages.NXDOMAIN
+        assert [record.ttl for record in records(WWW, resolution, 1)] == [5]
+
+
+@scene
+async def test_all_failing_is_servfail_with_the_first_reason_and_remembered() -> None:
+    async with (
+        upstream(says_rcode("REFUSED")) as first,
+        upstream(says_rcode("SERVFAIL")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        resolution = await forward.resolve(WWW)
+        assert resolution.rcode == messages.SERVFAIL
+        assert resolution.extended_error is not None
+        assert "REFUSED" in resolution.reason
+        again = forward.cached(WWW)
+        assert again is not None
+        assert (again.rcode, again.source) == (messages.SERVFAIL, "cache")
+        assert len(first.asked) == 1
+
+
+@scene
+async def test_silence_sets_aside_and_an_answer_ends_that_within_5_s() -> None:
+    async with (
+        upstream(is_silent) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        begun = time.monotonic()
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.2"]
+        assert time.monotonic() - begun < 3
+        assert [one.is_healthy for one in forward.status()] == [False, True]
+        begun = time.monotonic()
+        await forward.resolve(question("other.example."))
+        assert time.monotonic() - begun < 0.1, "the silent one was asked again"
+        first.script = says("192.0.2.1")
+        await until(lambda: forward.status()[0].is_healthy)
+        asked = question("third.example.")
+        assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
+
+
+@scene
+async def test_one_lost_datagram_changes_nothing() -> None:
+    lost: list[str] = []
+
+    def script(query: DNSRecord, _: str) -> Reply:
+        if not lost:
+            lost.append(str(query.q.qname))
+            return None
+        return answer(query, "@ 60 A 192.0.2.1")
+
+    async with (
+        upstream(script) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+        assert second.asked == []
+        assert forward.status()[0].is_healthy
+
+
+@scene
+async def test_servfail_comes_within_5_s_when_all_are_dead() -> None:
+    async with (
+        upstream(is_silent) as first,
+        upstream(is_silent) as second,
+        upstream(is_silent) as third,
+        forwarder(settings(first.port, second.port, third.port)) as forward,
+    ):
+        begun = time.monotonic()
+        resolution = await forward.resolve(WWW)
+        assert time.monotonic() - begun < 5
+        assert resolution.rcode == messages.SERVFAIL
+        assert resolution.extended_error is not None
+        assert resolution.extended_error[0] == rooms.NO_REACHABLE_AUTHORITY
+        assert first.asked and second.asked and third.asked
+
+
+@scene
+async def test_when_all_are_aside_the_one_silent_longest_is_asked() -> None:
+    async with (
+        upstream(is_silent) as first,
+        upstream(is_silent) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        await forward.resolve(WWW)
+        await until(lambda: not any(one.is_healthy for one in forward.status()))
+        first.script = says("192.0.2.1")
+        asked = question("other.example.")
+        assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
+
+
+@scene
+async def test_nobody_listening_passes_at_once_to_the_next() -> None:
+    async with (
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(free_port(), second.port)) as forward,
+    ):
+        begun = time.monotonic()
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.2"]
+        assert time.monotonic() - begun < 0.2
+
+
+@scene
+async def test_a_late_answer_is_still_an_answer() -> None:
+    """A resolver that takes a second for a name is slow, not dead."""
+    async with (
+        upstream(is_silent) as first,
+        forwarder(settings(first.port)) as forward,
+    ):
+        waiting = asyncio.create_task(forward.resolve(WWW))
+        await until(lambda: len(first.asked) == 2)
+        query, _ = first.asked[0]
+        first.transport.sendto(answer(query, "@ 60 A 192.0.2.1"), first.peers[0])
+        assert addresses(WWW, await waiting) == ["192.0.2.1"]
+
+
+@scene
+async def test_one_question_in_flight_is_asked_once() -> None:
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        waiting = [
+            asyncio.create_task(forward.resolve(question("www.example.", client=bytes([n]))))
+            for n in range(100)
+        ]
+        await until(lambda: len(fake.asked) == 1)
+        query, _ = fake.asked[0]
+        fake.transport.sendto(answer(query, "@ 60 A 192.0.2.1"), fake.peers[0])
+        for one in waiting:
+            assert addresses(WWW, await one) == ["192.0.2.1"]
+        assert len(fake.asked) == 1
+
+
+@scene
+async def test_others_go_on_when_who_asked_first_goes_away() -> None:
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        first = asyncio.create_task(forward.resolve(WWW))
+        await until(lambda: len(fake.asked) == 1)
+        second = asyncio.create_task(forward.resolve(WWW))
+        await asyncio.sleep(0)
+        first.cancel()
+        fake.script = says("192.0.2.1")
+        assert addresses(WWW, await second) == ["192.0.2.1"]
+
+
+@scene
+async def test_a_client_has_a_share_and_others_theirs() -> None:
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        greedy = [
+            asyncio.create_task(forward.resolve(question(f"n{number}.example.")))
+            for number in range(rooms.SHARE)
+        ]
+        await asyncio.sleep(0)
+        refused = await forward.resolve(question("more.example."))
+        assert (refused.rcode, refused.source) == (messages.REFUSED, "policy")
+        other = asyncio.create_task(forward.resolve(question("more.example.", client=b"other")))
+        await until(lambda: "more.example." in fake.names)
+        for one in [*greedy, other]:
+            one.cancel()
+
+
+@scene
+async def test_no_more_than_1024_are_in_flight() -> None:
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        flying = [
+            asyncio.create_task(
+                forward.resolve(question(f"n{number}.example.", client=bytes([number % 8])))
+            )
+            for number in range(rooms.FLIGHTS_MOST)
+        ]
+        await asyncio.sleep(0)
+        refused = await forward.resolve(question("more.example.", client=b"other"))
+        assert refused.rcode == messages.REFUSED
+        for one in flying:
+            one.cancel()
+
+
+@scene
+async def test_forged_answers_are_ignored_and_the_true_one_awaited() -> None:
+    def script(query: DNSRecord, _: str) -> Reply:
+        true = answer(query, "@ 60 A 192.0.2.1")
+        forged = answer(query, "@ 60 A 203.0.113.66")
+        wrong_id = bytes([forged[0] ^ 1]) + forged[1:]
+        other = DNSRecord.question("other.example.")
+        other.header.id = query.header.id
+        wrong_question = answer(other, "@ 60 A 203.0.113.66")
+        wrong_type = bytearray(forged)
+        wrong_type[12 + len(str(query.q.qname)) + 2] ^= 1
+        no_response = bytes([*forged[:2], forged[2] & 0x7F, *forged[3:]])
+        return [wrong_id, wrong_question, bytes(wrong_type), no_response, forged[:20], b"", true]
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+        assert [proto for _, proto in fake.asked] == ["udp"]
+
+
+@scene
+async def test_a_flood_of_forged_answers_moves_the_question_to_tcp() -> None:
+    """RFC 5452 section 9.3: even all 65,536 IDs at the right port find nothing."""
+
+    def script(query: DNSRecord, proto: str) -> Reply:
+        if proto == "tcp":
+            return answer(query, "@ 60 A 192.0.2.1")
+        forged = answer(query, "@ 60 A 203.0.113.66")
+        return [bytes([forged[0] ^ 1, n]) + forged[2:] for n in range(100)] + [forged]
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+
+
+@scene
+async def test_a_forged_case_is_settled_over_tcp() -> None:
+    def script(query: DNSRecord, proto: str) -> Reply:
+        if proto == "tcp":
+            return answer(query, "@ 60 A 192.0.2.1")
+        query.q.qname = str(query.q.qname).swapcase()
+        return answer(query, "@ 60 A 203.0.113.66")
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+
+
+@pytest.mark.parametrize("has_tcp", [True, False], ids=["with TCP", "without TCP"])
+@scene
+async def test_an_upstream_that_folds_case_is_remembered(has_tcp: bool) -> None:
+    def script(query: DNSRecord, proto: str) -> Reply:
+        query.q.qname = str(query.q.qname).lower()
+        return answer(query, "@ 60 A 192.0.2.1")
+
+    async with (
+        upstream(script, has_tcp=has_tcp) as fake,
+        forwarder(settings(fake.port)) as forward,
+    ):
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+        fake.asked.clear()
+        asked = question("and-again.example.")
+        assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
+        assert [proto for _, proto in fake.asked] == ["udp"]
+
+
+@scene
+async def test_an_upstream_without_edns_is_remembered() -> None:
+    def script(query: DNSRecord, _: str) -> Reply:
+        return answer(query, rcode="FORMERR") if query.ar else answer(query, "@ 60 A 192.0.2.1")
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+        asked = question("other.example.")
+        assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
+        assert len(fake.asked) == 3
+
+
+@scene
+async def test_ports_ids_and_case_are_random() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        for number in range(400):
+            await forward.resolve(question(f"some-longer-name-{number}.example."))
+        assert len({port for _, port in fake.peers}) > 64
+        assert len({query.header.id for query, _ in fake.asked}) > 380
+        spelled = {str(query.q.qname)[:16] for query, _ in fake.asked}
+        assert len(spelled) > 300
+
+
+@scene
+async def test_a_forward_domain_asks_its_own_list() -> None:
+    async with (
+        upstream(says("192.0.2.1")) as public,
+        upstream(says("10.0.0.1")) as company,
+        forwarder(
+            settings(public.port, forwards=(("corp.example.", (local(company.port),)),))
+        ) as forward,
+    ):
+        asked = question("www.corp.example.", apex="corp.example.")
+        assert addresses(asked, await forward.resolve(asked)) == ["10.0.0.1"]
+        assert public.asked == []
+        assert forward.describe("www.corp.example.", messages.A)[0] == "corp.example."
+        assert forward.describe("xcorp.example.", messages.A)[0] == "--upstream"
+
+
+@scene
+async def test_rebind_protection_drops_private_addresses() -> None:
+    def script(query: DNSRecord, _: str) -> Reply:
+        return answer(query, "@ 60 A 192.168.0.1", "@ 60 A 192.0.2.1", "@ 60 A 127.0.0.1")
+
+    wanted = {"rebind_protection": True, "rebind_allow": ("intern.example.",)}
+    async with (
+        upstream(script) as fake,
+        forwarder(settings(fake.port, **wanted)) as forward,
+    ):
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+        asked = question("www.intern.example.")
+        assert len(addresses(asked, await forward.resolve(asked))) == 3
+
+
+@scene
+async def test_an_upstream_never_answers_for_a_name_of_ours() -> None:
+    def script(query: DNSRecord, _: str) -> Reply:
+        return answer(query, "@ 600 CNAME web.docker.", "web.docker. 600 A 203.0.113.66")
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        resolution = await forward.resolve(WWW)
+        assert [(r.rtype, r.ttl) for r in records(WWW, resolution)] == [(messages.CNAME, 5)]
+        assert resolution.rcode == messages.NOERROR
+
+
+class LateClock:
+    """Makes the forwarder believe that time has passed."""
+
+    def __init__(self, forward: Forwarder) -> None:
+        self._loop = forward._loop
+        self._offset = 0.0
+        forward._loop = self  # type: ignore[assignment]
+
+    def pass_by(self, seconds: float) -> None:
+        self._offset += seconds
+
+    def time(self) -> float:
+        return self._loop.time() + self._offset
+
+    def call_at(self, when: float, *work: Any) -> asyncio.TimerHandle:
+        return self._loop.call_at(when - self._offset, *work)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return self._loop.create_future()
+
+
+@scene
+async def test_a_stale_answer_stands_in_while_all_fail_and_is_refreshed() -> None:
+    """RFC 8767: TTL 30, the extended error 3, and asking goes on behind."""
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        clock = LateClock(forward)
+        clock.pass_by(61)
+        fake.script = is_silent
+        begun = time.monotonic()
+        stale = await forward.resolve(WWW)
+        assert 1.5 < time.monotonic() - begun < 2.2
+        assert [record.ttl for record in records(WWW, stale)] == [30]
+        assert stale.extended_error is not None
+        assert stale.extended_error[0] == rooms.STALE_ANSWER
+        fake.script = says("192.0.2.9")
+        await until(lambda: forward.describe("www.example.", messages.A)[2] is not None)
+        fresh = forward.cached(WWW)
+        assert fresh is not None
+        assert addresses(WWW, fresh) == ["192.0.2.9"]
+        fake.script = says_rcode("SERVFAIL")
+        clock.pass_by(61)
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.9"]
+        assert forward.cached(WWW) is not None, "asked again at once"
+        clock.pass_by(3600)
+        assert (await forward.resolve(WWW)).rcode == messages.SERVFAIL
+
+
+@scene
+async def test_a_hot_name_is_asked_for_before_it_ends() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        clock = LateClock(forward)
+        for _ in range(3):
+            clock.pass_by(18.5)
+            assert forward.cached(WWW) is not None
+        await until(lambda: len(fake.asked) == 2)
+
+
+def answers_of(forward: Forwarder) -> Callable[[DNSRecord, str], Reply]:
+    """An upstream that is the forwarder itself, as far as probes go."""
+
+    def script(query: DNSRecord, _: str) -> Reply:
+        name = str(query.q.qname).lower()
+        own = forward.cached(question(name, messages.TXT))
+        if own is None:
+            return None
+        text = records(question(name), own)[0].rdata[1:].decode()
+        return answer(query, f'@ 0 TXT "{text}"')
+
+    return script
+
+
+@scene
+async def test_a_loop_is_refused_at_the_start() -> None:
+    async with (
+        upstream(is_silent) as dead,
+        upstream(is_silent) as ourselves,
+        forwarder(settings(dead.port, ourselves.port)) as forward,
+    ):
+        ourselves.script = answers_of(forward)
+        with pytest.raises(BadSettings, match=f"--upstream='127.0.0.1:{ourselves.port}'"):
+            await forward.detect_loop(())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@scene
+async def test_our_own_address_is_refused_as_upstream(host: str) -> None:
+    port = free_port()
+    async with forwarder(settings(port)) as forward:
+        with pytest.raises(BadSettings):
+            await forward.detect_loop((Endpoint(host, port),))
+
+
+@scene
+async def test_a_probe_without_an_answer_is_no_failure() -> None:
+    async with (
+        upstream(is_silent) as dead,
+        upstream(denies) as other,
+        forwarder(settings(dead.port, other.port, free_port())) as forward,
+    ):
+        await forward.detect_loop((Endpoint("127.0.0.1", free_port()),))
+        assert qtype(other.asked[0][0]) == "TXT"
+
+
+@scene
+async def test_a_loop_that_comes_up_later_is_left_for_good() -> None:
+    async with (
+        upstream(is_silent) as ourselves,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(ourselves.port, second.port)) as forward,
+    ):
+        await forward.resolve(WWW)
+        ourselves.script = answers_of(forward)
+        await until(lambda: "leads back" in forward.status()[0].last_failure)
+        assert not forward.status()[0].is_healthy
+
+
+@scene
+async def test_reload_takes_new_lists_and_keeps_what_is_still_valid() -> None:
+    async with (
+        upstream(says("192.0.2.1")) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(first.port)) as forward,
+    ):
+        await forward.resolve(WWW)
+        forward.reload(settings(first.port, ttl=7))
+        assert forward.cached(WWW) is not None
+        forward.reload(settings(second.port))
+        assert forward.cached(WWW) is None
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.2"]
+
+
+@scene
+async def test_out_of_descriptors_asks_from_the_ports_that_are_open(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        for number in range(5):
+            await forward.resolve(question(f"n{number}.example."))
+
+        def exhausted(*_: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr("socket.socket.__init__", exhausted)
+        asked = question("more.example.")
+        assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
+    assert len([one for one in caplog.records if "descriptors" in one.message]) <= 1

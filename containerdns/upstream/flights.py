@@ -1,0 +1,127 @@
+"""One question on its way: from server to server, until one has an answer.
+
+Strictly the first that is alive is asked; what it says, or its silence, decides
+whether the next one is.  Whoever was asked may still answer until the flight ends.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+from containerdns.core import messages
+from containerdns.core.forwarding import Resolution
+from containerdns.core.health import SILENCES
+from containerdns.core.messages import Response
+from containerdns.core.questions import Question
+from containerdns.core.scrub import is_referral
+from containerdns.upstream.exchanges import Inbox, Kind, Trouble
+from containerdns.upstream.upstreams import STREAM_PATIENCE, Attempt, Upstream
+
+PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
+
+
+class Answer(NamedTuple):
+    """A response that is final, and whose it is."""
+
+    upstream: Upstream
+    response: Response
+
+
+class Flight:
+    """One question in flight, for all who wait for it.
+
+    Attributes:
+        done: What came of it; cancelled if whoever flew it went away.
+        failures: Why there is no answer yet, in words, each with its server.
+        error: What the first server that failed said about it (RFC 8914).
+    """
+
+    def __init__(self, question: Question, loop: asyncio.AbstractEventLoop) -> None:
+        self.done: asyncio.Future[Resolution] = loop.create_future()
+        self.failures: list[str] = []
+        self.error: tuple[int, str] | None = None
+        self._question = question
+        self._loop = loop
+        self._inbox: Inbox[Upstream] = Inbox(loop)
+        self._attempts: list[Attempt] = []
+
+    async def fly(self, order: tuple[Upstream, ...]) -> Answer | None:
+        """Ask one server after the other; None if they all failed or were silent."""
+        deadline = self._loop.time() + PATIENCE
+        for number, upstream in enumerate(order):
+            left = len(order) - number
+            now = self._loop.time()
+            until = now + (deadline - now) / left
+            answer = await self._ask(upstream, until, is_last=left == 1)
+            if answer is not None:
+                return answer
+        return None
+
+    def end(self) -> None:
+        """Take no answer any more."""
+        self.done.cancel()
+        for attempt in self._attempts:
+            attempt.forget()
+
+    async def _ask(self, upstream: Upstream, until: float, *, is_last: bool) -> Answer | None:
+        """Ask one server until it answers, fails, or is silent too often.
+
+        The last one is asked all the time that is left, if it was alive: it may itself be
+        waiting for a slow server.
+
+        Returns:
+            An answer, which may be a late one of an earlier server.
+        """
+        has_time = is_last and upstream.is_alive
+        number = 0
+        while (has_time or number < SILENCES) and (now := self._loop.time()) < until:
+            self._attempts.append(upstream.send(self._question, self._inbox))
+            patience = max(upstream.health.timeout(number), upstream.first_patience)
+            answer, is_silent = await self._listen(upstream, min(now + patience, until), is_last)
+            if not is_silent:
+                return answer
+            self.failures.append(f"{upstream.name}: no answer")
+            upstream.was_silent("no answer in time")
+            number += 1
+        return None
+
+    async def _listen(
+        self, upstream: Upstream, until: float, is_last: bool
+    ) -> tuple[Answer | None, bool]:
+        """Wait for what comes of it; give the answer if any, and whether it was silent."""
+        longest = until + STREAM_PATIENCE
+        while (arrival := await self._inbox.get(until)) is not None:
+            source, outcome = arrival
+            if isinstance(outcome, Trouble) and outcome.kind is Kind.MOVED:
+                until = min(self._loop.time() + STREAM_PATIENCE, longest)
+            elif isinstance(outcome, Response) and _is_final(outcome):
+                return Answer(source, outcome), False
+            else:
+                self._note(source, outcome)
+                if source is upstream and (isinstance(outcome, Response) or not is_last):
+                    return None, False
+        return None, True
+
+    def _note(self, source: Upstream, outcome: Response | Trouble) -> None:
+        """Note why a server has no answer."""
+        if isinstance(outcome, Trouble):
+            self.failures.append(f"{source.name}: {outcome}")
+            if outcome.kind is not Kind.EXHAUSTED:  # that is our fault
+                source.was_silent(str(outcome))
+            return
+        text = "a referral" if is_referral(outcome) else messages.rcode_text(outcome.rcode)
+        source.health.last_failure = text
+        self.failures.append(f"{source.name}: {text}")
+        self.error = self.error or error_of(outcome)
+
+
+def error_of(response: Response) -> tuple[int, str] | None:
+    """The extended error of a response (RFC 8914 section 2)."""
+    data = response.edns.option(messages.EDE_OPTION) if response.edns else None
+    if data is None or len(data) < 2:
+        return None
+    return int.from_bytes(data[:2]), data[2:].decode(errors="replace")
+
+
+def _is_final(response: Response) -> bool:
+    """Tell whether a response answers, rather than passing the question on."""
+    return response.rcode in (messages.NOERROR, messages.NXDOMAIN) and not is_referral(response)

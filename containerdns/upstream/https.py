@@ -1,0 +1,242 @@
+"""Questions over HTTPS (RFC 8484): one HTTP/2 connection, a stream for each question.
+
+HTTP/2 alone, through `h2`: public servers speak it, and some of them nothing older.
+This module, and so `h2`, is imported only if such an upstream is configured.
+"""
+
+import asyncio
+import logging
+from typing import cast
+from urllib.parse import urlsplit
+
+import h2.connection
+import h2.events
+import h2.exceptions
+
+from containerdns.core import messages
+from containerdns.core.messages import Response
+from containerdns.core.questions import is_same
+from containerdns.errors import BadMessage
+from containerdns.upstream.exchanges import Bootstrap, Kind, Sent, Spawn, Take, Trouble
+from containerdns.upstream.streams import CONNECT_LONGEST, IDLE_LONGEST, tls_context, why_not
+
+LONGEST = messages.TCP_OCTETS
+STREAMS_MOST = 100  # at a time, what RFC 9113 section 6.5.2 wants servers to allow
+MEDIA_TYPE = "application/dns-message"
+
+log = logging.getLogger(__name__)
+
+
+class Https:
+    """DNS over HTTPS to one upstream."""
+
+    def __init__(
+        self, url: str, loop: asyncio.AbstractEventLoop, spawn: Spawn, bootstrap: Bootstrap
+    ) -> None:
+        """Take the URL; nothing is opened before the first question.
+
+        Args:
+            url: As configured.
+            loop: The running one.
+            spawn: Starts a task that somebody owns.
+            bootstrap: Gives the addresses of the URL's host, without asking ourselves.
+        """
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._port = parts.port or 443
+        self._request = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", parts.netloc),
+            (":path", parts.path or "/dns-query"),
+            ("accept", MEDIA_TYPE),
+            ("content-type", MEDIA_TYPE),
+        ]
+        self._loop = loop
+        self._spawn = spawn
+        self._bootstrap = bootstrap
+        self._context = tls_context("h2")
+        self._connection: _Connection | None = None
+        self._retired: list[_Connection] = []
+
+    def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
+        """Send a question, over a connection that is made first if there is none."""
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            connection = self._connection = _Connection(self._request, self._host, self._loop)
+            self._spawn(self._connect(connection))
+        return connection.send(question, messages.query(0, flags, question, opt), take)
+
+    def renew(self) -> None:
+        """Use another connection from now on, as this one may be dead."""
+        if self._connection is not None:
+            self._retired = [old for old in self._retired if not old.is_closed]
+            self._retired.append(self._connection)
+            self._connection = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.renew()
+        for connection in self._retired:
+            connection.close()
+
+    async def _connect(self, connection: "_Connection") -> None:
+        """Connect to the first address of the host that takes it."""
+        trouble = Trouble(Kind.UNREACHABLE, f"no address for {self._host}")
+        for address in await self._bootstrap(self._host):
+            try:
+                async with asyncio.timeout(CONNECT_LONGEST):
+                    await self._loop.create_connection(
+                        lambda: connection,
+                        address,
+                        self._port,
+                        ssl=self._context,
+                        server_hostname=self._host,
+                    )
+                return
+            except (OSError, TimeoutError) as error:
+                trouble = Trouble(Kind.UNREACHABLE, why_not(error))
+        connection.fail(trouble)
+
+
+class _Connection(asyncio.Protocol):
+    """One HTTP/2 connection; what is sent before it stands is kept until then."""
+
+    def __init__(
+        self, request: list[tuple[str, str]], host: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.waiting: dict[int, Sent] = {}  # by a number of ours
+        self.is_closed = False
+        self._request = request
+        self._host = host
+        self._loop = loop
+        self._next = 0
+        self._unsent: list[tuple[int, bytes]] = []
+        self._streams: dict[int, tuple[int, bytearray]] = {}  # the number, and what came
+        self._transport: asyncio.Transport | None = None
+        self._h2: h2.connection.H2Connection
+        self._idle: asyncio.TimerHandle | None = None
+
+    def send(self, question: bytes, query: bytes, take: Take) -> Sent:
+        """Send a question, now or once there is room."""
+        number, self._next = self._next, self._next + 1
+        sent = self.waiting[number] = Sent(question, take, number, self.waiting)
+        self._unsent.append((number, query))
+        if self._transport is not None:
+            self._send_waiting()
+        self._rest()
+        return sent
+
+    def close(self) -> None:
+        """Close; whoever waits is not told."""
+        self.is_closed = True
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def fail(self, trouble: Trouble) -> None:
+        """Close, and tell whoever waits."""
+        self.close()
+        for sent in list(self.waiting.values()):
+            sent.forget()
+            sent.take(trouble)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin HTTP/2, if that is what the server agreed to."""
+        stream = self._transport = cast(asyncio.Transport, transport)
+        tls = stream.get_extra_info("ssl_object")
+        if self.is_closed or tls is None or tls.selected_alpn_protocol() != "h2":
+            self.fail(Trouble(Kind.UNREACHABLE, "the server does not speak HTTP/2"))
+            return
+        self._h2 = h2.connection.H2Connection()
+        self._h2.initiate_connection()
+        self._send_waiting()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a server that breaks HTTP/2 is left."""
+        try:
+            events = self._h2.receive_data(data)
+        except h2.exceptions.ProtocolError as error:
+            self.fail(Trouble(Kind.BROKEN, f"bad HTTP/2: {error}"))
+            return
+        for event in events:
+            self._take(event)
+        if not self.is_closed:
+            self._send_waiting()
+            self._rest()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        self.fail(Trouble(Kind.BROKEN))
+
+    def _send_waiting(self) -> None:
+        """Open streams for what waits, as many as the server allows."""
+        most = min(self._h2.remote_settings.max_concurrent_streams, STREAMS_MOST)
+        while self._unsent and len(self._streams) < most:
+            number, query = self._unsent.pop(0)
+            if number not in self.waiting:
+                continue  # forgotten before it was sent
+            try:
+                stream = self._h2.get_next_available_stream_id()
+                self._h2.send_headers(stream, [*self._request, ("content-length", str(len(query)))])
+                self._h2.send_data(stream, query, end_stream=True)
+            except h2.exceptions.H2Error as error:
+                self.fail(Trouble(Kind.BROKEN, f"no HTTP/2 stream: {error}"))
+                return
+            self._streams[stream] = number, bytearray()
+        assert self._transport is not None
+        self._transport.write(self._h2.data_to_send())
+
+    def _take(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.ResponseReceived(stream_id=stream, headers=headers):
+                status = dict(headers or ()).get(b":status", b"")
+                if status != b"200":
+                    self._end(stream, Trouble(Kind.BROKEN, f"HTTP status {status.decode()}"))
+            case h2.events.DataReceived(stream_id=stream, data=data):
+                self._h2.acknowledge_received_data(event.flow_controlled_length or 0, stream)
+                _, body = self._streams.get(stream, (0, bytearray()))
+                if len(body) <= LONGEST:
+                    body += data
+            case h2.events.StreamEnded(stream_id=stream):
+                self._deliver(stream)
+            case h2.events.StreamReset(stream_id=stream):
+                self._end(stream, Trouble(Kind.BROKEN, "the server reset the stream"))
+            case h2.events.ConnectionTerminated():
+                self.fail(Trouble(Kind.BROKEN))
+
+    def _deliver(self, stream: int) -> None:
+        """Hand a whole response to who waits for it."""
+        if stream not in self._streams:
+            return  # it ended before
+        number, body = self._streams[stream]
+        sent = self.waiting.get(number)
+        try:
+            response = messages.parse_response(bytes(body))
+        except BadMessage as error:
+            self._end(stream, Trouble(Kind.BROKEN, str(error)))
+            return
+        if sent is None or not is_same(response.question, sent.question) or response.id:
+            self._end(stream, Trouble(Kind.BROKEN, "a response to another question"))
+        else:
+            self._end(stream, response)
+
+    def _end(self, stream: int, outcome: Response | Trouble) -> None:
+        number, _ = self._streams.pop(stream, (-1, b""))
+        sent = self.waiting.get(number)
+        if sent is not None:
+            sent.forget()
+            sent.take(outcome)
+
+    def _rest(self) -> None:
+        """Close later, if nothing more is asked."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = self._loop.call_later(IDLE_LONGEST, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.waiting:
+            self._rest()
+        else:
+            self.close()

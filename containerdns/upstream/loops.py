@@ -1,0 +1,79 @@
+"""Whether an upstream is ourselves, or leads back to us.
+
+We ask it for a name that nobody else knows, below a top-level domain of random digits
+(as CoreDNS's plugin `loop` does).  If the answer is ours, so is the server.  No answer,
+or any other, says nothing.
+"""
+
+import ipaddress
+import secrets
+import socket
+from collections.abc import Iterable
+
+from containerdns.core import messages, names
+from containerdns.core.forwarding import Forward, Resolution
+from containerdns.core.messages import RR, Response
+from containerdns.core.questions import Question
+from containerdns.settings import Endpoint, UpstreamServer
+
+TOKEN_OCTETS = 8  # nobody guesses it
+
+
+class Loops:
+    """The name that only we know, and what we answer to it."""
+
+    def __init__(self, token: str = "") -> None:
+        """Choose a name.
+
+        Args:
+            token: One that several processes on one socket share; "" for a random one.
+        """
+        self._token = token or secrets.token_hex(TOKEN_OCTETS)
+        self._apex = f"loop-{self._token}."
+        text = f"containerdns loop {self._token}".encode()
+        self._data = bytes([len(text)]) + text
+
+    def probe(self) -> Question:
+        """A question that no cache on the way has seen."""
+        name = f"{secrets.token_hex(TOKEN_OCTETS)}.{self._apex}"
+        return Question(name, messages.TXT, False, False, None)
+
+    def is_probe(self, name: str) -> bool:
+        """Tell whether a question that came to us is one of ours."""
+        return name.endswith(self._apex)
+
+    def is_loop(self, response: Response) -> bool:
+        """Tell whether a response is our own answer."""
+        return any(record.rdata == self._data for record in response.answer)
+
+    def answer(self, forward: Forward) -> Resolution:
+        """Answer a probe, so that who asked knows."""
+        owner = names.to_wire(forward.name)
+        record = RR(owner, messages.TXT, messages.IN, 0, self._data)
+        body = messages.encode(owner, (record,))
+        return Resolution(messages.NOERROR, body, source="policy", reason="a probe of ours: a loop")
+
+
+def is_own_address(server: UpstreamServer, listening: Iterable[Endpoint]) -> bool:
+    """Tell whether an upstream's address is one that we listen on."""
+    if server.transport != "udp":
+        return False
+    address = ipaddress.ip_address(server.host)
+    for endpoint in listening:
+        own = ipaddress.ip_address(endpoint.host)
+        if endpoint.port != server.port or own.version != address.version:
+            continue
+        if own == address or (own.is_unspecified and _is_local(server.host)):
+            return True
+    return False
+
+
+def _is_local(host: str) -> bool:
+    """Tell whether an address is this machine's, by trying to send from it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trying:
+            trying.bind((host, 0))
+    except OSError:
+        return False
+    return True
