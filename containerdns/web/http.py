@@ -54,6 +54,7 @@ class HTTPServer:
 
     Attributes:
         endpoint: What it listens on, with the port that the system chose.
+        rates: What the page's chart shows.
     """
 
     def __init__(
@@ -79,13 +80,13 @@ class HTTPServer:
         """
         self._socket = _bound(endpoint)
         self.endpoint = Endpoint(*self._socket.getsockname()[:2])
-        self._rates = Rates(counters)
+        self.rates = Rates(counters)
         guard = Guard(state, counters, hosts)
         self._app = web.Application(
             middlewares=[_note_request, guard.middleware], client_max_size=1
         )
         self._app.on_response_prepare.append(_add_security_headers)
-        Paths(state, Metrics(counters, state.gauges, version), self._rates).add_to(self._app)
+        Paths(state, Metrics(counters, state.gauges, version), self.rates).add_to(self._app)
 
     async def run(self) -> None:
         """Answer until cancelled."""
@@ -100,7 +101,7 @@ class HTTPServer:
             lambda: _protocol(server, loop), sock=self._socket, backlog=BACKLOG
         )
         try:
-            await self._rates.run()
+            await self.rates.run()
         finally:
             acceptor.close()
             await runner.cleanup()
@@ -190,7 +191,7 @@ class Paths:
     async def status(self, request: web.Request) -> web.StreamResponse:
         """Engines, upstreams and sums, for the page."""
         _parameters(request)
-        return _json_response(self._streams.status())
+        return _json_response(self._streams.status(client_of(request)))
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """The metrics, for Prometheus."""

@@ -101,11 +101,12 @@ class State(Protocol):
     def status(self) -> Document:
         """Give what the page shows of the whole; small, asked once a second per open page.
 
-        Keys: `version`, `serial`, `domains` and `search_domains` (lists of names), `dns` (list
-        of "address:port" that answer DNS), `engines` (url, connected, last_sync, lag_ms or
-        null, error or null), `upstreams` (name, for: a domain or null, healthy, rtt_ms or null,
-        aside_until: RFC 3339 or null; in the order in which they are asked), `counts`
-        (containers, running, names, skipped, remembered).
+        Keys: `version`; `serial`; `revision`, which differs whenever `containers` would give
+        something else (a health, for example, may change without the serial); `domains` and
+        `search_domains`, names; `dns`, the "address:port" that answer DNS; `engines` (url,
+        connected, last_sync, lag_ms or null, error or null); `upstreams` in the order in which
+        they are asked (name, for: a domain or null, healthy, rtt_ms or null, aside_until: RFC
+        3339 or null); `counts` (containers, running, names, skipped, remembered).
         """
 
     def containers(self) -> Document:

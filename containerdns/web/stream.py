@@ -93,17 +93,22 @@ class Rates:
     Attributes:
         points: Oldest first, one a second: {outcome: responses}; outcomes are "zone", "cache",
             "upstream", "kept" (from upstream) and "refused".
+        taken: How many points there were in all.
     """
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._before = self._totals()
         self.points: deque[dict[str, int]] = deque(maxlen=RATES_KEPT)
+        self.taken = 0
 
     async def run(self) -> None:
-        """Take a point every second, for ever."""
+        """Take a point every second, for ever; a late one does not make the next one late."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
-            await asyncio.sleep(1.0)
+            due = max(due + 1.0, loop.time())
+            await asyncio.sleep(due - loop.time())
             self.take()
 
     def take(self) -> None:
@@ -113,6 +118,7 @@ class Rates:
             {outcome: max(0, totals[outcome] - self._before[outcome]) for outcome in totals}
         )
         self._before = totals
+        self.taken += 1
 
     def _totals(self) -> dict[str, int]:
         totals: Counter[str] = Counter(zone=0, cache=0, upstream=0, kept=0, refused=0)
@@ -137,7 +143,11 @@ class Streams:
         return await self._send(request, self._query_events(client_of(request)))
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        """Send what the page needs: `status` every second, `queries` as they come."""
+        """Send what the page needs, as events of four kinds.
+
+        `rates`: at first, the last minutes; `rate`: every second, one more point; `queries`: as
+        they come; `status`: every second, and at once when the serial changes.
+        """
         return await self._send(request, self._page_events(client_of(request)))
 
     async def _send(self, request: web.Request, events: AsyncIterator[str]) -> web.StreamResponse:
@@ -183,16 +193,20 @@ class Streams:
 
     async def _page_events(self, client: str) -> AsyncIterator[str]:
         yield _event("rates", list(self._rates.points))
-        position, queries = self.queries_for(client, 0)
-        ticks = 0
+        rates_sent = self._rates.taken
+        serial, position = -1, 0
         while True:
+            position, queries = self.queries_for(client, position)
             if queries:
                 yield _event("queries", queries[-QUERIES_OF_EVENT_MOST:])
-            if ticks % round(1.0 / TICK) == 0:
-                yield _event("status", self.status())
+            if rates_sent != self._rates.taken:
+                rates_sent = self._rates.taken
+                yield _event("rate", self._rates.points[-1])
+                serial = -1
+            if serial != self._state.serial():
+                serial = self._state.serial()
+                yield _event("status", self.status(client))
             await asyncio.sleep(TICK)
-            ticks += 1
-            position, queries = self.queries_for(client, position)
 
     def queries_for(self, client: str, after: int) -> tuple[int, list[Document]]:
         """Give the queries that a client may see: all, or its own (`--allow-history`)."""
@@ -201,11 +215,16 @@ class Streams:
             return position, list(queries)
         return position, [query for query in queries if query["client"] == client]
 
-    def status(self) -> dict[str, Any]:
-        """Give the state of the whole, with the rate of the last second."""
+    def status(self, client: str) -> dict[str, Any]:
+        """Give the state of the whole, and whether the client sees the queries of all."""
         is_ready, reason = self._state.readiness()
-        rate = self._rates.points[-1] if self._rates.points else {}
-        return {**self._state.status(), "ready": is_ready, "reason": reason, "rate": rate}
+        sees_all = self._state.rights(client)[1]
+        return {
+            **self._state.status(),
+            "ready": is_ready,
+            "reason": reason,
+            "sees_all": sees_all,
+        }
 
 
 def _event(kind: str, document: object) -> str:

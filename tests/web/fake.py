@@ -115,7 +115,8 @@ class FakeState:
         return {"queries": [self._explained(name, client) for name in asked]}
 
     def _explained(self, name: str, client: str) -> Document:
-        is_ours = name in ("web.", "web.docker.")
+        listed = {f"{c['name']}{end}": c for c in self.listed for end in (".", ".docker.")}
+        is_ours = name in listed
         return {
             "name": name,
             "type": "A",
@@ -125,11 +126,18 @@ class FakeState:
             "ttl": 5 if is_ours else 1,
             "upstream": None if is_ours else "1.1.1.1",
             "records": [
-                {"type": "A", "data": "172.18.0.2", "container": "web", "network": "frontend"}
-            ]
+                {
+                    "type": "A",
+                    "data": at["address"],
+                    "container": one["name"],
+                    "network": at["network"],
+                }
+                for one in ([listed[name]] if is_ours else [])
+                for at in one["addresses"]
+            ],
+            "reason": f"the container {listed[name]['name']} is running; asked by {client}"
             if is_ours
-            else [],
-            "reason": f"the container web is running; asked by {client}" if is_ours else "not ours",
+            else "nothing of ours has this name",
         }
 
     def queries(self, after: int) -> tuple[int, Sequence[Document]]:
@@ -148,6 +156,7 @@ class FakeState:
         return {
             "version": "1.0.0",
             "serial": self.number,
+            "revision": self.number,
             "domains": ["docker."],
             "search_domains": ["localdomain."],
             "dns": ["0.0.0.0:53"],

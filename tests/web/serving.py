@@ -10,6 +10,7 @@ import aiohttp
 from containerdns.core.counters import Counters
 from containerdns.settings import Endpoint
 from containerdns.web.http import HTTPServer
+from containerdns.web.stream import Rates
 from tests.web.fake import FakeState
 
 
@@ -35,6 +36,7 @@ class Site:
     state: FakeState
     counters: Counters
     session: aiohttp.ClientSession
+    rates: Rates
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> Got:
         """Ask, with underscores in the names of headers for hyphens."""
@@ -62,7 +64,8 @@ def with_site(
         try:
             async with aiohttp.ClientSession() as session:
                 port = server.endpoint.port
-                await test(Site(f"http://127.0.0.1:{port}", port, fake, counts, session))
+                url = f"http://127.0.0.1:{port}"
+                await test(Site(url, port, fake, counts, session, server.rates))
         finally:
             task.cancel()
             await asyncio.wait([task], timeout=5)

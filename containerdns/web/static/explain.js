@@ -1,0 +1,68 @@
+// The decision path of a name: each query that such a client sends, and why it got what it got.
+
+import { byId, copyButton, digLine, element } from "./dom.js";
+
+const FROM = { zone: "from the zone", cache: "from the cache", upstream: "from", policy: "by policy" };
+
+export function start() {
+  byId("explain-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    explain();
+  });
+}
+
+/** Fill the form and explain, for a query of the list. */
+export function explainQuery({ name, type, client }) {
+  byId("explain-name").value = name;
+  byId("explain-type").value = type;
+  byId("explain-client").value = client;
+  byId("explain-search").value = "";
+  byId("explain").scrollIntoView();
+  byId("explain-name").focus({ preventScroll: true });
+  explain();
+}
+
+async function explain() {
+  const asked = new URLSearchParams();
+  for (const field of ["name", "type", "client", "search"]) {
+    const value = byId(`explain-${field}`).value.trim();
+    if (value) asked.set(field, value);
+  }
+  try {
+    const response = await fetch(`/explain?${asked}`, { headers: { Accept: "application/json" } });
+    const document = await response.json();
+    if (response.ok) show(document.queries);
+    else complain(document.detail);
+  } catch {
+    complain("The server does not answer.");
+  }
+}
+
+function complain(text) {
+  byId("explanation").replaceChildren(element("p.bad", {}, text));
+}
+
+function show(queries) {
+  const end = queries.findIndex(({ rcode, records }) => rcode === "NOERROR" && records.length);
+  byId("explanation").replaceChildren(element("ol.steps", {}, ...queries.map((query, index) =>
+    step(query, end >= 0 && index > end && query.name !== queries[end].name))));
+}
+
+/** One query; `isUnasked` if the client had its answer before. */
+function step(query, isUnasked) {
+  const isFound = query.rcode === "NOERROR" && query.records.length > 0;
+  const from = query.decision === "upstream" ? `from ${query.upstream ?? "an upstream"}` : FROM[query.decision] ?? query.decision;
+  const made = element(`li${isFound ? ".found" : ""}${isUnasked ? ".unasked" : ""}`, {},
+    element("div.asked", {}, element("strong.mono", {}, `${query.name} ${query.type}`),
+      element(`span${isFound ? ".good" : ""}`, {}, query.rcode === "NOERROR" && !isFound ? "no such records" : query.rcode),
+      element("span.quiet", {}, from),
+      copyButton("Copy dig", () => digLine(query.name, query.type), `${query.name} ${query.type}`)),
+    element("p", {}, query.reason), element("p.quiet", {}, `Rule: ${query.rule}`));
+  if (isUnasked) made.append(element("p.quiet", {}, "Not asked if the one above is enough for the client."));
+  if (query.records.length) {
+    made.append(element("ul.records", {}, ...query.records.map((record) => element("li", {},
+      element("span.mono", {}, `${query.ttl} ${record.type} ${record.data}`),
+      element("span.note", {}, [record.container, record.network].filter(Boolean).join(" on "))))));
+  }
+  return made;
+}

@@ -1,0 +1,87 @@
+// Connects the page to its server: one stream of events, and the containers when they changed.
+
+import * as chart from "./chart.js";
+import * as containers from "./containers.js";
+import { byId, learnAddress, wordsOf } from "./dom.js";
+import * as explain from "./explain.js";
+import { showLost, showStatus } from "./overview.js";
+import * as queries from "./queries.js";
+
+const RETRY = 2000;  // ms
+const FETCH_SHARE = 10;  // a listing of all containers takes at most a tenth of the time
+
+let stream = null;
+let status = null;
+let words = [];
+let shownRevision = null;
+let isFetching = false;
+let nextFetch = 0;
+
+function connect() {
+  stream?.close();
+  stream = new EventSource("/events");
+  stream.addEventListener("rates", ({ data }) => {  // the first of every connection
+    queries.forget();
+    chart.setPoints(JSON.parse(data));
+  });
+  stream.addEventListener("status", ({ data }) => {
+    status = JSON.parse(data);
+    learnAddress(status);
+    showStatus(status, words);
+    containers.setDocker(status.engines.some(({ last_sync: listed }) => listed));
+    queries.setRights(status.sees_all);
+    fetchContainers();
+  });
+  stream.addEventListener("rate", ({ data }) => chart.addPoint(JSON.parse(data)));
+  stream.addEventListener("queries", ({ data }) => queries.addQueries(JSON.parse(data)));
+  stream.addEventListener("error", () => {
+    showLost(true);
+    if (stream.readyState === EventSource.CLOSED) setTimeout(connect, RETRY);
+  });
+}
+
+async function fetchContainers() {
+  const { revision } = status;
+  if (revision === shownRevision || isFetching) return;
+  const before = performance.now();
+  if (before < nextFetch) {
+    setTimeout(fetchContainers, nextFetch - before + 1);
+    return;
+  }
+  isFetching = true;
+  try {
+    const response = await fetch("/containers");
+    if (response.ok) {
+      containers.setContainers(await response.json());
+      shownRevision = revision;
+    }
+  } catch { /* the stream tells that the server is gone, and asks again */ }
+  isFetching = false;
+  nextFetch = performance.now() + FETCH_SHARE * (performance.now() - before);
+  if (status.revision !== shownRevision) setTimeout(fetchContainers, RETRY);
+}
+
+byId("search").addEventListener("input", () => {
+  words = wordsOf(byId("search").value);
+  containers.setSearch(words);
+  queries.setSearch(words);
+  if (status) showStatus(status, words);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, select, textarea")) return;
+  event.preventDefault();
+  byId("search").focus();
+});
+
+document.addEventListener("visibilitychange", () => {  // nobody looks: nothing is sent
+  if (document.hidden) stream.close();
+  else connect();
+});
+
+chart.drawFrame();
+containers.start();
+explain.start();
+queries.start();
+connect();

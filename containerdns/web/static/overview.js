@@ -1,0 +1,88 @@
+// What the server is connected to, and what to do if it is not.
+
+import { ago, badge, byId, clock, count, element, matches } from "./dom.js";
+
+export function showStatus(status, words) {
+  showReady(status);
+  showNotices(status);
+  const engines = status.engines.filter((engine) => matches(engine.url.toLowerCase(), words));
+  byId("engines").replaceChildren(...engines.map(engineRow), ...nothing(status.engines, engines,
+    "No Docker Engine is configured: --docker names one."));
+  const upstreams = status.upstreams.map((upstream, index) => ({ ...upstream, rank: rank(status, index) }))
+    .filter(({ name, for: domain }) => matches(`${name} ${domain ?? ""}`.toLowerCase(), words));
+  byId("upstreams").replaceChildren(...upstreams.map(upstreamRow), ...nothing(status.upstreams, upstreams,
+    "No upstream: only our own names are answered."));
+  byId("about").textContent = `containerdns ${status.version} · serial ${status.serial}` +
+    ` · ${count(status.counts.names)} names · ${count(status.counts.remembered)} remembered` +
+    ` · domains ${[...status.domains, ...status.search_domains].join(" ")}`;
+}
+
+export function showLost(isLost) {
+  if (!isLost) return;
+  byId("ready").replaceChildren(badge("bad", "no connection; what you see may be old"));
+}
+
+function showReady(status) {
+  byId("ready").replaceChildren(status.ready ? badge("good", "ready") : badge("warn", "not ready"));
+}
+
+let noticed = "";
+
+function showNotices(status) {
+  const lost = status.engines.filter((engine) => !engine.connected);
+  const notices = lost.map(engineNotice);
+  if (!status.ready && !lost.length) notices.push(element("div.notice", {}, element("strong", {}, "Not ready"), status.reason));
+  const upstreams = status.upstreams.filter((upstream) => !upstream.for);
+  if (upstreams.length && upstreams.every((upstream) => !upstream.healthy)) {
+    notices.push(element("div.notice", {}, element("strong", {}, "No upstream answers"),
+      "Container names work; public names fail. Can this machine reach ",
+      element("code", {}, upstreams.map(({ name }) => name).join(", ")), "? Another is set with ",
+      element("code", {}, "--upstream"), "."));
+  }
+  const text = notices.map((notice) => notice.textContent).join("\n");
+  if (text !== noticed) byId("notices").replaceChildren(...notices);  // else it would be read out again
+  noticed = text;
+}
+
+function engineNotice(engine) {
+  const told = element("div.notice", {},
+    element("strong", {}, engine.last_sync ? "Docker is away" : "Docker is not connected"),
+    element("code", {}, engine.url), engine.error ? `: ${engine.error}. ` : ". ");
+  if (engine.last_sync) {
+    told.append("The last known names are still answered; it is tried again until it is back.");
+    return told;
+  }
+  told.append("Until it is, container names get SERVFAIL and public names work. Is Docker running? In a container, give it the socket: ",
+    element("code", {}, "-v /var/run/docker.sock:/var/run/docker.sock:ro"),
+    "; as an ordinary user, be in the group ", element("code", {}, "docker"), "; elsewhere, ",
+    element("code", {}, "--docker tcp://HOST:2376"), ". It is tried again by itself.");
+  return told;
+}
+
+function engineRow(engine) {
+  const lag = engine.lag_ms === null || engine.lag_ms === undefined ? "" : ` · events ${engine.lag_ms.toFixed(1)} ms behind`;
+  const listed = engine.last_sync ? `listed ${ago(engine.last_sync)}` : "never listed";
+  return element("li", {}, element("span.rank", {}, ""), element("span.mono", {}, engine.url),
+    engine.connected ? badge("good", "connected") : badge("bad", "not connected"),
+    element("span.under", {}, listed + lag + (engine.error ? ` · ${engine.error}` : "")));
+}
+
+/** The place of an upstream among those for the same names. */
+function rank(status, index) {
+  const domain = status.upstreams[index].for;
+  return status.upstreams.slice(0, index + 1).filter((upstream) => upstream.for === domain).length;
+}
+
+function upstreamRow(upstream) {
+  const time = upstream.rtt_ms === null || upstream.rtt_ms === undefined ? "not asked yet" : `${upstream.rtt_ms.toFixed(1)} ms`;
+  const under = [upstream.for && `for ${upstream.for}`,
+    !upstream.healthy && upstream.aside_until && `set aside until ${clock(upstream.aside_until)}`].filter(Boolean);
+  return element("li", {}, element("span.rank", {}, String(upstream.rank)), element("span.mono", {}, upstream.name),
+    upstream.healthy ? badge("good", time) : badge("bad", "silent"),
+    under.length ? element("span.under", {}, under.join(" · ")) : null);
+}
+
+function nothing(all, shown, text) {
+  if (shown.length) return [];
+  return [element("li.nothing", {}, all.length ? "None matches the search." : text)];
+}
