@@ -242,7 +242,7 @@ class Watcher:
 
     def _lost(self, cause: str) -> None:
         if cause != self._cause:  # once per cause, however often it is retried
-            log.warning("Docker %s: %s; %s", self.url, cause, self._meanwhile())
+            log.warning("Docker: %s; %s", cause, self._meanwhile())
         if self._is_connected or cause != self._cause:
             self._sink.disconnected(self.url, cause)
         self._is_connected = False

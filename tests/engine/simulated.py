@@ -1,0 +1,290 @@
+"""A simulated Engine: the HTTP API over a unix socket, with documents of a real one.
+
+For speed, scale and faults that a real Engine will not produce on demand; what
+Docker does is tested on a real one.  As a program it serves benchmarks, which
+measure us and not it: `python -m tests.engine.simulated SOCKET --containers 10000`.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import time
+from collections import Counter, deque
+from contextlib import suppress
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "engine-20.10.json"
+TEMPLATE = "staging-search_web_1"
+NETWORK = "frontend"
+EVENTS_KEPT = 256  # as moby keeps
+
+
+class SimulatedEngine:
+    """An Engine whose containers are documents; each change is an event, as on a real one.
+
+    Attributes:
+        url: What `--docker` takes.
+        requests: How often each path was asked for; of an inspect, "/containers/ID/json".
+        garbage: Ids whose inspect is this text, whatever it is.
+        statuses: Answers to paths with nothing but a status: {"/networks": 403}.
+        is_deaf: Events reach no stream, as through a proxy that forgot it.
+        inspect_delay: Seconds before an inspect is answered.
+    """
+
+    def __init__(self, socket: Path, containers: int = 0) -> None:
+        self.url = f"unix://{socket}"
+        self.requests: Counter[str] = Counter()
+        self.garbage: dict[str, str] = {}
+        self.statuses: dict[str, int] = {}
+        self.is_deaf = False
+        self.inspect_delay = 0.0
+        self._socket = socket
+        golden = json.loads(GOLDEN.read_text())
+        self._version = golden["version"]
+        self._networks = golden["networks"]
+        self._inspect_text = json.dumps(golden["inspect"][TEMPLATE])
+        [item] = [item for item in golden["list"] if item["Names"] == [f"/{TEMPLATE}"]]
+        self._item_text = json.dumps(item)
+        self._template_id = item["Id"]
+        self._inspects: dict[str, dict[str, Any]] = {}
+        self._items: dict[str, dict[str, Any]] = {}
+        self._streams: set[asyncio.StreamWriter] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._past: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._server: asyncio.Server | None = None
+        self._made = 0
+        for number in range(containers):
+            self.add(f"web-{number}", announce=False)
+
+    # Its life.
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_unix_server(self._serve, self._socket)
+
+    async def stop(self) -> None:
+        """Vanish, with all connections."""
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._writers):
+            writer.close()
+        self._server = None
+        self._socket.unlink(missing_ok=True)
+        await asyncio.sleep(0.01)  # until the connections know
+
+    def cut(self) -> None:
+        """End all event streams."""
+        for writer in list(self._streams):
+            writer.close()
+
+    # Its containers.
+
+    def add(
+        self,
+        container_name: str,
+        *,
+        address: str | None = None,
+        docker_labels: dict[str, str] | None = None,
+        announce: bool = True,
+    ) -> str:
+        """Run a container on one network and give its id."""
+        self._made += 1
+        number = self._made
+        container_id = f"{number:012x}{number:052x}"
+        address = address or f"172.28.{number >> 8}.{number & 255}"
+        for text, documents in (
+            (self._inspect_text, self._inspects),
+            (self._item_text, self._items),
+        ):
+            document = json.loads(
+                text.replace(self._template_id, container_id)
+                .replace(self._template_id[:12], container_id[:12])
+                .replace(TEMPLATE, container_name)
+            )
+            networks = document["NetworkSettings"]["Networks"]
+            endpoint = networks[NETWORK] | {
+                "IPAddress": address,
+                "IPPrefixLen": 16,
+                "Gateway": "172.28.255.254",
+                "GlobalIPv6Address": "",
+                "EndpointID": f"{number:064x}",
+            }
+            document["NetworkSettings"]["Networks"] = {NETWORK: endpoint}
+            labels = docker_labels or {"com.example.number": str(number)}
+            document.get("Config", document)["Labels"] = labels  # an inspect's, or an item's
+            documents[container_id] = document
+        if announce:
+            self.emit("container", "create", container_id)
+            self.emit("container", "start", container_id)
+        return container_id
+
+    def die(self, container_id: str, *, announce: bool = True) -> None:
+        """End a container; it still exists."""
+        self._inspects[container_id]["State"].update(Status="exited", Running=False)
+        self._items[container_id].update(State="exited", Status="Exited (0) 1 second ago")
+        for documents in (self._inspects, self._items):
+            endpoint = documents[container_id]["NetworkSettings"]["Networks"][NETWORK]
+            endpoint.update(IPAddress="", IPPrefixLen=0, EndpointID="", Gateway="")
+        if announce:
+            self.emit("container", "die", container_id)
+
+    def remove(self, container_id: str, *, announce: bool = True) -> None:
+        """Remove a container; one that runs dies first."""
+        if announce and self._items[container_id]["State"] == "running":
+            self.die(container_id)
+        del self._inspects[container_id], self._items[container_id]
+        if announce:
+            self.emit("container", "destroy", container_id)
+
+    def rename(self, container_id: str, container_name: str, *, announce: bool = True) -> None:
+        self._inspects[container_id]["Name"] = f"/{container_name}"
+        self._items[container_id]["Names"] = [f"/{container_name}"]
+        if announce:
+            self.emit("container", "rename", container_id)
+
+    def move(self, container_id: str, address: str, *, announce: bool = True) -> None:
+        """Give a running container another address, as `network connect` does."""
+        for documents in (self._inspects, self._items):
+            endpoint = documents[container_id]["NetworkSettings"]["Networks"][NETWORK]
+            endpoint.update(IPAddress=address, EndpointID=f"{time.time_ns():064x}")
+        if announce:
+            self.emit("network", "connect", "1" * 64, container=container_id)
+
+    def ids(self) -> list[str]:
+        """Those of all containers."""
+        return list(self._items)
+
+    async def churn(self, per_second: float) -> None:
+        """Add and remove containers, so many of each a second, for ever."""
+        ids: deque[str] = deque()
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        while True:
+            ids.append(self.add(f"churn-{self._made}"))
+            if len(ids) > per_second:
+                self.remove(ids.popleft())
+            due += 1 / per_second
+            await asyncio.sleep(max(0.0, due - clock()))
+
+    def emit(self, kind: str, action: str, actor_id: str, **attributes: str) -> None:
+        """Send an event to all streams."""
+        time_ns = time.time_ns()
+        event = {
+            "Type": kind,
+            "Action": action,
+            "Actor": {"ID": actor_id, "Attributes": attributes},
+            "scope": "local",
+            "time": time_ns // 1_000_000_000,
+            "timeNano": time_ns,
+        }
+        self._past.append(event)
+        if not self.is_deaf:
+            self.send(json.dumps(event).encode() + b"\n")
+
+    def send(self, octets: bytes) -> None:
+        """Send octets, of events or not, to all streams."""
+        for writer in self._streams:
+            writer.write(b"%x\r\n%s\r\n" % (len(octets), octets))
+
+    # Its HTTP.
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while head := await reader.readuntil(b"\r\n\r\n"):
+                    await self._answer(head.split(b" ", 2)[1].decode(), reader, writer)
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(
+        self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        parts = urlsplit(target)
+        path = re.sub(r"^/v[0-9.]+", "", parts.path)
+        self.requests[path] += 1
+        if path in self.statuses:
+            self._reply(writer, b'{"message": "no"}', self.statuses[path])
+        elif path == "/version":
+            self._reply(writer, json.dumps(self._version).encode())
+        elif path == "/networks":
+            self._reply(writer, json.dumps(self._networks).encode())
+        elif path == "/containers/json":
+            self._reply(writer, json.dumps(list(self._items.values())).encode())
+        elif path == "/events":
+            await self._stream(parse_qs(parts.query), reader, writer)
+        elif match := re.fullmatch(r"/containers/(\w+)/json", path):
+            await self._inspect(match[1], writer)
+        else:
+            self._reply(writer, b'{"message": "page not found"}', 404)
+        await writer.drain()
+
+    async def _inspect(self, container_id: str, writer: asyncio.StreamWriter) -> None:
+        if self.inspect_delay:
+            await asyncio.sleep(self.inspect_delay)
+        if container_id in self.garbage:
+            self._reply(writer, self.garbage[container_id].encode())
+        elif container_id in self._inspects:
+            self._reply(writer, json.dumps(self._inspects[container_id]).encode())
+        else:
+            self._reply(writer, b'{"message": "No such container"}', 404)
+
+    async def _stream(
+        self,
+        query: dict[str, list[str]],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        writer.write(self._head(200) + b"Transfer-Encoding: chunked\r\n\r\n")
+        since = float(query["since"][0]) if "since" in query else time.time()
+        until = float(query["until"][0]) if "until" in query else None
+        for event in self._past:
+            if since <= event["timeNano"] / 1e9 <= (until or time.time()):
+                line = json.dumps(event).encode() + b"\n"
+                writer.write(b"%x\r\n%s\r\n" % (len(line), line))
+        if until is not None:
+            await asyncio.sleep(max(0.0, until - time.time()))
+            writer.write(b"0\r\n\r\n")
+            return
+        self._streams.add(writer)
+        try:
+            await reader.read()  # until the client goes
+        finally:
+            self._streams.discard(writer)
+
+    def _reply(self, writer: asyncio.StreamWriter, body: bytes, status: int = 200) -> None:
+        writer.write(self._head(status) + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    def _head(self, status: int) -> bytes:
+        date = formatdate(usegmt=True)
+        return f"HTTP/1.1 {status} -\r\nApi-Version: 1.41\r\nDate: {date}\r\n".encode()
+
+
+async def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("socket", type=Path)
+    parser.add_argument("--containers", type=int, default=10_000)
+    parser.add_argument("--churn", type=float, default=0.0, help="containers a second")
+    options = parser.parse_args()
+    async with SimulatedEngine(options.socket, options.containers) as engine:
+        print(f"ready {engine.url}", flush=True)
+        if options.churn:
+            await engine.churn(options.churn)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

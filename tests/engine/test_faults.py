@@ -1,0 +1,239 @@
+"""The watcher against an Engine that fails on demand."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from containerdns.engine import watcher as watcher_module
+from containerdns.engine.watcher import probe
+from containerdns.errors import EngineUnavailable
+from tests.engine.recorder import Recorder, watching
+from tests.engine.simulated import SimulatedEngine
+
+
+@pytest.fixture
+def socket(tmp_path: Path) -> Path:
+    return tmp_path / "docker.sock"
+
+
+def address_of(recorder: Recorder, container_name: str) -> str:
+    return recorder.running()[container_name].attachments[0].addresses[0]
+
+
+async def test_stream_that_is_cut_is_subscribed_again(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        engine.cut()
+        await recorder.until(lambda: recorder.count("resynced", "reconnect"), within=2)
+        engine.add("late")
+        await recorder.until(lambda: "late" in recorder.running())
+
+
+async def test_what_happened_while_the_stream_was_cut_is_found(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        gone, renamed, dead = list(recorder.containers)
+        engine.cut()
+        engine.remove(gone, announce=False)
+        engine.rename(renamed, "renamed", announce=False)
+        engine.die(dead, announce=False)
+        engine.add("new", announce=False)
+        await recorder.until(lambda: recorder.count("resynced", "reconnect"), within=2)
+        assert set(recorder.running()) == {"renamed", "new"}
+        assert recorder.count("container_removed", gone) == 1
+
+
+async def test_silent_stream_is_noticed_within_seconds(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        engine.is_deaf = True
+        await asyncio.sleep(0.1)
+        engine.add("late")
+        await recorder.until(lambda: "late" in recorder.running(), within=5)
+        await recorder.until(lambda: recorder.count("resynced", "watchdog"))
+
+
+async def test_silent_stream_is_noticed_by_comparison_if_the_past_is_untold(socket: Path) -> None:
+    async with (
+        SimulatedEngine(socket, 3) as engine,
+        watching(engine.url, compare_every=0.5, listen_check_every=99) as (recorder, _),
+    ):
+        await recorder.until_listed()
+        engine.is_deaf = True
+        engine.add("late")
+        await recorder.until(lambda: recorder.count("resynced", "watchdog"), within=5)
+        assert "late" in recorder.running()
+
+
+async def test_quiet_host_is_not_taken_for_a_silent_stream(socket: Path) -> None:
+    async with (
+        SimulatedEngine(socket, 3) as engine,
+        watching(engine.url, compare_every=0.3, listen_check_every=0.1) as (recorder, _),
+    ):
+        await recorder.until_listed()
+        dead = next(iter(recorder.containers))
+        engine.die(dead)
+        engine.add("web")
+        await recorder.until(lambda: recorder.count("resynced", "periodic") > 3)
+        assert recorder.count("disconnected") == 0
+
+
+async def test_missed_changes_are_found_by_the_comparison(socket: Path) -> None:
+    async with (
+        SimulatedEngine(socket, 2) as engine,
+        watching(engine.url, compare_every=0.3) as (recorder, _),
+    ):
+        await recorder.until_listed()
+        moved, renamed = list(recorder.containers)
+        engine.move(moved, "172.28.9.9", announce=False)
+        engine.rename(renamed, "renamed", announce=False)
+        await recorder.until(
+            lambda: (
+                "renamed" in recorder.running() and address_of(recorder, "web-0") == "172.28.9.9"
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["", "{", "[]", "null", "{}", '{"Id": 5}', "[" * 100_000],
+    ids=["nothing", "cut", "array", "null", "empty", "odd id", "deep"],
+)
+async def test_unreadable_document_costs_only_its_container(socket: Path, document: str) -> None:
+    async with SimulatedEngine(socket, 3) as engine:
+        bad = next(iter(engine.ids()))
+        engine.garbage[bad] = document
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert set(recorder.unreadable) == {bad}
+            assert len(recorder.running()) == 2
+            del engine.garbage[bad]
+            engine.emit("container", "update", bad)
+            await recorder.until(lambda: len(recorder.running()) == 3)
+
+
+async def test_networks_that_a_proxy_forbids_cost_only_themselves(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine:
+        engine.statuses["/networks"] = 403
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert len(recorder.running()) == 3
+            assert recorder.count("networks_changed") == 0
+        assert (await probe(engine.url, None)).networks is None
+
+
+async def test_version_that_a_proxy_forbids_is_done_without(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine:
+        engine.statuses["/version"] = 403
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert len(recorder.running()) == 3
+
+
+async def test_forbidden_events_are_a_cause_that_names_the_path(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine:
+        engine.statuses["/events"] = 403
+        with pytest.raises(EngineUnavailable, match=r"forbids GET /v1.41/events"):
+            await probe(engine.url, None)
+
+
+async def test_engine_that_comes_back_is_found_within_two_seconds(socket: Path) -> None:
+    engine = SimulatedEngine(socket, 3)
+    await engine.start()
+    async with watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        await engine.stop()
+        await recorder.until(lambda: recorder.count("disconnected"))
+        await asyncio.sleep(5)
+        await engine.start()
+        took = await recorder.until(lambda: recorder.count("resynced", "reconnect"))
+        assert took < 2
+        await engine.stop()
+
+
+async def test_failed_listing_is_told_and_tried_again(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine:
+        engine.statuses["/containers/json"] = 500
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until(lambda: recorder.count("list_failed"))
+            assert recorder.count("listed") == 0
+            engine.statuses.clear()
+            await recorder.until(lambda: recorder.count("listed"), within=2)
+
+
+async def test_death_overtakes_the_inspect_of_before(socket: Path) -> None:
+    """An inspect that was answered late must not bring a dead container back."""
+    async with SimulatedEngine(socket, 1) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        engine.inspect_delay = 0.2
+        late = engine.add("late")
+        await asyncio.sleep(0.05)
+        engine.emit("container", "die", late)  # its documents still say that it runs
+        await recorder.until(lambda: late in recorder.containers)
+        assert not recorder.containers[late].is_running
+        assert "late" not in recorder.running()
+
+
+async def test_destroyed_container_is_not_brought_back_by_an_inspect(socket: Path) -> None:
+    async with SimulatedEngine(socket, 1) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        engine.inspect_delay = 0.1
+        late = engine.add("late")
+        await asyncio.sleep(0.05)
+        engine.emit("container", "destroy", late)
+        await recorder.until(lambda: recorder.count("container_removed", late))
+        await asyncio.sleep(0.3)
+        assert late not in recorder.containers
+
+
+async def test_slow_inspect_does_not_hold_up_the_death_of_another(socket: Path) -> None:
+    async with SimulatedEngine(socket, 1) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        [web] = recorder.containers
+        engine.inspect_delay = 1.0
+        for number in range(100):
+            engine.add(f"slow-{number}")
+        engine.die(web)
+        assert await recorder.until(lambda: recorder.count("container_died", web)) < 0.2
+
+
+async def test_more_containers_than_are_inspected_at_first_are_told_from_the_list(
+    socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "WHOLE_AT_FIRST", 10)
+    async with SimulatedEngine(socket, 30) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        assert len(recorder.running()) == 30
+        assert recorder.running()["web-0"].hostname == ""
+        await recorder.until(
+            lambda: all(container.hostname for container in recorder.running().values())
+        )
+        inspects = sum(n for path, n in engine.requests.items() if path.startswith("/containers/"))
+        assert inspects == 31
+
+
+@pytest.mark.parametrize("containers", [1_000])
+async def test_large_listing_leaves_the_loop_free(socket: Path, containers: int) -> None:
+    """No answer waits for a listing for more than 5 ms; 20 ms here, for busy machines."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.engine.simulated", str(socket)),
+        *("--containers", str(containers)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        await process.stdout.readline()
+        async with watching(f"unix://{socket}") as (recorder, _):
+            longest = 0.0
+            while not recorder.count("listed"):
+                before = time.perf_counter()
+                await asyncio.sleep(0)
+                longest = max(longest, time.perf_counter() - before)
+            assert len(recorder.running()) == containers
+            assert longest < 0.02
+    finally:
+        process.kill()
+        await process.wait()
