@@ -12,6 +12,7 @@ out nothing that is hot: names that exist, what is absent, and responses of
 upstreams that stay as they are for a moment.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -41,9 +42,28 @@ class Entry:
     """
 
     __slots__ = (
-        "end", "head", "hits", "is_used", "key", "kept_tail", "name", "names", "qtype", "rcode",
-        "rest", "rotation", "serial", "serial_at", "shelf", "source", "table", "tail", "turn",
-        "until", "upstream",
+        "end",
+        "head",
+        "hits",
+        "is_kept",
+        "is_used",
+        "kept_tail",
+        "key",
+        "name",
+        "names",
+        "qtype",
+        "rcode",
+        "rest",
+        "rotation",
+        "serial",
+        "serial_at",
+        "shelf",
+        "source",
+        "table",
+        "tail",
+        "turn",
+        "until",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, table: Table, query: bytes, end: int, reply: Reply, until: float) -> None:
@@ -66,6 +86,7 @@ class Entry:
             for start, octets, records in reply.rotation
             if records > 1
         )
+        self.is_kept = reply.is_kept
         self.turn = 0
         self.until = until
         self.hits = 0
@@ -94,7 +115,8 @@ class Wire:
         self._shelves: dict[str, dict[Entry, None]] = {shelf: {} for shelf in MOST_ENTRIES}
         self._octets = dict.fromkeys(MOST_ENTRIES, 0)
         self._of_name: dict[str, dict[Entry, None]] = {}
-        self._serial = bytes(4)
+        self._variants: Counter[str] = Counter()
+        self._serial = b""  # until it is known, entries keep their own
 
     def __len__(self) -> int:
         return sum(map(len, self._shelves.values()))
@@ -125,7 +147,7 @@ class Wire:
             return None
         if entry.source != "zone":
             self.unusual[entry.source] += 1
-        if entry.serial_at and entry.serial != self._serial:
+        if entry.serial_at and entry.serial != self._serial and self._serial:
             at = entry.serial_at
             tail = entry.kept_tail
             entry.kept_tail = tail[:at] + self._serial + tail[at + 4 :]
@@ -160,6 +182,7 @@ class Wire:
         entry.table[entry.key] = entry
         self._shelves[shelf][entry] = None
         self._octets[shelf] += entry.octets
+        self._variants[entry.name] += 1
         for name in entry.names:
             self._of_name.setdefault(name, {})[entry] = None
 
@@ -203,10 +226,9 @@ class Wire:
             or self._octets[kind] + entry.octets > MOST_OCTETS[kind]
         ):
             self._evict(shelf)
-        for name in entry.names:
-            of_name = self._of_name.get(name)
-            if of_name is not None and len(of_name) >= MOST_OF_A_NAME:
-                self._evict(of_name)
+        if self._variants[entry.name] >= MOST_OF_A_NAME:
+            of_name = self._of_name[entry.name]  # with those of other names that depend on it
+            self._remove(next(other for other in of_name if other.name == entry.name))
 
     def _evict(self, entries: dict[Entry, None]) -> None:
         """Remove the oldest entry, those that were used lately being passed over."""
@@ -224,9 +246,13 @@ class Wire:
         self._count(entry)
         if entry.table.get(entry.key) is entry:
             del entry.table[entry.key]
-        if entry in self._shelves[entry.shelf]:
-            del self._shelves[entry.shelf][entry]
-            self._octets[entry.shelf] -= entry.octets
+        if entry not in self._shelves[entry.shelf]:
+            return
+        del self._shelves[entry.shelf][entry]
+        self._octets[entry.shelf] -= entry.octets
+        self._variants[entry.name] -= 1
+        if not self._variants[entry.name]:
+            del self._variants[entry.name]
         for name in entry.names:
             of_name = self._of_name.get(name)
             if of_name is not None:
@@ -241,6 +267,7 @@ class Wire:
         entry.is_used = True
         self._counters.requests["udp", entry.qtype] += hits
         self._counters.responses[entry.rcode, entry.source] += hits
+        self._counters.kept_from_upstream += hits if entry.is_kept else 0
         if entry.source == "cache":
             self._counters.cache_hits += hits
 

@@ -83,8 +83,8 @@ class Answering:
         """The same for a ready-made response; over UDP the entry counts by itself."""
         if peer.over_tcp:
             self._count(entry, "tcp")
-            if entry.source == "cache":
-                self._counters.cache_hits += 1
+            self._counters.kept_from_upstream += entry.is_kept
+            self._counters.cache_hits += entry.source == "cache"
         self._note(entry, peer, started)
 
     def stop(self) -> None:

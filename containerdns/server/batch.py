@@ -193,7 +193,7 @@ class BatchLoop:
             was, now = now, time.monotonic()
             was_full = count == self._slots
             self._slots = SLOTS_WHEN_SLOW if now - was > SLOW else SLOTS
-            if not was_full:
+            if not was_full:  # to ask once more gave nothing
                 return
 
     def _answer(self, count: int, started: float) -> None:

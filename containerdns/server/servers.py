@@ -1,12 +1,11 @@
 """All DNS sockets together: open them, serve, close them."""
 
 import asyncio
-from collections.abc import Callable
 
 from containerdns.core.counters import Counters
 from containerdns.core.history import History
 from containerdns.core.limits import Limiter
-from containerdns.core.respond import Peer, Responder
+from containerdns.core.respond import Responder
 from containerdns.core.views import Views
 from containerdns.core.wire import Wire
 from containerdns.server import batch, sockets
@@ -33,7 +32,6 @@ class Servers:
         history: History,
         counters: Counters,
         transfers: Transfers | None = None,
-        has_valid_cookie: Callable[[bytes, Peer], bool] = lambda data, peer: False,
         may_batch: bool = True,
     ) -> None:
         self._settings = settings
@@ -43,7 +41,7 @@ class Servers:
         self._answering = Answering(responder, forwarder, history, counters, settings.log_queries)
         limiter = Limiter(settings.rate_limit) if settings.rate_limit else None
         self._datagrams = Datagrams(
-            views, wire, self._answering, history, counters, limiter, has_valid_cookie,
+            views, wire, self._answering, history, counters, limiter, responder,
             settings.log_queries,
         )  # fmt: skip
         self._connections = Connections(views, wire, self._answering, counters, transfers)

@@ -31,6 +31,7 @@ class StubResponder(Responder):
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Peer]] = []
+        self.proven: set[bytes] = set()
 
     def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
         query = messages.parse_query(data)
@@ -44,19 +45,22 @@ class StubResponder(Responder):
                 return Forward(query, query.name, query.qtype, peer.over_tcp, peer.address)
             case "big":
                 records = [RR(query.question[:-4], 16, 1, 5, b"\xff" + b"x" * 255)] * 220
-                return self._reply(query, peer, records)
+                return self._made(query, peer, records)
         if not peer.view.may_ask:
-            return self._reply(query, peer, [], rcode=messages.REFUSED)
+            return self._made(query, peer, [], rcode=messages.REFUSED)
         if peer.is_slipped:
-            return self._reply(query, peer, [], flags=messages.TC)
+            return self._made(query, peer, [], flags=messages.TC)
         record = RR(query.question[:-4], 1, 1, 5, bytes([172, 18, 0, 2]))
-        return self._reply(query, peer, [record], keeping="name")
+        return self._made(query, peer, [record], keeping="name")
+
+    def has_valid_cookie(self, data: bytes, peer: Peer, now: float) -> bool:
+        return data in self.proven
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
         octets = messages.assemble(forward.query, 0, resolution.rcode, resolution.body, 1232)
         return Reply(octets, resolution.rcode, resolution.source, forward.qtype, forward.name)
 
-    def _reply(
+    def _made(
         self,
         query: messages.Query,
         peer: Peer,

@@ -127,3 +127,14 @@ async def test_limited_client_is_slipped_and_dropped_beyond_its_rate(may_batch: 
                 client.recv(512)
         assert [bool(flag & 2) for flag in flags] == [False] * 4 + [True] * 3
         assert served.counters.rate_limited == 6
+
+
+async def test_client_with_a_valid_cookie_is_not_limited(may_batch: bool) -> None:
+    """Its address is proved, so that nobody else is made to suffer (RFC 7873 section 5.2.4)."""
+    async with serving(may_batch, rate_limit=1) as served:
+        view = served.views.of(b"\x7f\0\0\1", b"\x7f\0\0\1")
+        object.__setattr__(view, "is_limited", True)
+        served.responder.proven.add(query("web.docker"))
+        for _ in range(5):
+            await ask(served, query("web.docker"))
+        assert served.counters.rate_limited == 0
