@@ -1,5 +1,6 @@
 """What is asked of an upstream: the question, its spelling, and the key it is cached by."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from containerdns.core import messages, names
@@ -29,12 +30,17 @@ class Question(NamedTuple):
     @property
     def wire(self) -> bytes:
         """The wire name, lower case, with type and class."""
-        return names.to_wire(self.name) + self.qtype.to_bytes(2) + b"\0\1"
+        return _wire(self.name, self.qtype)
 
     @property
     def flags(self) -> int:
         """The header flags of its query: AD always, so that one answer serves all."""
         return messages.RD | messages.AD | (messages.CD if self.checking_disabled else 0)
+
+
+@lru_cache(2048)  # as many as are in flight: it is needed at the start and at the end
+def _wire(name: str, qtype: int) -> bytes:
+    return names.to_wire(name) + qtype.to_bytes(2) + b"\0\1"
 
 
 def question_of(forward: Forward) -> Question:

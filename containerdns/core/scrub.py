@@ -5,7 +5,7 @@ that nobody asked for, takes the TTLs that we give out, and is encoded for the c
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from containerdns.core import messages, names
@@ -30,9 +30,9 @@ NEGATIVE_LONGEST = 60  # seconds, issue 5: what was not there may be there soon
 CHAIN_LONGEST = 16  # CNAMEs; resolvers stop at 8 to 16
 NO_AGE = 0x80000000  # a TTL with its highest bit set means 0, RFC 2181 section 8
 
-DNAME, RRSIG, NSEC, NSEC3, SVCB, RRSIG_QTYPE = 39, 46, 47, 50, 64, 46
+DNAME, RRSIG, NSEC, NSEC3, SVCB = 39, 46, 47, 50, 64
 _SIGNER_AT = 18  # octets before the signer's name in RRSIG data, RFC 4034 section 3.1
-_PROOFS = (NSEC, NSEC3, DS)
+_PROOFS = (NSEC, NSEC3)
 _SOA_NUMBERS = 20  # octets behind the names in SOA data
 
 
@@ -43,7 +43,7 @@ class Trust:
     Attributes:
         is_ours: Tells of a name whether only we may answer for it.
         negative_longest: The highest TTL of a negative response.
-        own_ttl: The TTL of what leads to a name of ours.
+        own_ttl: The highest TTL of what leads to a name of ours, or lost its addresses.
         drops_private: Private addresses are dropped (`--rebind-protection`).
     """
 
@@ -89,11 +89,13 @@ def scrub(response: Response, question: Question, trust: Trust) -> Scrubbed:
         answer, chain[-1], question.qtype
     )
     authority = _authority(response.authority, chain, question.wants_dnssec, is_negative)
-    if lost_private:
-        return Scrubbed(response.rcode, messages.encode(qname, answer), 0, is_negative, True)
-    if not is_negative:
-        return _positive(response.rcode, qname, answer, authority)
-    return _negative(response.rcode, qname, answer, authority, trust.negative_longest)
+    if lost_private and is_negative:  # no SOA: the address is there, but not for us
+        body = messages.encode(qname, _with_ceiling(answer, trust.own_ttl))
+        return Scrubbed(response.rcode, body, trust.own_ttl, is_negative, lost_private)
+    if is_negative:
+        return _negative(response.rcode, qname, answer, authority, trust.negative_longest)
+    scrubbed = _positive(response.rcode, qname, answer, authority)
+    return replace(scrubbed, lost_private=True) if lost_private else scrubbed
 
 
 def is_referral(response: Response) -> bool:
@@ -164,19 +166,22 @@ def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bo
 def _authority(
     authority: Iterable[RR], chain: list[bytes], wants_dnssec: bool, is_negative: bool
 ) -> list[RR]:
-    """The SOA of a negative response, and proofs for those who asked for them."""
+    """The SOA of a negative response, and signed proofs for those who asked for them."""
+    records = [record for record in authority if record.rclass == IN]
+    proofs = _PROOFS + (SOA,) * is_negative
+    signed = {
+        (record.owner.lower(), _covered(record))
+        for record in records
+        if wants_dnssec and record.rtype == RRSIG and _is_signed_above(record, chain)
+    }
     kept = []
-    for record in authority:
-        if record.rclass != IN:
-            continue
-        owner = record.owner.lower()
-        if record.rtype == SOA:
-            if is_negative and any(_is_below(name, owner) for name in chain):
-                kept.append(record)
-        elif wants_dnssec and _covered(record) in (*_PROOFS, SOA) and _proves(record, owner, chain):
+    for record in records:
+        owner, covered = record.owner.lower(), _covered(record)
+        is_soa = record.rtype == SOA and is_negative
+        if is_soa and any(_is_below(name, owner) for name in chain):
             kept.append(record)
-    if not is_negative:
-        kept = [record for record in kept if _covered(record) != SOA]
+        elif not is_soa and covered in proofs and (owner, covered) in signed:
+            kept.append(record)
     return _even_ttls(kept)
 
 
@@ -238,22 +243,12 @@ def _covered(record: RR) -> int:
     return record.rtype
 
 
-def _proves(record: RR, owner: bytes, chain: list[bytes]) -> bool:
-    """Tell whether a record of a proof can belong to the zone of a name in the chain."""
-    if record.rtype == RRSIG:
-        signer = record.rdata[_SIGNER_AT:].lower()
-        zone = _name_at_start(signer)
-        return zone is not None and any(_is_below(name, zone) for name in chain)
-    above = owner[1 + owner[0] :] if owner != b"\0" else owner
-    return any(_shares_zone(name, owner, above) for name in chain)
-
-
-def _shares_zone(name: bytes, owner: bytes, above: bytes) -> bool:
-    """NSEC3 owners stand right below their zone; those of NSEC and DS anywhere in it."""
-    if _is_below(name, owner) or _is_below(name, above):
-        return True
-    last = _last_label(name)
-    return last != b"\0" and _last_label(owner) == last
+def _is_signed_above(record: RR, chain: list[bytes]) -> bool:
+    """Tell whether an RRSIG is by a zone that a name of the chain lies in, and in it itself."""
+    zone = _name_at_start(record.rdata[_SIGNER_AT:].lower())
+    if zone is None or not _is_below(record.owner.lower(), zone):
+        return False
+    return any(_is_below(name, zone) for name in chain)
 
 
 def _name_at_start(octets: bytes) -> bytes | None:
@@ -263,15 +258,6 @@ def _name_at_start(octets: bytes) -> bytes | None:
             return octets[: at + 1]
         at += 1 + octets[at]
     return None
-
-
-def _last_label(name: bytes) -> bytes:
-    at = 0
-    last = name
-    while name[at]:
-        last = name[at:]
-        at += 1 + name[at]
-    return last if name[0] else b"\0"
 
 
 def _is_below(name: bytes, apex: bytes) -> bool:

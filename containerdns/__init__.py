@@ -1,0 +1,1 @@
+"""A Docker-aware authoritative DNS server."""

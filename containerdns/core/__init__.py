@@ -1,0 +1,1 @@
+"""What computes: no clock, no socket, no environment, no logging, no async."""

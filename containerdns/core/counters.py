@@ -1,0 +1,84 @@
+"""Plain integers that all rooms count in; `web/metrics` reads them when scraped."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+DURATION_BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 5.0)
+LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+
+
+@dataclass(slots=True)
+class Distribution:
+    """How often a measure fell into each of some bounds: a Prometheus histogram.
+
+    Attributes:
+        bounds: Upper bounds in seconds, ascending, without infinity.
+        counts: How many fell into each (not cumulated), the last beyond all bounds.
+        total: The sum of all measures in seconds.
+    """
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Count a measure."""
+        place = 0
+        for bound in self.bounds:
+            if seconds <= bound:
+                break
+            place += 1
+        self.counts[place] += times
+        self.total += seconds * times
+
+
+@dataclass(slots=True)
+class Counters:
+    """All counts of the process; names are those of the metrics.
+
+    Attributes:
+        requests: By (proto, qtype number).
+        responses: By (rcode number, source).
+        durations: By source.
+        engine_events: By (engine, action).
+        resyncs: By (engine, reason).
+        upstream_requests: By (upstream, rcode number, or -1 for no response).
+        upstream_durations: By upstream.
+    """
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[int, str]] = field(default_factory=Counter)
+    durations: dict[str, Distribution] = field(default_factory=dict)
+    internal_errors: int = 0
+    zone_changes: int = 0
+    kept_from_upstream: int = 0
+    engine_events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    resyncs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    event_lag: Distribution = field(default_factory=lambda: Distribution(LAG_BOUNDS))
+    bad_names: int = 0
+    bad_documents: int = 0
+    upstream_requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    upstream_durations: dict[str, Distribution] = field(default_factory=dict)
+    cache_hits: int = 0
+    cache_misses: int = 0
+    forwards_refused: int = 0
+    rate_limited: int = 0
+    tcp_connections: int = 0
+    datagrams_dropped: int = 0
+
+    def took(self, source: str, seconds: float, times: int = 1) -> None:
+        """Count how long a response took, by its source."""
+        distribution = self.durations.get(source)
+        if distribution is None:
+            distribution = self.durations[source] = Distribution(DURATION_BOUNDS)
+        distribution.add(seconds, times)
+
+    def upstream_took(self, upstream: str, seconds: float) -> None:
+        """Count how long an upstream took to answer."""
+        distribution = self.upstream_durations.get(upstream)
+        if distribution is None:
+            distribution = self.upstream_durations[upstream] = Distribution(DURATION_BOUNDS)
+        distribution.add(seconds)

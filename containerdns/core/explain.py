@@ -1,0 +1,203 @@
+"""The same decisions as `respond`, told in words: never a second set of rules."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from containerdns.core import messages, names, zonefile
+from containerdns.core.ownership import Act, Decision, Ownership
+from containerdns.core.records import Record
+from containerdns.core.respond import answer_to
+from containerdns.core.views import View
+from containerdns.core.zone import Zone
+
+NDOTS = 1  # names with fewer dots are tried with the search list first, resolv.conf(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What becomes of one query.
+
+    Attributes:
+        name: The canonical name asked for.
+        qtype: The type's number.
+        decision: "zone", "policy", or "upstream" for what must be asked elsewhere.
+        rule: Which rule decided.
+        rcode: Of our own answer; None if an upstream gives it.
+        records: Of our own answer, with their reasons.
+        soa_ttl: Seconds that a negative answer of ours may be kept; None if it is positive.
+        forward_apex: Of an upstream's, the domain of the `--forward`, or None.
+        ttl_ceiling: Of an upstream's, the highest TTL given out, or None.
+        asks: The name that an upstream is asked for: that of a CNAME's target, or the same.
+        is_doubtful: A negative of the upstream becomes SERVFAIL.
+        reason: In words.
+    """
+
+    name: str
+    qtype: int
+    decision: str
+    rule: str
+    rcode: int | None
+    records: tuple[Record, ...] = ()
+    soa_ttl: int | None = None
+    forward_apex: str | None = None
+    ttl_ceiling: int | None = None
+    asks: str = ""
+    is_doubtful: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a client makes queries out of what was typed.
+
+    Attributes:
+        text: What was typed; with a final dot it is absolute.
+        domains: The client's search list, canonical.
+    """
+
+    text: str
+    domains: Sequence[str] = field(default_factory=tuple)
+
+    def names(self) -> list[str]:
+        """The names that are asked for, in order, as glibc does it (resolv.conf(5)).
+
+        Raises:
+            BadName: What was typed is no name.
+        """
+        name = names.canonical(self.text)
+        if self.text.endswith(".") or name == names.ROOT:
+            return [name]
+        searched = [names.canonical(names.join(name[:-1], domain)) for domain in self.domains]
+        dots = len(names.labels_of_text(name)) - 1
+        return [name, *searched] if dots >= NDOTS else [*searched, name]
+
+
+def explain(
+    zone: Zone, ownership: Ownership, name: str, qtype: int, view: View, now: float
+) -> Explanation:
+    """Tell what becomes of one query of an allowed client that desires recursion."""
+    if not view.may_ask:
+        reason = "the client is outside --allow"
+        return Explanation(name, qtype, "policy", "--allow", messages.REFUSED, reason=reason)
+    decision = ownership.decide(name, qtype, now)
+    if decision.act is Act.WAIT:
+        return Explanation(
+            name, qtype, "policy", decision.rule, messages.SERVFAIL, reason=decision.rule
+        )
+    if decision.act is Act.FORWARD:
+        return _forwarded(zone, decision, name, name, qtype)
+    answer = answer_to(zone, decision, name, qtype, view)
+    if answer.leads_to:
+        further = ownership.decide(answer.leads_to, qtype, now)
+        if further.act is Act.FORWARD:
+            told = _forwarded(zone, further, name, answer.leads_to, qtype)
+            reason = f"{answer.reason}; its target {answer.leads_to} is asked for upstream"
+            return _with_records(told, answer.rule, (*answer.chain,), reason)
+        if further.act is not Act.WAIT:
+            end = answer_to(zone, further, answer.leads_to, qtype, view)
+            found = (*answer.chain, *end.chain, *end.records)
+            return Explanation(
+                name, qtype, "zone", answer.rule, end.rcode, found,
+                end.soa.ttl if end.soa else None, reason=answer.reason,
+            )  # fmt: skip
+    return Explanation(
+        name,
+        qtype,
+        "zone" if decision.act is Act.ZONE else "policy",
+        answer.rule or decision.rule,
+        answer.rcode,
+        (*answer.chain, *answer.records),
+        answer.soa.ttl if answer.soa else None,
+        reason=answer.reason,
+    )
+
+
+def as_document(told: Explanation, upstream: "Upstream") -> dict[str, object]:
+    """One entry of the `/explain` document.
+
+    Args:
+        told: What was decided.
+        upstream: Of what an upstream answers, what is known without asking.
+    """
+    rcode = upstream.rcode if told.rcode is None else messages.rcode_text(told.rcode)
+    ttls = [r.ttl for r in told.records]
+    if told.soa_ttl is not None:
+        ttls.append(told.soa_ttl)
+    ttl = min(ttls, default=upstream.ttl)
+    return {
+        "name": told.name,
+        "type": messages.type_text(told.qtype),
+        "decision": upstream.decision or told.decision,
+        "rule": told.rule,
+        "rcode": rcode,
+        "ttl": ttl,
+        "ttl_ceiling": told.ttl_ceiling,
+        "upstream": upstream.name,
+        "records": [
+            {
+                "name": r.name,
+                "type": messages.type_text(r.rtype),
+                "ttl": r.ttl,
+                "data": zonefile.data_text(r.rtype, r.rdata),
+                "container": r.container or None,
+                "network": r.network or None,
+            }
+            for r in told.records
+        ],
+        "reason": upstream.reason or told.reason,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What the forwarder knows about a question without asking anybody.
+
+    Attributes:
+        decision: "cache" or "upstream"; "" if the question does not go there.
+        name: The server that would be asked.
+        ttl: Seconds that the cached response has left, or None.
+        rcode: The cached response's, or None.
+        reason: In words; "" to keep that of the rule.
+    """
+
+    decision: str = ""
+    name: str | None = None
+    ttl: int | None = None
+    rcode: str | None = None
+    reason: str = ""
+
+
+Describe = Callable[[Explanation], Upstream]
+
+
+def _forwarded(zone: Zone, decision: Decision, name: str, asks: str, qtype: int) -> Explanation:
+    return Explanation(
+        name,
+        qtype,
+        "upstream",
+        decision.rule,
+        None,
+        forward_apex=decision.forward_apex,
+        ttl_ceiling=zone.shape.ttl if decision.is_near else None,
+        asks=asks,
+        is_doubtful=decision.is_doubtful,
+        reason=f"asked of the upstreams: {decision.rule}",
+    )
+
+
+def _with_records(
+    told: Explanation, rule: str, found: tuple[Record, ...], reason: str
+) -> Explanation:
+    return Explanation(
+        told.name,
+        told.qtype,
+        told.decision,
+        rule,
+        told.rcode,
+        found,
+        forward_apex=told.forward_apex,
+        ttl_ceiling=told.ttl_ceiling,
+        asks=told.asks,
+        is_doubtful=told.is_doubtful,
+        reason=reason,
+    )

@@ -1,0 +1,118 @@
+"""What containers there are, and who shares whose network.
+
+Turns news of one container into the publications that change by it: its own,
+and those of the containers that share its network (`container:X`).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from containerdns.core.containers import Container, Network
+from containerdns.core.policy import Policy, Publication, publish
+
+
+class Inventory:
+    """All containers of all Engines, running or not.
+
+    Attributes:
+        policy: The operator's rules.
+        unreadable: By container id, its name and what could not be read.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.unreadable: dict[str, tuple[str, str]] = {}
+        self._containers: dict[str, Container] = {}
+        self._borrowers: dict[str, set[str]] = {}
+        self._networks: dict[str, tuple[Network, ...]] = {}
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(self._containers.values())
+
+    def __len__(self) -> int:
+        return len(self._containers)
+
+    def get(self, container_id: str) -> Container | None:
+        """The container with this id."""
+        return self._containers.get(container_id)
+
+    def put(self, container: Container) -> list[Publication]:
+        """Take over a container as it is now, and give what that changes."""
+        known = self._containers.get(container.id)
+        self.unreadable.pop(container.id, None)
+        if known == container:
+            return []
+        self._containers[container.id] = container
+        if known is not None:
+            self._forget_loan(known)
+        lender = lender_of(container)
+        if lender:
+            self._borrowers.setdefault(lender, set()).add(container.id)
+        changed = [self._publish(container)]
+        return changed + self._publish_borrowers(container.id)
+
+    def die(self, container_id: str) -> list[Publication]:
+        """A container runs no more: it keeps its names, but not its addresses."""
+        container = self._containers.get(container_id)
+        if container is None or not container.is_running:
+            return []
+        attachments = tuple(
+            replace(a, addresses=(), subnets=a.subnets) for a in container.attachments
+        )
+        return self.put(replace(container, state="exited", health="", attachments=attachments))
+
+    def remove(self, container_id: str) -> list[Publication]:
+        """Drop a container; give what changes for those who shared its network."""
+        self.unreadable.pop(container_id, None)
+        container = self._containers.pop(container_id, None)
+        if container is None:
+            return []
+        self._forget_loan(container)
+        return self._publish_borrowers(container_id)
+
+    def publications(self) -> Iterator[Publication]:
+        """All publications anew, after the policy changed."""
+        for container in self._containers.values():
+            yield self._publish(container)
+
+    def set_networks(self, engine: str, networks: Iterable[Network]) -> None:
+        """Take over all networks of one Engine."""
+        self._networks[engine] = tuple(networks)
+
+    def networks(self) -> tuple[Network, ...]:
+        """All networks, those that were never listed as far as containers tell of them."""
+        known = {n.id: n for networks in self._networks.values() for n in networks}
+        for container in self._containers.values():
+            for a in container.attachments:
+                if a.network_id and a.network_id not in known and a.subnets:
+                    known[a.network_id] = Network(
+                        a.network_id, a.network, container.engine, "", a.subnets, a.gateways
+                    )
+        return tuple(known.values())
+
+    def has_unlisted_network(self, container: Container) -> bool:
+        """Tell whether a container is on a network that no listing has shown."""
+        listed = {n.id for n in self._networks.get(container.engine, ())}
+        return any(a.network_id not in listed for a in container.attachments)
+
+    def _publish(self, container: Container) -> Publication:
+        lender = self._containers.get(lender_of(container))
+        is_lent = lender is not None and lender.is_running
+        return publish(container, self.policy, lender if is_lent else None)
+
+    def _publish_borrowers(self, container_id: str) -> list[Publication]:
+        ids = sorted(self._borrowers.get(container_id, ()))
+        return [self._publish(self._containers[i]) for i in ids if i in self._containers]
+
+    def _forget_loan(self, container: Container) -> None:
+        borrowers = self._borrowers.get(lender_of(container))
+        if borrowers is not None:
+            borrowers.discard(container.id)
+            if not borrowers:
+                del self._borrowers[lender_of(container)]
+
+
+def lender_of(container: Container) -> str:
+    """The id of the container whose network this one shares; "" for none."""
+    mode, _, lender = container.network_mode.partition(":")
+    return lender if mode == "container" else ""

@@ -1,0 +1,189 @@
+"""Domain names: from text to canonical text, and to wire form and back.
+
+A *name* is absolute and lower case, in presentation form: "web.docker.", with
+its final dot; the root is ".".  Octets that would be misread in a text are
+escaped (RFC 1035 section 5.1), so that text and wire form are one to one: a
+label of the octets "web.apps" is "web\\.apps", one label and not two.  Every
+other module may assume so; this one alone meets names as typed.
+
+A *relative name* is the same without the final dot: "web", "web.frontend".
+"""
+
+from containerdns.errors import BadName
+
+LABEL_LONGEST = 63  # octets, RFC 1035 section 2.3.4
+NAME_LONGEST = 255  # octets in wire form, RFC 1035 section 2.3.4
+
+ROOT = "."
+
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_*/+=!#%&,:<>?[]^`{|}~'")
+_TEXT_OF_OCTET = tuple(chr(o) if o in _PLAIN else f"\\{o:03d}" for o in range(256))
+_SPECIAL = {ord("."): "\\.", ord("\\"): "\\\\", ord('"'): '\\"', ord(";"): "\\;",
+            ord("@"): "\\@", ord("$"): "\\$", ord("("): "\\(", ord(")"): "\\)"}  # fmt: skip
+_ESCAPED = tuple(_SPECIAL.get(o, _TEXT_OF_OCTET[o]) for o in range(256))
+
+
+def canonical(text: str) -> str:
+    """Give the canonical name for a text as people, labels and files write it.
+
+    A final dot is optional; escapes are understood.
+
+    Raises:
+        BadName: Empty, not ASCII, an empty or too long label, too long a whole.
+    """
+    if text == ROOT:
+        return ROOT
+    return from_wire(to_wire(text if _is_absolute(text) else text + "."))
+
+
+def relative(text: str) -> str:
+    """Give the canonical relative name for a text; its final dot is dropped.
+
+    Raises:
+        BadName: As `canonical`; also the root, which is not relative.
+    """
+    name = canonical(text)
+    if name == ROOT:
+        raise BadName(text, "the root is no relative name")
+    return name[:-1]
+
+
+def to_wire(name: str) -> bytes:
+    """Encode a name without compression, lower case (RFC 1035 section 3.1).
+
+    Returns:
+        1 to 255 octets: a length octet before each label, then a zero octet.
+
+    Raises:
+        BadName: Too long as a whole, or a label that is empty or too long.
+    """
+    if name == ROOT:
+        return b"\0"
+    wire = bytearray()
+    for label in labels_of_text(name):
+        octets = _octets_of(label, name)
+        if not octets:
+            raise BadName(name, "empty label")
+        if len(octets) > LABEL_LONGEST:
+            raise BadName(name, f"label longer than {LABEL_LONGEST} octets")
+        wire.append(len(octets))
+        wire += octets
+    wire.append(0)
+    if len(wire) > NAME_LONGEST:
+        raise BadName(name, f"name longer than {NAME_LONGEST} octets")
+    return bytes(wire)
+
+
+def from_wire(wire: bytes) -> str:
+    """Decode an uncompressed wire form, as `to_wire` gives it; upper case is folded."""
+    wire = wire.lower()  # safe: length octets are below 0x41
+    if len(wire) == 1:
+        return ROOT
+    parts = []
+    at = 0
+    while length := wire[at]:
+        label = wire[at + 1 : at + 1 + length]
+        parts.append("".join([_ESCAPED[octet] for octet in label]))
+        at += 1 + length
+    parts.append("")
+    return ".".join(parts)
+
+
+def labels_of_text(name: str) -> list[str]:
+    """Split a name, absolute or relative, at its unescaped dots; the root has none."""
+    if name == ROOT:
+        return []
+    text = name[:-1] if _is_absolute(name) else name
+    if "\\" not in text:
+        return text.split(".")
+    labels = [""]
+    at = 0
+    while at < len(text):
+        if text[at] == "\\":
+            labels[-1] += text[at : at + 2]
+            at += 2
+        elif text[at] == ".":
+            labels.append("")
+            at += 1
+        else:
+            labels[-1] += text[at]
+            at += 1
+    return labels
+
+
+def parent(name: str) -> str:
+    """Drop the first label: of "web.docker." give "docker.", of "docker." give "."."""
+    if "\\" not in name:
+        return name.partition(".")[2] or ROOT
+    rest = ".".join(labels_of_text(name)[1:])
+    return rest + "." if rest else ROOT
+
+
+def parents(name: str) -> list[str]:
+    """All names above an absolute name, nearest first, the root last."""
+    above = []
+    while name != ROOT:
+        name = parent(name)
+        above.append(name)
+    return above
+
+
+def is_below(name: str, apex: str) -> bool:
+    """Tell whether an absolute name lies below an apex or is the apex."""
+    if apex == ROOT or name == apex:
+        return True
+    if not name.endswith(apex):
+        return False
+    before = name[: -len(apex)]
+    return before.endswith(".") and _is_absolute(before)
+
+
+def is_single_label(name: str) -> bool:
+    """Tell whether a name, absolute or relative, has exactly one label."""
+    text = name[:-1] if name.endswith(".") else name
+    if "\\" not in text:
+        return "." not in text and text != ""
+    return len(labels_of_text(name)) == 1
+
+
+def strip_suffix(name: str, apex: str) -> str:
+    """Give the relative name of an absolute name that lies below an apex, not at it."""
+    return name[:-1] if apex == ROOT else name[: -len(apex) - 1]
+
+
+def join(relative_name: str, apex: str) -> str:
+    """Give the absolute name of a relative name below an apex."""
+    return relative_name + "." if apex == ROOT else f"{relative_name}.{apex}"
+
+
+def _is_absolute(text: str) -> bool:
+    """Tell whether the text ends in a dot that is not escaped."""
+    if not text.endswith("."):
+        return False
+    backslashes = len(text) - 1 - len(text[:-1].rstrip("\\"))
+    return backslashes % 2 == 0
+
+
+def _octets_of(label: str, name: str) -> bytes:
+    """Turn one label of a text into its octets, lower case."""
+    if not label.isascii():  # before lower(), which turns some letters into ASCII
+        raise BadName(name, "not ASCII")
+    if "\\" not in label:
+        return label.lower().encode()
+    octets = bytearray()
+    at = 0
+    while at < len(label):
+        if label[at] != "\\":
+            octets.append(ord(label[at]))
+            at += 1
+        elif (digits := label[at + 1 : at + 4]).isdigit() and len(digits) == 3:
+            if int(digits) > 255:
+                raise BadName(name, "an escape above 255")
+            octets.append(int(digits))
+            at += 4
+        elif at + 1 < len(label):
+            octets.append(ord(label[at + 1]))
+            at += 2
+        else:
+            raise BadName(name, "ends in a backslash")
+    return bytes(octets).lower()

@@ -1,0 +1,258 @@
+"""Whose name is this: ours, nobody's, or an upstream's?
+
+The one place that decides what may be forwarded.  The order of the rules is
+the contract's: a container's name or a domain of ours before `--forward`, that
+before a special name, that before the upstreams.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from containerdns.core import messages, names, special
+from containerdns.core.reverse import is_reverse
+from containerdns.core.zone import BARE, NS_LABEL, Kind, Suffix, Zone
+
+# For validators in front of us, these are asked upstream even of single labels.
+DELEGATION_TYPES = frozenset({messages.NS, messages.SOA, messages.DS, messages.DNSKEY})
+
+
+WAITING = "Docker was not listed yet"
+
+
+class Act(Enum):
+    """What is done about a name."""
+
+    ZONE = "zone"  # the zone answers, or says that there is nothing
+    NXDOMAIN = "nxdomain"  # a matter of policy: it does not exist, whoever asks
+    NODATA = "nodata"  # a matter of policy: it exists, without such a record
+    LOOPBACK = "loopback"  # localhost
+    FORWARD = "forward"
+    WAIT = "wait"  # SERVFAIL: Docker was not listed yet, so nobody knows
+
+
+class Listing(Enum):
+    """How far the Engines have been listed."""
+
+    PENDING = "pending"  # one never was, and has had less than 10 s for it
+    OVERDUE = "overdue"  # one never was, for 10 s or more
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is done about a name, and why.
+
+    Attributes:
+        act: What.
+        rule: Why, in words.
+        suffix: What makes it ours; its apex owns the SOA of a negative answer.
+        forward_apex: Of FORWARD, the domain of the `--forward` that covers it, or None.
+        is_near: A container's name could be here in a moment: TTLs are kept short.
+        is_doubtful: Of FORWARD, a negative response may be wrong, as Docker is not listed.
+    """
+
+    act: Act
+    rule: str
+    suffix: Suffix = BARE
+    forward_apex: str | None = None
+    is_near: bool = False
+    is_doubtful: bool = False
+
+
+class Ownership:
+    """The rules, over a zone.
+
+    Attributes:
+        listing: How far the Engines have been listed; set by who knows.
+    """
+
+    def __init__(
+        self,
+        zone: Zone,
+        *,
+        top_level_domains: frozenset[str] = frozenset(),
+        forwards: frozenset[str] = frozenset(),
+        doh_canary: bool = True,
+    ) -> None:
+        self.listing = Listing.PENDING
+        self._zone = zone
+        self._top_level_domains = top_level_domains
+        self._forwards = forwards - {names.ROOT}
+        self._forwards_root = names.ROOT in forwards
+        self._doh_canary = doh_canary
+        shape = zone.shape
+        self._domains = frozenset(shape.domains)
+        self._search_domains = frozenset(shape.search_domains)
+        self._below_both = frozenset(
+            names.join(domain[:-1], search)
+            for domain in shape.domains
+            for search in shape.search_domains
+        )
+
+    def decide(self, name: str, qtype: int, now: float) -> Decision:
+        """Decide about a name.
+
+        Args:
+            name: Canonical.
+            qtype: The type asked for, which matters for single labels only.
+            now: Seconds since the epoch.
+        """
+        domain = special.nearest(name, self._domains)
+        if domain:
+            return self._decide_in_domain(name, domain, now)
+        if names.is_single_label(name):
+            return self._decide_single_label(name, qtype, now)
+        search = special.nearest(name, self._search_domains)
+        for above in self._searches_above(name):
+            if self._zone.has(names.strip_suffix(name, above), Suffix(above, Kind.SEARCH)):
+                return Decision(Act.ZONE, "search domain", Suffix(above, Kind.SEARCH))
+        if self._zone.is_ours(name, now):
+            return self._decide_exact(name)
+        if search and name != search:
+            decision = self._decide_below_search(name, search, now)
+            if decision is not None:
+                return decision
+        if is_reverse(name):
+            decision = self._decide_reverse(name)
+            if decision is not None:
+                return decision
+        return self._decide_elsewhere(name, is_near=bool(search))
+
+    def is_ours(self, name: str, now: float) -> bool:
+        """Tell whether no upstream has a say about a name, whatever the type but DS and such."""
+        act = self.decide(name, messages.A, now).act
+        return act is not Act.FORWARD
+
+    def _decide_exact(self, name: str) -> Decision:
+        """A name of a label `fqdns`, now or remembered."""
+        suffix = Suffix(names.parent(name), Kind.EXACT)
+        if not self._zone.is_running(name) and self.listing is not Listing.COMPLETE:
+            return Decision(Act.WAIT, WAITING, suffix)
+        return Decision(Act.ZONE, "label fqdns", suffix)
+
+    def _decide_in_domain(self, name: str, domain: str, now: float) -> Decision:
+        """Everything below a domain is ours; a search domain below it may hold the name."""
+        if name == domain:
+            return Decision(Act.ZONE, "domain", Suffix(domain, Kind.DOMAIN))
+        owner = names.strip_suffix(name, domain)
+        suffix = Suffix(domain, Kind.DOMAIN)
+        is_known = owner == NS_LABEL or self._zone.has(owner, suffix)
+        if not is_known:
+            for search in self._searches_above(name):
+                below = Suffix(search, Kind.SEARCH)
+                if self._zone.has(names.strip_suffix(name, search), below):
+                    return Decision(Act.ZONE, "search domain", below)
+        if not is_known and self.listing is not Listing.COMPLETE:
+            return Decision(Act.WAIT, WAITING, suffix)
+        return Decision(Act.ZONE, "domain", suffix)
+
+    def _decide_single_label(self, name: str, qtype: int, now: float) -> Decision:
+        label = name[:-1]
+        is_delegated = name in self._top_level_domains
+        if is_delegated and qtype in DELEGATION_TYPES:
+            return self._forward(name, "delegation of a top-level domain", is_near=True)
+        zone = self._zone
+        is_bare = zone.shape.bare_names
+        if is_bare and zone.has(label, BARE):
+            return Decision(Act.ZONE, "bare name")
+        if self.listing is not Listing.COMPLETE:
+            return Decision(Act.WAIT, WAITING)
+        if zone.is_ours(label, now) or zone.is_ours(name, now) or zone.has(label, BARE):
+            return Decision(Act.NXDOMAIN, "name of a container that does not run")
+        if self._covering(name):
+            return self._forward(name, "", is_near=True)
+        special_name = special.special_name_above(name)
+        if special_name:
+            return _special(special_name)
+        if qtype in DELEGATION_TYPES:
+            return self._forward(name, "delegation of a single label", is_near=True)
+        if is_delegated:
+            return Decision(Act.NODATA, "top-level domain")
+        return Decision(Act.NXDOMAIN, "single label")
+
+    def _decide_below_search(self, name: str, nearest: str, now: float) -> Decision | None:
+        """Below a search domain only the owners there are ours, now or remembered."""
+        if self.listing is Listing.PENDING:
+            return Decision(Act.WAIT, WAITING, Suffix(nearest, Kind.SEARCH))
+        for search in self._searches_above(name):
+            if self._is_kept(names.strip_suffix(name, search), now):
+                return self._absent("name of a container that does not run", search)
+            if special.nearest(names.parent(name), self._below_both):
+                return self._absent("below a domain and a search domain", search)
+        return None
+
+    def _absent(self, rule: str, search: str) -> Decision:
+        if self.listing is Listing.OVERDUE:
+            return Decision(Act.WAIT, WAITING, Suffix(search, Kind.SEARCH))
+        return Decision(Act.NXDOMAIN, rule, Suffix(search, Kind.SEARCH))
+
+    def _is_kept(self, owner: str, now: float) -> bool:
+        """Tell whether an owner, or the one that its service is of, is kept from upstreams."""
+        if self._zone.is_ours(owner, now):
+            return True
+        labels = names.labels_of_text(owner)
+        is_service = len(labels) > 2 and labels[0].startswith("_") and labels[1].startswith("_")
+        return is_service and self._zone.is_ours(".".join(labels[2:]), now)
+
+    def _searches_above(self, name: str) -> Iterable[str]:
+        """The search domains above a name, the longest first."""
+        return (above for above in names.parents(name) if above in self._search_domains)
+
+    def _decide_reverse(self, name: str) -> Decision | None:
+        reverse = self._zone.reverse
+        apex = reverse.apex(name)
+        suffix = Suffix(apex or names.parent(name), Kind.REVERSE)
+        if reverse.holder(name) is not None or (apex and name == apex):
+            return Decision(Act.ZONE, "reverse zone", suffix)
+        if self._covering(name):
+            return self._forward(name, "")
+        if apex:
+            return Decision(Act.ZONE, "reverse zone", suffix)
+        private = special.private_reverse_zone_above(name)
+        if private and reverse.is_above_one(name):
+            return Decision(Act.NODATA, "private reverse zone", Suffix(private, Kind.REVERSE))
+        if private:
+            return Decision(Act.NXDOMAIN, "private reverse zone", Suffix(private, Kind.REVERSE))
+        return None
+
+    def _decide_elsewhere(self, name: str, *, is_near: bool) -> Decision:
+        is_doubtful = is_near and self.listing is Listing.OVERDUE
+        if self._covering(name):
+            return self._forward(name, "", is_near=is_near, is_doubtful=is_doubtful)
+        special_name = special.special_name_above(name)
+        if special_name and is_doubtful:
+            return Decision(Act.WAIT, WAITING)
+        if special_name:
+            return _special(special_name)
+        if self._doh_canary and name == special.DOH_CANARY:
+            return Decision(Act.NXDOMAIN, "DoH canary")
+        return self._forward(name, "not ours", is_near=is_near, is_doubtful=is_doubtful)
+
+    def _covering(self, name: str) -> str:
+        """The longest `--forward` domain at or above a name; the root covers nothing here."""
+        return special.nearest(name, self._forwards)
+
+    def _forward(
+        self, name: str, rule: str, *, is_near: bool = False, is_doubtful: bool = False
+    ) -> Decision:
+        covering = self._covering(name)
+        if not covering and self._forwards_root:
+            covering = names.ROOT
+        if covering:
+            rule = f"--forward {covering}"
+        return Decision(
+            Act.FORWARD,
+            rule,
+            forward_apex=covering or None,
+            is_near=is_near,
+            is_doubtful=is_doubtful,
+        )
+
+
+def _special(special_name: str) -> Decision:
+    if special_name == special.LOOPBACK_NAME:
+        return Decision(Act.LOOPBACK, "special name localhost.")
+    if special_name == special.RESOLVER_ARPA:
+        return Decision(Act.NODATA, "special name resolver.arpa.")
+    return Decision(Act.NXDOMAIN, f"special name {special_name}")

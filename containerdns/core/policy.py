@@ -1,0 +1,482 @@
+"""What a container deserves: its names, its addresses, and the reason for each.
+
+The rules are numbered as in docs/names.md.  A `Publication` says it in relative
+names; the zone puts them below every domain.  What a container's author got
+wrong costs that one name or label and is told in `Publication.faults`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from containerdns.core import messages, names
+from containerdns.core.containers import Attachment, Container
+from containerdns.errors import BadName, BadSettings
+
+NAMES_PER_LABEL = 100  # names that one Docker label may add; a Compose file has a handful
+CLAIMS_MOST = 500  # names of one container, from all sources together
+SERVICES_MOST = 100  # exposed ports with an SRV record; images expose a handful
+TEXT_LONGEST = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
+TTL_LONGEST = 3600  # seconds, as of --ttl
+UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # plumbing of the swarm
+
+COMPOSE = "com.docker.compose."
+SWARM = "com.docker.swarm."
+
+
+class Rank(IntEnum):
+    """Who has a name that several claim: the lowest number."""
+
+    CONTAINER = 0
+    LABEL = 10
+    DERIVED = 20
+    TASK = 25
+    HOST_NAME = 30
+    HYPHENS = 40
+    HOST = 50
+
+
+class Claim(NamedTuple):
+    """One container's claim to one name.
+
+    Attributes:
+        owner: A relative name, or with its final dot an absolute one.
+        rank: Lower wins.
+        rule: Why, in the words of docs/names.md.
+        publication: The id of the publication that claims.
+        network: The id of the one network whose address it means; "" for any.
+        project: Of a bare Compose service, which holds below `--domain` only and
+            while one project alone has it; "" otherwise.
+    """
+
+    owner: str
+    rank: int
+    rule: str
+    publication: str
+    network: str = ""
+    project: str = ""
+
+
+class Address(NamedTuple):
+    """One address that a name may resolve to.
+
+    Attributes:
+        text: Canonical text.
+        network: The network's name; "" of a fixed address.
+        network_id: The network's id; "" of a fixed address.
+        preference: Lower is offered first (`--network` in its order).
+    """
+
+    text: str
+    network: str
+    network_id: str
+    preference: int = 0
+
+    @property
+    def rtype(self) -> int:
+        """A or AAAA."""
+        return messages.AAAA if ":" in self.text else messages.A
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """All that one container publishes, or would if it ran.
+
+    Attributes:
+        id: The container's; of other sources a text with a colon.
+        container_name: As Docker has it.
+        engine: The URL of its Engine; "" of other sources.
+        is_running: It publishes; otherwise its names are only kept from upstreams.
+        is_healthy: False leaves it out of answers that have others.
+        ttl: Seconds.
+        claims: Its names.
+        addresses: What those resolve to.
+        on_host: They resolve to the host's addresses instead.
+        cname: Canonical name that they all are aliases of; "" for none.
+        texts: TXT data, by the relative name before NAME ("" for NAME itself).
+        services: Ports of SRV records, by the relative name before NAME.
+        is_wildcard: Everything below each name answers as that name.
+        pointers: Addresses whose PTR record leads to it.
+        faults: Of its names and labels: the text and the reason.
+        skipped: Why it publishes nothing at all; "" if it does.
+    """
+
+    id: str
+    container_name: str
+    engine: str = ""
+    is_running: bool = True
+    is_healthy: bool = True
+    ttl: int = 5
+    claims: tuple[Claim, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    on_host: bool = False
+    cname: str = ""
+    texts: Mapping[str, tuple[str, ...]] | None = None
+    services: Mapping[str, tuple[int, ...]] | None = None
+    is_wildcard: bool = False
+    pointers: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules that the operator chose; see the options of the same names."""
+
+    ttl: int = 5
+    networks: tuple[str, ...] = ()
+    expose_by_default: bool = True
+    host_mode: bool = False
+    wildcard: bool = False
+    name_templates: tuple[str, ...] = ()
+    label_prefix: str = "containerdns"
+
+    def __post_init__(self) -> None:
+        for template in self.name_templates:
+            check_template(template)
+
+
+def publish(container: Container, policy: Policy, lender: Container | None = None) -> Publication:
+    """Decide what a container publishes.
+
+    Args:
+        container: Running or not.
+        policy: The operator's rules.
+        lender: The container whose network it shares (`container:X`), if it runs.
+    """
+    return _Author(container, policy, lender).write()
+
+
+def check_template(template: str) -> None:
+    """Refuse a `--name-template` with a field that we do not know.
+
+    Raises:
+        BadSettings: Naming the fields that there are.
+    """
+    fields = re.findall(r"\{([^{}]*)\}", template)
+    known = ("name", "id", "hostname", "service", "project", "number")
+    is_right = all(f in known or (f.startswith("label:") and len(f) > 6) for f in fields)
+    if not is_right or not fields or re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", template)):
+        expected = "fields in braces: label:KEY, " + ", ".join(known)
+        raise BadSettings("--name-template", template, expected)
+
+
+class _Author:
+    """Writes the publication of one container."""
+
+    def __init__(self, container: Container, policy: Policy, lender: Container | None) -> None:
+        self._container = container
+        self._policy = policy
+        self._lender = lender
+        self._labels = _own_labels(container.docker_labels, policy.label_prefix)
+        self._faults: list[tuple[str, str]] = []
+        self._claims: dict[tuple[str, str], Claim] = {}
+
+    def write(self) -> Publication:
+        container = self._container
+        attachments = self._attachments()
+        self._claim_all(attachments)
+        cname = self._cname()
+        addresses = self._addresses(attachments)
+        skipped = self._reason_to_skip()
+        on_host = self._policy.host_mode or container.network_mode == "host"
+        has_own = "address" in self._labels and bool(addresses)
+        return Publication(
+            id=container.id,
+            container_name=container.container_name,
+            engine=container.engine,
+            is_running=container.is_running and not skipped,
+            is_healthy=container.health != "unhealthy",
+            ttl=self._ttl(),
+            claims=tuple(self._claims.values()),
+            addresses=addresses,
+            on_host=on_host and not has_own,
+            cname=cname,
+            texts=None if cname else self._texts() or None,
+            services=None if cname else self._services() or None,
+            is_wildcard=self._flag("wildcard", self._policy.wildcard),
+            pointers=self._pointers(),
+            faults=tuple(self._faults),
+            skipped=skipped,
+        )
+
+    def _reason_to_skip(self) -> str:
+        prefix = self._policy.label_prefix
+        enable = self._flag("enable", self._policy.expose_by_default)
+        if enable:
+            return ""
+        if "enable" in self._labels:
+            return f"label {prefix}.enable={self._labels['enable']}"
+        return f"no label {prefix}.enable=true, and --no-expose-by-default"
+
+    def _attachments(self) -> tuple[Attachment, ...]:
+        """The networks whose addresses may be published, in order of preference."""
+        own = self._lender.attachments if self._lender else self._container.attachments
+        published = [a for a in own if a.network not in UNPUBLISHED_NETWORKS]
+        wanted = self._labels.get("network")
+        if wanted is not None:
+            chosen = [a for a in published if a.network == wanted]
+            if not chosen and published and self._container.is_running:
+                self._fault("network", "the container is on no network of this name")
+            return tuple(chosen)
+        order = self._policy.networks
+        if not order:
+            return tuple(published)
+        listed = [a for a in published if a.network in order]
+        return tuple(sorted(listed, key=lambda a: order.index(a.network)))
+
+    def _addresses(self, attachments: tuple[Attachment, ...]) -> tuple[Address, ...]:
+        if "address" in self._labels:
+            fixed = tuple(self._fixed_addresses())
+            if fixed:
+                return fixed
+        order = self._policy.networks if "network" not in self._labels else ()
+        return tuple(
+            Address(text, a.network, a.network_id, order.index(a.network) if order else 0)
+            for a in attachments
+            for text in a.addresses
+        )
+
+    def _fixed_addresses(self) -> Iterator[Address]:
+        for text in _items(self._labels["address"]):
+            try:
+                yield Address(str(ip_address(text)), "", "")
+            except ValueError:
+                self._fault("address", f"{text!r} is no IP address")
+
+    def _pointers(self) -> tuple[str, ...]:
+        if self._lender is not None or self._container.id.startswith("service:"):
+            return ()
+        return tuple(
+            text
+            for a in self._container.attachments
+            if a.network not in UNPUBLISHED_NETWORKS
+            for text in a.addresses
+        )
+
+    # -- names ---------------------------------------------------------------
+
+    def _claim_all(self, attachments: tuple[Attachment, ...]) -> None:
+        container = self._container
+        if container.id.startswith("service:"):
+            self._claim(container.container_name, Rank.DERIVED, "swarm service")
+            return self._claim_labels()
+        self._claim(container.container_name, Rank.CONTAINER, "container name")
+        self._claim(container.id[:12], Rank.CONTAINER, "container id")
+        self._claim_labels()
+        self._claim_compose()
+        self._claim_swarm()
+        for attachment in attachments:
+            network = attachment.network_id
+            name = f"{container.container_name}.{attachment.network}"
+            self._claim(name, Rank.DERIVED, "container name on a network", network=network)
+            if self._lender is None:
+                for alias in attachment.aliases:
+                    alias_name = f"{alias}.{attachment.network}"
+                    self._claim(alias_name, Rank.DERIVED, "network alias", network=network)
+        if container.hostname:
+            self._claim(container.hostname, Rank.HOST_NAME, "host name")
+            if container.domainname:
+                whole = f"{container.hostname}.{container.domainname}"
+                self._claim(whole, Rank.HOST_NAME, "host name with domain name")
+        return None
+
+    def _claim_labels(self) -> None:
+        for text in self._bounded("names"):
+            self._claim(text, Rank.LABEL, f"label {self._policy.label_prefix}.names")
+        for text in self._bounded("fqdns"):
+            self._claim(text, Rank.LABEL, f"label {self._policy.label_prefix}.fqdns", absolute=True)
+        for template in self._policy.name_templates:
+            text = self._fill(template)
+            if text:
+                self._claim(text, Rank.LABEL, f"template {template}")
+
+    def _claim_compose(self) -> None:
+        label = self._container.docker_labels.get
+        project, service = label(f"{COMPOSE}project"), label(f"{COMPOSE}service")
+        if not project or not service or label(f"{COMPOSE}oneoff", "False").lower() == "true":
+            return
+        self._claim(f"{service}.{project}", Rank.DERIVED, "Compose service")
+        number = label(f"{COMPOSE}container-number")
+        if number:
+            self._claim(f"{number}.{service}.{project}", Rank.DERIVED, "Compose replica")
+        self._claim(service, Rank.DERIVED, "Compose service of one project", project=project)
+
+    def _claim_swarm(self) -> None:
+        label = self._container.docker_labels.get
+        service, task = label(f"{SWARM}service.name"), label(f"{SWARM}task.name")
+        if not service:
+            return
+        self._claim(service, Rank.TASK, "swarm service, by its tasks")
+        self._claim(f"tasks.{service}", Rank.DERIVED, "swarm tasks")
+        if task and task.startswith(service + "."):
+            slot = task[len(service) + 1 :].partition(".")[0]
+            self._claim(f"{slot}.{service}", Rank.DERIVED, "swarm task")
+
+    def _claim(
+        self,
+        text: str,
+        rank: Rank,
+        rule: str,
+        *,
+        network: str = "",
+        project: str = "",
+        absolute: bool = False,
+    ) -> None:
+        """Note a claim, and that of its spelling with hyphens; of equal owners the best rank."""
+        try:
+            owner = names.canonical(text) if absolute else names.relative(text)
+            _check_claimable(owner, text)
+        except BadName as bad:
+            self._faults.append((bad.text, bad.reason))
+            return
+        if len(self._claims) >= CLAIMS_MOST:
+            self._faults.append((owner, f"more than {CLAIMS_MOST} names"))
+            return
+        claim = Claim(owner, rank, rule, self._container.id, network, project)
+        self._keep(claim)
+        if "_" in owner and not absolute:
+            spelled = owner.replace("_", "-")
+            self._keep(claim._replace(owner=spelled, rank=Rank.HYPHENS, rule=f"{rule}, hyphens"))
+
+    def _keep(self, claim: Claim) -> None:
+        """Keep the best claim of each owner; on networks of one name, one for each."""
+        known = self._claims.get((claim.owner, claim.network))
+        if known is None or claim.rank < known.rank or (known.project and not claim.project):
+            self._claims[claim.owner, claim.network] = claim
+
+    def _fill(self, template: str) -> str:
+        """Fill a name template; "" if the container lacks a value."""
+        label = self._container.docker_labels.get
+        values = {
+            "name": self._container.container_name,
+            "id": self._container.id[:12],
+            "hostname": self._container.hostname,
+            "service": label(f"{COMPOSE}service") or label(f"{SWARM}service.name") or "",
+            "project": label(f"{COMPOSE}project") or label("com.docker.stack.namespace") or "",
+            "number": label(f"{COMPOSE}container-number") or "",
+        }
+        filled = []
+        for literal, field in re.findall(r"([^{]*)(?:\{([^{}]*)\}|$)", template):
+            is_label = field.startswith("label:")
+            value = label(field[6:], "") if is_label else values.get(field, "")
+            if field and not value:
+                return ""
+            filled.append(literal + value)
+        return "".join(filled)
+
+    # -- labels --------------------------------------------------------------
+
+    def _ttl(self) -> int:
+        text = self._labels.get("ttl")
+        if text is None:
+            return self._policy.ttl
+        if text.isascii() and text.isdigit() and int(text) <= TTL_LONGEST:
+            return int(text)
+        self._fault("ttl", f"expected seconds, 0 to {TTL_LONGEST}")
+        return self._policy.ttl
+
+    def _flag(self, label: str, default: bool) -> bool:
+        text = self._labels.get(label)
+        if text is None:
+            return default
+        if text.lower() in ("true", "1", "yes", "on"):
+            return True
+        if text.lower() not in ("false", "0", "no", "off"):
+            self._fault(label, "expected true or false")
+            return default
+        return False
+
+    def _cname(self) -> str:
+        text = self._labels.get("cname")
+        if text is None:
+            return ""
+        try:
+            target = names.canonical(text)
+        except BadName as bad:
+            self._fault("cname", bad.reason)
+            return ""
+        if target == names.ROOT:
+            self._fault("cname", "the root is no target")
+            return ""
+        return target
+
+    def _texts(self) -> dict[str, tuple[str, ...]]:
+        texts: dict[str, tuple[str, ...]] = {}
+        for label, text in self._labels.items():
+            if label != "txt" and not label.startswith("txt."):
+                continue
+            if len(text.encode("utf-8", "replace")) > TEXT_LONGEST:
+                self._fault(label, f"text longer than {TEXT_LONGEST} octets")
+            elif len(texts) >= NAMES_PER_LABEL:
+                self._fault(label, f"more than {NAMES_PER_LABEL} texts")
+            else:
+                before = self._before_name(label, label[4:]) if label != "txt" else ""
+                if before is not None:
+                    texts[before] = (text,)
+        return texts
+
+    def _services(self) -> dict[str, tuple[int, ...]]:
+        """Ports by "_9200._tcp": exposed ones, in host mode the published, and of labels."""
+        services: dict[str, list[int]] = {}
+        for port in self._container.ports[:SERVICES_MOST]:
+            number = port.host_port if self._policy.host_mode else port.port
+            if number:
+                services.setdefault(f"_{port.port}._{port.protocol}", []).append(number)
+        for label, text in list(self._labels.items()):
+            if not label.startswith("srv."):
+                continue
+            before = self._before_name(label, label[4:])
+            if len(services) >= 2 * SERVICES_MOST:
+                self._fault(label, f"more than {SERVICES_MOST} services")
+            elif not (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= 0xFFFF):
+                self._fault(label, "expected a port, 1 to 65535")
+            elif before is not None:
+                port_number = self._host_port(int(text)) if self._policy.host_mode else int(text)
+                services.setdefault(before, []).append(port_number)
+        return {before: tuple(dict.fromkeys(ports)) for before, ports in services.items()}
+
+    def _host_port(self, port: int) -> int:
+        """Where a container's port is published, in host mode; itself if it is not."""
+        ports = self._container.ports
+        return next((p.host_port for p in ports if p.port == port and p.host_port), port)
+
+    def _before_name(self, label: str, text: str) -> str | None:
+        try:
+            return names.relative(text)
+        except BadName as bad:
+            self._fault(label, bad.reason)
+            return None
+
+    def _bounded(self, label: str) -> list[str]:
+        items = list(_items(self._labels.get(label, "")))
+        if len(items) > NAMES_PER_LABEL:
+            self._fault(label, f"more than {NAMES_PER_LABEL} names", shown=f"{len(items)} names")
+        return items[:NAMES_PER_LABEL]
+
+    def _fault(self, label: str, reason: str, shown: str | None = None) -> None:
+        text = self._labels[label] if shown is None else shown
+        short = text if len(text) <= 64 else text[:61] + "..."
+        self._faults.append((f"{self._policy.label_prefix}.{label}={short}", reason))
+
+
+def _own_labels(docker_labels: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Our labels, without their prefix."""
+    start = prefix + "."
+    return {k[len(start) :]: v for k, v in docker_labels.items() if k.startswith(start)}
+
+
+def _check_claimable(owner: str, text: str) -> None:
+    """Refuse the owners that would take more than one container's names."""
+    if owner == names.ROOT:
+        raise BadName(text, "the root is nobody's")
+    if owner.rstrip(".") == "*":
+        raise BadName(text, "a wildcard over a whole domain")
+
+
+def _items(text: str) -> Iterable[str]:
+    """Split a list at commas; blanks around and between do not count."""
+    return (item for item in (part.strip() for part in text.split(",")) if item)

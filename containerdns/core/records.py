@@ -1,0 +1,331 @@
+"""What stands at a name of the zone, for one view of it."""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from containerdns.core import messages, names
+from containerdns.core.policy import Address, Claim, Publication, Rank
+from containerdns.core.views import View
+from containerdns.core.zone import NS_LABEL, Kind, Node, Suffix, Zone, befores
+from containerdns.errors import BadName
+
+STRING_LONGEST = 255  # octets of one character-string, RFC 1035 section 3.3
+REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
+SERVER_RULE = "name of this server"
+
+_UNHEALTHY = 1_000_000  # added to the preference: behind every healthy one
+
+
+class Record(NamedTuple):
+    """A record, and why it is there.
+
+    Attributes:
+        name: The owner, absolute.
+        rtype: The type's number.
+        ttl: Seconds.
+        rdata: Uncompressed.
+        container: The container's name; "" of the server's own records.
+        container_id: Its id.
+        network: The network of an address; "" if it is of none.
+        rule: The rule behind the owner.
+        preference: Lower stands first in an answer.
+    """
+
+    name: str
+    rtype: int
+    ttl: int
+    rdata: bytes
+    container: str = ""
+    container_id: str = ""
+    network: str = ""
+    rule: str = ""
+    preference: int = 0
+
+    def rr(self) -> messages.RR:
+        """The same without the reasons."""
+        return messages.RR(names.to_wire(self.name), self.rtype, messages.IN, self.ttl, self.rdata)
+
+
+def at_node(zone: Zone, name: str, node: Node, view: View, suffix: Suffix) -> tuple[Record, ...]:
+    """All records at a name that a node holds: addresses, then TXT, then SRV; or one CNAME."""
+    held = [(claim, zone.holder(claim)) for claim in node.holders]
+    is_plain = node.before in ("", "*")
+    if is_plain:
+        aliases = [(c, p) for c, p in held if p.cname]
+        if aliases and len(aliases) == len(held):
+            claim, publication = min(aliases, key=lambda pair: pair[1].container_name)
+            rdata = names.to_wire(publication.cname)
+            lowest = min(p.ttl for _, p in aliases)
+            return (_record(name, messages.CNAME, rdata, publication, claim, lowest),)
+        held = [(c, p) for c, p in held if not p.cname]
+    records = list(_address_records(zone, name, held, view)) if is_plain else []
+    before = "" if node.before == "*" else node.before
+    for claim, publication in held:
+        for text in (publication.texts or {}).get(before, ()):
+            records.append(_record(name, messages.TXT, _strings(text), publication, claim))
+        ports = (publication.services or {}).get(node.before, ())
+        if ports and _has_address(zone, node.base, view, suffix):
+            target = names.to_wire(suffix.name_of(node.base))
+            for port in ports:
+                rdata = bytes(4) + port.to_bytes(2) + target  # priority 0, weight 0, RFC 2782
+                records.append(_record(name, messages.SRV, rdata, publication, claim))
+    return _one_ttl(records)
+
+
+def at_apex(zone: Zone, apex: str, view: View) -> tuple[Record, ...]:
+    """The records at a domain: SOA, NS, and those of a container of a single-label domain's name."""
+    own = (soa(zone, apex, zone.shape.ttl), ns(zone, apex))
+    if not (zone.shape.bare_names and names.is_single_label(apex)):
+        return own
+    bare = Suffix(names.ROOT, Kind.BARE)
+    node = zone.node(apex[:-1], bare)
+    if node is None:
+        return own
+    found = at_node(zone, apex, node, view, bare)
+    return own + tuple(r for r in found if r.rtype != messages.CNAME)
+
+
+def of_server(zone: Zone, name: str, view: View) -> tuple[Record, ...]:
+    """The addresses of this server, at `ns.DOMAIN`."""
+    return tuple(
+        Record(name, _rtype(text), zone.shape.ttl, ip_address(text).packed, rule=SERVER_RULE)
+        for text in view.host_addresses
+    )
+
+
+def pointer(zone: Zone, name: str) -> tuple[Record, ...]:
+    """The one PTR record of a reverse name, or none."""
+    publication = zone.publication(zone.reverse.holder(name) or "")
+    if publication is None:
+        return ()
+    own = (c.owner for c in publication.claims if c.rank == Rank.CONTAINER)
+    target = names.join(next(own, publication.id[:12]), zone.shape.domains[0])
+    if not _fits(target):  # too long with the domain; the id is short
+        target = names.join(publication.id[:12], zone.shape.domains[0])
+    return (
+        Record(
+            name,
+            messages.PTR,
+            publication.ttl,
+            names.to_wire(target),
+            publication.container_name,
+            publication.id,
+            rule="address of a container",
+        ),
+    )
+
+
+def soa(zone: Zone, apex: str, ttl: int | None = None) -> Record:
+    """The SOA record of a zone of ours; by default with the TTL that negative answers have."""
+    primary = _domain_of(zone, apex)
+    rdata = b"".join(
+        (
+            names.to_wire(names.join(NS_LABEL, primary)),
+            names.to_wire(names.join("hostmaster", primary)),
+            *(number.to_bytes(4) for number in (zone.serial, REFRESH, RETRY, EXPIRE)),
+            zone.shape.negative_ttl.to_bytes(4),
+        )
+    )
+    return Record(apex, messages.SOA, zone.shape.negative_ttl if ttl is None else ttl, rdata)
+
+
+def ns(zone: Zone, apex: str) -> Record:
+    """The NS record of a zone of ours."""
+    target = names.to_wire(names.join(NS_LABEL, _domain_of(zone, apex)))
+    return Record(apex, messages.NS, zone.shape.ttl, target)
+
+
+def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record]:
+    """All records of one of our zones, the SOA first, then by owner.
+
+    Yields as it goes, so that a large zone can be written in pieces; a change
+    in between shows in part.
+    """
+    if suffix.kind is Kind.DOMAIN:
+        yield from at_apex(zone, suffix.apex, view)
+        yield from of_server(zone, names.join(NS_LABEL, suffix.apex), view)
+    else:
+        yield soa(zone, suffix.apex, zone.shape.ttl)
+        yield ns(zone, suffix.apex)
+    if suffix.kind is Kind.REVERSE:
+        for name in zone.reverse.names_below(suffix.apex):
+            yield from pointer(zone, name)
+        return
+    for owner in zone.owners():
+        yield from of_owner(zone, owner, suffix, view)
+
+
+def of_owner(zone: Zone, owner: str, suffix: Suffix, view: View) -> list[Record]:
+    """The records of a claimed owner below a suffix, with the texts, services and wildcards."""
+    place = _place_of(zone, owner, suffix)
+    if place is None:
+        return []
+    relative, suffix = place
+    holders = zone.holders(relative, suffix)
+    found: list[Record] = []
+    name = suffix.name_of(relative)
+    if holders and _fits(name):
+        found += at_node(zone, name, Node(relative, "", holders), view, suffix)
+    if suffix.kind not in (Kind.DOMAIN, Kind.SEARCH):
+        return found
+    for before in sorted({b for c in holders for b in befores(zone.holder(c))}):
+        having = tuple(c for c in holders if before in befores(zone.holder(c)))
+        below = f"{before}.{relative}"
+        if not zone.holders(below, suffix) and _fits(suffix.name_of(below)):
+            node = Node(relative, before, having)
+            found += at_node(zone, suffix.name_of(below), node, view, suffix)
+    return found
+
+
+def targets_of(
+    zone: Zone, found: Iterable[Record], name: str, view: View, suffix: Suffix
+) -> tuple[Record, ...]:
+    """The addresses of the targets of SRV records, for the additional section."""
+    extra: dict[tuple[str, bytes], Record] = {}
+    for record in found:
+        if record.rtype != messages.SRV:
+            continue
+        target = names.from_wire(record.rdata[6:])
+        node = zone.node(suffix.owner_of(target), suffix) if target != name else None
+        for address in at_node(zone, target, node, view, suffix) if node else ():
+            if address.rtype in (messages.A, messages.AAAA):
+                extra[target, address.rdata] = address
+    return tuple(extra.values())
+
+
+def of_type(found: Iterable[Record], qtype: int) -> tuple[Record, ...]:
+    """The records of one type; of ANY, those of the first type that there is (RFC 8482)."""
+    records = tuple(found)
+    if qtype == messages.ANY and records:
+        qtype = records[0].rtype
+    return tuple(r for r in records if r.rtype == qtype)
+
+
+def _place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | None:
+    """Where a claimed owner stands below a suffix; None if it does not, or is told elsewhere."""
+    if not owner.endswith("."):
+        if suffix.kind is Kind.BARE and not names.is_single_label(owner):
+            return None
+        is_server = suffix.kind is Kind.DOMAIN and owner == NS_LABEL
+        return None if is_server else (owner, suffix)
+    if owner == suffix.apex or not names.is_below(owner, suffix.apex):
+        return None
+    if suffix.kind is Kind.BARE and not names.is_single_label(owner):
+        return owner, Suffix(names.parent(owner), Kind.EXACT)
+    relative = suffix.owner_of(owner)
+    is_told = zone.is_running(relative) or (suffix.kind is Kind.DOMAIN and relative == NS_LABEL)
+    return None if is_told else (relative, suffix)
+
+
+def _address_records(
+    zone: Zone, name: str, held: list[tuple[Claim, Publication]], view: View
+) -> Iterator[Record]:
+    """The A and AAAA records of some claims, each address once."""
+    behind = _UNHEALTHY if zone.shape.drop_unhealthy else 0
+    found = [
+        Record(
+            name,
+            address.rtype,
+            publication.ttl,
+            ip_address(address.text).packed,
+            publication.container_name,
+            publication.id,
+            address.network,
+            claim.rule,
+            address.preference + (0 if publication.is_healthy else behind),
+        )
+        for claim, publication in held
+        for address in _addresses(zone, publication, claim, view)
+    ]
+    well = {r.rtype for r in found if r.preference < _UNHEALTHY}
+    found = [r for r in found if r.preference < _UNHEALTHY or r.rtype not in well]
+    found.sort(key=lambda r: (r.rtype, r.preference))
+    seen: set[bytes] = set()
+    for record in found:
+        if record.rdata not in seen:
+            seen.add(record.rdata)
+            yield record
+
+
+def _addresses(zone: Zone, publication: Publication, claim: Claim, view: View) -> Iterable[Address]:
+    """The addresses of a publication that a view is told: docs/names.md, which address."""
+    if publication.on_host:
+        return [Address(text, "", "") for text in view.host_addresses]
+    addresses = publication.addresses
+    if claim.network:
+        own = [a for a in addresses if a.network_id == claim.network]
+        return own or [a for a in addresses if not a.network_id]
+    if len(addresses) < 2:
+        return addresses
+    for networks in (view.networks, zone.own_networks):
+        shared = [a for a in addresses if a.network_id in networks] if networks else []
+        if shared:
+            return shared
+    return addresses
+
+
+def _has_address(zone: Zone, owner: str, view: View, suffix: Suffix) -> bool:
+    """Tell whether an owner has an address in a view."""
+    return any(
+        True
+        for claim in zone.holders(owner, suffix)
+        for _ in _addresses(zone, zone.holder(claim), claim, view)
+    )
+
+
+def _one_ttl(records: list[Record]) -> tuple[Record, ...]:
+    """Give the records of each type the lowest of their TTLs (RFC 2181 section 5.2), each once."""
+    if len(records) < 2:
+        return tuple(records)
+    lowest: dict[int, int] = {}
+    for record in records:
+        lowest[record.rtype] = min(record.ttl, lowest.get(record.rtype, record.ttl))
+    unique: dict[tuple[int, bytes], Record] = {}
+    for record in records:
+        unique.setdefault((record.rtype, record.rdata), record._replace(ttl=lowest[record.rtype]))
+    return tuple(unique.values())
+
+
+def _record(
+    name: str,
+    rtype: int,
+    rdata: bytes,
+    publication: Publication,
+    claim: Claim,
+    ttl: int | None = None,
+) -> Record:
+    return Record(
+        name,
+        rtype,
+        publication.ttl if ttl is None else ttl,
+        rdata,
+        publication.container_name,
+        publication.id,
+        rule=claim.rule,
+    )
+
+
+def _strings(text: str) -> bytes:
+    """A text as character-strings of at most 255 octets (RFC 1035 section 3.3.14)."""
+    octets = text.encode("utf-8", "replace")
+    pieces = [octets[i : i + STRING_LONGEST] for i in range(0, len(octets), STRING_LONGEST)]
+    return b"".join(bytes([len(piece)]) + piece for piece in pieces or [b""])
+
+
+def _domain_of(zone: Zone, apex: str) -> str:
+    """The domain whose `ns` serves an apex: its own, or the first."""
+    return apex if apex in zone.shape.domains else zone.shape.domains[0]
+
+
+def _rtype(address_text: str) -> int:
+    return messages.AAAA if ":" in address_text else messages.A
+
+
+def _fits(name: str) -> bool:
+    """Tell whether a name is short enough with its suffix."""
+    try:
+        names.to_wire(name)
+    except BadName:
+        return False
+    return True

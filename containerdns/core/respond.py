@@ -1,0 +1,521 @@
+"""What to do with a query: answer it, forward it, transfer a zone, or be silent.
+
+The order of the checks is NSD's: what cannot be read, what we do not speak, who
+may not ask, and only then what is asked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from containerdns.core import answers, messages, names, records, special
+from containerdns.core.answers import Answer
+from containerdns.core.cookies import Cookies, Standing
+from containerdns.core.counters import Counters
+from containerdns.core.forwarding import Forward, Resolution
+from containerdns.core.messages import RR, Body, Query
+from containerdns.core.ownership import Act, Decision, Ownership
+from containerdns.core.records import Record
+from containerdns.core.views import View
+from containerdns.core.zone import Kind, Suffix, Zone
+from containerdns.errors import BadMessage
+
+ADDRESSES_MOST = 100  # in one answer; of more, each answer has the next hundred
+NOT_READY, PROHIBITED, NOT_SUPPORTED = 14, 18, 21  # extended errors, RFC 8914 section 4
+CHAOS_VERSION = frozenset({"version.bind.", "version.server."})
+CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
+LOOPBACK = {messages.A: bytes((127, 0, 0, 1)), messages.AAAA: bytes(15) + b"\x01"}
+UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # no types to ask for: FORMERR
+UNSUPPORTED = frozenset({messages.TKEY, messages.MAILA, messages.MAILB})  # NOTIMP
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who asks, and how.
+
+    Attributes:
+        address: The octets of the client's address, 4 or 16; never IPv4 mapped into IPv6.
+        local: The octets of the address its query came in on.
+        view: What it may ask and sees.
+        over_tcp: Over TCP, with its longer messages and its proof of the address.
+        is_slipped: UDP, over the rate limit: a truncated answer without records is due.
+    """
+
+    address: bytes
+    local: bytes
+    view: View
+    over_tcp: bool = False
+    is_slipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response that is ready to be sent.
+
+    Attributes:
+        octets: The whole message.
+        rcode: For the counters.
+        source: "zone" or "policy"; of forwarded ones "cache" or "upstream".
+        qtype: For the counters; 0 if the message could not be read.
+        name: The canonical name asked for; "" if the message could not be read.
+        upstream: Which upstream it came from, as configured.
+        keeping: How the same octets may serve the next same question of the same view:
+            "no", "name" (a name of ours that exists), "absent" (one that does not, or a
+            matter of policy) or "fresh" (an upstream's response, for `fresh_for` seconds).
+        depends_on: Canonical names; when one of them changes, the kept octets are void.
+        fresh_for: Seconds, with "fresh".
+        serial_at: Where the four octets of our serial stand in `octets`; 0 for nowhere.
+        is_kept: It answers for a name that an upstream would else be asked for.
+        rotation: Where in `octets` runs of records stand that rotate from answer to answer:
+            (start, octets of one record, number of records) each.
+    """
+
+    octets: bytes
+    rcode: int
+    source: str
+    qtype: int = 0
+    name: str = ""
+    upstream: str | None = None
+    keeping: str = "no"
+    depends_on: tuple[str, ...] = ()
+    fresh_for: float = 0.0
+    serial_at: int = 0
+    rotation: tuple[tuple[int, int, int], ...] = ()
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A zone transfer that is allowed; over TCP, or an IXFR over UDP.
+
+    Attributes:
+        query: AXFR or IXFR; `query.serial` is what an IXFR client has.
+        apex: The zone's.
+        data: The query's octets, for TSIG.
+    """
+
+    query: Query
+    apex: str
+    data: bytes
+
+
+class _Extra(NamedTuple):
+    """What the OPT record of a response says besides.
+
+    Attributes:
+        options: Code and data.
+        is_personal: It is meant for this client alone, and must not be kept for others.
+    """
+
+    options: tuple[tuple[int, bytes], ...] = ()
+    is_personal: bool = False
+
+
+class Responder:
+    """The decisions about queries, over a zone that changes beneath it."""
+
+    def __init__(
+        self,
+        zone: Zone,
+        ownership: Ownership,
+        cookies: Cookies,
+        counters: Counters,
+        *,
+        identity: str = "",
+        version: str = "",
+    ) -> None:
+        """Take what is answered from.
+
+        Args:
+            zone: What is ours.
+            ownership: The rules of what is.
+            cookies: For RFC 7873.
+            counters: `kept_from_upstream` is counted here.
+            identity: For NSID and `hostname.bind.`.
+            version: For `version.bind.`.
+        """
+        self._zone = zone
+        self._ownership = ownership
+        self._cookies = cookies
+        self._counters = counters
+        self._identity = identity.encode()
+        self._version = version.encode()
+        self._turn = 0
+
+    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
+        """Decide about one message; never raises, whatever the octets.
+
+        Args:
+            data: The message.
+            peer: Who sent it.
+            now: Seconds since the epoch (for cookies).
+        """
+        if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
+            return None
+        if data[2] & messages.OPCODE >> 8:
+            return _bare_refusal(data, messages.NOTIMP)
+        try:
+            query = messages.parse_query(data)
+        except BadMessage:
+            return _bare_refusal(data, messages.FORMERR)
+        if query.edns is not None and query.edns.version:
+            return self._without_answer(query, peer, messages.BADVERS, _Extra())
+        if not peer.view.may_ask:
+            prohibited = _Extra(((messages.EDE_OPTION, PROHIBITED.to_bytes(2)),))
+            return self._without_answer(query, peer, messages.REFUSED, prohibited)
+        return self._respond_to(query, data, peer, now)
+
+    def has_valid_cookie(self, data: bytes, peer: Peer, now: float) -> bool:
+        """Tell whether a query proves its address by a cookie of ours (RFC 7873 section 5.2.4)."""
+        try:
+            query = messages.parse_query(data)
+        except BadMessage:
+            return False
+        option = query.edns and query.edns.option(messages.COOKIE_OPTION)
+        return option is not None and (
+            self._cookies.standing(option, peer.address, now) is Standing.VALID
+        )
+
+    def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
+        """Make the client's response out of what became of its forwarded question."""
+        query = forward.query
+        extra = self._extra(query, peer, now) or _Extra()
+        if forward.ttl_ceiling is not None and not forward.chain:
+            again = self._ownership.decide(forward.name, forward.qtype, now)
+            if again.act is not Act.FORWARD:  # it became a container's while we asked
+                reply = self._carry_out(again, query, peer, extra, now)
+                if isinstance(reply, Reply):
+                    return reply
+        rcode, body = resolution.rcode, resolution.body
+        is_negative = rcode == messages.NXDOMAIN or (not rcode and not body.counts[0])
+        if forward.negative_becomes_servfail and is_negative:
+            not_ready = (*extra.options, (messages.EDE_OPTION, NOT_READY.to_bytes(2)))
+            waiting = _Extra(not_ready, extra.is_personal)
+            return self._without_answer(query, peer, messages.SERVFAIL, waiting)
+        if resolution.extended_error is not None:
+            code, text = resolution.extended_error
+            option = (messages.EDE_OPTION, code.to_bytes(2) + text.encode())
+            extra = _Extra((*extra.options, option), extra.is_personal)
+        if forward.ttl_ceiling is not None:
+            body = messages.with_ttls(body, 0, forward.ttl_ceiling)
+        flags = messages.RA | query.flags & messages.CD
+        if forward.chain:
+            body = _with_chain(forward, body)
+            flags |= messages.AA
+        elif resolution.is_authentic and (
+            query.flags & messages.AD or (query.edns and query.edns.dnssec_ok)
+        ):  # RFC 6840 section 5.7
+            flags |= messages.AD
+        octets = self._assemble(query, peer, flags, rcode, body, extra)
+        can_keep = not extra.is_personal and not forward.chain and not _is_truncated(octets)
+        return Reply(
+            octets,
+            rcode,
+            resolution.source,
+            query.qtype,
+            query.name,
+            resolution.upstream,
+            keeping="fresh" if can_keep and resolution.fresh_for > 0 else "no",
+            depends_on=tuple(names.parents(query.name)) if forward.ttl_ceiling is not None else (),
+            fresh_for=resolution.fresh_for,
+        )
+
+    # -- the checks in their order ------------------------------------------------
+
+    def _respond_to(
+        self, query: Query, data: bytes, peer: Peer, now: float
+    ) -> Reply | Forward | Transfer | None:
+        extra = self._extra(query, peer, now)
+        if extra is None:
+            return _bare_refusal(data, messages.FORMERR)
+        if peer.is_slipped:
+            return self._without_answer(query, peer, messages.NOERROR, extra, messages.TC)
+        if not query.question:  # for a cookie alone, RFC 7873 section 5.4
+            return self._without_answer(query, peer, messages.NOERROR, extra)
+        if query.qclass == messages.CH:
+            return self._respond_in_chaos(query, peer, extra)
+        if query.qclass != messages.IN:
+            return self._without_answer(query, peer, messages.REFUSED, extra)
+        if query.qtype in UNANSWERABLE:
+            return self._without_answer(query, peer, messages.FORMERR, extra)
+        if query.qtype in UNSUPPORTED:
+            return self._without_answer(query, peer, messages.NOTIMP, extra)
+        if query.qtype in (messages.AXFR, messages.IXFR):
+            return self._respond_with_zone(query, data, peer, extra)
+        decision = self._ownership.decide(query.name, query.qtype, now)
+        return self._carry_out(decision, query, peer, extra, now)
+
+    def _carry_out(
+        self, decision: Decision, query: Query, peer: Peer, extra: _Extra, now: float
+    ) -> Reply | Forward:
+        if decision.act is Act.FORWARD:
+            return self._forward(decision, query, peer, query.name)
+        is_kept = decision.suffix.kind is not Kind.DOMAIN
+        self._counters.kept_from_upstream += is_kept
+        if decision.act is Act.WAIT:
+            text = NOT_READY.to_bytes(2) + decision.rule.encode()
+            waiting = _Extra((*extra.options, (messages.EDE_OPTION, text)), extra.is_personal)
+            return self._without_answer(query, peer, messages.SERVFAIL, waiting)
+        answer = answer_to(self._zone, decision, query.name, query.qtype, peer.view)
+        if answer.leads_to:
+            return self._leave(answer, query, peer, extra, now)
+        source = "zone" if decision.act is Act.ZONE else "policy"
+        return self._reply(answer, query, peer, extra, source, is_kept)
+
+    def _leave(
+        self, answer: Answer, query: Query, peer: Peer, extra: _Extra, now: float
+    ) -> Reply | Forward:
+        """Go on where a CNAME of ours leads out of our domains."""
+        chain = tuple(record.rr() for record in answer.chain)
+        decision = self._ownership.decide(answer.leads_to, query.qtype, now)
+        if decision.act is Act.FORWARD and query.wants_recursion:
+            return self._forward(decision, query, peer, answer.leads_to, chain)
+        if decision.act in (Act.FORWARD, Act.WAIT):
+            return self._reply(answer, query, peer, extra, "zone")
+        end = answer_to(self._zone, decision, answer.leads_to, query.qtype, peer.view)
+        joined = Answer(
+            end.rcode,
+            chain=answer.chain + end.chain,
+            records=end.records,
+            additional=end.additional,
+            soa=end.soa,
+            rule=answer.rule,
+            reason=answer.reason,
+        )
+        return self._reply(joined, query, peer, extra, "zone")
+
+    def _forward(
+        self,
+        decision: Decision,
+        query: Query,
+        peer: Peer,
+        name: str,
+        chain: tuple[RR, ...] = (),
+    ) -> Forward:
+        return Forward(
+            query,
+            name,
+            query.qtype,
+            peer.over_tcp,
+            peer.address,
+            decision.forward_apex,
+            self._zone.shape.ttl if decision.is_near else None,
+            decision.is_doubtful,
+            chain,
+        )
+
+    def _respond_in_chaos(self, query: Query, peer: Peer, extra: _Extra) -> Reply:
+        """Say who we are (RFC 4892)."""
+        is_version, is_identity = query.name in CHAOS_VERSION, query.name in CHAOS_IDENTITY
+        if not (is_version or is_identity):
+            return self._without_answer(query, peer, messages.REFUSED, extra)
+        owner = names.to_wire(query.name)
+        text = self._version if is_version else self._identity
+        record = RR(owner, messages.TXT, messages.CH, 0, bytes([len(text)]) + text)
+        wanted = (record,) if query.qtype in (messages.TXT, messages.ANY) else ()
+        body = messages.encode(owner, wanted)
+        octets = self._assemble(query, peer, messages.AA, messages.NOERROR, body, extra)
+        return Reply(octets, messages.NOERROR, "policy", query.qtype, query.name)
+
+    def _respond_with_zone(
+        self, query: Query, data: bytes, peer: Peer, extra: _Extra
+    ) -> Reply | Transfer:
+        if not peer.view.may_transfer:
+            return self._without_answer(query, peer, messages.REFUSED, extra)
+        is_ours = query.name in self._zone.shape.domains or (
+            query.name in self._zone.reverse.apexes()
+        )
+        if not is_ours:
+            return self._without_answer(query, peer, messages.NOTAUTH, extra)
+        if peer.over_tcp:
+            return Transfer(query, query.name, data)
+        if query.qtype == messages.AXFR:  # over TCP alone, RFC 5936 section 4.2
+            return self._without_answer(query, peer, messages.FORMERR, extra)
+        soa = records.soa(self._zone, query.name, self._zone.shape.ttl)
+        return self._reply(Answer(0, records=(soa,)), query, peer, extra, "zone")  # RFC 1995, 2
+
+    # -- from an answer to octets ---------------------------------------------------
+
+    def _extra(self, query: Query, peer: Peer, now: float) -> _Extra | None:
+        """Our options for a response; None if the client's cookie is malformed."""
+        if query.edns is None or not query.edns.options:
+            return _Extra(is_personal=query.tsig is not None)
+        options = []
+        if query.edns.option(messages.NSID_OPTION) is not None and self._identity:
+            options.append((messages.NSID_OPTION, self._identity))
+        cookie = query.edns.option(messages.COOKIE_OPTION)
+        if cookie is not None:
+            if self._cookies.standing(cookie, peer.address, now) is Standing.MALFORMED:
+                return None
+            ours = self._cookies.option(cookie[:8], peer.address, now)
+            options.append((messages.COOKIE_OPTION, ours))
+        return _Extra(tuple(options), is_personal=True)
+
+    def _reply(
+        self,
+        answer: Answer,
+        query: Query,
+        peer: Peer,
+        extra: _Extra,
+        source: str,
+        is_kept: bool = False,
+    ) -> Reply:
+        """Make a response of ours out of an answer."""
+        shown, is_partial = self._in_turn(answer.records)
+        owner = query.question[:-4]
+        authority = (answer.soa.rr(),) if answer.soa else ()
+        body = messages.encode(
+            owner,
+            tuple(record.rr() for record in (*answer.chain, *shown)),
+            authority,
+            tuple(record.rr() for record in answer.additional),
+        )
+        flags = messages.AA | messages.RA
+        octets = self._assemble(query, peer, flags, answer.rcode, body, extra)
+        start = messages.HEADER_OCTETS + len(query.question)
+        is_whole = not _is_truncated(octets) and not is_partial
+        can_keep = is_whole and not extra.is_personal and answer.depends_on
+        shelf = "name" if not answer.rcode and source == "zone" else "absent"
+        return Reply(
+            octets,
+            answer.rcode,
+            source,
+            query.qtype,
+            query.name,
+            keeping=shelf if can_keep else "no",
+            depends_on=answer.depends_on,
+            serial_at=_serial_at(body, start) if answer.soa and can_keep else 0,
+            rotation=_rotation(body, start, len(answer.chain), shown) if can_keep else (),
+            is_kept=is_kept,
+        )
+
+    def _in_turn(self, found: Sequence[Record]) -> tuple[Sequence[Record], bool]:
+        """Rotate addresses of equal preference; of too many, give the next hundred.
+
+        Returns:
+            The records, and whether others were left out.
+        """
+        count = len(found)
+        if count < 2 or found[0].rtype not in (messages.A, messages.AAAA):
+            return found, False
+        self._turn += 1
+        if count > ADDRESSES_MOST:
+            step = self._turn * ADDRESSES_MOST
+            start = (step + step // count) % count
+            turned = (*found[start:], *found[:start])
+            return turned[:ADDRESSES_MOST], True
+        return [record for tier in _tiers(found) for record in _turned(tier, self._turn)], False
+
+    def _assemble(
+        self, query: Query, peer: Peer, flags: int, rcode: int, body: Body, extra: _Extra
+    ) -> bytes:
+        limit = messages.TCP_OCTETS if peer.over_tcp else query.datagram_octets
+        opt = b""
+        if query.edns is not None:
+            opt = messages.opt_record(query.edns.dnssec_ok, rcode, extra.options)
+        return messages.assemble(query, flags, rcode, body, limit, opt)
+
+    def _without_answer(
+        self, query: Query, peer: Peer, rcode: int, extra: _Extra, flags: int = 0
+    ) -> Reply:
+        if peer.view.may_ask:
+            flags |= messages.RA
+        octets = self._assemble(query, peer, flags, rcode, messages.EMPTY_BODY, extra)
+        return Reply(octets, rcode, "policy", query.qtype, query.name)
+
+
+def answer_to(zone: Zone, decision: Decision, name: str, qtype: int, view: View) -> Answer:
+    """Answer what the rules say is ours; `explain` asks the same.
+
+    Args:
+        zone: What is ours.
+        decision: Not FORWARD, and not WAIT.
+        name: The canonical name asked for.
+        qtype: The type's number.
+        view: Who asks.
+    """
+    apex = decision.suffix.apex
+    match decision.act:
+        case Act.ZONE:
+            return answers.find(zone, name, qtype, view, decision.suffix)
+        case Act.LOOPBACK:
+            found = _loopback(name, qtype, zone.shape.ttl)
+            if found:
+                return Answer(0, records=found, depends_on=(name,), rule=decision.rule)
+            return answers.negative(zone, 0, apex, decision.rule, "localhost is loopback alone")
+        case Act.NODATA:
+            return _policy(zone, 0, decision, name)
+        case _:
+            return _policy(zone, messages.NXDOMAIN, decision, name)
+
+
+def _policy(zone: Zone, rcode: int, decision: Decision, name: str) -> Answer:
+    reason = f"never forwarded: {decision.rule}"
+    found = answers.negative(zone, rcode, decision.suffix.apex, decision.rule, reason)
+    if decision.suffix.kind is Kind.REVERSE:
+        return found  # any address may come; such answers are not kept
+    above = tuple(answers.names_between(name, decision.suffix.apex))
+    return Answer(rcode, soa=found.soa, depends_on=above, rule=found.rule, reason=reason)
+
+
+def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:
+    """The addresses of localhost and all below it (RFC 6761 section 6.3)."""
+    rtype = messages.A if qtype == messages.ANY else qtype
+    if rtype not in LOOPBACK:
+        return ()
+    return (Record(name, rtype, ttl, LOOPBACK[rtype], rule="special name localhost."),)
+
+
+def _bare_refusal(data: bytes, rcode: int) -> Reply | None:
+    octets = messages.refusal(data, rcode)
+    return None if octets is None else Reply(octets, rcode, "policy")
+
+
+def _with_chain(forward: Forward, body: Body) -> Body:
+    """Put our CNAMEs before what an upstream says about their target."""
+    answer, authority, additional = messages.decode(names.to_wire(forward.name), body)
+    asked = forward.query.question[:-4]
+    return messages.encode(asked, forward.chain + answer, authority, additional)
+
+
+def _tiers(found: Sequence[Record]) -> list[list[Record]]:
+    """Records by preference; `found` is sorted by it."""
+    tiers: list[list[Record]] = []
+    for record in found:
+        if tiers and tiers[-1][0].preference == record.preference:
+            tiers[-1].append(record)
+        else:
+            tiers.append([record])
+    return tiers
+
+
+def _turned(tier: list[Record], turn: int) -> list[Record]:
+    start = turn % len(tier)
+    return tier[start:] + tier[:start]
+
+
+def _rotation(
+    body: Body, start: int, chain: int, shown: Sequence[Record]
+) -> tuple[tuple[int, int, int], ...]:
+    """Where the runs of addresses stand that rotate: start, octets of one, how many."""
+    if len(shown) < 2 or shown[0].rtype not in (messages.A, messages.AAAA):
+        return ()
+    ends = (0, *body.ends)
+    runs = []
+    at = chain
+    for tier in _tiers(shown):
+        octets = {ends[at + i + 1] - ends[at + i] for i in range(len(tier))}
+        if len(octets) == 1:  # the first may differ, if its owner is the first of its kind
+            runs.append((start + ends[at], octets.pop(), len(tier)))
+        at += len(tier)
+    return tuple(runs)
+
+
+def _serial_at(body: Body, start: int) -> int:
+    """Where the serial stands in the SOA, the last record of the authority section."""
+    last = body.counts[0] + body.counts[1] - 1
+    return start + body.ends[last] - 20  # five numbers of four octets end an SOA
+
+
+def _is_truncated(octets: bytes) -> bool:
+    return bool(octets[2] & messages.TC >> 8)

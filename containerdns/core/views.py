@@ -1,0 +1,170 @@
+"""Which group of clients a client belongs to: what it may ask, which networks it sees.
+
+A view is found once per client address and then kept by whoever asks; when
+`Views.epoch` has changed, all that was kept must be asked for again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+from containerdns.core.containers import Network
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+KEPT_VIEWS = 4096  # more than the networks of a host times its addresses
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, how an IPv6 socket sees IPv4
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One group of clients; those of one view get the same answers.
+
+    Attributes:
+        may_ask: Inside `--allow`; others are refused.
+        may_transfer: Inside `--allow-transfer`.
+        may_see_history: Inside `--allow-history`.
+        is_limited: `--rate-limit` counts its responses.
+        networks: Ids of the networks whose subnets hold the client, but for their gateways.
+        host_addresses: What containers on the host network resolve to, canonical texts.
+    """
+
+    may_ask: bool
+    may_transfer: bool
+    may_see_history: bool
+    is_limited: bool
+    networks: frozenset[str]
+    host_addresses: tuple[str, ...]
+
+
+def packed(address: IPAddress | str) -> bytes:
+    """The octets of an address: 4, also of an IPv4 address mapped into IPv6, or 16."""
+    octets = (ip_address(address) if isinstance(address, str) else address).packed
+    return octets[12:] if octets.startswith(_MAPPED) else octets
+
+
+class Views:
+    """The rules that make views; changed by whoever learns of networks.
+
+    Attributes:
+        epoch: Grows when views that were given out no longer hold.
+    """
+
+    def __init__(
+        self,
+        allow: Iterable[IPNetwork],
+        allow_transfer: Iterable[IPNetwork],
+        allow_history: Iterable[IPNetwork],
+        host_addresses: Sequence[IPAddress] = (),
+    ) -> None:
+        self.epoch = 0
+        self._allow = tuple(allow)
+        self._allow_transfer = tuple(allow_transfer)
+        self._allow_history = tuple(allow_history)
+        self._host_addresses = tuple(str(address) for address in host_addresses)
+        self._own_gateways: tuple[tuple[IPNetwork, str], ...] = ()
+        self._subnets: tuple[tuple[IPNetwork, str], ...] = ()
+        self._gateways: frozenset[IPAddress] = frozenset()
+        self._gateways_of: dict[str, frozenset[IPAddress]] = {}
+        self._views: dict[tuple[bytes, bytes], View] = {}
+
+    def set_networks(self, networks: Iterable[Network], own_networks: Iterable[str] = ()) -> None:
+        """Take over what networks there are, and on which this server itself is.
+
+        Args:
+            networks: All that any Engine has.
+            own_networks: Ids of those that our own container is attached to.
+        """
+        listed = sorted(networks, key=lambda network: network.id)
+        own = frozenset(own_networks)
+        subnets = tuple((ip_network(s), n.id) for n in listed for s in n.subnets)
+        gateways_of = {n.id: frozenset(ip_address(g) for g in n.gateways) for n in listed}
+        own_gateways = tuple(
+            (ip_network(subnet), gateway)
+            for network in listed
+            if network.id in own
+            for subnet in network.subnets
+            for gateway in network.gateways
+            if ip_address(gateway) in ip_network(subnet)
+        )
+        if (subnets, gateways_of, own_gateways) == (
+            self._subnets,
+            self._gateways_of,
+            self._own_gateways,
+        ):
+            return
+        self._subnets, self._gateways_of, self._own_gateways = subnets, gateways_of, own_gateways
+        self._gateways = frozenset().union(*gateways_of.values()) if gateways_of else frozenset()
+        self._views.clear()
+        self.epoch += 1
+
+    def of(self, client: bytes, local: bytes = b"") -> View:
+        """Give the view of a client.
+
+        Args:
+            client: The octets of its address, 4 or 16.
+            local: The octets of the address its query came in on; b"" if there is none.
+        """
+        view = self._views.get((client, local))
+        if view is None:
+            if len(self._views) >= KEPT_VIEWS:
+                self._views.clear()
+            view = self._views[client, local] = self._make(client, local)
+        return view
+
+    def _make(self, client: bytes, local: bytes) -> View:
+        address = ip_address(packed(ip_address(client)))
+        is_gateway = address in self._gateways
+        return View(
+            may_ask=_is_in(address, self._allow),
+            may_transfer=_is_in(address, self._allow_transfer),
+            may_see_history=_is_in(address, self._allow_history),
+            is_limited=is_gateway or not is_private(address),
+            networks=frozenset(
+                network_id
+                for subnet, network_id in self._subnets
+                if address in subnet and address not in self._gateways_of[network_id]
+            ),
+            host_addresses=self._host_addresses or self._host_addresses_by(local),
+        )
+
+    def _host_addresses_by(self, local: bytes) -> tuple[str, ...]:
+        """The host's address for a query that came in on a local address of ours."""
+        if self._own_gateways:
+            mine = ip_address(local) if local else None
+            same = tuple(g for subnet, g in self._own_gateways if mine and mine in subnet)
+            return same or (self._own_gateways[0][1],)
+        return (str(ip_address(packed(ip_address(local)))),) if local else ()
+
+
+def is_private(address: IPAddress) -> bool:
+    """Tell whether an address is loopback, private, link-local, ULA or 100.64.0.0/10."""
+    return _is_in(address, PRIVATE_NETWORKS)
+
+
+PRIVATE_NETWORKS: tuple[IPNetwork, ...] = tuple(
+    ip_network(text)
+    for text in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+        "::1/128",
+        "fe80::/10",
+        "fc00::/7",
+    )
+)
+
+
+def _is_in(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:
+    return any(address in network for network in networks)

@@ -1,0 +1,388 @@
+"""The zone: every name that containers publish, held once and found below every suffix.
+
+Owners are relative names ("web", "web.frontend") or, with their final dot,
+absolute ones of `fqdns` labels.  A relative owner exists below each `--domain`
+and each `--search-domain`, and bare if it is a single label; it is stored once,
+so that the cost of a change is the cost of that container's names alone.
+TXT, SRV and wildcard owners ("_80._tcp.web", "*.web") are not stored: they
+follow from the owner above them.
+
+This module knows who holds which name; `records` knows what stands there.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from containerdns.core import names
+from containerdns.core.memory import Memory
+from containerdns.core.policy import Claim, Publication, Rank
+from containerdns.core.reverse import Reverse
+
+HOST_OWNER = "host"  # rule 9
+NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
+
+
+class Kind(Enum):
+    """What a suffix is to us."""
+
+    DOMAIN = "domain"
+    SEARCH = "search domain"
+    BARE = "root"
+    EXACT = "fqdn"
+    REVERSE = "reverse zone"
+
+
+class Suffix(NamedTuple):
+    """What a name of ours lies below.
+
+    Attributes:
+        apex: Its name; of EXACT, the parent of the name.
+        kind: What it is.
+    """
+
+    apex: str
+    kind: Kind
+
+    def owner_of(self, name: str) -> str:
+        """The owner that a name below this suffix is held under."""
+        return name if self.kind is Kind.EXACT else names.strip_suffix(name, self.apex)
+
+    def name_of(self, owner: str) -> str:
+        """The name of an owner below this suffix."""
+        return owner if self.kind is Kind.EXACT else names.join(owner, self.apex)
+
+
+BARE = Suffix(names.ROOT, Kind.BARE)
+
+
+class Loss(NamedTuple):
+    """A claim that did not hold.
+
+    Attributes:
+        owner: The relative or absolute name.
+        loser: The name of the container that claimed it.
+        winner: The name of the one that has it; "" if nobody has, as it is ambiguous.
+        rule: The rule behind the lost claim.
+    """
+
+    owner: str
+    loser: str
+    winner: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the zone is put below, and its times; see the options of the same names."""
+
+    domains: tuple[str, ...] = ("docker.",)
+    search_domains: tuple[str, ...] = ("localdomain.",)
+    bare_names: bool = True
+    ttl: int = 5
+    negative_ttl: int = 1
+    drop_unhealthy: bool = True
+
+
+class Node(NamedTuple):
+    """What holds a name.
+
+    Attributes:
+        base: The owner that is claimed.
+        before: The relative name before it, of a text, service or wildcard; "" for none.
+        holders: The claims that have it, all of the best rank.
+    """
+
+    base: str
+    before: str
+    holders: tuple[Claim, ...]
+
+
+class Zone:
+    """Names and records; changed by `replace` alone.
+
+    Attributes:
+        shape: What it is put below.
+        serial: The SOA serial of all our zones, 1 to 2**32 - 1.
+        memory: The owners of removed containers.
+        reverse: Addresses and subnets.
+        own_networks: Ids of the networks that this server's own container is on.
+    """
+
+    def __init__(self, shape: Shape, serial: int, memory: Memory) -> None:
+        self.shape = shape
+        self.serial = serial
+        self.memory = memory
+        self.reverse = Reverse()
+        self.own_networks: frozenset[str] = frozenset()
+        self._publications: dict[str, Publication] = {}
+        self._claims: dict[str, tuple[Claim, ...]] = {}
+        self._reserved: Counter[str] = Counter()
+        self._above: Counter[str] = Counter()
+        self._exact = 0  # absolute owners, mostly none
+        self.replace(HOST.id, HOST, now=0.0)
+        self.serial = serial
+
+    # -- changes -------------------------------------------------------------
+
+    def replace(self, publication_id: str, new: Publication | None, now: float) -> set[str]:
+        """Put a publication in the place of the one with its id, or take that away.
+
+        The names of what goes stay ours in `memory`.  The serial grows if a
+        record changed.
+
+        Args:
+            publication_id: The container's id.
+            new: None if the container is gone.
+            now: Seconds since the epoch.
+
+        Returns:
+            The absolute names whose answers may have changed.
+        """
+        old = self._publications.get(publication_id)
+        if old == new:
+            return set()
+        was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
+        changed: set[str] = set()
+        if old is not None:
+            changed |= self._withdraw(old)
+        if new is not None:
+            self._publications[publication_id] = new
+            changed |= self._enter(new)
+        else:
+            del self._publications[publication_id]
+        if old is not None:
+            gone = (o for o in _owners_to_keep(old) if not self.is_claimed(o))
+            self.memory.add(gone, now)
+        if was_running or is_running:
+            self.serial = next_serial(self.serial, now)
+        return changed
+
+    def _withdraw(self, publication: Publication) -> set[str]:
+        """Take a publication's claims away."""
+        if not publication.is_running:
+            self._reserved.subtract(c.owner for c in publication.claims)
+            for claim in publication.claims:
+                if not self._reserved[claim.owner]:
+                    del self._reserved[claim.owner]
+            return set()
+        for claim in publication.claims:
+            known = self._claims.get(claim.owner, ())
+            rest = tuple(c for c in known if c.publication != publication.id)
+            if rest:
+                self._claims[claim.owner] = rest
+            elif known:
+                del self._claims[claim.owner]
+                self._exact -= claim.owner.endswith(".")
+                for above in _above(claim.owner):
+                    self._above[above] -= 1
+                    if not self._above[above]:
+                        del self._above[above]
+        pointers = {self.reverse.remove(a, publication.id) for a in publication.pointers}
+        return self._names_of(publication) | pointers
+
+    def _enter(self, publication: Publication) -> set[str]:
+        """Add a publication's claims."""
+        if not publication.is_running:
+            self._reserved.update(c.owner for c in publication.claims)
+            return set()
+        for claim in publication.claims:
+            known = self._claims.get(claim.owner)
+            self._claims[claim.owner] = (*(known or ()), claim)
+            if known is None:
+                self._exact += claim.owner.endswith(".")
+                self._above.update(_above(claim.owner))
+            self.memory.discard(claim.owner)
+        pointers = {self.reverse.add(a, publication.id) for a in publication.pointers}
+        return self._names_of(publication) | pointers
+
+    def _names_of(self, publication: Publication) -> set[str]:
+        """The absolute names of a publication, and those above, which may be empty."""
+        found: set[str] = set()
+        suffixes = self.shape.domains + self.shape.search_domains
+        for owner in {o for c in publication.claims for o in (c.owner, *_above(c.owner))}:
+            if owner.endswith("."):
+                found.add(owner)
+                continue
+            found.update(names.join(owner, suffix) for suffix in suffixes)
+            if names.is_single_label(owner):
+                found.add(owner + ".")
+        return found
+
+    # -- what is ours ---------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many owners there are, each counted once."""
+        return len(self._claims)
+
+    def publication(self, publication_id: str) -> Publication | None:
+        """The publication with an id."""
+        return self._publications.get(publication_id)
+
+    def publications(self) -> Iterator[Publication]:
+        """All publications, running or not, of containers and of hosts files."""
+        return (p for p in list(self._publications.values()) if p is not HOST)
+
+    def owners(self) -> list[str]:
+        """All owners that have records, in order."""
+        return sorted(self._claims)
+
+    def holder(self, claim: Claim) -> Publication:
+        """The publication that a claim of a running container is of."""
+        return self._publications[claim.publication]
+
+    def is_running(self, owner: str) -> bool:
+        """Tell whether a running container claims an owner."""
+        return owner in self._claims
+
+    def is_claimed(self, owner: str) -> bool:
+        """Tell whether a container that exists, running or not, has a claim to an owner."""
+        return owner in self._claims or owner in self._reserved
+
+    def is_ours(self, owner: str, now: float) -> bool:
+        """Tell whether an owner belongs to a container, or did until lately.
+
+        Args:
+            owner: Relative, as below a search domain, or absolute.
+            now: Seconds since the epoch.
+        """
+        claims = self._claims.get(owner)
+        if claims is not None and not all(c.project for c in claims):
+            return True
+        return owner in self._reserved or self.memory.holds(owner, now)
+
+    def has(self, owner: str, suffix: Suffix) -> bool:
+        """Tell whether an owner has records, or would by a wildcard, below such a suffix."""
+        return bool(self.node(owner, suffix) or self.wildcard(owner, suffix))
+
+    # -- nodes -----------------------------------------------------------------
+
+    def _relative_holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """The claims that have an owner below a kind of suffix: those of the best rank."""
+        claims = self._claims.get(owner)
+        if not claims or (len(claims) == 1 and not claims[0].project):
+            return claims or ()
+        projects = {c.project for c in claims if c.project}
+        if projects and (suffix.kind is not Kind.DOMAIN or len(projects) > 1):
+            claims = tuple(c for c in claims if not c.project)
+        if not claims:
+            return ()
+        best = min(c.rank for c in claims)
+        return tuple(c for c in claims if c.rank == best)
+
+    def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """As `_holders`, with the absolute claims to the same name below a domain or bare."""
+        holders = self._relative_holders(owner, suffix)
+        if suffix.kind is Kind.EXACT or not self._exact:
+            return holders
+        exact = self._claims.get(suffix.name_of(owner), ())
+        if not exact:
+            return holders
+        best = min(c.rank for c in holders + exact)
+        return tuple(c for c in holders + exact if c.rank == best)
+
+    def node(self, owner: str, suffix: Suffix) -> Node | None:
+        """What holds an owner, by itself or by a text, service or wildcard of a name above."""
+        holders = self.holders(owner, suffix)
+        if holders:
+            return Node(owner, "", holders)
+        if suffix.kind in (Kind.EXACT, Kind.BARE):
+            return None
+        labels = names.labels_of_text(owner)
+        for count in range(1, len(labels)):
+            base = ".".join(labels[count:])
+            before = ".".join(labels[:count])
+            having = tuple(
+                c
+                for c in self.holders(base, suffix)
+                if before in befores(self._publications[c.publication])
+            )
+            if having:
+                return Node(base, before, having)
+        return None
+
+    def is_empty_non_terminal(self, owner: str, suffix: Suffix) -> bool:
+        """Tell whether there is nothing at an owner, but something below."""
+        if owner in self._above or suffix.name_of(owner) in self._above:
+            return True
+        labels = names.labels_of_text(owner)
+        for count in range(1, len(labels)):
+            end = "." + ".".join(labels[:count])
+            for claim in self.holders(".".join(labels[count:]), suffix):
+                if any(b.endswith(end) for b in befores(self._publications[claim.publication])):
+                    return True
+        return False
+
+    def wildcard(self, owner: str, suffix: Suffix) -> Node | None:
+        """What a wildcard at the closest encloser gives to an owner (RFC 4592 section 3.3.1)."""
+        if suffix.kind in (Kind.EXACT, Kind.BARE):
+            return None
+        labels = names.labels_of_text(owner)
+        for count in range(1, len(labels) + 1):
+            encloser = ".".join(labels[count:])
+            star = f"*.{encloser}" if encloser else "*"
+            node = self.node(star, suffix)
+            if node is not None:
+                return node
+            if encloser and (
+                self.node(encloser, suffix) or self.is_empty_non_terminal(encloser, suffix)
+            ):
+                return None
+        return None
+
+    def losses(self, owners: Iterable[str] | None = None) -> Iterator[Loss]:
+        """Who lost which name to whom; of some owners, or of all."""
+        for owner in self._claims if owners is None else owners:
+            claims = self._claims.get(owner, ())
+            if len(claims) < 2:
+                continue
+            holders = self.holders(owner, Suffix(self.shape.domains[0], Kind.DOMAIN))
+            having = {c.publication for c in holders}
+            winner = self._publications[holders[0].publication].container_name if holders else ""
+            for claim in claims:
+                if claim.publication not in having:
+                    loser = self._publications[claim.publication].container_name or "host"
+                    yield Loss(owner, loser, winner, claim.rule)
+
+
+HOST = Publication(
+    id="host:",
+    container_name="",
+    claims=(Claim(HOST_OWNER, Rank.HOST, "name of the host", "host:"),),
+    on_host=True,
+)
+
+
+def next_serial(serial: int, now: float) -> int:
+    """A higher serial: the time, or one more than the last (RFC 1982 arithmetic, never 0)."""
+    following = serial + 1 & 0xFFFFFFFF or 1
+    clock = int(now) & 0xFFFFFFFF
+    return clock if 0 < (clock - following & 0xFFFFFFFF) < 0x80000000 else following
+
+
+def _owners_to_keep(publication: Publication) -> Iterator[str]:
+    """The owners that stay ours when a publication goes; a bare service is nobody's elsewhere."""
+    befores = befores(publication)
+    for claim in publication.claims:
+        if not claim.project:
+            yield claim.owner
+            if not claim.owner.endswith("."):
+                yield from (f"{before}.{claim.owner}" for before in befores)
+
+
+def befores(publication: Publication) -> tuple[str, ...]:
+    """The relative names that exist before each of a publication's names."""
+    if not (publication.texts or publication.services or publication.is_wildcard):
+        return ()
+    found = [b for b in (*(publication.texts or ()), *(publication.services or ())) if b]
+    return (*found, "*") if publication.is_wildcard else tuple(found)
+
+
+def _above(owner: str) -> list[str]:
+    """The names between an owner and its suffix, whose existence depends on it."""
+    if owner.endswith("."):
+        return names.parents(owner)[:-1]
+    labels = names.labels_of_text(owner)
+    return [".".join(labels[count:]) for count in range(1, len(labels))]
