@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterator
 from http import HTTPStatus
+from ipaddress import ip_address
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -28,6 +29,7 @@ CONNECTIONS_MOST = 256  # as for DNS over TCP
 REQUEST_TIMEOUT = 10.0  # seconds until a new connection must have asked something
 KEEPALIVE = 15.0  # seconds a connection may rest between two requests
 FIELD_OCTETS = 8190  # of a request line or a header; Apache's limit
+VALUE_LONGEST = 253  # characters: the longest name without escapes, RFC 1035 section 2.3.4
 LINGER = 0.2  # seconds to let answers end when we stop
 
 SECURITY_HEADERS = {
@@ -122,18 +124,25 @@ class Paths:
 
     def add_to(self, app: web.Application) -> None:
         """Register every path."""
-        app.router.add_get("/", self._page.index)
-        app.router.add_get("/static/{file}", self._page.asset)
-        app.router.add_get("/openapi.json", self._page.openapi)
-        app.router.add_get("/zone", self.zone)
-        app.router.add_get("/explain", self.explain)
-        app.router.add_get("/queries", self.queries)
-        app.router.add_get("/containers", self.containers)
-        app.router.add_get("/status", self.status)
-        app.router.add_get("/events", self._streams.page)
-        app.router.add_get("/metrics", self.metrics)
-        app.router.add_get("/healthz", self.healthz)
-        app.router.add_get("/readyz", self.readyz)
+        for path, handler in self.handlers().items():
+            app.router.add_get(path, handler)
+
+    def handlers(self) -> dict[str, Handler]:
+        """Give the handler of each path; /openapi.json describes the same ones."""
+        return {
+            "/": self._page.index,
+            "/static/{file}": self._page.asset,
+            "/openapi.json": self._page.openapi,
+            "/zone": self.zone,
+            "/explain": self.explain,
+            "/queries": self.queries,
+            "/containers": self.containers,
+            "/status": self.status,
+            "/events": self._streams.page,
+            "/metrics": self.metrics,
+            "/healthz": self.healthz,
+            "/readyz": self.readyz,
+        }
 
     async def zone(self, request: web.Request) -> web.StreamResponse:
         """The zone, as a master file or as JSON."""
@@ -162,13 +171,12 @@ class Paths:
         """What becomes of a name, query by query."""
         parameters = _parameters(request, "name", "type", "client", "format", lists=("search",))
         if "name" not in parameters:
-            raise Refusal(400, "Bad parameter", "name is missing: /explain?name=web&type=A")
-        search = [part for value in request.query.getall("search", []) for part in _list(value)]
+            raise _bad_parameter("name is missing: /explain?name=web&type=A")
         document = await self._state.explain(
             parameters["name"],
             parameters.get("type"),
-            parameters.get("client", client_of(request)),
-            search,
+            _address(parameters["client"]) if "client" in parameters else client_of(request),
+            [part for value in request.query.getall("search", []) for part in _list(value)],
         )
         if _wants_json(request, parameters, default=True):
             return _json_response(document)
@@ -311,20 +319,39 @@ def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) 
     """
     parameters: dict[str, str] = {}
     for name, value in request.query.items():
-        if name in lists:
-            continue
-        if name not in names:
+        if name not in names and name not in lists:
             known = ", ".join((*names, *lists)) or "none"
-            raise Refusal(400, "Bad parameter", f"unknown parameter {name!r}; known: {known}")
-        if name in parameters:
-            raise Refusal(400, "Bad parameter", f"{name} is given twice")
+            raise _bad_parameter(f"unknown parameter {name!r}; known: {known}")
+        if name in parameters and name not in lists:
+            raise _bad_parameter(f"{name} is given twice")
+        if not value:
+            raise _bad_parameter(f"{name} is empty")
+        if len(value.removesuffix(".")) > VALUE_LONGEST:
+            raise _bad_parameter(f"{name} is longer than {VALUE_LONGEST} characters")
         parameters[name] = value
     return parameters
 
 
+def _bad_parameter(detail: str) -> Refusal:
+    return Refusal(400, "Bad parameter", detail)
+
+
 def _list(value: str) -> list[str]:
     """Split a list as environment variables have it: at spaces and commas."""
-    return value.replace(",", " ").split()
+    return [part for part in value.replace(",", " ").split(" ") if part]
+
+
+def _address(text: str) -> str:
+    """Read the address of a client.
+
+    Raises:
+        BadSettings: It is none, or one with a zone (RFC 4007), which is of another machine.
+    """
+    try:
+        address = ip_address("" if "%" in text else text)
+    except ValueError as fault:
+        raise BadSettings("client", text, "an IP address") from fault
+    return str(address)
 
 
 def _wants_json(request: web.Request, parameters: dict[str, str], *, default: bool) -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from containerdns.core.names import canonical
+from containerdns.core.messages import type_number
+from containerdns.core.names import canonical, join
 from containerdns.errors import BadSettings
 from containerdns.web.state import Document, Gauges
 
@@ -109,10 +110,11 @@ class FakeState:
     async def explain(
         self, name: str, qtype: str | None, client: str, search: Sequence[str]
     ) -> Document:
-        if qtype not in (None, "A", "AAAA"):
+        if qtype and type_number(qtype) is None:
             raise BadSettings("type", qtype, "a type")
-        asked = [*(canonical(f"{name}.{suffix}") for suffix in search), canonical(name)]
-        return {"queries": [self._explained(name, client) for name in asked]}
+        asked = [canonical(suffix) for suffix in search]
+        names = [canonical(name), *(join(name.rstrip("."), suffix) for suffix in asked)]
+        return {"queries": [self._explained(one, client) for one in [*names[1:], names[0]]]}
 
     def _explained(self, name: str, client: str) -> Document:
         listed = {f"{c['name']}{end}": c for c in self.listed for end in (".", ".docker.")}

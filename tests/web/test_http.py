@@ -111,6 +111,11 @@ def test_zone_as_json_has_the_shape_of_the_contract() -> None:
         "/explain",
         "/explain?name=a..b",
         "/explain?name=web&type=NONSENSE",
+        "/explain?name=web&client=web",
+        "/explain?name=web&client=fe80::1%25eth0",
+        "/explain?name=",
+        "/explain?name=web&search=a..b",
+        "/zone?name=" + "a." * 127 + "a",
         "/queries?limit=3",
     ],
 )
