@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from containerdns.core import messages, names
-from containerdns.core.cache import Cache, Cached
+from containerdns.core.cache import FAILURE_TTL, Cache, Cached
 from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.messages import Response
@@ -405,7 +405,7 @@ def _resolution(cached: Cached, now: float, reason: str = "") -> Resolution:
     error = cached.error
     if cached.rcode == messages.SERVFAIL:
         error = CACHED_ERROR, (error[1] if error else "")
-        reason = f"failed less than {messages.SERVFAIL} s ago"
+        reason = f"every upstream failed less than {FAILURE_TTL} s ago"
     elif now >= cached.expires:
         is_nxdomain = cached.rcode == messages.NXDOMAIN
         error = (STALE_NXDOMAIN if is_nxdomain else STALE_ANSWER), reason
