@@ -1,0 +1,109 @@
+"""Opening the sockets of `--listen`, and what is said when that fails."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from containerdns.errors import CannotListen
+from containerdns.server import sockets
+from containerdns.settings import Endpoint
+
+LOOPBACK = Endpoint("127.0.0.1", 0)
+
+
+@pytest.fixture
+def taken() -> Iterator[Endpoint]:
+    """A port on which this process listens already."""
+    [listener] = sockets.open_all((LOOPBACK,))
+    yield listener.endpoint
+    listener.close()
+
+
+def test_udp_and_tcp_have_the_same_port() -> None:
+    listeners = sockets.open_all((LOOPBACK, Endpoint("::1", 0)))
+    for listener in listeners:
+        assert listener.udp.getsockname()[1] == listener.tcp.getsockname()[1]
+        assert listener.endpoint.port
+        listener.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_port_in_use_names_who_holds_it_and_what_would_work(host: str, taken: Endpoint) -> None:
+    with pytest.raises(CannotListen) as caught:
+        sockets.open_all((Endpoint(host, taken.port),))
+    assert f"(process {os.getpid()}) on {taken}" in caught.value.reason
+    option, _, works = caught.value.reason.rpartition(" ")
+    assert option.endswith("--listen")
+    host, _, port = works.rpartition(":")
+    [listener] = sockets.open_all((Endpoint(host, int(port)),))
+    listener.close()
+
+
+def test_second_server_is_noticed_over_udp_alone(taken: Endpoint) -> None:
+    """With SO_REUSEPORT or SO_REUSEADDR it would take half of the queries silently."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second,
+        pytest.raises(OSError, match="in use"),
+    ):
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        second.bind(("127.0.0.1", taken.port))
+
+
+def test_nothing_is_left_open_after_a_failure(taken: Endpoint) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(CannotListen):
+        sockets.open_all((LOOPBACK, taken))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_address_that_is_not_there_yet_is_bound() -> None:
+    """That of a VPN that comes up later; 192.0.2.0/24 is nobody's."""
+    for host in ("192.0.2.1", "2001:db8::1"):
+        [listener] = sockets.open_all((Endpoint(host, 0),))
+        listener.close()
+
+
+def test_default_of_a_lacking_family_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sockets, "_bound", without_ipv6(sockets._bound))
+    caplog.set_level("INFO")
+    listeners = sockets.open_all((LOOPBACK, Endpoint("::", 0, is_default=True)))
+    assert [listener.endpoint.host for listener in listeners] == ["127.0.0.1"]
+    assert "not listening on [::]:0" in caplog.text
+    with pytest.raises(CannotListen, match="family"):
+        sockets.open_all((Endpoint("::", 0),))
+    for listener in listeners:
+        listener.close()
+
+
+def test_receive_buffer_is_large_or_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    [listener] = sockets.open_all((LOOPBACK,))
+    given = listener.udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+    assert given >= sockets.RECEIVE_OCTETS or "net.core.rmem_max" in caplog.text
+    listener.close()
+
+
+def test_dropped_datagrams_are_counted() -> None:
+    [listener] = sockets.open_all((LOOPBACK,))
+    listener.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        for _ in range(100):
+            client.sendto(bytes(500), listener.udp.getsockname())
+    assert 50 < listener.datagrams_dropped() < 100
+    listener.close()
+
+
+def without_ipv6(bound: object) -> object:
+    def lacking(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.socket:
+        if ":" in endpoint.host:
+            raise OSError(97, os.strerror(97))
+        assert callable(bound)
+        opened = bound(endpoint, kind, shared)
+        assert isinstance(opened, socket.socket)
+        return opened
+
+    return lacking
