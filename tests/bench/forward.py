@@ -1,0 +1,215 @@
+"""How fast we forward, beside dnsmasq and Unbound over the same local upstream.
+
+    python -m tests.bench.forward [--queries N] [--only NAME]...
+
+Needs dnsmasq, unbound and dnsperf.  An Unbound with local data is the upstream of all.
+For each server: queries per second and CPU per query for misses (every name new) and
+for cached answers, and what a miss costs over asking the upstream directly.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dnslib import DNSRecord
+
+TICK = os.sysconf("SC_CLK_TCK")
+HIT_NAMES = 1000
+LATENCY_QUERIES = 1000
+CACHE_SIZE = 10000
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its name, port and process."""
+
+    name: str
+    port: int
+    pid: int
+
+
+def main() -> None:
+    """Measure them one after the other, in one run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--queries", type=int, default=60000)
+    parser.add_argument("--only", action="append")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, upstream(Path(folder)) as source:
+        direct = statistics.median(latencies(source.port, "direct"))
+        print(f"{'upstream itself':14} latency p50 {direct * 1e3:.3f} ms")
+        for name, command in commands(Path(folder), source.port).items():
+            if arguments.only and name not in arguments.only:
+                continue
+            with running(name, command) as server:
+                measure(server, arguments.queries, direct, Path(folder))
+
+
+def measure(server: Server, queries: int, direct: float, folder: Path) -> None:
+    """Measure one server and print it."""
+    asked = latencies(server.port, server.name)
+    added = [seconds - direct for seconds in asked]
+    misses = folder / "misses"
+    misses.write_text("".join(f"m{n}.bench{n % 97}.example A\n" for n in range(queries)))
+    hits = folder / "hits"
+    hits.write_text("".join(f"h{n}.example A\n" for n in range(HIT_NAMES)))
+    load(server, hits, 1)
+    missed = load(server, misses, 1)
+    load(server, hits, 1)
+    cached = load(server, hits, queries // HIT_NAMES)
+    print(
+        f"{server.name:14} miss {missed[0]:7.0f}/s {missed[1]:6.1f} us CPU"
+        f"   cached {cached[0]:7.0f}/s {cached[1]:6.1f} us CPU"
+        f"   added by a miss p50 {statistics.median(added) * 1e3:.3f} ms"
+        f" p99 {sorted(added)[len(added) * 99 // 100] * 1e3:.3f} ms"
+    )
+
+
+def load(server: Server, names: Path, rounds: int) -> tuple[float, float]:
+    """Ask all names some times; queries per second, and microseconds of CPU a query."""
+    before = cpu_seconds(server.pid)
+    command = f"dnsperf -s 127.0.0.1 -p {server.port} -d {names} -n {rounds} -c 8 -q 100"
+    done = subprocess.run(command.split(), capture_output=True, text=True, check=True)
+    used = cpu_seconds(server.pid) - before
+    completed = int(_found(r"Queries completed:\s+(\d+)", done.stdout))
+    lost = int(_found(r"Queries lost:\s+(\d+)", done.stdout))
+    if lost or "NOERROR" not in done.stdout:
+        print(f"{server.name}: {lost} lost\n{done.stdout}", file=sys.stderr)
+    return float(_found(r"per second:\s+([\d.]+)", done.stdout)), used / completed * 1e6
+
+
+def latencies(port: int, tag: str) -> list[float]:
+    """Ask new names one after the other; seconds for each."""
+    taken = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect(("127.0.0.1", port))
+        asking.settimeout(5)
+        for number in range(LATENCY_QUERIES):
+            query = bytes(DNSRecord.question(f"{tag}{number}.latency.example.").pack())
+            begun = time.perf_counter()
+            asking.send(query)
+            asking.recv(4096)
+            taken.append(time.perf_counter() - begun)
+    return taken
+
+
+def commands(folder: Path, upstream_port: int) -> dict[str, list[str]]:
+    """How each server is started on a port that stands in for `PORT`."""
+    unbound = folder / "forwarder.conf"
+    unbound.write_text(f"""server:
+  {_UNBOUND}
+  directory: "{folder}"
+  interface: 127.0.0.1@PORT
+  msg-cache-size: 16m
+  rrset-cache-size: 16m
+  do-not-query-localhost: no
+  local-zone: "example." nodefault
+  module-config: "iterator"
+forward-zone:
+  name: "."
+  forward-addr: 127.0.0.1@{upstream_port}
+remote-control:
+  control-enable: no
+""")
+    dnsmasq = (
+        "dnsmasq --no-daemon --no-resolv --no-hosts --conf-file=/dev/null --bind-interfaces"
+        f" --listen-address=127.0.0.1 --port=PORT --server=127.0.0.1#{upstream_port}"
+        f" --cache-size={CACHE_SIZE} --dns-forward-max=1000"
+    )
+    ours = (
+        f"{sys.executable} -m containerdns serve --http off --docker unix://{folder}/none.sock"
+        f" --listen 127.0.0.1:PORT --upstream 127.0.0.1:{upstream_port}"
+        f" --cache-size {CACHE_SIZE}"
+    )
+    return {
+        "dnsmasq": dnsmasq.split(),
+        "unbound": ["unbound", "-d", "-c", str(unbound)],
+        "containerdns": ours.split(),
+    }
+
+
+@contextlib.contextmanager
+def upstream(folder: Path) -> Iterator[Server]:
+    """Run the upstream of all: local data, so that it is faster than any forwarder."""
+    configuration = folder / "upstream.conf"
+    configuration.write_text(f"""server:
+  {_UNBOUND}
+  directory: "{folder}"
+  interface: 127.0.0.1@PORT
+  local-zone: "example." redirect
+  local-data: "example. 300 IN A 192.0.2.10"
+remote-control:
+  control-enable: no
+""")
+    with running("upstream", ["unbound", "-d", "-c", str(configuration)]) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running(name: str, command: list[str]) -> Iterator[Server]:
+    """Run a server on a free port until it answers, and end it."""
+    port = _free_port()
+    for part in command:
+        if part.endswith(".conf"):
+            Path(part).write_text(Path(part).read_text().replace("PORT", str(port)))
+    process = subprocess.Popen(
+        [part.replace("PORT", str(port)) for part in command], stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for(port)
+        yield Server(name, port, process.pid)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+_UNBOUND = """chroot: ""
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  do-daemonize: no
+  num-threads: 1"""
+
+
+def _wait_for(port: int) -> None:
+    query = bytes(DNSRecord.question("ready.example.").pack())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(0.2)
+        asking.connect(("127.0.0.1", port))
+        for _ in range(50):
+            with contextlib.suppress(OSError):
+                asking.send(query)
+                asking.recv(4096)
+                return
+            time.sleep(0.1)
+    raise SystemExit(f"nobody answers on port {port}")
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trying:
+        trying.bind(("127.0.0.1", 0))
+        return int(trying.getsockname()[1])
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    return match.group(1) if match else "nan"
+
+
+if __name__ == "__main__":
+    main()
