@@ -7,15 +7,18 @@ client, a traceback in the log, and a count.
 
 import asyncio
 import logging
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, Protocol, TypeVar
 
-from containerdns.core import messages
+from containerdns.core import messages, tsig
 from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.history import History, Outcome, Stamp
+from containerdns.core.messages import Query
 from containerdns.core.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.wire import Entry
 from containerdns.errors import BadMessage
@@ -25,6 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_WAITING: Final = 5000  # questions at the forwarder; more get REFUSED
+TSIG_ANY: Final = struct.pack("!HH", messages.TSIG, messages.ANY_CLASS)
 WAIT_LONGEST: Final = 15.0  # seconds; the forwarder has given up long before
 
 
@@ -48,12 +52,14 @@ class Answering:
         history: History,
         counters: Counters,
         log_queries: bool = False,
+        keys: Sequence[tsig.Key] = (),
     ) -> None:
         self._responder = responder
         self._forwarder = forwarder
         self._history = history
         self._counters = counters
         self._log_queries = log_queries
+        self._keys = keys
         self._waiting: set[asyncio.Task[None]] = set()
 
     def begin(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
@@ -114,10 +120,41 @@ class Answering:
             )
 
     def _decide(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
+        signed = _read_if_signed(data)
+        if signed is not None:
+            return self._decide_signed(data, *signed, peer)
         decision = self._responder.respond(data, peer, time.time())
         if isinstance(decision, Forward):
             return self._at_once(decision, peer) or decision
         return decision
+
+    def _decide_signed(
+        self, data: bytes, query: Query, at: int, peer: Peer
+    ) -> Reply | Forward | Transfer | None:
+        """Decide about a query with a signature, which its response must have too."""
+        now = time.time()
+        try:
+            standing = tsig.standing(data, at, self._keys, now)
+        except BadMessage:
+            octets = messages.refusal(data, messages.FORMERR)
+            return Reply(octets, messages.FORMERR, "policy") if octets else None
+        if standing.error:
+            empty, limit = messages.EMPTY_BODY, messages.PLAIN_OCTETS
+            octets = messages.assemble(query, 0, messages.NOTAUTH, empty, limit)
+            octets, _ = tsig.sign_response(octets, standing, now)
+            return Reply(octets, messages.NOTAUTH, "policy", query.qtype, query.name)
+        decision = self._responder.respond(data, peer, now)
+        if isinstance(decision, Forward):
+            decision = self._at_once(decision, peer) or decision
+        if not isinstance(decision, Reply):
+            return decision
+        octets, _ = tsig.sign_response(decision.octets, standing, now)
+        if not peer.over_tcp and len(octets) > query.datagram_octets:
+            cut = messages.assemble(
+                query, messages.TC, decision.rcode, messages.EMPTY_BODY, messages.PLAIN_OCTETS
+            )
+            octets, _ = tsig.sign_response(cut, standing, now)
+        return replace(decision, octets=octets, keeping="no")
 
     def _at_once(self, forward: Forward, peer: Peer) -> Reply | None:
         """Give a response that needs no upstream, or None."""
@@ -169,6 +206,18 @@ def failure(data: bytes) -> Reply | None:
         query, 0, messages.SERVFAIL, messages.EMPTY_BODY, messages.PLAIN_OCTETS
     )
     return Reply(octets, messages.SERVFAIL, "policy", query.qtype, query.name)
+
+
+def _read_if_signed(data: bytes) -> tuple[Query, int] | None:
+    """Read a query that has a TSIG record; and give where that starts."""
+    if not data[11:12].strip(b"\0") or TSIG_ANY not in data:  # nearly always
+        return None
+    try:
+        query = messages.parse_query(data)
+    except BadMessage:
+        return None
+    is_query = not data[2] & (messages.QR | messages.OPCODE) >> 8
+    return None if query.tsig is None or not is_query else (query, query.tsig)
 
 
 def _refused(reason: str) -> Resolution:

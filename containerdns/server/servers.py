@@ -1,11 +1,13 @@
 """All DNS sockets together: open them, serve, close them."""
 
 import asyncio
+from collections.abc import Sequence
 
 from containerdns.core.counters import Counters
 from containerdns.core.history import History
 from containerdns.core.limits import Limiter
 from containerdns.core.respond import Responder
+from containerdns.core.tsig import Key
 from containerdns.core.views import Views
 from containerdns.core.wire import Wire
 from containerdns.server import batch, sockets
@@ -32,13 +34,16 @@ class Servers:
         history: History,
         counters: Counters,
         transfers: Transfers | None = None,
+        keys: Sequence[Key] = (),
         may_batch: bool = True,
     ) -> None:
         self._settings = settings
         self._may_batch = may_batch
         self._counters = counters
         self._wire = wire
-        self._answering = Answering(responder, forwarder, history, counters, settings.log_queries)
+        self._answering = Answering(
+            responder, forwarder, history, counters, settings.log_queries, keys
+        )
         limiter = Limiter(settings.rate_limit) if settings.rate_limit else None
         self._datagrams = Datagrams(
             views, wire, self._answering, history, counters, limiter, responder,

@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
             case Forward() as forward:
                 self._wait_for(forward, data, peer, started)
             case Transfer() as transfer:
-                self._transfer(transfer, peer)
+                self._transfer(transfer, peer, started)
 
     def _send_reply(self, reply: Reply, peer: Peer, started: float) -> None:
         self.send(reply.octets)
@@ -252,7 +252,7 @@ class Connection(asyncio.Protocol):
         self.in_flight += 1
         self._connections.answering.wait_for(forward, data, peer, finish)
 
-    def _transfer(self, transfer: Transfer, peer: Peer) -> None:
+    def _transfer(self, transfer: Transfer, peer: Peer, started: float) -> None:
         transfers = self._connections.transfers
         if transfers is None:
             return
@@ -260,6 +260,9 @@ class Connection(asyncio.Protocol):
         task = asyncio.get_running_loop().create_task(transfers.send(transfer, peer, self))
         self._tasks.add(task)
         task.add_done_callback(self._transferred)
+        query = transfer.query
+        told = Reply(b"", messages.NOERROR, "zone", query.qtype, query.name)
+        self._connections.answering.told(told, peer, started)
 
     def _transferred(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

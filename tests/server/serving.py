@@ -14,9 +14,11 @@ from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.history import History
 from containerdns.core.messages import RR
 from containerdns.core.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.tsig import Key
 from containerdns.core.views import Views
 from containerdns.core.wire import Wire
 from containerdns.server.servers import Servers
+from containerdns.server.transfer import Transfers
 from containerdns.settings import Endpoint, Settings
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -129,15 +131,21 @@ def settings(**changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def serving(may_batch: bool = True, **changes: Any) -> AsyncIterator[Served]:
+async def serving(
+    may_batch: bool = True,
+    responder: StubResponder | None = None,
+    transfers: Transfers | None = None,
+    keys: tuple[Key, ...] = (),
+    **changes: Any,
+) -> AsyncIterator[Served]:
     """Run a server on loopback."""
     wanted = settings(**changes)
     counters = Counters()
     wire, history = Wire(counters), History(wanted.query_history)
-    responder, forwarder = StubResponder(), StubForwarder()
+    responder, forwarder = responder or StubResponder(), StubForwarder()
     views = Views(wanted.allow, wanted.allow_transfer, wanted.allow_history)
     servers = Servers(
-        wanted, responder, views, forwarder, wire, history, counters, may_batch=may_batch
+        wanted, responder, views, forwarder, wire, history, counters, transfers, keys, may_batch
     )
     servers.open()
     task = asyncio.create_task(servers.run())

@@ -1,0 +1,274 @@
+"""Zone transfers: AXFR (RFC 5936) and IXFR (RFC 1995) over TCP, and NOTIFY (RFC 1996)."""
+
+import asyncio
+import logging
+import secrets
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from ipaddress import ip_address
+from itertools import islice
+from pathlib import Path
+from typing import Final, Protocol
+
+from containerdns.core import journal, messages, names, tsig
+from containerdns.core.journal import Change, Journal
+from containerdns.core.messages import RR, Query
+from containerdns.core.respond import Peer, Transfer
+from containerdns.errors import BadSettings
+from containerdns.server.tcp import Connection
+from containerdns.settings import Endpoint
+
+log = logging.getLogger(__name__)
+
+MESSAGE_OCTETS: Final = 8000  # before compression; a larger one would hold up UDP
+MOST_AT_ONCE: Final = 8  # transfers
+RECORDS_PER_TURN: Final = 500  # then whoever else waits for the event loop has a turn
+SNAPSHOT_ATTEMPTS: Final = 3  # before a zone that changes all the time is read in one go
+NOTIFY_WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds for an answer to each attempt
+NOTIFY_PAUSE: Final = 0.2  # seconds between two for one zone, in which changes gather
+NOTIFY: Final = 4 << 11  # opcode, RFC 1996
+RECORD_OCTETS: Final = 10  # type, class, TTL and length
+
+
+class Zones(Protocol):
+    """What transfers need to know of the zones."""
+
+    def records(self, apex: str) -> Iterator[RR]:
+        """All records of a zone, its SOA first and only once."""
+
+
+def read_keys(paths: Sequence[Path]) -> tuple[tsig.Key, ...]:
+    """Read the files of `--transfer-key`.
+
+    Raises:
+        BadSettings: A file or a line in one cannot be read.
+    """
+    keys = []
+    for path in paths:
+        try:
+            lines = path.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSettings("--transfer-key", str(path), f"a readable file ({error})") from error
+        for number, line in enumerate(lines, 1):
+            text = line.partition("#")[0].strip()
+            if not text:
+                continue
+            try:
+                keys.append(tsig.key_of(text))
+            except ValueError as error:
+                raise BadSettings("--transfer-key", f"{path}:{number}", str(error)) from error
+    return tuple(keys)
+
+
+class Transfers:
+    """Sends zones, whole or what changed in them."""
+
+    def __init__(self, zones: Zones, keys: Sequence[tsig.Key] = ()) -> None:
+        """Take what is sent, and the keys one of which is then needed."""
+        self._zones = zones
+        self._keys = keys
+        self._journal = Journal()
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+
+    def changed(
+        self, apex: str, before: int, after: int, removed: Sequence[RR], added: Sequence[RR]
+    ) -> None:
+        """Note what changed in a zone; without the SOA records."""
+        self._journal.add(apex, Change(before, after, removed, added))
+
+    async def send(
+        self,
+        transfer: Transfer,
+        peer: Peer,
+        connection: Connection,
+    ) -> None:
+        """Send what was asked for, message by message, as fast as it is read.
+
+        Raises:
+            ConnectionResetError: The client is gone.
+        """
+        query = transfer.query
+        started = time.monotonic()
+        sent = 0
+        signature = self._signature(transfer)
+        if signature is None and self._keys:
+            connection.send(_refusal(query))
+            return
+        async with self._places:
+            async for message in self._messages(transfer):
+                octets = message
+                if signature is not None:
+                    sign = tsig.sign_next if sent else tsig.sign_response
+                    octets, signature = sign(message, signature, time.time())
+                await connection.drain()
+                connection.send(octets)
+                sent += 1
+                await asyncio.sleep(0)
+        log.info(
+            "%s of %s to %s: %d messages in %.3f s",
+            messages.type_text(query.qtype),
+            transfer.apex,
+            ip_address(peer.address),
+            sent,
+            time.monotonic() - started,
+        )
+
+    def _signature(self, transfer: Transfer) -> tsig.Standing | None:
+        """What the query was signed with; a wrong signature has been refused before."""
+        at = transfer.query.tsig
+        if at is None:
+            return None
+        found = tsig.standing(transfer.data, at, self._keys, time.time())
+        return None if found.error else found
+
+    async def _messages(self, transfer: Transfer) -> AsyncIterator[bytes]:
+        """The messages of a transfer, unsigned."""
+        query = transfer.query
+        soa = next(self._zones.records(transfer.apex))
+        if query.qtype == messages.IXFR and query.serial is not None:
+            serial = journal.serial_of(soa)
+            if not journal.is_newer(serial, query.serial):
+                yield _message(query, [soa])
+                return
+            changes = self._journal.since(transfer.apex, query.serial, serial)
+            if changes is not None:
+                for chunk in _chunks(_differences(soa, changes)):
+                    yield _message(query, chunk)
+                return
+        records = await self._snapshot(transfer.apex)
+        for chunk in _chunks([*records, records[0]]):
+            yield _message(query, chunk)
+
+    async def _snapshot(self, apex: str) -> list[RR]:
+        """Read a whole zone as it is at one moment, without holding others up for long."""
+        for _ in range(SNAPSHOT_ATTEMPTS):
+            records = self._zones.records(apex)
+            gathered: list[RR] = []
+            try:
+                while chunk := list(islice(records, RECORDS_PER_TURN)):
+                    gathered += chunk
+                    await asyncio.sleep(0)
+                    if next(self._zones.records(apex)) != gathered[0]:
+                        break
+                else:
+                    return gathered
+            except RuntimeError:  # it changed while we stood in the midst of it
+                continue
+        return list(self._zones.records(apex))
+
+
+class Notifier:
+    """Tells secondaries that a zone has changed."""
+
+    def __init__(self, targets: Sequence[Endpoint], key: tsig.Key | None = None) -> None:
+        """Take whom to tell, and what to sign it with."""
+        self._targets = targets
+        self._key = key
+        self._news: dict[Endpoint, dict[str, RR]] = {target: {} for target in targets}
+        self._wakers = {target: asyncio.Event() for target in targets}
+
+    def changed(self, apex: str, soa: RR) -> None:
+        """Have every target told of a zone's new SOA, soon."""
+        for target in self._targets:
+            self._news[target][apex] = soa
+            self._wakers[target].set()
+
+    async def run(self) -> None:
+        """Tell them, for ever."""
+        if not self._targets:
+            return
+        async with asyncio.TaskGroup() as group:
+            for target in self._targets:
+                group.create_task(self._tell(target))
+
+    async def _tell(self, target: Endpoint) -> None:
+        """Tell one target, again and again; it asks for the newest serial anyway."""
+        news, waker = self._news[target], self._wakers[target]
+        attempt = 0
+        while True:
+            await waker.wait()
+            told = dict(news)
+            answered = await self._ask(target, told, NOTIFY_WAITS[attempt])
+            for apex, soa in told.items():
+                if apex in answered and news[apex] is soa:
+                    del news[apex]
+            attempt = 0 if answered else attempt + 1
+            if attempt == len(NOTIFY_WAITS):
+                log.warning("%s does not answer to NOTIFY", target)
+                news.clear()
+                attempt = 0
+            if not news:
+                waker.clear()
+            await asyncio.sleep(NOTIFY_PAUSE)
+
+    async def _ask(self, target: Endpoint, told: dict[str, RR], wait: float) -> set[str]:
+        """Send a NOTIFY per zone; give the zones for which there was an answer in time."""
+        loop = asyncio.get_running_loop()
+        apexes = {secrets.token_bytes(2): apex for apex in told}
+        answered: set[str] = set()
+        family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.setblocking(False)
+            try:
+                asking.connect((target.host, target.port))
+                for message_id, apex in apexes.items():
+                    asking.send(self._query(message_id, apex, told[apex]))
+                async with asyncio.timeout(wait):
+                    while len(answered) < len(told):
+                        response = await loop.sock_recv(asking, messages.PAYLOAD_OCTETS)
+                        answered.add(apexes.get(response[:2], ""))
+                        answered.discard("")
+            except TimeoutError:
+                pass
+            except OSError as error:  # nobody listens there yet
+                log.debug("NOTIFY to %s: %s", target, error)
+                await asyncio.sleep(wait)
+        return answered
+
+    def _query(self, message_id: bytes, apex: str, soa: RR) -> bytes:
+        """A NOTIFY with the new SOA as a hint (RFC 1996 section 3.7)."""
+        name = names.to_wire(apex)
+        body = messages.encode(name, [soa])
+        header = message_id + struct.pack("!HHHHH", NOTIFY | messages.AA, 1, 1, 0, 0)
+        question = name + struct.pack("!HH", messages.SOA, messages.IN)
+        message = header + question + body.octets
+        return tsig.sign_query(message, self._key, time.time()) if self._key else message
+
+
+def _differences(soa: RR, changes: Sequence[Change]) -> Iterator[RR]:
+    """The records of an incremental transfer (RFC 1995 section 4)."""
+    yield soa
+    for change in changes:
+        yield journal.with_serial(soa, change.before)
+        yield from change.removed
+        yield journal.with_serial(soa, change.after)
+        yield from change.added
+    yield soa
+
+
+def _chunks(records: Iterable[RR]) -> Iterator[list[RR]]:
+    """Part records into messages."""
+    chunk: list[RR] = []
+    size = 0
+    for record in records:
+        octets = len(record.owner) + RECORD_OCTETS + len(record.rdata)
+        if chunk and size + octets > MESSAGE_OCTETS:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += octets
+    yield chunk
+
+
+def _message(query: Query, records: Sequence[RR]) -> bytes:
+    body = messages.encode(query.question[:-4], records)
+    opt = messages.opt_record() if query.edns else b""
+    limit = messages.TCP_OCTETS
+    return messages.assemble(query, messages.AA, messages.NOERROR, body, limit, opt)
+
+
+def _refusal(query: Query) -> bytes:
+    limit = messages.PLAIN_OCTETS
+    return messages.assemble(query, 0, messages.REFUSED, messages.EMPTY_BODY, limit)

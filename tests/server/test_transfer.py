@@ -1,0 +1,358 @@
+"""Zone transfers and NOTIFY, with a real NSD and a real Knot as secondaries."""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import dnslib
+import pytest
+
+from containerdns.core import journal, messages, tsig
+from containerdns.core.messages import RR
+from containerdns.core.respond import Peer, Reply, Transfer
+from containerdns.errors import BadSettings
+from containerdns.server.transfer import Notifier, Transfers, read_keys
+from containerdns.settings import Endpoint
+from tests.server.serving import Served, StubResponder, query, serving
+
+APEX = b"\x06docker\0"
+KEY = tsig.Key("transfer.docker.", "hmac-sha256.", b"0123456789abcdef0123456789abcdef")
+WITHIN = 2.0  # seconds for a secondary to follow
+
+
+class Changing:
+    """A zone that changes when a test says so."""
+
+    def __init__(self, count: int = 3) -> None:
+        self.serial = 1000
+        self.hosts = {address(n): n for n in range(count)}
+
+    @property
+    def soa(self) -> RR:
+        times = struct.pack("!IIIII", self.serial, 3600, 60, 86400, 1)
+        return RR(APEX, 6, 1, 5, b"\x02ns" + APEX + b"\x04root" + APEX + times)
+
+    def records(self, apex: str) -> Iterator[RR]:
+        yield self.soa
+        yield RR(APEX, 2, 1, 5, b"\x02ns" + APEX)
+        yield RR(b"\x02ns" + APEX, 1, 1, 5, bytes([127, 0, 0, 1]))
+        yield from self.hosts
+
+    def add(self, number: int, transfers: Transfers, notifier: Notifier | None = None) -> None:
+        """Take one more host in, and the first one out."""
+        before, self.serial = self.serial, self.serial + 1
+        removed, added = next(iter(self.hosts)), address(number)
+        del self.hosts[removed]
+        self.hosts[added] = number
+        transfers.changed("docker.", before, self.serial, [removed], [added])
+        if notifier:
+            notifier.changed("docker.", self.soa)
+
+
+def address(number: int) -> RR:
+    label = f"web{number}".encode()
+    owner = bytes([len(label)]) + label + APEX
+    return RR(owner, 1, 1, 5, bytes([172, 18, number // 256 % 256, number % 256]))
+
+
+class ZoneResponder(StubResponder):
+    """Allows every transfer, and tells the SOA."""
+
+    zone: Changing
+
+    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Transfer | None:
+        asked = messages.parse_query(data)
+        if asked.qtype in (messages.AXFR, messages.IXFR):
+            return Transfer(asked, "docker.", data)
+        body = messages.encode(asked.question[:-4], [self.zone.soa])
+        octets = messages.assemble(asked, messages.AA, 0, body, 1232)
+        return Reply(octets, 0, "zone", asked.qtype, asked.name)
+
+
+@contextlib.asynccontextmanager
+async def primary(
+    zone: Changing, keys: tuple[tsig.Key, ...] = ()
+) -> AsyncIterator[tuple[Served, Transfers]]:
+    transfers = Transfers(zone, keys)
+    responder = ZoneResponder()
+    responder.zone = zone
+    async with serving(responder=responder, transfers=transfers, keys=keys) as served:
+        yield served, transfers
+
+
+async def transfer(served: Served, asked: bytes) -> list[dnslib.DNSRecord]:
+    """Ask for a transfer; give its messages up to the one that ends it."""
+    reader, writer = await asyncio.open_connection(*served.address)
+    writer.write(len(asked).to_bytes(2) + asked)
+    got: list[dnslib.DNSRecord] = []
+    async with asyncio.timeout(10):
+        while sum(r.rtype == 6 for m in got for r in m.rr) < 2:
+            length = int.from_bytes(await reader.readexactly(2))
+            got.append(dnslib.DNSRecord.parse(await reader.readexactly(length)))
+            if got[-1].header.rcode or len(got) == len(got[0].rr) == 1:
+                break
+    writer.close()
+    return got
+
+
+def ixfr(serial: int) -> bytes:
+    zone = Changing()
+    zone.serial = serial
+    asked = query("docker", messages.IXFR)
+    record = zone.soa
+    header = asked[:8] + b"\0\1" + asked[10:]
+    fixed = struct.pack("!HHIH", 6, 1, 0, len(record.rdata))
+    return header + record.owner + fixed + record.rdata
+
+
+async def test_whole_zone_begins_and_ends_with_its_soa() -> None:
+    """RFC 5936 section 2.2; three thousand records do not fit into one message."""
+    async with primary(Changing(3000)) as (served, _):
+        got = await transfer(served, query("docker", messages.AXFR))
+        assert served.history.last(1)[0]["type"] == "AXFR"
+    records = [record for message in got for record in message.rr]
+    assert len(got) > 3
+    assert [records[0].rtype, records[-1].rtype] == [6, 6]
+    assert len(records) == 3000 + 4
+    assert {message.header.aa for message in got} == {1}
+
+
+async def test_zone_that_changes_meanwhile_is_sent_as_it_was_at_one_moment() -> None:
+    zone = Changing(3000)
+    async with primary(zone) as (served, transfers):
+
+        async def change() -> None:
+            for number in range(3000, 3400):
+                zone.add(number, transfers)
+                await asyncio.sleep(0)
+
+        changing = asyncio.create_task(change())
+        got = await transfer(served, query("docker", messages.AXFR))
+        await changing
+    records = [record for message in got for record in message.rr]
+    serial = records[0].rdata.times[0]
+    assert records[-1].rdata.times[0] == serial
+    hosts = {str(record.rname) for record in records if str(record.rname).startswith("web")}
+    assert hosts == {f"web{number}.docker." for number in range(serial - 1000, serial + 2000)}
+
+
+async def test_only_what_changed_is_sent() -> None:
+    """RFC 1995 section 4: old SOA, what went, new SOA, what came; per change."""
+    zone = Changing()
+    async with primary(zone) as (served, transfers):
+        zone.add(7, transfers)
+        zone.add(8, transfers)
+        [message] = await transfer(served, ixfr(1000))
+    shown = [r.rdata.times[0] if r.rtype == 6 else str(r.rname)[:4] for r in message.rr]
+    assert shown == [1002, 1000, "web0", 1001, "web7", 1001, "web1", 1002, "web8", 1002]
+
+
+@pytest.mark.parametrize("serial", [1002, 1005], ids=["the same", "a newer one"])
+async def test_secondary_with_the_current_zone_gets_its_soa_alone(serial: int) -> None:
+    zone = Changing()
+    async with primary(zone) as (served, transfers):
+        zone.add(7, transfers)
+        zone.add(8, transfers)
+        [message] = await transfer(served, ixfr(serial))
+    assert [record.rtype for record in message.rr] == [6]
+
+
+async def test_secondary_that_is_too_far_behind_gets_the_whole_zone() -> None:
+    zone = Changing()
+    async with primary(zone) as (served, transfers):
+        zone.add(7, transfers)
+        [message] = await transfer(served, ixfr(999))
+    assert len(message.rr) == 3 + 4
+
+
+def test_changes_that_do_not_follow_on_each_other_are_not_given_out() -> None:
+    kept = journal.Journal()
+    kept.add("docker.", journal.Change(1, 2, [], []))
+    kept.add("docker.", journal.Change(5, 6, [], []))
+    assert kept.since("docker.", 1, 6) is None
+    assert kept.since("docker.", 5, 6) is not None
+    assert kept.since("docker.", 5, 7) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "later", "rcode"),
+    [
+        (KEY, 0, 0),
+        (None, 0, 5),
+        (tsig.Key("other.docker.", "hmac-sha256.", KEY.secret), 0, 9),
+        (tsig.Key(KEY.name, KEY.algorithm, b"wrong"), 0, 9),
+        (KEY, tsig.FUDGE + 5, 9),
+    ],
+    ids=["right", "unsigned", "unknown key", "wrong secret", "wrong time"],
+)
+async def test_transfer_needs_the_key(key: tsig.Key | None, later: float, rcode: int) -> None:
+    asked = query("docker", messages.AXFR)
+    if key is not None:
+        asked = tsig.sign_query(asked, key, time.time() + later)
+    async with primary(Changing(), (KEY,)) as (served, _):
+        got = await transfer(served, asked)
+    assert [message.header.rcode for message in got] == [rcode]
+    assert sum(len(message.rr) for message in got) == (0 if rcode else 7)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("transfer.docker. hmac-sha256", "NAME ALGORITHM BASE64"),
+        ("transfer.docker. hmac-md5 AAAA", "one of hmac-sha1"),
+        ("transfer.docker. hmac-sha256 A", "base64"),
+    ],
+    ids=["too little", "old algorithm", "no secret"],
+)
+def test_line_that_is_no_key_is_refused(line: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# secondaries\n\n{line}\n")
+    with pytest.raises(BadSettings, match=expected) as caught:
+        read_keys([path])
+    assert caught.value.value == f"{path}:3"
+
+
+def test_keys_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("Transfer.docker HMAC-SHA256 MDEyMzQ1Njc4OWFiY2RlZg== # for ns2\n")
+    assert read_keys([path]) == (tsig.Key(KEY.name, KEY.algorithm, KEY.secret[:16]),)
+
+
+@pytest.mark.parametrize("program", ["nsd", "knotd"])
+@pytest.mark.parametrize("keys", [(), (KEY,)], ids=["without a key", "TSIG"])
+async def test_secondary_follows(program: str, keys: tuple[tsig.Key, ...], tmp_path: Path) -> None:
+    """The first time by AXFR, then by IXFR, each told of by NOTIFY."""
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    zone = Changing(2000)
+    port = free_port()
+    notifier = Notifier([Endpoint("127.0.0.1", port)], keys[0] if keys else None)
+    async with primary(zone, keys) as (served, transfers):
+        notifying = asyncio.create_task(notifier.run())
+        configure = nsd if program == "nsd" else knot
+        command = configure(tmp_path, port, served.address[1], bool(keys))
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await follow(port, zone, within=10)
+            for number in range(5000, 5010):
+                zone.add(number, transfers, notifier)
+                if number % 5 == 0:
+                    await follow(port, zone, WITHIN)
+            await follow(port, zone, WITHIN)
+            told = [row["type"] for row in served.history.last(100)]
+            assert "IXFR" in told
+            assert await ask(port, "web5009.docker", 1) == "172.18.19.145"
+            assert await ask(port, "web5.docker", 1) == ""
+        finally:
+            notifying.cancel()
+            process.terminate()
+            await process.wait()
+
+
+async def follow(port: int, zone: Changing, within: float) -> None:
+    """Wait until a secondary has the zone's serial."""
+    async with asyncio.timeout(within):
+        while True:
+            with contextlib.suppress(TimeoutError, OSError):
+                if (await ask(port, "docker", 6)).split()[2:3] == [str(zone.serial)]:
+                    return
+            await asyncio.sleep(0.02)
+
+
+async def ask(port: int, name: str, qtype: int) -> str:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.connect(("127.0.0.1", port))
+        client.send(query(name, qtype))
+        async with asyncio.timeout(0.5):
+            response = dnslib.DNSRecord.parse(await loop.sock_recv(client, 4096))
+    return str(response.rr[0].rdata) if response.rr else ""
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+def nsd(folder: Path, port: int, primary_port: int, has_key: bool) -> list[str]:
+    key = "transfer.docker." if has_key else "NOKEY"
+    path = folder / "nsd.conf"
+    path.write_text(
+        f"""
+server:
+    ip-address: 127.0.0.1@{port}
+    port: {port}
+    username: ""
+    chroot: ""
+    database: ""
+    zonesdir: "{folder}"
+    pidfile: "{folder}/nsd.pid"
+    xfrdfile: "{folder}/xfrd.state"
+    xfrdir: "{folder}"
+    zonelistfile: "{folder}/zone.list"
+    server-count: 1
+    xfrd-reload-timeout: 0
+remote-control:
+    control-enable: no
+key:
+    name: "transfer.docker."
+    algorithm: hmac-sha256
+    secret: "{SECRET}"
+zone:
+    name: "docker"
+    zonefile: "docker.zone"
+    request-xfr: 127.0.0.1@{primary_port} {key}
+    allow-notify: 127.0.0.1 {key}
+"""
+    )
+    return ["nsd", "-d", "-c", str(path)]
+
+
+def knot(folder: Path, port: int, primary_port: int, has_key: bool) -> list[str]:
+    key = "    key: transfer.docker.\n" if has_key else ""
+    path = folder / "knot.conf"
+    path.write_text(
+        f"""
+server:
+    listen: 127.0.0.1@{port}
+    rundir: "{folder}"
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: "{folder}"
+key:
+  - id: transfer.docker.
+    algorithm: hmac-sha256
+    secret: {SECRET}
+remote:
+  - id: primary
+    address: 127.0.0.1@{primary_port}
+{key}
+acl:
+  - id: notify
+    address: 127.0.0.1
+    action: notify
+{key}
+zone:
+  - domain: docker.
+    storage: "{folder}"
+    master: primary
+    acl: notify
+"""
+    )
+    return ["knotd", "-c", str(path)]
