@@ -119,6 +119,11 @@ class Ownership:
                 return decision
         return self._decide_elsewhere(name, is_near=bool(search))
 
+    def answers(self, name: str, now: float) -> bool:
+        """Tell whether a name is a container's, or a domain of ours or below one."""
+        decision = self.decide(name, messages.A, now)
+        return decision.act is Act.ZONE
+
     def is_ours(self, name: str, now: float) -> bool:
         """Tell whether no upstream has a say about a name, whatever the type but DS and such."""
         act = self.decide(name, messages.A, now).act

@@ -142,6 +142,10 @@ class Responder:
         self._version = version.encode()
         self._turn = 0
 
+    def use(self, zone: Zone, ownership: Ownership) -> None:
+        """Answer from another zone, by other rules, from now on."""
+        self._zone, self._ownership = zone, ownership
+
     def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
         """Decide about one message; never raises, whatever the octets.
 

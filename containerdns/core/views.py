@@ -66,15 +66,27 @@ class Views:
         host_addresses: Sequence[IPAddress] = (),
     ) -> None:
         self.epoch = 0
-        self._allow = tuple(allow)
-        self._allow_transfer = tuple(allow_transfer)
-        self._allow_history = tuple(allow_history)
-        self._host_addresses = tuple(str(address) for address in host_addresses)
         self._own_gateways: tuple[tuple[IPNetwork, str], ...] = ()
         self._subnets: tuple[tuple[IPNetwork, str], ...] = ()
         self._gateways: frozenset[IPAddress] = frozenset()
         self._gateways_of: dict[str, frozenset[IPAddress]] = {}
         self._views: dict[tuple[bytes, bytes], View] = {}
+        self.set_rules(allow, allow_transfer, allow_history, host_addresses)
+
+    def set_rules(
+        self,
+        allow: Iterable[IPNetwork],
+        allow_transfer: Iterable[IPNetwork],
+        allow_history: Iterable[IPNetwork],
+        host_addresses: Sequence[IPAddress] = (),
+    ) -> None:
+        """Take over the options of the same names."""
+        self._allow = tuple(allow)
+        self._allow_transfer = tuple(allow_transfer)
+        self._allow_history = tuple(allow_history)
+        self._host_addresses = tuple(str(address) for address in host_addresses)
+        self._views.clear()
+        self.epoch += 1
 
     def set_networks(self, networks: Iterable[Network], own_networks: Iterable[str] = ()) -> None:
         """Take over what networks there are, and on which this server itself is.

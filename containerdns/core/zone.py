@@ -229,6 +229,15 @@ class Zone:
         """All owners that have records, in order."""
         return sorted(self._claims)
 
+    def owners_to_keep(self) -> list[str]:
+        """All owners that would stay ours if their containers went now."""
+        return [
+            owner
+            for publication in self._publications.values()
+            if publication is not HOST
+            for owner in _owners_to_keep(publication)
+        ]
+
     def holder(self, claim: Claim) -> Publication:
         """The publication that a claim of a running container is of."""
         return self._publications[claim.publication]
@@ -364,12 +373,12 @@ def next_serial(serial: int, now: float) -> int:
 
 def _owners_to_keep(publication: Publication) -> Iterator[str]:
     """The owners that stay ours when a publication goes; a bare service is nobody's elsewhere."""
-    befores = befores(publication)
+    parts = befores(publication)
     for claim in publication.claims:
         if not claim.project:
             yield claim.owner
             if not claim.owner.endswith("."):
-                yield from (f"{before}.{claim.owner}" for before in befores)
+                yield from (f"{part}.{claim.owner}" for part in parts)
 
 
 def befores(publication: Publication) -> tuple[str, ...]:

@@ -1,0 +1,259 @@
+"""The composition root: the one place where the rooms meet.
+
+Settings -> keeper (zone, rules, views) <- one watcher an Engine
+         -> servers (UDP, TCP) -> responder -> keeper's zone, or the forwarder
+         -> HTTP over reports
+"""
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from containerdns import logs, supervisor
+from containerdns.core.cookies import SECRET_OCTETS, Cookies
+from containerdns.core.counters import Counters
+from containerdns.core.history import History
+from containerdns.core.respond import Responder
+from containerdns.core.wire import Wire
+from containerdns.delegations import top_level_domains
+from containerdns.engine.watcher import Watcher
+from containerdns.errors import BadSettings
+from containerdns.keeper import Keeper
+from containerdns.reports import Reports, version
+from containerdns.server.servers import Servers
+from containerdns.settings import Settings
+from containerdns.upstream.forwarder import Forwarder
+from containerdns.web.http import HTTPServer
+
+SWITCH_INTERVAL = 0.001  # seconds until another thread must give way to the answers
+COUNT_EVERY = 0.02  # seconds between two pieces of counting a large zone
+CHECK_PATIENCE = 10.0  # seconds for the first listing, in `check`
+FIXED = (
+    "docker",
+    "docker_tls",
+    "listen",
+    "http",
+    "workers",
+    "state",
+    "query_history",
+    "rate_limit",
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `check` found.
+
+    Attributes:
+        level: "ok", "warning" or "error".
+        text: What.
+        remedy: What to do about it; "" if nothing.
+    """
+
+    level: str
+    text: str
+    remedy: str = ""
+
+
+def serve(settings: Settings, load: Callable[[], Settings]) -> None:
+    """Run the server in the foreground until SIGTERM or SIGINT.
+
+    Args:
+        settings: As loaded.
+        load: Loads them again, for SIGHUP.
+
+    Raises:
+        BadSettings: An upstream leads back to us.
+        CannotListen: An address cannot be bound.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    asyncio.run(_Server(settings, load).run())
+
+
+class _Server:
+    """All rooms, and how they are introduced to each other."""
+
+    def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
+        self._settings = settings
+        self._load = load
+        self._counters = Counters()
+        self._wire = Wire(self._counters)
+        self._keeper = Keeper(settings, self._counters, self._wire, top_level_domains())
+        self._history = History(settings.query_history)
+        self._forwarder = Forwarder(settings, self._counters, self._is_ours)
+        self._responder = Responder(
+            self._keeper.zone,
+            self._keeper.ownership,
+            Cookies(secrets.token_bytes(SECRET_OCTETS)),
+            self._counters,
+            identity=socket.gethostname(),
+            version=f"containerdns {version()}",
+        )
+        self._servers = Servers(
+            settings,
+            self._responder,
+            self._keeper.views,
+            self._forwarder,
+            self._wire,
+            self._history,
+            self._counters,
+        )
+        self._reports = Reports(
+            self._keeper,
+            self._forwarder,
+            self._history,
+            self._counters,
+            lambda: self._servers.endpoints,
+            self._servers.tally,
+        )
+
+    async def run(self) -> None:
+        """Serve until a signal ends it."""
+        self._servers.open()
+        http = self._open_http()
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        log.info(
+            "containerdns %s: DNS on %s%s",
+            version(),
+            ", ".join(map(str, self._servers.endpoints)),
+            f", HTTP on {http.endpoint}" if http else "",
+        )
+        try:
+            async with asyncio.TaskGroup() as rooms:
+                rooms.create_task(self._servers.run())
+                for url in self._settings.docker:
+                    watcher = Watcher(url, self._settings.docker_tls, self._keeper)
+                    rooms.create_task(watcher.run())
+                rooms.create_task(self._keeper.run())
+                rooms.create_task(self._forwarder.run())
+                if http is not None:
+                    rooms.create_task(http.run())
+                rooms.create_task(self._count())
+                rooms.create_task(self._show_life())
+                rooms.create_task(self._forwarder.detect_loop(self._servers.endpoints))
+                rooms.create_task(_until(stopping))
+        except* _Stopped:
+            log.info("stopped")
+        except* BadSettings as bad:
+            raise bad.exceptions[0] from None
+        finally:
+            supervisor.notify("STOPPING=1")
+
+    def _open_http(self) -> HTTPServer | None:
+        if self._settings.http is None:
+            return None
+        return HTTPServer(
+            self._settings.http,
+            self._reports,
+            self._counters,
+            hosts=self._settings.http_hosts,
+            version=version(),
+        )
+
+    def _is_ours(self, name: str) -> bool:
+        return self._keeper.ownership.is_ours(name, time.time())
+
+    def _reload(self) -> None:
+        """Read the configuration again; a bad one changes nothing."""
+        supervisor.notify("RELOADING=1")
+        try:
+            new = self._load()
+        except BadSettings as bad:
+            log.error("reload: %s; the old settings stand", bad)  # noqa: TRY400 - no traceback
+            supervisor.notify("READY=1")
+            return
+        for field in FIXED:
+            if getattr(new, field) != getattr(self._settings, field):
+                log.warning("reload: --%s changes at the next start only", field.replace("_", "-"))
+        self._settings = new
+        self._keeper.reload(new)
+        self._responder.use(self._keeper.zone, self._keeper.ownership)
+        self._forwarder.reload(new)
+        log.info("reload: done")
+        supervisor.notify("READY=1")
+
+    async def _count(self) -> None:
+        """Count the records of a large zone, a few at a time."""
+        while True:
+            await asyncio.sleep(1.0 if self._reports.count_on() else COUNT_EVERY)
+
+    async def _show_life(self) -> None:
+        """Tell the supervisor that we are ready, and from then on that we live."""
+        supervisor.notify("READY=1\nSTATUS=answering")
+        interval = supervisor.watchdog_interval()
+        while interval is not None:
+            supervisor.notify("WATCHDOG=1")
+            await asyncio.sleep(interval)
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """A signal asked us to stop."""
+
+
+async def _until(stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    raise _Stopped
+
+
+def check(settings: Settings) -> list[Finding]:
+    """Validate what `serve` would do, without serving."""
+    return asyncio.run(_check(settings))
+
+
+async def _check(settings: Settings) -> list[Finding]:
+    counters = Counters()
+    wire = Wire(counters)
+    keeper = Keeper(settings, counters, wire, frozenset())
+    watching = [
+        asyncio.ensure_future(Watcher(url, settings.docker_tls, keeper).run())
+        for url in settings.docker
+    ]
+    until = time.monotonic() + CHECK_PATIENCE
+    while time.monotonic() < until:
+        waiting = [e for e in keeper.engines.values() if not e.last_sync and not e.cause]
+        if not waiting:
+            break
+        await asyncio.sleep(0.05)
+    for task in watching:
+        task.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
+    keeper.read_hosts()
+    findings = []
+    for engine in keeper.engines.values():
+        if engine.last_sync:
+            count = sum(1 for c in keeper.inventory if c.engine == engine.url)
+            findings.append(Finding("ok", f"{engine.url}: {count} containers listed"))
+        else:
+            cause = engine.cause or "no listing within 10 s"
+            findings.append(Finding("error", f"{engine.url}: {cause}", _REMEDY))
+    running = sum(1 for c in keeper.inventory if c.is_running)
+    domains = ", ".join(settings.domains)
+    findings.append(
+        Finding("ok", f"{len(keeper.zone)} names of {running} containers below {domains}")
+    )
+    for publication in keeper.zone.publications():
+        who = publication.container_name
+        if publication.skipped:
+            findings.append(Finding("warning", f"{who} is skipped: {publication.skipped}"))
+        findings += [Finding("warning", f"{who}: {t}: {r}") for t, r in publication.faults]
+    findings += [
+        Finding("warning", f"{loss.loser} does not get the name {loss.owner}", "rename one of them")
+        for loss in keeper.zone.losses()
+    ]
+    return findings
+
+
+_REMEDY = "is the Engine running, and may this user open its socket?"

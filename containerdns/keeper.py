@@ -1,0 +1,495 @@
+"""The one writer: news from the Engines and from files become changes of the zone.
+
+Everything here happens on the event loop, one change after the other and each one
+whole, so that no reader ever sees half of it.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from containerdns.core import hosts
+from containerdns.core.containers import Container, Network
+from containerdns.core.counters import Counters
+from containerdns.core.inventory import Inventory, lender_of
+from containerdns.core.memory import Memory
+from containerdns.core.ownership import Listing, Ownership
+from containerdns.core.policy import Policy, Publication
+from containerdns.core.views import Views
+from containerdns.core.wire import Wire
+from containerdns.core.zone import Shape, Zone, next_serial
+from containerdns.settings import IPAddress, IPNetwork, Settings
+
+LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
+HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
+STATE_EVERY = 5.0  # seconds between two writings of the state file at most
+STATE_VERSION = 1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class EngineStatus:
+    """How one Engine is doing.
+
+    Attributes:
+        url: As configured.
+        is_connected: Its events are followed.
+        last_sync: When a full listing was applied last, seconds since the epoch; 0 if never.
+        cause: Why it is not connected; "" if it is.
+        lag: Seconds from an event to its change of the zone, of the last event.
+    """
+
+    url: str
+    is_connected: bool = False
+    last_sync: float = 0.0
+    cause: str = ""
+    lag: float | None = None
+
+
+class Keeper:
+    """Holds inventory, zone and views, and changes them; it is the watchers' sink.
+
+    Attributes:
+        zone: What is ours.
+        ownership: Whose is what.
+        views: Who sees what.
+        inventory: The containers behind it.
+        engines: By URL.
+        revision: Grows with whatever the status page would show.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        counters: Counters,
+        wire: Wire,
+        top_level_domains: frozenset[str],
+    ) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.revision = 0
+        self.engines = {url: EngineStatus(url) for url in settings.docker}
+        self.inventory = Inventory(policy_of(settings))
+        self._wire = wire
+        self._top_level_domains = top_level_domains
+        self._listeners: list[Callable[[frozenset[str]], None]] = []
+        self._started = time.monotonic()
+        self._warned: set[tuple[str, str]] = set()
+        self._names_before = 0
+        self._told_serial = 0
+        self._hosts_stamps: dict[Path, tuple[int, int, int]] = {}
+        self._hosts_ids: dict[Path, set[str]] = {}
+        self._state_written = (0, 0.0)
+        self._own_container = _own_container_id()
+        self._is_frozen = False
+        now = time.time()
+        serial, remembered = _read_state(settings.state, now, settings.remember)
+        memory = Memory(settings.remember)
+        for owner, until in remembered:
+            memory.put(owner, until)
+        self.zone = Zone(shape_of(settings), next_serial(serial, now), memory)
+        self.views = Views(*_rights_of(settings))
+        self.ownership = self._ownership()
+        wire.set_serial(self.zone.serial)
+
+    # -- for those who want to know -----------------------------------------------
+
+    def on_change(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Call a listener with the names whose answers may have changed, after each change."""
+        self._listeners.append(listener)
+
+    @property
+    def listing(self) -> Listing:
+        """How far the Engines have been listed."""
+        return self.ownership.listing
+
+    def readiness(self) -> tuple[bool, str]:
+        """Tell whether every Engine was listed; of several, a lost one is waited for 10 s."""
+        missing = [e for e in self.engines.values() if not e.last_sync]
+        if not missing:
+            return True, "every Engine has been listed"
+        is_overdue = time.monotonic() - self._started >= LISTING_PATIENCE
+        if is_overdue and len(missing) < len(self.engines):
+            return True, f"without {', '.join(e.url for e in missing)}, tried for 10 s"
+        return False, f"not listed yet: {', '.join(e.url for e in missing)}"
+
+    # -- the watchers' sink -----------------------------------------------------------
+
+    def container_changed(
+        self, engine: str, container: Container, event_time: float | None
+    ) -> None:
+        """A container, running or not, now exists like this."""
+        was_unreadable = container.id in self.inventory.unreadable
+        publications = self.inventory.put(container)
+        if was_unreadable:
+            self.revision += 1
+        if publications:
+            if self.inventory.has_unlisted_network(container):
+                self._networks_changed()
+            self._apply(((p.id, p) for p in publications), engine, event_time)
+            self._notice_own(container.id)
+
+    def container_died(self, engine: str, container_id: str, event_time: float | None) -> None:
+        """A container does not run any more, but exists."""
+        publications = self.inventory.die(container_id)
+        self._apply(((p.id, p) for p in publications), engine, event_time)
+
+    def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
+        """A container does not exist any more."""
+        changes: list[tuple[str, Publication | None]] = [(container_id, None)]
+        changes += [(p.id, p) for p in self.inventory.remove(container_id)]
+        self._warned = {w for w in self._warned if w[0] != container_id}
+        self._apply(changes, engine, event_time)
+
+    def container_unreadable(
+        self, engine: str, container_id: str, container_name: str, reason: str
+    ) -> None:
+        """A container exists, but its documents cannot be read."""
+        self.counters.bad_documents += 1
+        self.inventory.unreadable[container_id] = (container_name, reason)
+        self.revision += 1
+        self._warn_once(container_id, "document", f"container {container_name}: {reason}")
+
+    def networks_changed(self, engine: str, networks: tuple[Network, ...]) -> None:
+        """These are all networks of an Engine now."""
+        self.inventory.set_networks(engine, networks)
+        self._networks_changed()
+
+    def listed(self, engine: str) -> None:
+        """A full listing has been applied."""
+        status = self.engines[engine]
+        is_first = not status.last_sync
+        status.last_sync = time.time()
+        self.revision += 1
+        if is_first:
+            self._set_listing()
+            count = sum(1 for c in self.inventory if c.engine == engine)
+            log.info("Docker %s: listed, %d containers", engine, count)
+        if is_first and self.listing is Listing.COMPLETE and not self._is_frozen:
+            self._is_frozen = True
+            gc.collect()
+            gc.freeze()  # a full collection over a large zone takes some ten milliseconds
+
+    def connected(self, engine: str) -> None:
+        """The Engine answers, and its events are followed."""
+        status = self.engines[engine]
+        if not status.is_connected:
+            log.info("Docker %s: connected", engine)
+        status.is_connected, status.cause = True, ""
+        self.revision += 1
+
+    def disconnected(self, engine: str, cause: str) -> None:
+        """The Engine is lost, or was not there in the first place."""
+        status = self.engines[engine]
+        if status.is_connected or status.cause != cause:
+            log.warning("Docker %s: %s; retrying, the last known zone stands", engine, cause)
+        status.is_connected, status.cause = False, cause
+        self.revision += 1
+
+    def event_seen(self, engine: str, action: str) -> None:
+        """An event came."""
+        self.counters.engine_events[engine, action] += 1
+
+    def resynced(self, engine: str, reason: str) -> None:
+        """A full listing was compared."""
+        self.counters.resyncs[engine, reason] += 1
+        log.debug("Docker %s: full listing compared (%s)", engine, reason)
+
+    def list_failed(self, engine: str, cause: str) -> None:
+        """A full listing could not be had."""
+        log.debug("Docker %s: no listing: %s", engine, cause)
+
+    # -- a life ----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look after time and files until cancelled; the state is saved at the end."""
+        try:
+            while True:
+                self.read_hosts()
+                self._set_listing()
+                self._expire()
+                self._tell()
+                await self._save_state_if_due()
+                await asyncio.sleep(HOUSEKEEPING)
+        finally:
+            self._save_state(self._state())
+
+    def reload(self, settings: Settings) -> None:
+        """Take over other settings; containers are published anew by them."""
+        self.settings = settings
+        for url in settings.docker:
+            self.engines.setdefault(url, EngineStatus(url))
+        for url in [u for u in self.engines if u not in settings.docker]:
+            del self.engines[url]
+        self.inventory.policy = policy_of(settings)
+        memory = self.zone.memory
+        memory.lifetime = settings.remember
+        self.zone = Zone(shape_of(settings), next_serial(self.zone.serial, time.time()), memory)
+        listing = self.listing
+        self.views.set_rules(*_rights_of(settings))
+        self.ownership = self._ownership()
+        self.ownership.listing = listing
+        self._hosts_stamps.clear()
+        self._hosts_ids.clear()
+        for publication in self.inventory.publications():
+            self.zone.replace(publication.id, publication, time.time())
+        self.read_hosts()
+        self._networks_changed()
+        self._wire.forget_views()
+        self._wire.set_serial(self.zone.serial)
+
+    def read_hosts(self) -> None:
+        """Read the hosts files that changed."""
+        for path in self.settings.hosts:
+            stamp = _stamp(path)
+            if self._hosts_stamps.get(path) == stamp:
+                continue
+            self._hosts_stamps[path] = stamp
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                log.warning("hosts file %s: %s; its last records stand", path, error.strerror)
+                continue
+            found, faults = hosts.publications(text, str(path), self.settings.ttl)
+            for fault in faults:
+                log.warning("hosts file %s", fault)
+            new_ids = {p.id for p in found}
+            gone = self._hosts_ids.get(path, set()) - new_ids
+            self._hosts_ids[path] = new_ids
+            self._apply([*((i, None) for i in gone), *((p.id, p) for p in found)], "", None)
+
+    # -- changes ------------------------------------------------------------------------
+
+    def _apply(
+        self,
+        changes: Iterable[tuple[str, Publication | None]],
+        engine: str,
+        event_time: float | None,
+    ) -> None:
+        """Put publications into the zone, and forget what was said about their names."""
+        now = time.time()
+        changed: set[str] = set()
+        for publication_id, publication in changes:
+            changed |= self.zone.replace(publication_id, publication, now)
+            if publication is not None and publication.faults:
+                self._warn_of_faults(publication)
+        self.revision += 1
+        if event_time is not None:
+            lag = max(time.time() - event_time, 0.0)
+            self.counters.event_lag.add(lag)
+            if engine in self.engines:
+                self.engines[engine].lag = lag
+        if not changed:
+            return
+        self.counters.zone_changes += 1
+        self._wire.forget(changed)
+        self._wire.set_serial(self.zone.serial)
+        for listener in self._listeners:
+            listener(frozenset(changed))
+
+    def _networks_changed(self) -> None:
+        networks = self.inventory.networks()
+        epoch = self.views.epoch
+        own = self._own_networks()
+        self.views.set_networks(networks, own)
+        had = self.zone.reverse.apexes()
+        self.zone.reverse.set_networks(networks)
+        is_new = self.zone.reverse.apexes() != had or own != self.zone.own_networks
+        self.zone.own_networks = own
+        if self.views.epoch != epoch or is_new:
+            self._wire.forget_views()
+            self.views.epoch += self.views.epoch == epoch
+        self.revision += 1
+
+    def _notice_own(self, container_id: str) -> None:
+        """Take over the networks of our own container, when these may have changed."""
+        own = self.inventory.get(self._own_container)
+        if own is not None and container_id in (own.id, lender_of(own)):
+            self._networks_changed()
+
+    def _own_networks(self) -> frozenset[str]:
+        """The networks that this server is on as a container."""
+        own = self.inventory.get(self._own_container)
+        if own is None:
+            return frozenset()
+        lender = self.inventory.get(lender_of(own))
+        attachments = (lender or own).attachments
+        return frozenset(a.network_id for a in attachments if a.addresses)
+
+    def _set_listing(self) -> None:
+        missing = any(not e.last_sync for e in self.engines.values())
+        is_overdue = time.monotonic() - self._started >= LISTING_PATIENCE
+        listing = Listing.COMPLETE
+        if missing:
+            listing = Listing.OVERDUE if is_overdue else Listing.PENDING
+        if listing is not self.ownership.listing:
+            self.ownership.listing = listing
+            self._wire.forget_all()
+
+    def _expire(self) -> None:
+        if self.zone.memory.expire(time.time()):
+            self._wire.forget_absent()
+            self.revision += 1
+
+    def _tell(self) -> None:
+        """Log what changed since the last time, in one line however much it was."""
+        names = len(self.zone)
+        if self.zone.serial == self._told_serial:
+            return
+        log.info(
+            "zone %s serial %d: %d names, %+d",
+            self.zone.shape.domains[0],
+            self.zone.serial,
+            names,
+            names - self._names_before,
+        )
+        self._told_serial, self._names_before = self.zone.serial, names
+        for loss in self.zone.losses():
+            winner = loss.winner or "nobody, as several projects have it"
+            text = f"{loss.loser} does not get the name {loss.owner}: it is with {winner}"
+            self._warn_once(loss.loser, f"{loss.owner} {loss.winner}", text)
+
+    def _warn_of_faults(self, publication: Publication) -> None:
+        for text, reason in publication.faults:
+            if self._warn_once(
+                publication.id, text, f"container {publication.container_name}: {text}: {reason}"
+            ):
+                self.counters.bad_names += 1
+
+    def _warn_once(self, who: str, what: str, text: str) -> bool:
+        if (who, what) in self._warned:
+            return False
+        self._warned.add((who, what))
+        log.warning("%s", text)
+        return True
+
+    def _ownership(self) -> Ownership:
+        return Ownership(
+            self.zone,
+            top_level_domains=self._top_level_domains,
+            forwards=frozenset(apex for apex, _ in self.settings.forwards),
+            doh_canary=self.settings.doh_canary,
+        )
+
+    # -- the state file ---------------------------------------------------------------------
+
+    async def _save_state_if_due(self) -> None:
+        serial, written = self._state_written
+        is_due = time.monotonic() - written >= STATE_EVERY
+        if self.settings.state is None or serial == self.revision or not is_due:
+            return
+        self._state_written = (self.revision, time.monotonic())
+        await asyncio.to_thread(self._save_state, self._state())
+
+    def _state(self) -> tuple[int, list[tuple[str, float]], list[str]]:
+        """What outlives us: the serial, remembered owners, and those that are claimed now."""
+        return self.zone.serial, list(self.zone.memory.items()), self.zone.owners_to_keep()
+
+    def _save_state(self, state: tuple[int, list[tuple[str, float]], list[str]]) -> None:
+        """Write the state beside the file, then rename it, so that it is never half."""
+        path = self.settings.state
+        if path is None:
+            return
+        serial, remembered, claimed = state
+        document = {
+            "version": STATE_VERSION,
+            "serial": serial,
+            "remembered": remembered,
+            "claimed": claimed,
+        }
+        beside = path.with_name(path.name + ".new")
+        try:
+            beside.write_text(json.dumps(document), encoding="utf-8")
+            os.replace(beside, path)
+        except OSError as error:
+            self._warn_once("state", str(error), f"--state {path}: {error.strerror}; not saved")
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The part of the settings that decides what containers publish."""
+    return Policy(
+        ttl=settings.ttl,
+        networks=settings.networks,
+        expose_by_default=settings.expose_by_default,
+        host_mode=settings.host_mode,
+        wildcard=settings.wildcard,
+        name_templates=settings.name_templates,
+        label_prefix=settings.label_prefix,
+    )
+
+
+def shape_of(settings: Settings) -> Shape:
+    """The part of the settings that the zone is put below."""
+    return Shape(
+        domains=settings.domains,
+        search_domains=settings.search_domains,
+        bare_names=settings.bare_names,
+        ttl=settings.ttl,
+        negative_ttl=settings.negative_ttl,
+        drop_unhealthy=settings.drop_unhealthy,
+    )
+
+
+def _rights_of(
+    settings: Settings,
+) -> tuple[
+    tuple[IPNetwork, ...], tuple[IPNetwork, ...], tuple[IPNetwork, ...], tuple[IPAddress, ...]
+]:
+    """The part of the settings that says who may what, as `Views` takes it."""
+    return (
+        settings.allow,
+        settings.allow_transfer,
+        settings.allow_history,
+        settings.host_addresses,
+    )
+
+
+def _read_state(
+    path: Path | None, now: float, lifetime: float
+) -> tuple[int, list[tuple[str, float]]]:
+    """The serial and the remembered owners of the last life; a damaged file is one warning.
+
+    What was claimed when we stopped may have been removed since: it is remembered
+    from now on, until a listing shows its container.
+    """
+    if path is None or not path.exists():
+        return 0, []
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        serial = int(document["serial"])
+        remembered = [(str(owner), float(until)) for owner, until in document["remembered"]]
+        claimed = [(str(owner), now + lifetime) for owner in document["claimed"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.warning("--state %s: cannot be read (%s); starting without it", path, error)
+        return 0, []
+    kept = [(owner, until) for owner, until in remembered if until > now]
+    return serial & 0xFFFFFFFF, kept + (claimed if lifetime > 0 else [])
+
+
+def _own_container_id() -> str:
+    """The id of the container that we run in, or whose network it shares; "" if in none."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # The Engine mounts these files; proc(5): the fourth field is the root, the fifth the place.
+    pattern = r"/containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) "
+    found = re.search(pattern, mounts)
+    return found[1] if found else ""
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does; all 0 if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return status.st_mtime_ns, status.st_size, status.st_ino

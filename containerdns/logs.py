@@ -1,0 +1,48 @@
+"""What the log looks like: a line for people, or a JSON object for collectors."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+TEXT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class JSONLines(logging.Formatter):
+    """One JSON object a line: time (RFC 3339), level, logger, message, traceback if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make the line of one record."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        document = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(document, ensure_ascii=False)
+
+
+class _TextLines(logging.Formatter):
+    """One line a record: control characters that others chose cannot break it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Make the line, without what would end it early."""
+        line = super().formatMessage(record)
+        return "".join(c if c.isprintable() else "?" for c in line)
+
+
+def configure(level: str, form: str) -> None:
+    """Send records of a level and above to standard error.
+
+    Args:
+        level: "debug", "info", "warning" or "error".
+        form: "text" or "json".
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONLines() if form == "json" else _TextLines(TEXT))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for chatty in ("urllib3", "docker", "asyncio", "aiohttp"):  # their debugging is not ours
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

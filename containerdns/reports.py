@@ -1,0 +1,410 @@
+"""What the running server tells about itself: the documents of HTTP and the page.
+
+Nothing is decided here: the zone, the rules and the forwarder are asked the same
+questions that a query asks them.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from ipaddress import ip_address
+from typing import Any
+
+from containerdns.core import messages, names, records, zonefile
+from containerdns.core.counters import Counters
+from containerdns.core.explain import Explanation, Search, Upstream, as_document, explain
+from containerdns.core.history import History
+from containerdns.core.policy import Publication
+from containerdns.core.records import Record
+from containerdns.core.views import View, packed
+from containerdns.core.zone import Kind, Suffix
+from containerdns.errors import BadName, BadSettings
+from containerdns.keeper import Keeper
+from containerdns.settings import Endpoint
+from containerdns.upstream.forwarder import Forwarder
+from containerdns.web.state import Document, Gauges
+
+QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
+USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
+
+
+def version() -> str:
+    """The version of the installed package."""
+    try:
+        return package_version("containerdns")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+class Reports:
+    """The `State` of the HTTP room."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        forwarder: Forwarder,
+        history: History,
+        counters: Counters,
+        endpoints: Callable[[], Sequence[Endpoint]],
+        tally: Callable[[], None],
+    ) -> None:
+        self._keeper = keeper
+        self._forwarder = forwarder
+        self._history = history
+        self._counters = counters
+        self._endpoints = endpoints
+        self._tally = tally
+        self._counted: dict[str, int] = {}
+        self._counted_serial = -1
+        self._counting: Iterator[Record] | None = None
+        self._count: Counter[str] = Counter()
+        self._counting_serial = -1
+
+    # -- the zone ----------------------------------------------------------------
+
+    def serial(self) -> int:
+        """Give the serial, which changes with whatever `/zone` shows."""
+        return self._keeper.zone.serial
+
+    def zone_json(self, domain: str | None, name: str | None) -> Document | None:
+        """Give the zone as records, the first shape of the contract."""
+        suffixes = self._suffixes()
+        if domain is not None:
+            suffixes = [s for s in suffixes if s.apex == names.canonical(domain)]
+            if not suffixes:
+                return None
+        found = self._records(suffixes, name)
+        zone = self._keeper.zone
+        return {
+            "serial": zone.serial,
+            "engines": self._engines(),
+            "zones": [{"apex": s.apex, "serial": zone.serial} for s in self._suffixes()],
+            "records": (_record_document(record, apex) for apex, record in found),
+            "skipped": self._skipped(),
+            "remembered": (
+                {"name": owner, "until": rfc3339(until)}
+                for owner, until in zone.memory.items()
+                if name is None or owner == name.rstrip(".")
+            ),
+            "faults": self._faults(),
+            "losses": [loss._asdict() for loss in zone.losses()],
+        }
+
+    def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
+        """Give the lines of a master file."""
+        apex = self._keeper.zone.shape.domains[0] if domain is None else names.canonical(domain)
+        suffix = next((s for s in self._suffixes() if s.apex == apex), None)
+        if suffix is None:
+            return None
+        return self._text(suffix, self._records([suffix], name))
+
+    def _text(self, suffix: Suffix, found: Iterator[tuple[str, Record]]) -> Iterator[str]:
+        zone = self._keeper.zone
+        yield zonefile.comment(f"containerdns {version()}: zone {suffix.apex} as of now")
+        for other in self._suffixes():
+            yield zonefile.comment(f"zone {other.apex} ({other.kind.value})")
+        for engine in self._engines():
+            state = "connected" if engine["connected"] else "not connected"
+            yield zonefile.comment(f"engine {engine['url']}: {state}")
+        for item in self._skipped():
+            yield zonefile.comment(f"skipped {item['container']} ({item['id']}): {item['reason']}")
+        for item in self._faults():
+            yield zonefile.comment(f"bad {item['container']}: {item['text']}: {item['reason']}")
+        for loss in zone.losses():
+            winner = loss.winner or "nobody, as several projects have it"
+            yield zonefile.comment(f"lost {loss.owner}: {loss.loser} to {winner} ({loss.rule})")
+        for owner, until in zone.memory.items():
+            yield zonefile.comment(f"remembered {owner} until {rfc3339(until)}")
+        if not self._neutral_view().host_addresses:
+            for publication in zone.publications():
+                if publication.on_host and publication.is_running:
+                    text = f"{publication.container_name} is on the host, whose address is unknown"
+                    yield zonefile.comment(f"{text} here: left out")
+        knows_address = bool(self._neutral_view().host_addresses)
+        yield from zonefile.lines(zone, suffix, (r for _, r in found), knows_address)
+
+    def _records(
+        self, suffixes: Iterable[Suffix], name: str | None
+    ) -> Iterator[tuple[str, Record]]:
+        """Records with their apex, of one name or of all."""
+        if name is None:
+            return self._all_records(list(suffixes))
+        wanted = names.canonical(name)
+        return (
+            (apex, record)
+            for apex, record in self._all_records(list(suffixes))
+            if record.name == wanted
+            or (record.rtype == messages.SOA)
+            or (not name.endswith(".") and record.name == names.join(wanted[:-1], apex))
+        )
+
+    def _all_records(self, suffixes: list[Suffix]) -> Iterator[tuple[str, Record]]:
+        view = self._neutral_view()
+        for suffix in suffixes:
+            for record in records.in_zone(self._keeper.zone, suffix, view):
+                if not (suffix.kind is Kind.BARE and record.rtype in (messages.SOA, messages.NS)):
+                    yield suffix.apex, record
+
+    def _suffixes(self) -> list[Suffix]:
+        zone = self._keeper.zone
+        return [
+            *(Suffix(domain, Kind.DOMAIN) for domain in zone.shape.domains),
+            *(Suffix(domain, Kind.SEARCH) for domain in zone.shape.search_domains),
+            *((Suffix(names.ROOT, Kind.BARE),) if zone.shape.bare_names else ()),
+            *(Suffix(apex, Kind.REVERSE) for apex in zone.reverse.apexes()),
+        ]
+
+    def _neutral_view(self) -> View:
+        """The view of nobody in particular: all addresses, and the host's where it is known."""
+        settings = self._keeper.settings
+        own = [str(address) for address in settings.host_addresses]
+        if not own:
+            hosts = [ip_address(endpoint.host) for endpoint in self._endpoints()]
+            own = [str(host) for host in hosts if not host.is_unspecified]
+        return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
+
+    def _skipped(self) -> list[dict[str, str]]:
+        unreadable = [
+            {"container": name, "id": container_id[:12], "reason": f"cannot be read: {reason}"}
+            for container_id, (name, reason) in self._keeper.inventory.unreadable.items()
+        ]
+        return unreadable + [
+            {"container": p.container_name, "id": p.id[:12], "reason": p.skipped}
+            for p in self._keeper.zone.publications()
+            if p.skipped
+        ]
+
+    def _faults(self) -> list[dict[str, str]]:
+        return [
+            {"container": p.container_name, "id": p.id[:12], "text": text, "reason": reason}
+            for p in self._keeper.zone.publications()
+            for text, reason in p.faults
+        ]
+
+    def _engines(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "url": engine.url,
+                "connected": engine.is_connected,
+                "last_sync": rfc3339(engine.last_sync) if engine.last_sync else None,
+                "lag_ms": None if engine.lag is None else round(engine.lag * 1000, 3),
+                "error": engine.cause or None,
+            }
+            for engine in self._keeper.engines.values()
+        ]
+
+    # -- explain -----------------------------------------------------------------------
+
+    async def explain(
+        self, name: str, qtype: str | None, client: str, search: Sequence[str]
+    ) -> Document:
+        """Tell what becomes of each query that such a client sends, the second shape."""
+        qtypes: Sequence[int] = USUAL_TYPES
+        if qtype:
+            number = messages.type_number(qtype)
+            if number is None:
+                raise BadSettings("type", qtype, "a type's mnemonic, or TYPE and its number")
+            qtypes = (number,)
+        try:
+            address = packed(client)
+        except ValueError:
+            raise BadSettings("client", client, "an IP address") from None
+        view = self._keeper.views.of(address, self._local_for(address))
+        now = time.time()
+        told = [
+            explain(self._keeper.zone, self._keeper.ownership, asked, number, view, now)
+            for asked in Search(name, search).names()
+            for number in qtypes
+        ]
+        return {"queries": [as_document(t, self._upstream_of(t)) for t in told]}
+
+    def _local_for(self, address: bytes) -> bytes:
+        """An address of ours that such a client would ask."""
+        for endpoint in self._endpoints():
+            host = ip_address(endpoint.host)
+            if not host.is_unspecified and len(host.packed) == len(address):
+                return host.packed
+        return b""
+
+    def _upstream_of(self, told: Explanation) -> Upstream:
+        """What the forwarder would do about an explained query, without asking anybody."""
+        if told.decision != "upstream":
+            return Upstream()
+        listed, server, left = self._forwarder.describe(told.asks, told.qtype)
+        if left is not None:
+            ttl = int(left) if told.ttl_ceiling is None else min(int(left), told.ttl_ceiling)
+            reason = f"{told.reason}; cached for another {left:.0f} s"
+            return Upstream("cache", server, ttl, None, reason)
+        if server is None:
+            return Upstream("upstream", None, None, "SERVFAIL", f"{listed} has no server to ask")
+        return Upstream("upstream", server, None, None, f"{told.reason}; {server} is asked first")
+
+    # -- queries -----------------------------------------------------------------------
+
+    def queries(self, after: int) -> tuple[int, Sequence[Document]]:
+        """Give the queries since a position in the history, newest last, the third shape."""
+        found, total = self._history.since(after, self._keeper.settings.query_history)
+        return total, [{**query, "outcome": self._outcome_of(query)} for query in found]
+
+    def _outcome_of(self, query: Document) -> str:
+        if query["rcode"] == "REFUSED":
+            return "refused"
+        is_kept = query["source"] == "policy" or (
+            query["rcode"] == "NXDOMAIN"
+            and query["source"] == "zone"
+            and not any(names.is_below(query["name"], d) for d in self._keeper.zone.shape.domains)
+        )
+        return "kept" if is_kept else query["source"]
+
+    def rights(self, client: str) -> tuple[bool, bool]:
+        """Tell whether an address may ask, and see all queries."""
+        view = self._keeper.views.of(packed(client))
+        return view.may_ask, view.may_see_history
+
+    def is_our_name(self, host: str) -> bool:
+        """Tell whether a Host header, without its port, is a name that we answer."""
+        try:
+            name = names.canonical(host)
+        except BadName:
+            return False
+        return self._keeper.ownership.answers(name, time.time())
+
+    # -- the whole ---------------------------------------------------------------------
+
+    def readiness(self) -> tuple[bool, str]:
+        """Tell whether every Engine was listed and every socket is open; if not, why."""
+        if not self._endpoints():
+            return False, "no socket is open yet"
+        return self._keeper.readiness()
+
+    def status(self) -> Document:
+        """Give what the page shows of the whole."""
+        zone, inventory = self._keeper.zone, self._keeper.inventory
+        running = sum(1 for c in inventory if c.is_running)
+        return {
+            "version": version(),
+            "serial": zone.serial,
+            "revision": self._keeper.revision,
+            "domains": list(zone.shape.domains),
+            "search_domains": list(zone.shape.search_domains),
+            "dns": [str(endpoint) for endpoint in self._endpoints()],
+            "engines": self._engines(),
+            "upstreams": [
+                {
+                    "name": upstream.name,
+                    "for": upstream.apex,
+                    "healthy": upstream.is_healthy,
+                    "rtt_ms": round(upstream.round_trip * 1000, 2) or None,
+                    "aside_until": rfc3339(time.time() + upstream.aside_for)
+                    if upstream.aside_for
+                    else None,
+                    "last_failure": upstream.last_failure or None,
+                }
+                for upstream in self._forwarder.status()
+            ],
+            "counts": {
+                "containers": len(inventory),
+                "running": running,
+                "names": len(zone),
+                "skipped": len(self._skipped()),
+                "remembered": len(zone.memory),
+            },
+        }
+
+    def containers(self) -> Document:
+        """Give what the page shows of the containers."""
+        return {
+            "serial": self._keeper.zone.serial,
+            "containers": (
+                self._container_document(p) for p in list(self._keeper.zone.publications())
+            ),
+            "skipped": self._skipped(),
+        }
+
+    def _container_document(self, publication: Publication) -> Document:
+        container = self._keeper.inventory.get(publication.id)
+        attachments = container.attachments if container else ()
+        addresses = (
+            [{"network": a.network, "address": text} for a in attachments for text in a.addresses]
+            if container and not publication.addresses
+            else [{"network": a.network, "address": a.text} for a in publication.addresses]
+        )
+        return {
+            "name": publication.container_name or publication.id,
+            "id": publication.id[:12],
+            "engine": publication.engine,
+            "state": container.state if container else "running",
+            "health": container.health if container else "",
+            "ttl": publication.ttl,
+            "names": [
+                {"name": owner, "rule": rule}
+                for owner, rule in {c.owner: c.rule for c in publication.claims}.items()
+            ],
+            "addresses": addresses,
+            "on_host": publication.on_host,
+        }
+
+    def gauges(self) -> Gauges:
+        """Give the present values for the metrics."""
+        self._tally()
+        zone = self._keeper.zone
+        if self._counted_serial != zone.serial and len(zone) <= QUICK_COUNT:
+            while not self.count_on():
+                pass
+        return Gauges(
+            zone_records=self._counted,
+            zone_names=len(zone),
+            zone_serial=zone.serial,
+            docker_connected={e.url: e.is_connected for e in self._keeper.engines.values()},
+            docker_last_sync={
+                e.url: e.last_sync for e in self._keeper.engines.values() if e.last_sync
+            },
+            containers=Counter(c.state for c in self._keeper.inventory),
+            upstream_healthy={u.name: u.is_healthy for u in self._forwarder.status()},
+            cache_entries=self._forwarder.cache_entries,
+        )
+
+    def count_on(self, at_once: int = 50) -> bool:
+        """Count some more of the first domain's records by type; tell whether all are counted.
+
+        A large zone is counted in pieces between queries, and shown when it is whole.
+        """
+        zone = self._keeper.zone
+        if self._counting is None:
+            if self._counted_serial == zone.serial:
+                return True
+            suffix = Suffix(zone.shape.domains[0], Kind.DOMAIN)
+            self._counting = records.in_zone(zone, suffix, self._neutral_view())
+            self._counting_serial = zone.serial
+            self._count = Counter()
+        for _ in range(at_once):
+            record = next(self._counting, None)
+            if record is None:
+                self._counted = dict(self._count)
+                self._counted_serial = self._counting_serial
+                self._counting = None
+                return self._counted_serial == zone.serial
+            self._count[messages.type_text(record.rtype)] += 1
+        return False
+
+
+def _record_document(record: Record, apex: str) -> Document:
+    bare = "bare " if apex == names.ROOT and record.container else ""
+    return {
+        "name": record.name,
+        "type": messages.type_text(record.rtype),
+        "ttl": record.ttl,
+        "data": zonefile.data_text(record.rtype, record.rdata),
+        "container": record.container or None,
+        "id": record.container_id[:12] or None,
+        "network": record.network or None,
+        "rule": bare + record.rule if record.rule else None,
+    }
+
+
+def rfc3339(moment: float) -> str:
+    """A time in seconds since the epoch as RFC 3339 has it, in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
