@@ -9,6 +9,8 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Page, expect
 
+from containerdns.settings import Endpoint
+from containerdns.web.http import HTTPServer
 from containerdns.web.state import Document
 from tests.web.browsing import PHONE, WIDE, with_page
 from tests.web.fake import ENGINE, HOSTILE, QUERY, WEB, FakeState
@@ -227,6 +229,24 @@ def test_without_docker_it_says_what_to_do() -> None:
         await expect(page.locator("#container-list")).to_contain_text("docker run")
 
     with_page(test, state)
+
+
+def test_lost_server_is_told_and_found_again() -> None:
+    async def test(page: Page, site: Site) -> None:
+        first = HTTPServer(Endpoint("127.0.0.1", 0), site.state, site.counters)
+        running = asyncio.create_task(first.run())
+        await page.goto(f"http://{first.endpoint}/")
+        await expect(page.locator("#ready")).to_have_text("ready")
+        running.cancel()
+        await expect(page.locator("#ready")).to_contain_text("no connection")
+        second = HTTPServer(first.endpoint, site.state, site.counters)
+        running = asyncio.create_task(second.run())
+        await expect(page.locator("#ready")).to_have_text("ready", timeout=10_000)
+        await expect(page.locator("#query-list .query")).to_have_count(1)
+        running.cancel()
+        await asyncio.wait([running])
+
+    with_page(test, complaint="Failed to load resource")
 
 
 def test_who_sees_only_own_queries_is_told() -> None:

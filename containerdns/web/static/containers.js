@@ -105,7 +105,7 @@ function nothing() {
 }
 
 function row(container) {
-  const { id, name, addresses, health } = container;
+  const { id, name, addresses } = container;
   const summary = element("summary", {}, element("span.called", {}, name), stateOf(container),
     element("span.mono.where", {}, [...new Set(addresses.map(({ address }) => address))].join("  ") || "–"));
   summary.dataset.key = id;
@@ -121,7 +121,6 @@ function row(container) {
     button.dataset.key = `dig ${id}`;
     made.append(button);
   }
-  made.dataset.health = health;
   return made;
 }
 

@@ -35,7 +35,7 @@ function connect() {
   stream.addEventListener("rate", ({ data }) => chart.addPoint(JSON.parse(data)));
   stream.addEventListener("queries", ({ data }) => queries.addQueries(JSON.parse(data)));
   stream.addEventListener("error", () => {
-    showLost(true);
+    showLost();
     if (stream.readyState === EventSource.CLOSED) setTimeout(connect, RETRY);
   });
 }

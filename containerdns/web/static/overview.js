@@ -17,13 +17,16 @@ export function showStatus(status, words) {
     ` · domains ${[...status.domains, ...status.search_domains].join(" ")}`;
 }
 
-export function showLost(isLost) {
-  if (!isLost) return;
-  byId("ready").replaceChildren(badge("bad", "no connection; what you see may be old"));
+export function showLost() {
+  tellReady("bad", "no connection; what you see may be old");
 }
 
 function showReady(status) {
-  byId("ready").replaceChildren(status.ready ? badge("good", "ready") : badge("warn", "not ready"));
+  tellReady(...(status.ready ? ["good", "ready"] : ["warn", "not ready"]));
+}
+
+function tellReady(tone, text) {
+  if (byId("ready").textContent !== text) byId("ready").replaceChildren(badge(tone, text));
 }
 
 let noticed = "";
