@@ -124,11 +124,7 @@ class Cache:
         self._drop(question)
         self._responses[question] = cached
         self.octets += cached.octets
-        while (
-            len(self._responses) > self.capacity
-            or self.octets > self.capacity * OCTETS_PER_RESPONSE
-        ):
-            self._drop(next(iter(self._responses)))
+        self._make_room()
 
     def put_failure(self, question: Question, error: tuple[int, str] | None, now: float) -> None:
         """Remember that every upstream failed; what there is of old may stand in."""
@@ -139,6 +135,11 @@ class Cache:
         failure = Cached(messages.SERVFAIL, EMPTY_BODY, now, now + FAILURE_TTL, error=error)
         self.put(question, failure)
 
+    def resize(self, capacity: int) -> None:
+        """Keep another number of responses."""
+        self.capacity = capacity
+        self._make_room()
+
     def clear(self) -> None:
         """Forget everything."""
         self._responses.clear()
@@ -148,6 +149,11 @@ class Cache:
         """Forget what came through one list of upstreams, as it is another now."""
         for question in [q for q in self._responses if q.apex == apex]:
             self._drop(question)
+
+    def _make_room(self) -> None:
+        octets_most = self.capacity * OCTETS_PER_RESPONSE
+        while len(self._responses) > self.capacity or self.octets > octets_most:
+            self._drop(next(iter(self._responses)))
 
     def _drop(self, question: Question) -> None:
         cached = self._responses.pop(question, None)

@@ -5,7 +5,6 @@ ID and the question with its case (RFC 5452); whatever does not is passed over, 
 true answer is still awaited.  A port that gets many such answers asks over TCP instead.
 """
 
-import errno
 import logging
 import os
 import socket
@@ -14,14 +13,12 @@ from asyncio import AbstractEventLoop
 from containerdns.core import messages
 from containerdns.core.questions import is_same
 from containerdns.errors import BadMessage
-from containerdns.upstream.exchanges import Kind, Sent, Take, Trouble
+from containerdns.upstream.exchanges import EXHAUSTED, Kind, Sent, Take, Trouble, trouble_of
 
 PORTS = 512  # sockets, each with a random port of the system's choice, contract section 5
 USES_OF_A_PORT = 256  # then it is given up for another, so that none can be learned
 STRANGERS_MOST = 16  # wrong answers to one port, RFC 5452 section 9.3
 LONGEST = 4096  # octets read; more than we ask for
-
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +51,7 @@ class Datagrams:
         try:
             port = self._port(randomness >> 16)
         except OSError as error:
-            kind = Kind.EXHAUSTED if error.errno in _EXHAUSTED else Kind.UNREACHABLE
-            take(Trouble(kind, error.strerror or ""))
+            take(trouble_of(error))
             return None
         message_id = randomness & 0xFFFF
         while message_id in port.waiting:
@@ -66,7 +62,7 @@ class Datagrams:
         except BlockingIOError:
             pass  # as if it were lost on its way
         except OSError as error:
-            take(Trouble(Kind.UNREACHABLE, error.strerror or ""))
+            take(trouble_of(error))
             return None
         port.uses += 1
         port.waiting[message_id] = sent
@@ -91,7 +87,7 @@ class Datagrams:
         try:
             return self._open(place)
         except OSError as error:
-            if error.errno not in _EXHAUSTED or not self._ports:
+            if error.errno not in EXHAUSTED or not self._ports:
                 raise
             self._warn(error)
             opened = list(self._ports.values())
@@ -133,7 +129,7 @@ class Datagrams:
         except BlockingIOError:
             return
         except OSError as error:  # an ICMP message: nobody listens there
-            _tell(port, Trouble(Kind.UNREACHABLE, error.strerror or ""))
+            _tell(port, trouble_of(error))
             return
         sent = port.waiting.get(int.from_bytes(data[:2]))
         if sent is None:

@@ -1,6 +1,7 @@
 """What the forwarder and the transports hand each other: sendings, arrivals, one inbox a flight."""
 
 import asyncio
+import errno
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ class Trouble(NamedTuple):
 
     def __str__(self) -> str:
         return self.text or self.kind.value
+
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def trouble_of(error: OSError) -> Trouble:
+    """Tell what the system said; that we have no more sockets is no fault of a server's."""
+    kind = Kind.EXHAUSTED if error.errno in EXHAUSTED else Kind.UNREACHABLE
+    return Trouble(kind, error.strerror or "")
 
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]

@@ -17,6 +17,7 @@ from containerdns.upstream.exchanges import Inbox, Kind, Trouble
 from containerdns.upstream.upstreams import STREAM_PATIENCE, Attempt, Upstream
 
 PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
+ERROR_TEXT_LONGEST = 160  # octets of an extended error, so that an answer has room beside it
 
 
 class Answer(NamedTuple):
@@ -43,10 +44,11 @@ class Flight:
         self._loop = loop
         self._inbox: Inbox[Upstream] = Inbox(loop)
         self._attempts: list[Attempt] = []
+        self._deadline = 0.0
 
     async def fly(self, order: tuple[Upstream, ...]) -> Answer | None:
         """Ask one server after the other; None if they all failed or were silent."""
-        deadline = self._loop.time() + PATIENCE
+        deadline = self._deadline = self._loop.time() + PATIENCE
         for number, upstream in enumerate(order):
             left = len(order) - number
             now = self._loop.time()
@@ -88,7 +90,7 @@ class Flight:
         self, upstream: Upstream, until: float, is_last: bool
     ) -> tuple[Answer | None, bool]:
         """Wait for what comes of it; give the answer if any, and whether it was silent."""
-        longest = until + STREAM_PATIENCE
+        longest = min(until + STREAM_PATIENCE, self._deadline)
         while (arrival := await self._inbox.get(until)) is not None:
             source, outcome = arrival
             if isinstance(outcome, Trouble) and outcome.kind is Kind.MOVED:
@@ -119,7 +121,7 @@ def error_of(response: Response) -> tuple[int, str] | None:
     data = response.edns.option(messages.EDE_OPTION) if response.edns else None
     if data is None or len(data) < 2:
         return None
-    return int.from_bytes(data[:2]), data[2:].decode(errors="replace")
+    return int.from_bytes(data[:2]), data[2 : 2 + ERROR_TEXT_LONGEST].decode(errors="replace")
 
 
 def _is_final(response: Response) -> bool:

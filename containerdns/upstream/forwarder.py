@@ -24,7 +24,7 @@ from containerdns.errors import BadSettings
 from containerdns.settings import Endpoint, Settings, UpstreamServer
 from containerdns.upstream.bootstrap import bootstrap_servers
 from containerdns.upstream.exchanges import Inbox, Kind
-from containerdns.upstream.flights import Answer, Flight, error_of
+from containerdns.upstream.flights import ERROR_TEXT_LONGEST, Answer, Flight, error_of
 from containerdns.upstream.loops import Loops, is_own_address
 from containerdns.upstream.upstreams import Surroundings, Upstream
 
@@ -123,7 +123,7 @@ class Forwarder:
         for apex, servers in was.items():
             if _servers_by_apex(settings).get(apex) != servers:
                 self._cache.forget_apex(apex)
-        self._cache.capacity = settings.cache_size
+        self._cache.resize(settings.cache_size)
 
     @property
     def cache_entries(self) -> int:
@@ -283,41 +283,47 @@ class Forwarder:
         others = [upstream for upstream in upstreams if not upstream.is_ourselves]
         return tuple(sorted(others, key=lambda upstream: upstream.health.silent_since)[:1])
 
+    def _has_alive(self, apex: str | None) -> bool:
+        return any(upstream.is_alive for upstream in self._lists.get(apex, ()))
+
     def _refused(self, reason: str) -> Resolution:
         self._counters.forwards_refused += 1
         return Resolution(messages.REFUSED, source="policy", reason=reason)
 
     async def _await(self, question: Question) -> Resolution:
-        """Join the flight of a question, or be the one who flies it."""
-        while (flight := self._flights.get(question)) is not None:
-            await asyncio.wait((flight.done,))
-            if not flight.done.cancelled():
-                return flight.done.result()
-        stale = self._cache.stale(question, self._loop.time())
-        if stale is None:
-            return await self._fly(question)
-        self._refresh(question)
-        done = self._flights[question].done
-        await asyncio.wait((done,), timeout=STALE_PATIENCE)
-        if done.done() and not done.cancelled():
-            return done.result()
-        return _resolution(stale, self._loop.time())
+        """Join the flight of a question, or be the one who flies it.
 
-    def _refresh(self, question: Question) -> None:
+        Whoever could have a stale response does not wait for long (RFC 8767 section 5),
+        and not at all if no upstream is alive; the flight goes on behind.
+        """
+        stale = self._cache.stale(question, self._loop.time())
+        patience = None
+        if stale is not None:
+            patience = STALE_PATIENCE if self._has_alive(question.apex) else 0.0
+        while True:
+            flight = self._flights.get(question)
+            if flight is None:
+                if stale is None:
+                    return await self._fly(question)
+                flight = self._refresh(question)
+            await asyncio.wait((flight.done,), timeout=patience)
+            if flight.done.done() and not flight.done.cancelled():
+                return flight.done.result()
+            if stale is not None:
+                return _resolution(stale, self._loop.time())
+
+    def _refresh(self, question: Question) -> Flight:
         """Ask in the background."""
-        self._begin(question)
-        self._spawn(self._finish(question))
+        flight = self._flights[question] = Flight(question, self._loop)
+        self._spawn(self._finish(question, flight))
+        return flight
 
     async def _fly(self, question: Question) -> Resolution:
-        self._begin(question)
-        return await self._finish(question)
+        flight = self._flights[question] = Flight(question, self._loop)
+        return await self._finish(question, flight)
 
-    def _begin(self, question: Question) -> None:
-        self._flights[question] = Flight(question, self._loop)
-
-    async def _finish(self, question: Question) -> Resolution:
+    async def _finish(self, question: Question, flight: Flight) -> Resolution:
         """Bring a flight to its end; those who wait with us are told in any case."""
-        flight = self._flights[question]
         try:
             answer = await flight.fly(self._order(question.apex))
             if answer is not None:
@@ -382,9 +388,8 @@ class Forwarder:
         """Remember the failure; give a stale response, else SERVFAIL."""
         now = self._loop.time()
         reason = ", ".join(dict.fromkeys(flight.failures)) or "no upstream to ask"
-        error = flight.error or (NO_REACHABLE_AUTHORITY, reason)
-        if self._cache.capacity:
-            self._cache.put_failure(question, error, now)
+        error = flight.error or (NO_REACHABLE_AUTHORITY, reason[:ERROR_TEXT_LONGEST])
+        self._cache.put_failure(question, error, now)
         stale = self._cache.stale(question, now)
         if stale is not None:
             return _resolution(stale, now, reason)

@@ -95,7 +95,7 @@ class Https:
                     )
                 return
             except (OSError, TimeoutError) as error:
-                trouble = Trouble(Kind.UNREACHABLE, why_not(error))
+                trouble = why_not(error)
         connection.fail(trouble)
 
 

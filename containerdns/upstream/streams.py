@@ -13,7 +13,7 @@ from typing import cast
 from containerdns.core import messages
 from containerdns.core.questions import is_same
 from containerdns.errors import BadMessage
-from containerdns.upstream.exchanges import Kind, Sent, Spawn, Take, Trouble
+from containerdns.upstream.exchanges import Kind, Sent, Spawn, Take, Trouble, trouble_of
 
 CONNECT_LONGEST = 2.0  # seconds, as long as the longest time-out of a question
 IDLE_LONGEST = 60.0  # seconds; servers close earlier as they like, RFC 7766 section 6.2.3
@@ -74,7 +74,7 @@ class Streams:
                     server_hostname=self._server_name or None,
                 )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            connection.fail(Trouble(Kind.UNREACHABLE, why_not(error)))
+            connection.fail(why_not(error))
 
 
 def tls_context(protocol: str) -> ssl.SSLContext:
@@ -89,13 +89,17 @@ def tls_context(protocol: str) -> ssl.SSLContext:
     return context
 
 
-def why_not(error: OSError | TimeoutError) -> str:
+def why_not(error: OSError | TimeoutError) -> Trouble:
     """Say why there is no connection."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"bad certificate: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS: {error.reason}"
-    return error.strerror or "no connection in time"
+    match error:
+        case ssl.SSLCertVerificationError():
+            return Trouble(Kind.UNREACHABLE, f"bad certificate: {error.verify_message}")
+        case ssl.SSLError():
+            return Trouble(Kind.UNREACHABLE, f"no TLS: {error.reason}")
+        case TimeoutError():
+            return Trouble(Kind.UNREACHABLE, "no connection in time")
+        case _:
+            return trouble_of(error)
 
 
 class _Connection(asyncio.Protocol):

@@ -68,6 +68,7 @@ class Upstream:
         self.datagrams: Datagrams | None = None
         self.streams: Transport
         self._surroundings = surroundings
+        self.is_closed = False
         self._trial: asyncio.TimerHandle | None = None
         address = (server.host, server.port)
         if server.transport == "https":
@@ -98,6 +99,8 @@ class Upstream:
     def was_silent(self, reason: str) -> None:
         """Note a time-out, and set the server aside if it is one too many."""
         self._surroundings.counters.upstream_requests[self.name, NO_RESPONSE] += 1
+        if self.is_closed:
+            return
         self.streams.renew()
         was_aside = self.health.is_aside
         if self.health.was_silent(reason, self.loop.time()):
@@ -114,6 +117,7 @@ class Upstream:
 
     def close(self) -> None:
         """Close its sockets and connections."""
+        self.is_closed = True
         if self._trial is not None:
             self._trial.cancel()
         if self.datagrams is not None:
@@ -171,6 +175,9 @@ class Attempt:
     def send(self, transport: Transport) -> None:
         """Send the question over one of the upstream's transports."""
         upstream, question = self.upstream, self.question
+        if upstream.is_closed:
+            self.receiver.put(upstream, Trouble(Kind.UNREACHABLE, "not configured any more"))
+            return
         wire = question.wire
         if self.at >= upstream.folds_case_until:
             wire = spell(wire, os.urandom(len(wire)))

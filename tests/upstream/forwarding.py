@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from containerdns.core import messages, names
 from containerdns.core.counters import Counters
@@ -56,6 +56,41 @@ async def forwarder(
         await asyncio.wait((running,))
         if not running.cancelled():
             running.result()
+
+
+class Front(asyncio.DatagramProtocol):
+    """A server of the smallest kind, so that others can ask a forwarder."""
+
+    def __init__(self, forward: Forwarder) -> None:
+        self._forwarder = forward
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        query = messages.parse_query(data)
+        asked = Forward(query, query.name, query.qtype)
+        task = asyncio.create_task(self._answer(asked, addr))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, asked: Forward, addr: tuple[str, int]) -> None:
+        found = self._forwarder.cached(asked) or await self._forwarder.resolve(asked)
+        octets = messages.assemble(asked.query, messages.RA, found.rcode, found.body, 1232)
+        self._transport.sendto(octets, addr)
+
+
+@asynccontextmanager
+async def front(forward: Forwarder, port: int) -> AsyncIterator[None]:
+    """Let others ask a forwarder on a port of loopback."""
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: Front(forward), local_addr=("127.0.0.1", port)
+    )
+    try:
+        yield
+    finally:
+        transport.close()
 
 
 def question(

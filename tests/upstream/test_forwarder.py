@@ -15,7 +15,15 @@ from containerdns.settings import Endpoint
 from containerdns.upstream import forwarder as rooms
 from containerdns.upstream.forwarder import Forwarder
 from tests.upstream.fakes import Reply, answer, qtype, truncated, upstream
-from tests.upstream.forwarding import addresses, forwarder, local, question, records, settings
+from tests.upstream.forwarding import (
+    addresses,
+    forwarder,
+    front,
+    local,
+    question,
+    records,
+    settings,
+)
 from tests.upstream.unbound import free_port
 
 WWW = question("www.example.")
@@ -538,6 +546,24 @@ async def test_a_stale_answer_stands_in_while_all_fail_and_is_refreshed() -> Non
 
 
 @scene
+async def test_all_who_wait_get_the_stale_answer_and_at_once_if_nobody_is_alive() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        clock = LateClock(forward)
+        clock.pass_by(61)
+        fake.script = is_silent
+        begun = time.monotonic()
+        waiting = [asyncio.create_task(forward.resolve(WWW)) for _ in range(3)]
+        for one in waiting:
+            assert addresses(WWW, await one) == ["192.0.2.1"]
+        assert time.monotonic() - begun < 2.2
+        await until(lambda: not forward.status()[0].is_healthy)
+        begun = time.monotonic()
+        assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+        assert time.monotonic() - begun < 0.1
+
+
+@scene
 async def test_a_hot_name_is_asked_for_before_it_ends() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         await forward.resolve(WWW)
@@ -572,6 +598,24 @@ async def test_a_loop_is_refused_at_the_start() -> None:
         ourselves.script = answers_of(forward)
         with pytest.raises(BadSettings, match=f"--upstream='127.0.0.1:{ourselves.port}'"):
             await forward.detect_loop(())
+
+
+@scene
+async def test_a_loop_through_a_real_dnsmasq_is_refused() -> None:
+    ours, theirs = free_port(), free_port()
+    between = await asyncio.create_subprocess_exec(
+        "dnsmasq", "--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null",
+        f"--port={theirs}", "--listen-address=127.0.0.1", "--bind-interfaces",
+        f"--server=127.0.0.1#{ours}", stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await asyncio.sleep(0.3)
+        async with forwarder(settings(theirs)) as forward, front(forward, ours):
+            with pytest.raises(BadSettings, match="does not lead back to us"):
+                await forward.detect_loop((Endpoint("127.0.0.1", ours),))
+    finally:
+        between.terminate()
+        await between.wait()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
@@ -617,6 +661,10 @@ async def test_reload_takes_new_lists_and_keeps_what_is_still_valid() -> None:
         await forward.resolve(WWW)
         forward.reload(settings(first.port, ttl=7))
         assert forward.cached(WWW) is not None
+        forward.reload(settings(first.port, cache_size=0))
+        assert forward.cached(WWW) is None
+        forward.reload(settings(first.port))
+        await forward.resolve(WWW)
         forward.reload(settings(second.port))
         assert forward.cached(WWW) is None
         assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.2"]
