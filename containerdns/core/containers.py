@@ -379,14 +379,18 @@ def _port_bindings(text: str, bindings: list[Any] | tuple[Any, ...]) -> Iterator
     """Read "80/tcp" and where it is published; what is odd is no port."""
     port, _, protocol = text.partition("/")
     for binding in bindings:
-        if port.isdecimal() and isinstance(binding, dict):
+        if _is_port(port) and isinstance(binding, dict):
             host_port = str(binding.get("HostPort") or 0)
             yield PortBinding(
                 port=int(port),
                 protocol=sys.intern(protocol or "tcp"),
-                host_port=int(host_port) if host_port.isdecimal() else 0,
+                host_port=int(host_port) if _is_port(host_port) else 0,
                 host_address=str(binding.get("HostIp") or ""),
             )
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 5
 
 
 def _ports_of_list(document: Mapping[str, Any]) -> tuple[PortBinding, ...]:

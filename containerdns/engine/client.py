@@ -25,7 +25,7 @@ from containerdns.errors import BadDocument, EngineUnavailable
 CALL_TIMEOUT = 10.0  # seconds for an answer to a small question
 INSPECT_TIMEOUT = 60.0  # seconds; the Engine makes it wait while a container starts
 PIECE_TIMEOUT = 10.0  # seconds between two pieces of a listing
-SLICE = 0.001  # seconds that a listing is decoded before others have their turn
+SLICE = 0.001  # seconds of a long computation before others have their turn
 ITEM_LONGEST = 1 << 24  # characters of one item of a listing; a safety net
 
 ACTIONS = (
@@ -131,18 +131,15 @@ class EngineClient:
         Others on the event loop have their turn in between.
         """
         target = f"{self._prefix}/containers/json?all=1"
-        clock = asyncio.get_running_loop().time
+        turn = Turn()
         async with self._get(target) as response:
             if response.status != 200:
                 raise EngineUnavailable(self._refusal(response, await response.body(), target))
             decoder = ArrayDecoder()
-            slice_end = clock() + SLICE
             while octets := await self._next_piece(response):
                 for item in self._items(decoder, octets):
                     yield item
-                    if clock() > slice_end:
-                        await asyncio.sleep(0)
-                        slice_end = clock() + SLICE
+                    await turn.offer()
             if not decoder.is_complete:
                 raise EngineUnavailable(f"{self.address.url} sent a listing that is no JSON array")
 
@@ -227,6 +224,20 @@ class EngineClient:
             return f"{self.address.url} forbids GET {path}: allow it in the socket proxy"
         said = body[:200].decode(errors="replace").strip()
         return f"{self.address.url} answers GET {path} with status {response.status}: {said}"
+
+
+class Turn:
+    """A turn on the event loop in a long computation, to be offered to others often."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + SLICE
+
+    async def offer(self) -> None:
+        """Let the others have their turn if ours has lasted long enough."""
+        if self._clock() > self._end:
+            await asyncio.sleep(0)
+            self._end = self._clock() + SLICE
 
 
 class EventStream:

@@ -201,14 +201,16 @@ class Connections:
         """
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_open:
-                try:
+            try:
+                if connection.is_open:
                     return await connection.get(target)
-                except EngineUnavailable:
-                    connection.close()  # it was closed while idle; another will do
-                except BaseException:
-                    connection.close()
-                    raise
+            except EngineUnavailable:
+                connection.close()  # the Engine closed it while it was idle; another will do
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                connection.close()
         connection = await self._open()
         try:
             return await connection.get(target)

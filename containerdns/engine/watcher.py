@@ -25,7 +25,7 @@ from containerdns.core.containers import (
     network_from_document,
     with_details_of,
 )
-from containerdns.engine.client import ACTIONS, EngineClient, Event, EventStream, Version
+from containerdns.engine.client import ACTIONS, EngineClient, Event, EventStream, Turn, Version
 from containerdns.errors import BadDocument, EngineUnavailable
 
 RETRY_FIRST = 0.5  # seconds
@@ -469,16 +469,18 @@ class Watcher:
             doubtful.append(record)
             items[record.id] = item
             if len(doubtful) > WHOLE_AT_FIRST:
-                self._tell_from_list(items)
+                await self._tell_from_list(items)
+        turn = Turn()
         for container_id in known - self._touched:
             self._surprises += 1
             self._remove(container_id, None)
+            await turn.offer()
         if len(doubtful) <= WHOLE_AT_FIRST:
             await self._inspect_all(doubtful)
         self._applied(reason)
         if len(doubtful) > WHOLE_AT_FIRST:
-            doubtful.sort(key=lambda record: not record.is_running)  # those are asked for
-            await self._inspect_all(doubtful)
+            await self._inspect_all(doubtful, running=True)  # those are asked for
+            await self._inspect_all(doubtful, running=False)
 
     def _differing(self, item: object, unseen: set[str]) -> _Record | None:
         """Give the record of an item of the list if an inspect may tell more of it."""
@@ -498,9 +500,12 @@ class Watcher:
         is_same = record.is_whole and likeness != 0 and likeness == record.likeness
         return None if is_same else record
 
-    def _tell_from_list(self, items: dict[str, Any]) -> None:
+    async def _tell_from_list(self, items: dict[str, Any]) -> None:
         """Tell of listed containers without an inspect; empties the items."""
-        for container_id, item in items.items():
+        turn = Turn()
+        while items:
+            container_id, item = items.popitem()
+            await turn.offer()
             record = self._records.get(container_id)
             if record is None or record.is_asking or container_id in self._touched:
                 continue
@@ -513,14 +518,17 @@ class Watcher:
             if record.container is not None:
                 container = with_details_of(container, record.container)
             self._tell(record, container, None)
-        items.clear()
 
-    async def _inspect_all(self, records: list[_Record]) -> None:
-        """Inspect those that no event has taken care of, some at once."""
+    async def _inspect_all(self, records: list[_Record], running: bool | None = None) -> None:
+        """Inspect those that no event has taken care of, some at once; if asked, only a part."""
         waiting = iter(records)
 
         async def inspect_next() -> None:
+            turn = Turn()
             for record in waiting:
+                await turn.offer()
+                if running is not None and record.is_running != running:
+                    continue
                 if self._records.get(record.id) is record and not record.is_asking:
                     before = record.container
                     await self._ask(record, self._comparing_slots)
@@ -534,11 +542,10 @@ class Watcher:
     def _applied(self, reason: str) -> None:
         """Tell that a listing is applied, unless it shows that the stream is deaf."""
         self._is_synced = self._has_listed = True
-        running = sum(record.is_running for record in self._records.values())
         log.log(
             logging.DEBUG if reason == "periodic" else logging.INFO,
-            "Docker %s: %d containers, %d running (%s)",
-            *(self.url, len(self._records), running, reason),
+            "Docker %s: %d containers (%s)",
+            *(self.url, len(self._records), reason),
         )
         self._sink.listed(self.url)
         self._sink.resynced(self.url, reason)

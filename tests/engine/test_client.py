@@ -1,0 +1,239 @@
+"""The door to the Engine: ways to reach it, refusals, and listings in pieces."""
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from containerdns.engine.client import ArrayDecoder, EngineClient
+from containerdns.engine.transport import Address, parse_url
+from containerdns.errors import BadDocument, EngineUnavailable
+from tests.engine.dockerd import Dockerd
+from tests.engine.recorder import watching
+from tests.engine.simulated import SimulatedEngine
+
+
+@pytest.fixture
+def socket(tmp_path: Path) -> Path:
+    return tmp_path / "docker.sock"
+
+
+@pytest.mark.parametrize(
+    ("url", "with_tls", "address"),
+    [
+        ("unix:///run/docker.sock", False, ("unix", "/run/docker.sock", "", 0)),
+        ("unix://run/docker.sock", False, ("unix", "/run/docker.sock", "", 0)),
+        ("tcp://engine.example", False, ("http", "", "engine.example", 2375)),
+        ("tcp://192.0.2.1:4000", True, ("https", "", "192.0.2.1", 4000)),
+        ("tcp://[2001:db8::1]", True, ("https", "", "2001:db8::1", 2376)),
+        ("ssh://ops@engine.example:2222", False, ("ssh", "", "ops@engine.example", 2222)),
+        ("ssh://engine.example", False, ("ssh", "", "engine.example", 0)),
+    ],
+)
+def test_url_is_read(url: str, with_tls: bool, address: tuple[str, str, str, int]) -> None:
+    assert parse_url(url, with_tls) == Address(url, *address)
+
+
+@pytest.mark.parametrize("url", ["", "docker", "ftp://x", "tcp://", "tcp://x:port", "ssh://"])
+def test_url_of_no_engine_is_refused(url: str) -> None:
+    with pytest.raises(EngineUnavailable, match="expected unix://"):
+        parse_url(url, with_tls=False)
+
+
+async def refusal(url: str, tls: Path | None = None) -> str:
+    """The cause that a first question ends with."""
+    with pytest.raises(EngineUnavailable) as caught:
+        await EngineClient(url, tls).negotiate()
+    return caught.value.cause
+
+
+async def test_absent_socket_is_told_with_what_to_do(socket: Path) -> None:
+    assert await refusal(f"unix://{socket}") == (
+        f"no Docker socket {socket}: start Docker, or name another one with --docker"
+    )
+
+
+async def test_socket_without_a_listener_is_told(socket: Path) -> None:
+    async with SimulatedEngine(socket):
+        pass
+    os.mknod(socket, stat.S_IFSOCK | 0o600)
+    assert "nobody listens" in await refusal(f"unix://{socket}")
+
+
+async def test_other_server_is_told_as_none_of_docker(socket: Path) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_unix_server(greet, socket)
+    async with server:
+        assert "does not speak HTTP" in await refusal(f"unix://{socket}")
+
+
+async def test_gone_container_is_none_and_a_failure_is_a_bad_document(socket: Path) -> None:
+    async with SimulatedEngine(socket, 1) as engine:
+        client = EngineClient(engine.url)
+        await client.negotiate()
+        assert await client.inspect("0" * 64) is None
+        [container_id] = engine.ids()
+        engine.statuses[f"/containers/{container_id}/json"] = 500
+        with pytest.raises(BadDocument, match="status 500"):
+            await client.inspect(container_id)
+        client.close()
+
+
+async def test_connection_that_was_closed_while_idle_is_replaced(socket: Path) -> None:
+    engine = SimulatedEngine(socket)
+    await engine.start()
+    client = EngineClient(engine.url)
+    await client.negotiate()
+    await engine.stop()
+    await engine.start()
+    await client.negotiate()
+    client.close()
+    await engine.stop()
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=4), st.text(max_size=4) | st.integers()), max_size=6),
+    st.integers(1, 7),
+    st.booleans(),
+)
+def test_array_is_decoded_however_it_is_cut(
+    items: list[dict[str, str | int]], step: int, escaped: bool
+) -> None:
+    octets = json.dumps(items, ensure_ascii=escaped).encode(errors="replace")
+    decoder = ArrayDecoder()
+    decoded = []
+    for at in range(0, len(octets), step):
+        decoded += list(decoder.feed(octets[at : at + step]))
+    assert decoder.is_complete
+    assert decoded == json.loads(octets)
+
+
+@pytest.mark.parametrize("octets", [b"", b"[", b"[{}", b"[{},", b"[nonsense]", b'[{"a": }]'])
+def test_broken_array_is_never_complete(octets: bytes) -> None:
+    decoder = ArrayDecoder()
+    list(decoder.feed(octets))
+    assert not decoder.is_complete
+
+
+def test_no_array_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="no array"):
+        list(ArrayDecoder().feed(b'{"message": "no"}'))
+
+
+async def test_engine_is_reached_over_ssh(
+    socket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ssh command is a stand-in; what it must carry is `docker system dial-stdio`."""
+    command = tmp_path / "ssh"
+    command.write_text(
+        f"#!{sys.executable}\n"
+        "import socket, sys, threading, os\n"
+        "assert sys.argv[-2:] == ['ops@engine.example', 'docker system dial-stdio'], sys.argv\n"
+        "engine = socket.socket(socket.AF_UNIX)\n"
+        f"engine.connect({str(socket)!r})\n"
+        "def forward():\n"
+        "    while octets := os.read(0, 65536):\n"
+        "        engine.sendall(octets)\n"
+        "    os._exit(0)\n"
+        "threading.Thread(target=forward, daemon=True).start()\n"
+        "while octets := engine.recv(65536):\n"
+        "    os.write(1, octets)\n"
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    async with (
+        SimulatedEngine(socket, 5) as engine,
+        watching("ssh://ops@engine.example") as (recorder, _),
+    ):
+        await recorder.until_listed()
+        assert len(recorder.running()) == 5
+        engine.add("late")
+        await recorder.until(lambda: "late" in recorder.running())
+
+
+async def test_missing_certificates_are_told(tmp_path: Path) -> None:
+    assert "lacks ca.pem" in await refusal("tcp://127.0.0.1:1", tmp_path)
+
+
+async def test_engine_is_reached_over_tls_with_certificates(
+    engine: Dockerd, tmp_path: Path
+) -> None:
+    """A real Engine listens; the certificates are made for this test."""
+    make_certificates(tmp_path)
+    async with tls_front(engine.socket, tmp_path) as port:
+        url = f"tcp://127.0.0.1:{port}"
+        async with watching(url, tmp_path) as (recorder, _):
+            await recorder.until_listed()
+            await asyncio.to_thread(engine.run, "web")
+            await recorder.until(lambda: "web" in recorder.running())
+        other = tmp_path / "other"
+        other.mkdir()
+        make_certificates(other)
+        assert "TLS failed" in await refusal(url, other)
+
+
+@asynccontextmanager
+async def tls_front(socket: Path, certificates: Path) -> AsyncIterator[int]:
+    """Stand before a socket as a TLS server that wants a client's certificate."""
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", FRONT, str(socket), str(certificates)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert program.stdout is not None
+    try:
+        yield int(await program.stdout.readline())
+    finally:
+        program.kill()
+        await program.wait()
+
+
+FRONT = """
+import asyncio, ssl, sys
+socket, folder = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+context.load_verify_locations(folder + "/ca.pem")
+context.verify_mode = ssl.CERT_REQUIRED
+
+async def pump(reader, writer):
+    while octets := await reader.read(65536):
+        writer.write(octets)
+        await writer.drain()
+    writer.close()
+
+async def serve(reader, writer):
+    engine_reader, engine_writer = await asyncio.open_unix_connection(socket)
+    await asyncio.gather(pump(reader, engine_writer), pump(engine_reader, writer))
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+def make_certificates(folder: Path) -> None:
+    """Make ca.pem, and cert.pem and key.pem that it has signed for 127.0.0.1."""
+    signing = "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"
+    commands = [
+        f"{signing} -addext keyUsage=critical,keyCertSign",
+        "req -newkey rsa:2048 -nodes -keyout key.pem -out cert.csr -subj /CN=engine",
+        "x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -out cert.pem -extfile names",
+    ]
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for command in commands:
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
