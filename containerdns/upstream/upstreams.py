@@ -28,6 +28,7 @@ STREAM_PATIENCE = 2.0  # seconds for a connection and a question on it
 QUIRK_LONGEST = 3600.0  # seconds until case and EDNS are tried again
 NO_RESPONSE = -1  # in the counters, in the place of an rcode
 
+_CONFUSED = (messages.FORMERR, messages.NOTIMP)  # by EDNS perhaps, RFC 6891 section 6.2.2
 _OPT = {wants: messages.opt_record(wants) for wants in (False, True)}
 
 log = logging.getLogger(__name__)
@@ -170,6 +171,7 @@ class Attempt:
     _had_edns: bool = False
     _is_datagram: bool = False
     _doubts_case: bool = False
+    _doubts_edns: bool = False
     _was_resent: bool = False
 
     def send(self, transport: Transport) -> None:
@@ -182,8 +184,9 @@ class Attempt:
         if self.at >= upstream.folds_case_until:
             wire = spell(wire, os.urandom(len(wire)))
         self._spelled = wire
-        self._had_edns = self.at >= upstream.lacks_edns_until
-        opt = _OPT[question.wants_dnssec] if self._had_edns else b""
+        has_edns = not self._doubts_edns and self.at >= upstream.lacks_edns_until
+        self._had_edns = has_edns
+        opt = _OPT[question.wants_dnssec] if has_edns else b""
         self._is_datagram = transport is upstream.datagrams
         self._sent = transport.send(wire, question.flags, opt, self._take)
 
@@ -213,10 +216,12 @@ class Attempt:
         now = upstream.loop.time()
         if response.flags & messages.TC and self._is_datagram:
             self._move(upstream.streams)
-        elif response.rcode in (messages.FORMERR, messages.NOTIMP) and self._had_edns:
-            upstream.lacks_edns_until = now + QUIRK_LONGEST  # RFC 6891 section 6.2.2
+        elif self._had_edns and response.edns is None and response.rcode in _CONFUSED:
+            self._doubts_edns = True
             self._move(upstream.datagrams or upstream.streams)
         else:
+            if self._doubts_edns and response.rcode not in _CONFUSED:
+                upstream.lacks_edns_until = now + QUIRK_LONGEST
             if self._doubts_case and response.question != self._spelled:
                 upstream.folds_case_until = now + QUIRK_LONGEST
             upstream.answered(response, now - self.at)

@@ -445,6 +445,19 @@ async def test_an_upstream_without_edns_is_remembered() -> None:
 
 
 @scene
+async def test_formerr_for_one_name_does_not_end_edns() -> None:
+    def script(query: DNSRecord, _: str) -> Reply:
+        if str(query.q.qname).lower() == "odd.example.":
+            return answer(query, rcode="FORMERR")
+        return answer(query, "@ 60 A 192.0.2.1")
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        assert (await forward.resolve(question("odd.example."))).rcode == messages.SERVFAIL
+        await forward.resolve(WWW)
+        assert fake.asked[-1][0].ar, "EDNS was given up"
+
+
+@scene
 async def test_ports_ids_and_case_are_random() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         for number in range(400):
