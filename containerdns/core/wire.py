@@ -106,10 +106,12 @@ class Wire:
 
     Attributes:
         unusual: Hits by source, but for "zone"; the server tells durations apart by it.
+        epoch: Grows when tables that were given out are no longer filled.
     """
 
     def __init__(self, counters: Counters) -> None:
         self.unusual: dict[str, int] = {"cache": 0, "policy": 0}
+        self.epoch = 0
         self._counters = counters
         self._tables: dict[View, Table] = {}
         self._shelves: dict[str, dict[Entry, None]] = {shelf: {} for shelf in MOST_ENTRIES}
@@ -209,6 +211,7 @@ class Wire:
 
     def forget_views(self) -> None:
         """Forget the views themselves; tables given out before stay empty for ever."""
+        self.epoch += 1
         self.forget_all()
         self._tables.clear()
 

@@ -73,15 +73,16 @@ class Datagrams:
         self._responder = responder
         self._log_queries = log_queries
         self._clients: dict[tuple[bytes, bytes], Client] = {}
-        self._epoch = views.epoch
+        self._epoch = (views.epoch, wire.epoch)
         self.generation = 0  # grows when no client that was given out holds any longer
 
     def refresh(self) -> int:
-        """Drop what is known of clients if their views have changed; give the generation."""
-        if self._epoch != self._views.epoch or len(self._clients) > MOST_CLIENTS:
-            if self._epoch != self._views.epoch:
+        """Drop what is known of clients if it no longer holds; give the generation."""
+        epoch = (self._views.epoch, self.wire.epoch)
+        if self._epoch != epoch or len(self._clients) > MOST_CLIENTS:
+            if self._epoch[0] != epoch[0]:
                 self.wire.forget_views()
-            self._epoch = self._views.epoch
+            self._epoch = (self._views.epoch, self.wire.epoch)
             self._clients.clear()
             self.generation += 1
         return self.generation
