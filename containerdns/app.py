@@ -24,9 +24,11 @@ from containerdns.core.wire import Wire
 from containerdns.delegations import top_level_domains
 from containerdns.engine.watcher import Watcher
 from containerdns.errors import BadSettings
+from containerdns.feed import Feed, Zones
 from containerdns.keeper import Keeper
 from containerdns.reports import Reports, version
 from containerdns.server.servers import Servers
+from containerdns.server.transfer import Notifier, Transfers, read_keys
 from containerdns.settings import Settings
 from containerdns.upstream.forwarder import Forwarder
 from containerdns.web.http import HTTPServer
@@ -98,6 +100,13 @@ class _Server:
             identity=socket.gethostname(),
             version=f"containerdns {version()}",
         )
+        keys = read_keys(settings.transfer_keys)
+        self._zones = Zones(self._keeper.zone, self._keeper.neutral_view(settings.listen))
+        transfers = Transfers(self._zones, keys)
+        self._notifier = Notifier(settings.notify, keys[0] if keys else None)
+        self._keeper.feed = Feed(
+            self._zones, transfers, self._notifier, notifies=bool(settings.notify)
+        )
         self._servers = Servers(
             settings,
             self._responder,
@@ -106,6 +115,8 @@ class _Server:
             self._wire,
             self._history,
             self._counters,
+            transfers,
+            keys,
         )
         self._reports = Reports(
             self._keeper,
@@ -139,6 +150,7 @@ class _Server:
                     rooms.create_task(watcher.run())
                 rooms.create_task(self._keeper.run())
                 rooms.create_task(self._forwarder.run())
+                rooms.create_task(self._notifier.run())
                 if http is not None:
                     rooms.create_task(http.run())
                 rooms.create_task(self._count())
@@ -182,6 +194,7 @@ class _Server:
         self._keeper.reload(new)
         self._responder.use(self._keeper.zone, self._keeper.ownership)
         self._forwarder.reload(new)
+        self._zones.use(self._keeper.zone, self._keeper.neutral_view(self._servers.endpoints))
         log.info("reload: done")
         supervisor.notify("READY=1")
 

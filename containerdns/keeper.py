@@ -22,10 +22,11 @@ from containerdns.core.inventory import Inventory, lender_of
 from containerdns.core.memory import Memory
 from containerdns.core.ownership import Listing, Ownership
 from containerdns.core.policy import Policy, Publication
-from containerdns.core.views import Views
+from containerdns.core.views import View, Views
 from containerdns.core.wire import Wire
 from containerdns.core.zone import Shape, Zone, next_serial
-from containerdns.settings import IPAddress, IPNetwork, Settings
+from containerdns.feed import Feed
+from containerdns.settings import Endpoint, IPAddress, IPNetwork, Settings
 
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
@@ -63,6 +64,7 @@ class Keeper:
         views: Who sees what.
         inventory: The containers behind it.
         engines: By URL.
+        feed: Who tells secondaries, if anybody.
         revision: Grows with whatever the status page would show.
     """
 
@@ -76,6 +78,7 @@ class Keeper:
         self.settings = settings
         self.counters = counters
         self.revision = 0
+        self.feed: Feed | None = None
         self.engines = {url: EngineStatus(url) for url in settings.docker}
         self.inventory = Inventory(policy_of(settings))
         self._wire = wire
@@ -105,6 +108,17 @@ class Keeper:
     def on_change(self, listener: Callable[[frozenset[str]], None]) -> None:
         """Call a listener with the names whose answers may have changed, after each change."""
         self._listeners.append(listener)
+
+    def neutral_view(self, endpoints: Iterable[Endpoint]) -> View:
+        """The view of nobody in particular: all addresses, and the host's if it is known.
+
+        Args:
+            endpoints: What is listened on; wildcards tell no address.
+        """
+        own = [str(address) for address in self.settings.host_addresses]
+        if not own:
+            own = [e.host for e in endpoints if e.host not in ("0.0.0.0", "::")]
+        return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
 
     @property
     def listing(self) -> Listing:
@@ -277,6 +291,10 @@ class Keeper:
         """Put publications into the zone, and forget what was said about their names."""
         now = time.time()
         changed: set[str] = set()
+        changes = list(changes)
+        feed = self.feed if self.feed and self.feed.is_wanted else None
+        owners = self._owners_in(changes) if feed else set()
+        before, serial = feed.before(owners) if feed else {}, self.zone.serial
         for publication_id, publication in changes:
             changed |= self.zone.replace(publication_id, publication, now)
             if publication is not None and publication.faults:
@@ -289,11 +307,18 @@ class Keeper:
                 self.engines[engine].lag = lag
         if not changed:
             return
+        if feed is not None:
+            feed.after(self.zone, before, serial, owners, changed)
         self.counters.zone_changes += 1
         self._wire.forget(changed)
         self._wire.set_serial(self.zone.serial)
         for listener in self._listeners:
             listener(frozenset(changed))
+
+    def _owners_in(self, changes: Iterable[tuple[str, Publication | None]]) -> set[str]:
+        """The owners that some changes touch, before or after."""
+        touched = [p for i, new in changes for p in (self.zone.publication(i), new) if p]
+        return {claim.owner for publication in touched for claim in publication.claims}
 
     def _networks_changed(self) -> None:
         networks = self.inventory.networks()

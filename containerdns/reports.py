@@ -137,7 +137,6 @@ class Reports:
             (apex, record)
             for apex, record in self._all_records(list(suffixes))
             if record.name == wanted
-            or (record.rtype == messages.SOA)
             or (not name.endswith(".") and record.name == names.join(wanted[:-1], apex))
         )
 
@@ -145,8 +144,7 @@ class Reports:
         view = self._neutral_view()
         for suffix in suffixes:
             for record in records.in_zone(self._keeper.zone, suffix, view):
-                if not (suffix.kind is Kind.BARE and record.rtype in (messages.SOA, messages.NS)):
-                    yield suffix.apex, record
+                yield suffix.apex, record
 
     def _suffixes(self) -> list[Suffix]:
         zone = self._keeper.zone
@@ -158,13 +156,7 @@ class Reports:
         ]
 
     def _neutral_view(self) -> View:
-        """The view of nobody in particular: all addresses, and the host's where it is known."""
-        settings = self._keeper.settings
-        own = [str(address) for address in settings.host_addresses]
-        if not own:
-            hosts = [ip_address(endpoint.host) for endpoint in self._endpoints()]
-            own = [str(host) for host in hosts if not host.is_unspecified]
-        return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
+        return self._keeper.neutral_view(self._endpoints())
 
     def _skipped(self) -> list[dict[str, str]]:
         unreadable = [
