@@ -6,6 +6,7 @@ is truncated (slip 2), so that an honest client in the same prefix comes back ov
 TCP, which proves its address; the others are dropped.
 """
 
+from collections import OrderedDict
 from typing import Final, Literal
 
 MOST_PREFIXES: Final = 65536  # about 8 MB; the one that was quiet longest gives way
@@ -20,7 +21,8 @@ class Limiter:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._buckets: dict[bytes, list[float]] = {}  # tokens, when, how many were over
+        # Tokens, when, how many were over; the prefix that was quiet longest stands first.
+        self._buckets: OrderedDict[bytes, list[float]] = OrderedDict()
 
     def take(self, address: bytes, now: float) -> Verdict:
         """Say what becomes of the response to a query from an address.
@@ -30,12 +32,12 @@ class Limiter:
             now: Seconds that never go back.
         """
         prefix = address if len(address) == 4 else address[:PREFIX_OCTETS]
-        bucket = self._buckets.pop(prefix, None)
+        bucket = self._buckets.get(prefix)
         if bucket is None:
             if len(self._buckets) >= MOST_PREFIXES:
-                del self._buckets[next(iter(self._buckets))]
-            bucket = [float(self._rate), now, 0.0]
-        self._buckets[prefix] = bucket  # at the end: the quiet ones come first
+                self._buckets.popitem(last=False)
+            bucket = self._buckets[prefix] = [float(self._rate), now, 0.0]
+        self._buckets.move_to_end(prefix)
         bucket[0] = min(bucket[0] + (now - bucket[1]) * self._rate, float(self._rate))
         bucket[1] = now
         if bucket[0] >= 1:

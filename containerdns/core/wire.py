@@ -12,7 +12,7 @@ out nothing that is hot: names that exist, what is absent, and responses of
 upstreams that stay as they are for a moment.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -114,7 +114,9 @@ class Wire:
         self.epoch = 0
         self._counters = counters
         self._tables: dict[View, Table] = {}
-        self._shelves: dict[str, dict[Entry, None]] = {shelf: {} for shelf in MOST_ENTRIES}
+        self._shelves: dict[str, OrderedDict[Entry, None]] = {
+            shelf: OrderedDict() for shelf in MOST_ENTRIES
+        }  # a dict finds its oldest only behind all the places of those removed
         self._octets = dict.fromkeys(MOST_ENTRIES, 0)
         self._of_name: dict[str, dict[Entry, None]] = {}
         self._variants: Counter[str] = Counter()
@@ -233,7 +235,7 @@ class Wire:
             of_name = self._of_name[entry.name]  # with those of other names that depend on it
             self._remove(next(other for other in of_name if other.name == entry.name))
 
-    def _evict(self, entries: dict[Entry, None]) -> None:
+    def _evict(self, entries: OrderedDict[Entry, None]) -> None:
         """Remove the oldest entry, those that were used lately being passed over."""
         for _ in range(SECOND_CHANCES):
             oldest = next(iter(entries))
@@ -241,8 +243,7 @@ class Wire:
                 break
             self._count(oldest)
             oldest.is_used = False
-            del entries[oldest]
-            entries[oldest] = None
+            entries.move_to_end(oldest)
         self._remove(next(iter(entries)))
 
     def _remove(self, entry: Entry) -> None:
