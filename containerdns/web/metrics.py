@@ -53,8 +53,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric as it is now (prometheus_client asks for this)."""
+        gauges = self._gauges()  # first: it brings the counters up to date
         yield from _dns_metrics(self._counters)
-        gauges = self._gauges()
         yield from _zone_metrics(self._counters, gauges)
         yield from _docker_metrics(self._counters, gauges)
         yield from _upstream_metrics(self._counters, gauges)
