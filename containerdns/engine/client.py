@@ -11,7 +11,7 @@ for the GIL; its ssh:// needs paramiko, and its listing is decoded at once.
 import asyncio
 import codecs
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -24,6 +24,7 @@ from containerdns.errors import BadDocument, EngineUnavailable
 
 CALL_TIMEOUT = 10.0  # seconds for an answer to a small question
 INSPECT_TIMEOUT = 60.0  # seconds; the Engine makes it wait while a container starts
+HEAD_TIMEOUT = 30.0  # seconds until a listing, or the stream of events, begins
 PIECE_TIMEOUT = 10.0  # seconds between two pieces of a listing
 SLICE = 0.001  # seconds of a long computation before others have their turn
 ITEM_LONGEST = 1 << 24  # characters of one item of a listing; a safety net
@@ -55,6 +56,7 @@ class Event:
 
     @property
     def time(self) -> float | None:
+        """The same in seconds; None if the Engine did not tell."""
         return self.time_ns / 1e9 if self.time_ns else None
 
 
@@ -125,7 +127,7 @@ class EngineClient:
             raise BadDocument(container_id, "its inspect, which is no object")
         return document
 
-    async def containers(self) -> AsyncIterator[Any]:
+    async def containers(self) -> AsyncGenerator[Any, None]:
         """Yield the items of the list of all containers, running or not, as they come.
 
         Others on the event loop have their turn in between.
@@ -145,17 +147,17 @@ class EngineClient:
 
     async def networks(self) -> list[Any] | None:
         """Give the documents of all networks; None if a socket proxy forbids it."""
-        return await self.get_list("/networks")
+        documents = await self.get("/networks")
+        if documents is not None and not isinstance(documents, list):
+            raise EngineUnavailable(f"{self.address.url}: /networks is no JSON array")
+        return documents
 
-    async def get_list(self, path: str) -> list[Any] | None:
-        """Give a JSON array; None if the Engine, or a proxy, does not give it to us."""
+    async def get(self, path: str) -> Any | None:
+        """Give a JSON document; None if the Engine, or a proxy, does not give it to us."""
         response, body = await self._call(self._prefix + path)
         if 400 <= response.status < 500 or response.status == 503:  # 503: no swarm manager
             return None
-        documents = self._decoded(response, body, path)
-        if not isinstance(documents, list):
-            raise EngineUnavailable(f"{self.address.url}: {path} is no JSON array")
-        return documents
+        return self._decoded(response, body, path)
 
     @asynccontextmanager
     async def events(
@@ -176,19 +178,19 @@ class EngineClient:
                 raise EngineUnavailable(self._refusal(response, await response.body(), target))
             yield EventStream(response, self.address.url)
 
-    async def _call(self, target: str, timeout: float = CALL_TIMEOUT) -> tuple[Response, bytes]:
+    async def _call(self, target: str, within: float = CALL_TIMEOUT) -> tuple[Response, bytes]:
         """Ask a small question: give the response and its whole body."""
         try:
-            async with asyncio.timeout(timeout), self._get(target) as response:
+            async with asyncio.timeout(within), self._get(target, within) as response:
                 return response, await response.body()
         except TimeoutError as fault:
             raise EngineUnavailable(f"no answer from {self.address.url}") from fault
 
     @asynccontextmanager
-    async def _get(self, target: str) -> AsyncIterator[Response]:
+    async def _get(self, target: str, within: float = HEAD_TIMEOUT) -> AsyncIterator[Response]:
         """Send a request; its body may take as long as its reader allows."""
         try:
-            async with asyncio.timeout(INSPECT_TIMEOUT):
+            async with asyncio.timeout(within):
                 response = await self._connections.get(target)
         except TimeoutError as fault:
             raise EngineUnavailable(f"no answer from {self.address.url}") from fault

@@ -48,6 +48,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
+        """Whether nothing but this machine lies in between."""
         return self.scheme == "unix"
 
 
@@ -90,6 +91,7 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
+        """Whether neither side has closed it, as far as is known."""
         return not (self._writer.is_closing() or self.reader.at_eof())
 
     async def get(self, target: str) -> "Response":
@@ -283,7 +285,7 @@ def _translated(where: str) -> Iterator[None]:
         raise EngineUnavailable(_cause(where, fault)) from fault
 
 
-def _cause(where: str, fault: Exception) -> str:
+def _cause(where: str, fault: Exception) -> str:  # noqa: PLR0911 - a table
     path = where.removeprefix("unix://")
     match fault:
         case FileNotFoundError() if where.startswith("ssh://"):

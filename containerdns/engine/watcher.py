@@ -10,11 +10,10 @@ container, to tell changes only; what that means for names is not its affair.
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from containerdns.core.containers import (
     Container,
@@ -26,15 +25,14 @@ from containerdns.core.containers import (
     with_details_of,
 )
 from containerdns.engine.client import ACTIONS, EngineClient, Event, EventStream, Turn, Version
+from containerdns.engine.sink import Sink
+from containerdns.engine.swarm import Swarm
 from containerdns.errors import BadDocument, EngineUnavailable
 
-RETRY_FIRST = 0.5  # seconds
-RETRY_LONGEST = 30.0  # seconds
 RETRY_LONGEST_NEAR = 1.0  # seconds; on a local socket, and while a zone stands
 STABLE_AFTER = 2.0  # seconds of a session, after whose end the first retry is immediate
-COMPARE_EVERY = 60.0  # seconds
-LISTEN_CHECK_EVERY = 1.5  # seconds between checks that the stream is not deaf
 LISTEN_CHECK_TIMEOUT = 3.0  # seconds; an Engine answers a question about the past at once
+SWARM_EVERY = 5.0  # seconds between listings of a swarm's tasks
 LATE = 0.2  # seconds that an event may be late on the stream
 
 INSPECTS_MOST = 64  # at once because of events; each is a connection
@@ -48,49 +46,24 @@ INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be read
 log = logging.getLogger(__name__)
 
 
-class Sink(Protocol):
-    """Who is told; all calls on the event loop, synchronous and cheap.
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a watcher acts by itself; seconds.
 
-    An `event_time` is the Engine's time, in seconds, of the event that caused the
-    call, and None if a listing did.
+    Attributes:
+        compare_every: Between full listings.
+        listen_check_every: Between checks that the stream is not deaf.
+        retry_first: Before the second attempt to connect; doubled each time.
+        retry_longest: The most that comes to.
     """
 
-    def container_changed(
-        self, engine: str, container: Container, event_time: float | None
-    ) -> None:
-        """A container, running or not, now exists like this."""
+    compare_every: float = 60.0
+    listen_check_every: float = 1.5
+    retry_first: float = 0.5
+    retry_longest: float = 30.0
 
-    def container_died(self, engine: str, container_id: str, event_time: float | None) -> None:
-        """A container does not run any more, but exists."""
 
-    def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
-        """A container does not exist any more."""
-
-    def container_unreadable(
-        self, engine: str, container_id: str, container_name: str, reason: str
-    ) -> None:
-        """A container exists, but its documents cannot be read."""
-
-    def networks_changed(self, engine: str, networks: tuple[Network, ...]) -> None:
-        """These are all networks now."""
-
-    def listed(self, engine: str) -> None:
-        """A full listing has been applied."""
-
-    def connected(self, engine: str) -> None:
-        """The Engine answers, and its events are followed."""
-
-    def disconnected(self, engine: str, cause: str) -> None:
-        """The Engine is lost, or was not there in the first place."""
-
-    def event_seen(self, engine: str, action: str) -> None:
-        """An event came; the actions are few."""
-
-    def resynced(self, engine: str, reason: str) -> None:
-        """A full listing was compared: "start", "reconnect", "periodic", "watchdog", "reload"."""
-
-    def list_failed(self, engine: str, cause: str) -> None:
-        """A full listing could not be had."""
+DEFAULT_TIMING = Timing()
 
 
 @dataclass(slots=True)
@@ -128,23 +101,12 @@ class Watcher:
     """Follows one Engine and tells a sink; `run` is its whole life."""
 
     def __init__(
-        self,
-        url: str,
-        tls: Path | None,
-        sink: Sink,
-        *,
-        compare_every: float = COMPARE_EVERY,
-        listen_check_every: float = LISTEN_CHECK_EVERY,
-        retry_first: float = RETRY_FIRST,
-        retry_longest: float = RETRY_LONGEST,
+        self, url: str, tls: Path | None, sink: Sink, timing: Timing = DEFAULT_TIMING
     ) -> None:
         self.url = url
         self._sink = sink
         self._client = EngineClient(url, tls)
-        self._compare_every = compare_every
-        self._listen_check_every = listen_check_every
-        self._retry_first = retry_first
-        self._retry_longest = retry_longest
+        self._timing = timing
         over_ssh = self._client.address.scheme == "ssh"
         self._slots = asyncio.Semaphore(INSPECTS_MOST_OVER_SSH if over_ssh else INSPECTS_MOST)
         self._early_slots = asyncio.Semaphore(1 if over_ssh else EARLY_INSPECTS_MOST)
@@ -156,6 +118,8 @@ class Watcher:
         self._reason = "start"  # of the next full listing
         self._compare_now = asyncio.Event()
         self._list_networks_now = asyncio.Event()
+        self._ask_swarm_now = asyncio.Event()
+        self._swarm = Swarm(self._client, url, sink)
         self._is_connected = False
         self._is_synced = False  # a listing of this session has been applied
         self._has_listed = False  # one of any session has: a zone stands
@@ -171,17 +135,17 @@ class Watcher:
     async def run(self) -> None:
         """Watch for ever; stopping is cancelling."""
         clock = asyncio.get_running_loop().time
-        delay = self._retry_first
+        delay = self._timing.retry_first
         try:
             while True:
                 begun = clock()
                 self._lost(await self._session())
                 if self._is_synced and clock() - begun > STABLE_AFTER:
-                    delay = self._retry_first
+                    delay = self._timing.retry_first
                     continue  # it worked until now: the first retry does not wait
                 near = self._client.address.is_local or self._has_listed
-                delay = min(delay, RETRY_LONGEST_NEAR if near else self._retry_longest)
-                await asyncio.sleep(delay * random.uniform(0.75, 1.0))
+                delay = min(delay, RETRY_LONGEST_NEAR if near else self._timing.retry_longest)
+                await asyncio.sleep(delay * random.uniform(0.75, 1.0))  # noqa: S311 - no secret
                 delay *= 2
         finally:
             self._client.close()
@@ -220,6 +184,7 @@ class Watcher:
                 tasks.create_task(self._read(stream))
                 tasks.create_task(self._keep_comparing())
                 tasks.create_task(self._keep_networks())
+                tasks.create_task(self._keep_swarm())
                 tasks.create_task(self._keep_listening(stream))
 
     def _forget_asking(self) -> None:
@@ -230,30 +195,18 @@ class Watcher:
                 record.likeness = 0
 
     def _found(self, version: Version) -> None:
-        log.info(
-            "Docker %s: connected, Engine %s, API %s",
-            self.url,
-            version.engine or "unknown",
-            version.api or "unknown",
-        )
+        log.debug("Docker %s: Engine %s, API %s", self.url, version.engine, version.api)
         self._is_connected = True
         self._cause = ""
         self._sink.connected(self.url)
 
     def _lost(self, cause: str) -> None:
-        if cause != self._cause:  # once per cause, however often it is retried
-            log.warning("Docker: %s; %s", cause, self._meanwhile())
         if self._is_connected or cause != self._cause:
             self._sink.disconnected(self.url, cause)
         self._is_connected = False
         self._cause = cause
         if self._reason != "watchdog":
             self._reason = "reconnect" if self._has_listed else "start"
-
-    def _meanwhile(self) -> str:
-        if self._has_listed:
-            return "the last known names stand, retrying"
-        return "container names get SERVFAIL, retrying"
 
     # Following the stream.
 
@@ -297,6 +250,8 @@ class Watcher:
                 self._disconnect(event)
             case "network", _:
                 self._list_networks_now.set()
+            case "service" | "node", _:
+                self._ask_swarm_now.set()
 
     def _die(self, event: Event) -> None:
         """Withdraw at once; there is nothing to ask."""
@@ -446,7 +401,7 @@ class Watcher:
                 self._sink.list_failed(self.url, str(_first(faults)))
                 raise
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._compare_every):
+                async with asyncio.timeout(self._timing.compare_every):
                     await self._compare_now.wait()
 
     async def _compare(self, reason: str) -> None:
@@ -457,19 +412,21 @@ class Watcher:
         10,000 inspects take longer than anyone waits for a first answer.
         """
         await self._list_networks()
+        await self._swarm.compare(self._network_names())
         self._touched = set()
         self._surprises = 0
         known = set(self._records)
         doubtful: list[_Record] = []
         items: dict[str, Any] = {}
-        async for item in self._client.containers():
-            record = self._differing(item, known)
-            if record is None:
-                continue
-            doubtful.append(record)
-            items[record.id] = item
-            if len(doubtful) > WHOLE_AT_FIRST:
-                await self._tell_from_list(items)
+        async with aclosing(self._client.containers()) as listed:
+            async for item in listed:
+                record = self._differing(item, known)
+                if record is None:
+                    continue
+                doubtful.append(record)
+                items[record.id] = item
+                if len(doubtful) > WHOLE_AT_FIRST:
+                    await self._tell_from_list(items)
         turn = Turn()
         for container_id in known - self._touched:
             self._surprises += 1
@@ -542,11 +499,7 @@ class Watcher:
     def _applied(self, reason: str) -> None:
         """Tell that a listing is applied, unless it shows that the stream is deaf."""
         self._is_synced = self._has_listed = True
-        log.log(
-            logging.DEBUG if reason == "periodic" else logging.INFO,
-            "Docker %s: %d containers (%s)",
-            *(self.url, len(self._records), reason),
-        )
+        log.debug("Docker %s: %d containers (%s)", self.url, len(self._records), reason)
         self._sink.listed(self.url)
         self._sink.resynced(self.url, reason)
         if reason == "periodic" and self._surprises:
@@ -586,6 +539,19 @@ class Watcher:
             self._has_warned_of_networks = True
             log.warning("Docker %s: %s; going on without", self.url, cause)
 
+    def _network_names(self) -> dict[str, str]:
+        return {network.id: network.name for network in self._networks or ()}
+
+    # The swarm, if this is a manager; tasks of other nodes send no events.
+
+    async def _keep_swarm(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWARM_EVERY if self._swarm.is_managed else None):
+                    await self._ask_swarm_now.wait()
+            self._ask_swarm_now.clear()
+            await self._swarm.compare(self._network_names())
+
     # Whether the stream still tells what happens.
 
     async def _keep_listening(self, stream: EventStream) -> None:
@@ -600,7 +566,7 @@ class Watcher:
         ahead = stream.clock - clock()  # dated to the second: never later than it is there
         since = stream.clock
         while True:
-            await asyncio.sleep(self._listen_check_every)
+            await asyncio.sleep(self._timing.listen_check_every)
             until = clock() + ahead
             try:
                 async with asyncio.timeout(LISTEN_CHECK_TIMEOUT):
@@ -628,60 +594,6 @@ class Watcher:
     def _deaf(self, evidence: str) -> None:
         self._reason = "watchdog"
         raise EngineUnavailable(f"the event stream of {self.url} is silent: {evidence}")
-
-
-@dataclass(frozen=True, slots=True)
-class EngineReport:
-    """What `check` shows of one Engine.
-
-    Attributes:
-        url: As configured.
-        version: "20.10.24"; "" if the Engine does not tell.
-        api_version: "1.41"; "" likewise.
-        containers: All, running or not.
-        running: Those that run.
-        networks: Their names; None if a socket proxy forbids to list them.
-    """
-
-    url: str
-    version: str
-    api_version: str
-    containers: tuple[Container, ...]
-    networks: tuple[Network, ...] | None
-
-    @property
-    def running(self) -> int:
-        return sum(container.is_running for container in self.containers)
-
-
-async def probe(url: str, tls: Path | None) -> EngineReport:
-    """Ask an Engine once for all that we would serve, inspecting each container.
-
-    Raises:
-        EngineUnavailable: It cannot be reached, or refuses.
-    """
-    client = EngineClient(url, tls)
-    try:
-        version = await client.negotiate()
-        async with client.events():
-            pass  # whether a socket proxy allows it
-        documents = await client.networks()
-        networks = None if documents is None else tuple(_readable_networks(documents, url))
-        found = []
-        async for item in client.containers():
-            with suppress(BadDocument):
-                document = await client.inspect(container_from_list(item, url).id)
-                if document is not None:
-                    found.append(container_from_inspect(document, url))
-    finally:
-        client.close()
-    return EngineReport(url, version.engine, version.api, tuple(found), networks)
-
-
-def _readable_networks(documents: Iterable[object], url: str) -> Iterator[Network]:
-    for document in documents:
-        with suppress(BadDocument):
-            yield network_from_document(document, url)
 
 
 def _key(event: Event) -> tuple[int, str, str] | None:

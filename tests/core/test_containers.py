@@ -2,6 +2,7 @@
 
 import copy
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -262,10 +263,8 @@ def test_any_value_in_any_field_gives_a_container_or_a_bad_document(
     ):
         odd = changed(document, data.draw(st.sampled_from(paths_of(document))), value)
         fingerprint(odd)
-        try:
+        with suppress(BadDocument):
             read(odd, ENGINE)
-        except BadDocument as fault:
-            assert str(fault)
 
 
 @given(JSON)

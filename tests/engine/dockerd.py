@@ -29,7 +29,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 
 
-class CannotStart(Exception):
+class CannotStart(Exception):  # noqa: N818 - named as in errors.py
     """No private Engine runs on this machine; the text says why."""
 
 
@@ -210,14 +210,13 @@ class Dockerd:
                 for port, host_port in ports.items()
                 if host_port is not None
             }
-        for key, value in (
-            ("Cmd", list(command) if command else None),
-            ("Hostname", hostname),
-            ("Domainname", domainname),
-            ("Healthcheck", healthcheck),
-        ):
-            if value is not None:
-                document[key] = value
+        optional = {
+            "Cmd": list(command) if command else None,
+            "Hostname": hostname,
+            "Domainname": domainname,
+            "Healthcheck": healthcheck,
+        }
+        document.update((key, value) for key, value in optional.items() if value is not None)
         if network is not None and (aliases or ip):
             endpoint: dict[str, Any] = {"Aliases": list(aliases)}
             if ip is not None:
@@ -308,7 +307,10 @@ class Dockerd:
             with contextlib.suppress(docker.errors.NotFound):
                 self.remove(item["Id"])
         for network in self.api.networks():
-            if network["Name"] not in ("bridge", "host", "none", "ingress", "docker_gwbridge"):
+            if network["Name"] in ("bridge", "host", "none", "ingress"):
+                continue
+            is_left_behind = network["Scope"] == "swarm"  # by a swarm that was left; it goes soon
+            with contextlib.suppress(*[docker.errors.APIError] * is_left_behind):
                 self.remove_network(network["Id"])
 
     # Inside.

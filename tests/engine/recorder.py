@@ -1,5 +1,7 @@
 """A sink that remembers what a watcher tells, and lets tests wait for it."""
 
+# ruff: noqa: ARG002 - it watches one Engine, and need not tell which
+
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from containerdns.core.containers import Container, Network
-from containerdns.engine.watcher import Watcher
+from containerdns.engine.watcher import Timing, Watcher
 
 WAIT_LONGEST = 10.0  # seconds
 
@@ -125,7 +127,7 @@ async def watching(
 ) -> AsyncIterator[tuple[Recorder, Watcher]]:
     """Run a watcher with a recorder."""
     recorder = Recorder()
-    watcher = Watcher(url, tls, recorder, **timing)
+    watcher = Watcher(url, tls, recorder, Timing(**timing))
     task = asyncio.create_task(watcher.run())
     try:
         yield recorder, watcher

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from containerdns.core.containers import Container
-from containerdns.engine.watcher import probe
+from containerdns.engine.probe import probe
 from tests.engine.dockerd import Dockerd
 from tests.engine.recorder import Recorder, watching
 
