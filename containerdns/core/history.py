@@ -36,15 +36,24 @@ class Outcome(Protocol):
     """What became of a query, as much as is told; a `Reply` and a wire entry are ones."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The canonical name asked for."""
+
     @property
-    def qtype(self) -> int: ...
+    def qtype(self) -> int:
+        """The type's number."""
+
     @property
-    def rcode(self) -> int: ...
+    def rcode(self) -> int:
+        """The response's."""
+
     @property
-    def source(self) -> str: ...
+    def source(self) -> str:
+        """One of "zone", "cache", "upstream" and "policy"."""
+
     @property
-    def upstream(self) -> str | None: ...
+    def upstream(self) -> str | None:
+        """Which one answered, if one did."""
 
 
 class Told(NamedTuple):

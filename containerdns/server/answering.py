@@ -43,7 +43,12 @@ class Forwarder(Protocol):
 
 
 class Answering:
-    """The slow path: decide, forward, count, note in the history."""
+    """The slow path: decide, forward, count, note in the history.
+
+    Attributes:
+        history: Where queries are noted.
+        counters: Where they are counted.
+    """
 
     def __init__(
         self,
@@ -56,8 +61,8 @@ class Answering:
     ) -> None:
         self._responder = responder
         self._forwarder = forwarder
-        self._history = history
-        self._counters = counters
+        self.history = history
+        self.counters = counters
         self._log_queries = log_queries
         self._keys = keys
         self._waiting: set[asyncio.Task[None]] = set()
@@ -65,6 +70,10 @@ class Answering:
     def begin(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
         """Decide about a message; a `Forward` must be given to `wait_for`."""
         return self._or_failure(data, lambda: self._decide(data, peer))
+
+    def is_proven(self, data: bytes, peer: Peer) -> bool:
+        """Tell whether a query proves that its sender has the address that it came from."""
+        return self._responder.has_valid_cookie(data, peer, time.time())
 
     def wait_for(
         self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]
@@ -89,8 +98,8 @@ class Answering:
         """The same for a ready-made response; over UDP the entry counts by itself."""
         if peer.over_tcp:
             self._count(entry, "tcp")
-            self._counters.kept_from_upstream += entry.is_kept
-            self._counters.cache_hits += entry.source == "cache"
+            self.counters.kept_from_upstream += entry.is_kept
+            self.counters.cache_hits += entry.source == "cache"
         self._note(entry, peer, started)
 
     def stop(self) -> None:
@@ -99,15 +108,15 @@ class Answering:
             task.cancel()
 
     def _count(self, outcome: Outcome, proto: str) -> None:
-        self._counters.requests[proto, outcome.qtype] += 1
-        self._counters.responses[outcome.rcode, outcome.source] += 1
+        self.counters.requests[proto, outcome.qtype] += 1
+        self.counters.responses[outcome.rcode, outcome.source] += 1
 
     def _note(self, outcome: Outcome, peer: Peer, started: float) -> None:
         seconds = time.monotonic() - started
         proto = "tcp" if peer.over_tcp else "udp"
-        self._counters.took(outcome.source, seconds)
+        self.counters.took(outcome.source, seconds)
         stamp = Stamp(proto, time.time() - seconds, seconds * 1000)
-        self._history.add(stamp, peer.address, outcome)
+        self.history.add(stamp, peer.address, outcome)
         if self._log_queries:
             log.info(
                 "query %s %s %s %s: %s from %s",
@@ -164,7 +173,7 @@ class Answering:
                 reason = "not in the cache, and recursion was not desired"
                 resolution = _refused(reason)
             elif len(self._waiting) >= MOST_WAITING:
-                self._counters.forwards_refused += 1
+                self.counters.forwards_refused += 1
                 resolution = _refused("too many questions wait for upstreams")
             else:
                 return None
@@ -188,7 +197,7 @@ class Answering:
         try:
             return step()
         except Exception:
-            self._counters.internal_errors += 1
+            self.counters.internal_errors += 1
             log.exception("a query of %d octets met a fault of ours", len(data))
             return failure(data)
 

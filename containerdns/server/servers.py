@@ -24,7 +24,7 @@ class Servers:
     Call `open`, then `run`; cancel `run` to stop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what app introduces to each other here
         self,
         settings: Settings,
         responder: Responder,
@@ -45,10 +45,7 @@ class Servers:
             responder, forwarder, history, counters, settings.log_queries, keys
         )
         limiter = Limiter(settings.rate_limit) if settings.rate_limit else None
-        self._datagrams = Datagrams(
-            views, wire, self._answering, history, counters, limiter, responder,
-            settings.log_queries,
-        )  # fmt: skip
+        self._datagrams = Datagrams(views, wire, self._answering, limiter, settings.log_queries)
         self._connections = Connections(views, wire, self._answering, counters, transfers)
         self._listeners: list[sockets.Listener] = []
 

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,9 +44,11 @@ class Listener:
 
     @property
     def family(self) -> socket.AddressFamily:
+        """IPv4 or IPv6."""
         return _family(self.endpoint)
 
     def close(self) -> None:
+        """Close both sockets."""
         self.udp.close()
         self.tcp.close()
 
@@ -250,7 +251,7 @@ def _program_with(inode: str) -> str | None:
             continue
         for descriptor in descriptors:
             try:
-                if os.readlink(descriptor) == link:
+                if str(descriptor.readlink()) == link:
                     return f"{(process / 'comm').read_text().strip()} (process {process.name})"
             except OSError:
                 continue

@@ -121,6 +121,7 @@ class Connection(asyncio.Protocol):
         self._local = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the client in, whoever has to make room for it."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=UNREAD_OCTETS)
@@ -133,7 +134,8 @@ class Connection(asyncio.Protocol):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections.admit(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+        """Give up what was under way."""
         self._transport = None
         self._is_writable.set()
         for task in self._tasks:
@@ -141,6 +143,7 @@ class Connection(asyncio.Protocol):
         self._connections.leave(self)
 
     def data_received(self, data: bytes) -> None:
+        """Take in what came, however the frames are split."""
         self._buffer += data
         if not self._is_parsing_later:
             self._parse()
@@ -152,10 +155,12 @@ class Connection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
+        """The client does not read: make no more for it."""
         self._is_writable.clear()
         self._update_reading()
 
     def resume_writing(self) -> None:
+        """It has read: go on where we were."""
         self._is_writable.set()
         self._update_reading()
         self._parse()

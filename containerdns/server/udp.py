@@ -12,11 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward
-from containerdns.core.history import History
 from containerdns.core.limits import Limiter
-from containerdns.core.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.respond import Peer, Reply, Transfer
 from containerdns.core.views import View, Views
 from containerdns.core.wire import Table, Wire
 from containerdns.server.answering import Answering
@@ -58,19 +56,15 @@ class Datagrams:
         views: Views,
         wire: Wire,
         answering: Answering,
-        history: History,
-        counters: Counters,
         limiter: Limiter | None,
-        responder: Responder,
         log_queries: bool = False,
     ) -> None:
         self.wire = wire
-        self.history = history
-        self.counters = counters
+        self.history = answering.history
+        self.counters = answering.counters
         self._views = views
         self._answering = answering
         self._limiter = limiter
-        self._responder = responder
         self._log_queries = log_queries
         self._clients: dict[tuple[bytes, bytes], Client] = {}
         self._epoch = (views.epoch, wire.epoch)
@@ -110,7 +104,7 @@ class Datagrams:
         peer = client.peer
         if self._limiter is not None and client.view.is_limited:
             verdict = self._limiter.take(client.address, started)
-            if verdict != "answer" and not self._proves_its_address(data, peer):
+            if verdict != "answer" and not self._answering.is_proven(data, peer):
                 self.counters.rate_limited += 1
                 if verdict == "drop":
                     return None
@@ -140,9 +134,6 @@ class Datagrams:
                 send(self._sent(reply, data, client.peer, started))
 
         self._answering.wait_for(forward, data, client.peer, finish)
-
-    def _proves_its_address(self, data: bytes, peer: Peer) -> bool:
-        return self._responder.has_valid_cookie(data, peer, time.time())
 
     def _sent(self, reply: Reply, data: bytes, peer: Peer, started: float) -> bytes:
         if not peer.is_slipped:

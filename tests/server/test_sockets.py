@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -43,20 +44,18 @@ def test_port_in_use_names_who_holds_it_and_what_would_work(host: str, taken: En
 
 def test_second_server_is_noticed_over_udp_alone(taken: Endpoint) -> None:
     """With SO_REUSEPORT or SO_REUSEADDR it would take half of the queries silently."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second,
-        pytest.raises(OSError, match="in use"),
-    ):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second:
         second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        second.bind(("127.0.0.1", taken.port))
+        with pytest.raises(OSError, match="in use"):
+            second.bind(("127.0.0.1", taken.port))
 
 
 def test_nothing_is_left_open_after_a_failure(taken: Endpoint) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(CannotListen):
         sockets.open_all((LOOPBACK, taken))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_address_that_is_not_there_yet_is_bound() -> None:

@@ -1,10 +1,12 @@
 """DNS over TCP (RFC 7766) on real sockets of loopback."""
 
 import asyncio
+import time
 
 import pytest
 
 from containerdns.server import tcp
+from containerdns.settings import Endpoint
 from tests.server.serving import Served, query, serving
 
 
@@ -123,3 +125,61 @@ async def test_client_that_does_not_read_holds_little_memory() -> None:
         await receive(reader)
         writer.transport.abort()
         other.close()
+
+
+async def test_many_connections_and_stalled_ones_hold_up_nobody() -> None:
+    """200 connections of ten clients are open, 30 of them stalled in the midst of a frame."""
+    async with serving(listen=(Endpoint("0.0.0.0", 0),)) as served:
+        address = ("127.0.0.1", served.address[1])
+        others = []
+        for number in range(200):
+            others.append(
+                await asyncio.open_connection(*address, local_addr=(f"127.0.1.{number % 10}", 0))
+            )
+            if number < 30:
+                others[-1][1].write(frame(query("web.docker"))[:7])
+        assert served.counters.tcp_connections == 200
+        started = time.perf_counter()
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(frame(query("web.docker")))
+        await receive(reader)
+        assert time.perf_counter() - started < 0.1
+        for _, each in [*others, (reader, writer)]:
+            each.close()
+
+
+async def test_connections_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "MOST_CONNECTIONS", 20)
+    async with serving(listen=(Endpoint("0.0.0.0", 0),)) as served:
+        address = ("127.0.0.1", served.address[1])
+        others = [
+            await asyncio.open_connection(*address, local_addr=(f"127.0.1.{number}", 0))
+            for number in range(40)
+        ]
+        others[-1][1].write(frame(query("web.docker")))
+        await receive(others[-1][0])
+        assert served.counters.tcp_connections == 20
+        for _, each in others:
+            each.close()
+
+
+async def test_client_outside_allow_is_refused() -> None:
+    async with serving(allow=()) as served:
+        reader, writer = await connect(served)
+        writer.write(frame(query("web.docker")))
+        assert (await receive(reader))[3] & 15 == 5
+        writer.close()
+
+
+async def test_server_stops_within_a_second_whatever_is_open() -> None:
+    async with serving() as served:
+        _, idle = await connect(served)
+        reader, slow = await connect(served)
+        slow.write(frame(query("slow.example")) + frame(query("web.docker")))
+        await receive(reader)
+        started = time.perf_counter()
+    assert time.perf_counter() - started < 1
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        await receive(reader)
+    idle.close()
+    slow.close()
