@@ -250,9 +250,7 @@ def client_config(
     """
     from containerdns import snippets
 
-    ours = snippets.Ours.of(servers, port, domains) or snippets.find_ours(
-        servers, port, domains, _server(url), _loader(config, {})
-    )
+    ours = snippets.find_ours(servers, port, domains, _server(url), _loader(config, {}))
     snippet = snippets.write(target, ours)
     if form == "json":
         _echo_json(snippet.document(target, ours))

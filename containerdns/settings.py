@@ -116,14 +116,17 @@ class Option:
 
     @property
     def flag(self) -> str:
+        """The flag."""
         return f"--{self.key}"
 
     @property
     def variable(self) -> str:
+        """The environment variable."""
         return ENVIRONMENT_PREFIX + self.key.replace("-", "_").upper()
 
     @property
     def is_switch(self) -> bool:
+        """Whether it is on or off, and its flag takes no value."""
         return self.read is readers.boolean
 
 
