@@ -476,7 +476,17 @@ def _of_file(file: Path | None) -> Iterator[tuple[str, _Given]]:
         option = _BY_KEY.get(key.replace("_", "-"))
         if option is None:
             raise BadSettings(str(file), key, "one of the keys in docs/options.md")
-        yield option.key, _Given(f"{file}: {key}", _texts(value))
+        source = f"{file}: {key}"
+        if not _fits(option, value):
+            raise BadSettings(source, str(value), option.expected)
+        yield option.key, _Given(source, _texts(value))
+
+
+def _fits(option: Option, value: object) -> bool:
+    """Tell whether a TOML value can be one of the option's, or a list of them if it takes one."""
+    if isinstance(value, list) and option.is_repeatable:
+        return all(isinstance(item, str | int | float) for item in value)
+    return isinstance(value, str | int | float)
 
 
 def _texts(value: object) -> tuple[str, ...]:
