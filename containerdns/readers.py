@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from containerdns.core import names
+from containerdns.core.policy import check_template
+from containerdns.errors import BadSettings
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -83,6 +85,15 @@ def text(value: str) -> str:
     return value
 
 
+def template(value: str) -> str:
+    """Read the template of a name, with fields in braces."""
+    try:
+        check_template(value)
+    except BadSettings as bad:
+        raise ValueError(value) from bad
+    return value
+
+
 def boolean(value: str) -> bool:
     """Read `true`, `1`, `yes`, `on` and their opposites, in any case."""
     lower = value.lower()
@@ -149,8 +160,8 @@ def endpoint(value: str) -> Endpoint:
 
 
 def endpoint_or_off(value: str) -> Endpoint | None:
-    """Read ADDRESS:PORT, or `off`."""
-    return None if value.lower() == "off" else endpoint(value)
+    """Read ADDRESS:PORT, or `off`, or what YAML and TOML may have made of that."""
+    return None if value.lower() in FALSE else endpoint(value)
 
 
 def dns_endpoint(value: str) -> Endpoint:

@@ -6,15 +6,16 @@ environment beats file beats default.
 """
 
 import re
+import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from containerdns import readers
-from containerdns.core.policy import check_template
-from containerdns.errors import BadSettings, ContainerDNSError
+from containerdns.errors import BadName, BadSettings
 from containerdns.readers import Endpoint as Endpoint  # noqa: PLC0414 - others know it from here
 from containerdns.readers import IPAddress as IPAddress  # noqa: PLC0414
 from containerdns.readers import IPNetwork as IPNetwork  # noqa: PLC0414
@@ -97,7 +98,8 @@ class Option:
         default: As texts; those of an option that is not repeatable are at most one.
         default_text: What the documents say of a default that these texts do not tell.
         metavar: Of its value; "" of a switch, which is on or off.
-        is_repeatable: It may be given several times.
+        is_repeatable: It may be given several times; an empty value means none at all.
+        is_needed: Of a repeatable one: there must be at least one.
         separator: Of values in an environment variable: "list" is spaces and commas, "spaces"
             is spaces alone, "templates" is spaces and commas outside braces.
     """
@@ -112,6 +114,7 @@ class Option:
     default_text: str = ""
     metavar: str = ""
     is_repeatable: bool = False
+    is_needed: bool = False
     separator: str = "list"
 
     @property
@@ -138,7 +141,7 @@ OPTIONS: tuple[Option, ...] = (
         "Whoever uses the docker command with `DOCKER_HOST` means the same Engine here.",
         default=("unix:///var/run/docker.sock",),
         default_text="`DOCKER_HOST`, else `unix:///var/run/docker.sock`",
-        metavar="URL", is_repeatable=True,
+        metavar="URL", is_repeatable=True, is_needed=True,
     ),
     Option(
         "docker-tls", "docker_tls", readers.tls_directory,
@@ -154,7 +157,7 @@ OPTIONS: tuple[Option, ...] = (
         "a VPN's, is bound all the same.",
         "53 is the only port that clients ask. A default whose family the system lacks is "
         "skipped with a line in the log; one that was asked for is not.",
-        default=("0.0.0.0:53", "[::]:53"), metavar="ADDR:PORT", is_repeatable=True,
+        default=("0.0.0.0:53", "[::]:53"), metavar="ADDR:PORT", is_repeatable=True, is_needed=True,
     ),
     Option(
         "http", "http", readers.endpoint_or_off,
@@ -190,7 +193,7 @@ OPTIONS: tuple[Option, ...] = (
         "Domains that we own: everything below them is ours, and NXDOMAIN if unknown. The "
         "first one is where reverse names lead.",
         "A domain of its own is the only place where no public name can be hidden.",
-        default=("docker",), metavar="NAME", is_repeatable=True,
+        default=("docker",), metavar="NAME", is_repeatable=True, is_needed=True,
     ),
     Option(
         "search-domain", "search_domains", readers.domain, "a domain name other than the root",
@@ -308,7 +311,7 @@ OPTIONS: tuple[Option, ...] = (
         default=("false",),
     ),
     Option(
-        "name-template", "name_templates", readers.text,
+        "name-template", "name_templates", readers.template,
         "fields in braces: label:KEY, name, id, hostname, service, project, number",
         "Further names made from labels: `{label:com.example.app}.{name}`. A container that "
         "lacks a label gets none.",
@@ -432,7 +435,7 @@ def load(
     if "listen" not in given:
         fields["listen"] = tuple(replace(e, is_default=True) for e in fields["listen"])
     settings = Settings(**fields)
-    _check(settings, given)
+    _refuse_contradictions(settings, given)
     return _with_system_servers(settings, resolv_conf)
 
 
@@ -516,6 +519,8 @@ def _field(option: Option, given: _Given | None) -> Any:
     source = option.flag if given is None else given.source
     if option.is_repeatable:
         wanted = () if texts == ("",) else texts
+        if option.is_needed and not wanted:
+            raise BadSettings(source, "", option.expected)
         return tuple(dict.fromkeys(_read(option, source, text) for text in wanted))
     if len(texts) > 1:
         raise BadSettings(source, " ".join(texts), f"one value: {option.expected}")
@@ -525,7 +530,9 @@ def _field(option: Option, given: _Given | None) -> Any:
 def _read(option: Option, source: str, text: str) -> Any:
     try:
         return option.read(text)
-    except (ValueError, ContainerDNSError) as error:
+    except BadName as bad:
+        raise BadSettings(source, text, f"{option.expected} ({bad.reason})") from bad
+    except ValueError as error:
         raise BadSettings(source, text, option.expected) from error
 
 
@@ -541,35 +548,25 @@ def _docker_of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _check(settings: Settings, given: Mapping[str, _Given]) -> None:
-    """Refuse what is right by itself but not together, or not enough."""
-
-    def refuse(key: str, value: object, expected: str) -> None:
+def _refuse_contradictions(settings: Settings, given: Mapping[str, _Given]) -> None:
+    for key, value, expected in _contradictions(settings):
         source = given[key].source if key in given else _BY_KEY[key].flag
-        raise BadSettings(source, str(value), expected)
+        raise BadSettings(source, value, expected)
 
-    for key, values_of_it in (
-        ("docker", settings.docker),
-        ("domain", settings.domains),
-        ("listen", settings.listen),
-    ):
-        if not values_of_it:
-            refuse(key, "", _BY_KEY[key].expected)
+
+def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Give what is right by itself but not together: key, value, what was expected."""
     for domain in settings.search_domains:
         if domain in settings.domains:
-            refuse("search-domain", domain, "none of the --domain names, which are ours whole")
-    for template in settings.name_templates:
-        try:
-            check_template(template)
-        except BadSettings as bad:
-            refuse("name-template", template, bad.expected)
+            yield "search-domain", domain, "none of the --domain names, which are ours whole"
     apexes = [apex for apex, _ in settings.forwards]
     for apex in apexes:
         if apexes.count(apex) > 1:
-            refuse("forward", apex, "each domain once; its servers are separated by commas")
+            yield "forward", apex, "each domain once; its servers are separated by commas"
     for version in (4, 6):
-        if sum(1 for address in settings.host_addresses if address.version == version) > 1:
-            refuse("host-address", "more than one", f"at most one IPv{version} address")
+        addresses = [str(a) for a in settings.host_addresses if a.version == version]
+        if len(addresses) > 1:
+            yield "host-address", addresses[1], f"at most one IPv{version} address"
 
 
 def _with_system_servers(settings: Settings, resolv_conf: Path) -> Settings:
@@ -608,9 +605,23 @@ def system_servers(resolv_conf: Path, listening: Sequence[Endpoint]) -> Iterator
 
 
 def _is_listened_on(server: UpstreamServer, listening: Sequence[Endpoint]) -> bool:
-    """Tell whether an address is ours; of a wildcard, loopback's standard address is."""
+    """Tell whether an address is ours; a wildcard is every address of this machine."""
     for endpoint in listening:
-        standard = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host)
-        if server.port == endpoint.port and server.host in (endpoint.host, standard):
+        if endpoint.port != server.port or (":" in endpoint.host) != (":" in server.host):
+            continue
+        if endpoint.host == server.host:
+            return True
+        if ip_address(endpoint.host).is_unspecified and _is_local(server.host):
             return True
     return False
+
+
+def _is_local(host: str) -> bool:
+    """Tell whether an address is this machine's, by trying to send from it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trying:
+            trying.bind((host, 0))
+    except OSError:
+        return False
+    return True

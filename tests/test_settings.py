@@ -13,12 +13,12 @@ from containerdns.settings import OPTIONS, Endpoint, Settings, UpstreamServer, l
 DEFAULTS = load({}, {})
 
 
-def loaded(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+def loaded(environ: Mapping[str, str] | None = None, /, **flags: Any) -> Settings:
     """Load from flags, with underscores for hyphens, and an environment."""
     return load({key.replace("_", "-"): value for key, value in flags.items()}, environ or {})
 
 
-def refusal(environ: Mapping[str, str] | None = None, **flags: Any) -> str:
+def refusal(environ: Mapping[str, str] | None = None, /, **flags: Any) -> str:
     """The one line that a wrong setting costs."""
     with pytest.raises(BadSettings) as raised:
         loaded(environ, **flags)
@@ -31,7 +31,7 @@ def udp(host: str, port: int = 53) -> UpstreamServer:
     return UpstreamServer("udp", host, port)
 
 
-# -- defaults: those of the contract --------------------------------------------------------
+# -- defaults: those of the contract -----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_private_clients_may_ask_by_default_and_others_not(client: str, may_ask:
     assert any(ip_address(client) in network for network in DEFAULTS.allow) is may_ask
 
 
-# -- sources: flags beat environment beats file ---------------------------------------------
+# -- sources: flags beat environment beats file ------------------------------------------
 
 FLAG, VARIABLE, KEY = {"ttl": "7"}, {"CONTAINERDNS_TTL": "8"}, "ttl = 9\n"
 
@@ -286,3 +286,389 @@ def test_certificates_are_those_of_the_docker_command(tmp_path: Path) -> None:
 def test_listening_address_that_was_asked_for_is_no_default() -> None:
     listen = loaded(listen=("0.0.0.0:53",)).listen
     assert [endpoint.is_default for endpoint in listen] == [False]
+
+
+# -- values: both sides of every limit ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "least", "most", "expected"),
+    [
+        ("ttl", "ttl", 0, 3600, "seconds, 0 to 3600"),
+        ("negative-ttl", "negative_ttl", 0, 3600, "seconds, 0 to 3600"),
+        ("remember", "remember", 0, 31622400, "seconds, 0 to 31622400"),
+        ("query-history", "query_history", 0, 10000000, "0 to 10000000"),
+        ("cache-size", "cache_size", 0, 10000000, "0 to 10000000"),
+        ("workers", "workers", 1, 64, "1 to 64"),
+        ("rate-limit", "rate_limit", 0, 10000000, "0 to 10000000"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_number_has_limits(key: str, field: str, least: int, most: int, expected: str) -> None:
+    assert getattr(load({key: str(least)}, {}), field) == least
+    assert getattr(load({key: str(most)}, {}), field) == most
+    for wrong in (str(least - 1), str(most + 1), "", "5s", "1.5", "+5", "٣", "1_0", "9" * 5000):
+        with pytest.raises(BadSettings) as raised:
+            load({key: wrong}, {})
+        assert str(raised.value).startswith(f"--{key}={wrong!r}: expected ")
+        assert expected in str(raised.value)
+
+
+def test_wrong_value_is_one_line_with_option_value_and_what_was_expected() -> None:
+    assert refusal(ttl="5s") == "--ttl='5s': expected seconds, 0 to 3600"
+
+
+def test_wrong_variable_is_told_by_its_name() -> None:
+    environ = {"CONTAINERDNS_TTL": "5s"}
+    assert refusal(environ) == "CONTAINERDNS_TTL='5s': expected seconds, 0 to 3600"
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("10.8.0.1:53", Endpoint("10.8.0.1", 53)),
+        ("0.0.0.0:0", Endpoint("0.0.0.0", 0)),
+        ("127.0.0.1:65535", Endpoint("127.0.0.1", 65535)),
+        ("[::]:53", Endpoint("::", 53)),
+        ("[2001:DB8:0::1]:5353", Endpoint("2001:db8::1", 5353)),
+    ],
+)
+def test_listen_is_an_address_and_a_port(text: str, endpoint: Endpoint) -> None:
+    assert loaded(listen=(text,)).listen == (endpoint,)
+    assert loaded(http=text).http == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:",
+        "127.0.0.1:x",
+        "::1:53:x",
+        "[::1]53",
+        "[127.0.0.1]:53",
+        "localhost:53",
+        ":53",
+        "53",
+        "256.0.0.1:53",
+        "010.0.0.1:53",
+        "127.0.0.1:٥٣",
+        "127.0.0.1:53 ",
+    ],
+)
+def test_listen_refuses(text: str) -> None:
+    assert refusal(listen=(text,)).startswith(f"--listen={text!r}: expected an address and a port")
+    assert refusal(http=text).startswith(f"--http={text!r}: expected an address and a port")
+
+
+@pytest.mark.parametrize("text", ["off", "OFF", "false", "no", "0"])
+def test_http_can_be_off(text: str) -> None:
+    """A Compose file or TOML may well turn `off` into another word for it."""
+    assert loaded(http=text).http is None
+
+
+@pytest.mark.parametrize(
+    ("text", "server", "told"),
+    [
+        ("10.0.0.1", udp("10.0.0.1"), "10.0.0.1"),
+        ("10.0.0.1:5353", udp("10.0.0.1", 5353), "10.0.0.1:5353"),
+        ("fd00::1", udp("fd00::1"), "fd00::1"),
+        ("[fd00::1]", udp("fd00::1"), "fd00::1"),
+        ("[fd00::1]:5353", udp("fd00::1", 5353), "[fd00::1]:5353"),
+        (
+            "tls://9.9.9.9#dns.quad9.net",
+            UpstreamServer("tls", "9.9.9.9", 853, "dns.quad9.net"),
+            "tls://9.9.9.9:853#dns.quad9.net",
+        ),
+        (
+            "tls://[2620:fe::fe]:8853#DNS.quad9.net",
+            UpstreamServer("tls", "2620:fe::fe", 8853, "dns.quad9.net"),
+            "tls://[2620:fe::fe]:8853#dns.quad9.net",
+        ),
+        (
+            "https://dns.example/dns-query",
+            UpstreamServer("https", "dns.example", 443, url="https://dns.example/dns-query"),
+            "https://dns.example/dns-query",
+        ),
+        (
+            "https://[fd00::1]:8443/q",
+            UpstreamServer("https", "fd00::1", 8443, url="https://[fd00::1]:8443/q"),
+            "https://[fd00::1]:8443/q",
+        ),
+    ],
+)
+def test_upstream_is_read_and_told(text: str, server: UpstreamServer, told: str) -> None:
+    assert loaded(upstream=(text,)).upstreams == (server,)
+    assert str(server) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dns.example",
+        "10.0.0.1:0",
+        "10.0.0.1:65536",
+        "0.0.0.0",
+        "::",
+        "tls://9.9.9.9",
+        "tls://9.9.9.9#",
+        "tls://dns.quad9.net#dns.quad9.net",
+        "tls://9.9.9.9:0#dns.quad9.net",
+        "https://",
+        "https:///dns-query",
+        "https://user@dns.example/dns-query",
+        "https://dns.example/dns-query?x=1",
+        "https://dns.example/dns query",
+        "https://dns.example:99999/dns-query",
+        "https://dns.exämple/dns-query",
+        "http://dns.example/dns-query",
+        "udp://10.0.0.1",
+        "1.1.1.1,8.8.8.8",
+        "System",
+    ],
+)
+def test_upstream_refuses(text: str) -> None:
+    line = refusal(upstream=(text,))
+    assert line.startswith(f"--upstream={text!r}: expected IP[:PORT], tls://IP[:PORT]#NAME")
+
+
+def test_upstreams_keep_their_order_and_each_counts_once() -> None:
+    given = ("9.9.9.9", "1.1.1.1", "9.9.9.9:53")
+    assert loaded(upstream=given).upstreams == (udp("9.9.9.9"), udp("1.1.1.1"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "corp.example",
+        "corp.example=",
+        "=10.0.0.1",
+        ".=10.0.0.1",
+        "corp.example=10.0.0.1,",
+        "corp.example=ns.corp.example",
+        "corp..example=10.0.0.1",
+    ],
+)
+def test_forward_refuses(text: str) -> None:
+    assert refusal(forward=(text,)).startswith(f"--forward={text!r}: expected DOMAIN=SERVER")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unix:///run/user/1000/podman/podman.sock",
+        "tcp://10.0.0.1:2376",
+        "tcp://proxy:2375",
+        "tcp://[fd00::1]:2376",
+        "ssh://root@host.example",
+        "ssh://host.example:2222",
+    ],
+)
+def test_docker_takes(text: str) -> None:
+    assert loaded(docker=(text,)).docker == (text,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "/var/run/docker.sock", "unix://", "npipe:////./pipe/docker", "tcp://", "tcp://h:x",
+     "ssh://", "fd://", "docker"],
+)  # fmt: skip
+def test_docker_refuses(text: str) -> None:
+    line = refusal(docker=(text,))
+    assert line.startswith(f"--docker={text!r}: expected unix:///PATH, tcp://HOST:PORT or ssh://")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("docker", "docker."), ("Docker.", "docker."), ("a.example", "a.example."), ("a_b", "a_b.")],
+)
+def test_domain_is_canonical(text: str, name: str) -> None:
+    assert loaded(domain=(text,)).domains == (name,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "a..b", ".docker", "dócker", "x" * 64, ".".join(["x" * 60] * 5)],
+    ids=["empty", "root", "empty label", "dot first", "not ASCII", "label of 64", "name of 300"],
+)
+def test_domain_refuses(text: str) -> None:
+    assert refusal(domain=(text,)).startswith(f"--domain={text!r}: expected a domain name")
+
+
+def test_reason_why_a_name_is_none_is_told() -> None:
+    assert "label longer than 63 octets" in refusal(search_domain=("x" * 64,))
+
+
+def test_duplicate_domain_counts_once() -> None:
+    assert loaded(domain=("docker", "b.example", "DOCKER.")).domains == ("docker.", "b.example.")
+
+
+def test_label_of_63_octets_is_a_domain() -> None:
+    assert loaded(domain=("x" * 63,)).domains == ("x" * 63 + ".",)
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("10.0.0.1", "10.0.0.1/32"),
+        ("10.0.0.1/32", "10.0.0.1/32"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+        ("fd00::/8", "fd00::/8"),
+    ],
+)
+def test_network_is_read(text: str, network: str) -> None:
+    for option in ("allow", "allow_history", "allow_transfer"):
+        assert getattr(loaded(**{option: (text,)}), option) == (ip_network(network),)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "10.0.0/8", "all", "fd00::/129", "10.0.0.0-9"])
+def test_network_refuses(text: str) -> None:
+    assert refusal(allow=(text,)).startswith(f"--allow={text!r}: expected a network")
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0", "::", "host.example", "10.0.0.1/32", "10.0.0.1:53"])
+def test_host_address_refuses(text: str) -> None:
+    assert refusal(host_address=(text,)) == f"--host-address={text!r}: expected an IP address"
+
+
+@pytest.mark.parametrize(
+    ("option", "right", "wrong"),
+    [
+        ("unhealthy", ("drop", "keep"), "Drop"),
+        ("log_level", ("debug", "info", "warning", "error"), "trace"),
+        ("log_format", ("text", "json"), "xml"),
+        ("wildcard", ("true", "off"), "maybe"),
+        ("label_prefix", ("containerdns", "com.example.dns"), "a b"),
+        ("name_template", (("{name}.x",), ("{label:a.b}",)), ("{nam}.x",)),
+        ("name_template", (("{name}-{id}",),), ("plain",)),
+        ("notify", (("10.0.0.1",), ("[fd00::1]:5353",)), ("10.0.0.1:0",)),
+        ("http_host", (("dns.example",), ("DNS.example.",)), ("a..b",)),
+        ("network", (("frontend",), ("my-net_1.x",)), ("",) * 2),
+    ],
+    ids=["unhealthy", "log level", "log format", "switch", "label prefix", "template field",
+         "template without field", "notify", "HTTP host", "network"],
+)  # fmt: skip
+def test_value_is_one_of_what_is_expected(option: str, right: tuple[Any, ...], wrong: Any) -> None:
+    for value in right:
+        loaded(**{option: value})
+    assert refusal(**{option: wrong}).startswith(f"--{option.replace('_', '-')}=")
+
+
+def test_unhealthy_containers_are_dropped_or_kept() -> None:
+    assert loaded(unhealthy="drop").drop_unhealthy is True
+    assert loaded(unhealthy="keep").drop_unhealthy is False
+
+
+# -- together ----------------------------------------------------------------------------
+
+
+def test_name_that_is_domain_and_search_domain_is_told() -> None:
+    assert refusal(search_domain=("Docker.",)).startswith("--search-domain='docker.': expected ")
+    environ = {"CONTAINERDNS_SEARCH_DOMAIN": "docker"}
+    assert refusal(environ).startswith("CONTAINERDNS_SEARCH_DOMAIN='docker.': expected ")
+
+
+def test_default_search_domain_that_became_a_domain_is_told() -> None:
+    assert refusal(domain=("localdomain",)).startswith("--search-domain='localdomain.'")
+
+
+def test_empty_value_is_no_search_domain_at_all() -> None:
+    assert loaded(search_domain=("",)).search_domains == ()
+
+
+@pytest.mark.parametrize("option", ["docker", "listen", "domain"])
+def test_lists_without_which_nothing_works_cannot_be_empty(option: str) -> None:
+    assert refusal(**{option: ("",)}).startswith(f"--{option}=''")
+
+
+def test_domain_has_one_forward() -> None:
+    line = refusal(forward=("corp.example=10.0.0.1", "Corp.example.=10.0.0.2"))
+    assert line.startswith("--forward=")
+    assert "each domain once" in line
+
+
+def test_host_has_one_address_a_family() -> None:
+    both = ("10.0.0.1", "fd00::1")
+    assert loaded(host_address=both).host_addresses == tuple(map(ip_address, both))
+    assert refusal(host_address=(*both, "10.0.0.2")).startswith("--host-address=")
+
+
+# -- the system's servers ----------------------------------------------------------------
+
+
+def system(tmp_path: Path, text: str, **flags: Any) -> Settings:
+    resolv_conf = tmp_path / "resolv.conf"
+    resolv_conf.write_text(text)
+    given = {"listen": ("127.0.0.2:53",)} | flags
+    return load(given, {}, resolv_conf=resolv_conf)
+
+
+RESOLV_CONF = """\
+# made by hand
+search corp.example
+nameserver 127.0.0.11
+nameserver 127.0.0.2
+nameserver 10.0.0.53
+nameserver fd00::53
+nameserver nonsense
+nameserver
+nameserver 10.0.0.53
+options ndots:5
+"""
+
+
+def test_system_is_what_resolv_conf_says_but_for_us_and_docker(tmp_path: Path) -> None:
+    upstreams = system(tmp_path, RESOLV_CONF, upstream=("system", "9.9.9.9")).upstreams
+    assert upstreams == (udp("10.0.0.53"), udp("fd00::53"), udp("9.9.9.9"))
+
+
+def test_system_stands_where_it_was_put(tmp_path: Path) -> None:
+    upstreams = system(tmp_path, RESOLV_CONF, upstream=("9.9.9.9", "system")).upstreams
+    assert upstreams == (udp("9.9.9.9"), udp("10.0.0.53"), udp("fd00::53"))
+
+
+def test_server_on_another_port_of_ours_is_not_us(tmp_path: Path) -> None:
+    upstreams = system(tmp_path, RESOLV_CONF, upstream=("system",), listen=("127.0.0.2:5353",))
+    assert udp("127.0.0.2") in upstreams.upstreams
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1"])
+def test_wildcard_listens_on_every_address_of_this_machine(tmp_path: Path, host: str) -> None:
+    text = f"nameserver {host}\nnameserver 10.0.0.53\n"
+    listen = ("0.0.0.0:53", "[::]:53")
+    upstreams = system(tmp_path, text, upstream=("system",), listen=listen).upstreams
+    assert upstreams == (udp("10.0.0.53"),)
+
+
+def test_system_that_has_no_server_but_us_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="--upstream='system': expected a server in"):
+        system(tmp_path, "nameserver 127.0.0.11\n", upstream=("system",))
+    with pytest.raises(BadSettings, match="system"):
+        load({"upstream": ("system",)}, {}, resolv_conf=tmp_path / "nowhere")
+
+
+def test_system_serves_forwards_too(tmp_path: Path) -> None:
+    forwards = system(tmp_path, "nameserver 10.0.0.53", forward=("corp.example=system",)).forwards
+    assert forwards == (("corp.example.", (udp("10.0.0.53"),)),)
+
+
+# -- the registry ------------------------------------------------------------------------
+
+
+def test_every_field_of_settings_has_one_option() -> None:
+    assert sorted(option.field for option in OPTIONS) == sorted(Settings.__slots__)
+
+
+def test_every_option_tells_what_it_does_and_why() -> None:
+    for option in OPTIONS:
+        assert option.meaning.rstrip().endswith("."), option.key
+        assert option.why.rstrip().endswith("."), option.key
+        assert option.is_switch or option.metavar, option.key
+
+
+def test_default_is_a_value_that_the_option_takes() -> None:
+    for option in OPTIONS:
+        for text in option.default:
+            option.read(text)
