@@ -208,11 +208,11 @@ class Paths:
         response.enable_compression()
         return response
 
-    async def healthz(self, request: web.Request) -> web.StreamResponse:
+    async def healthz(self, _request: web.Request) -> web.StreamResponse:
         """Whether the process answers at all."""
         return _text_response("alive")
 
-    async def readyz(self, request: web.Request) -> web.StreamResponse:
+    async def readyz(self, _request: web.Request) -> web.StreamResponse:
         """Whether every Engine was listed and every socket is open."""
         is_ready, reason = self._state.readiness()
         return _text_response("ready" if is_ready else reason, status=200 if is_ready else 503)
@@ -286,7 +286,7 @@ async def _note_request(request: web.Request, handler: Handler) -> web.StreamRes
     return await handler(request)
 
 
-async def _add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
+async def _add_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(SECURITY_HEADERS)
 
 
@@ -424,7 +424,8 @@ def _text_response(text: str, status: int = 200) -> web.Response:
 def _explanation_lines(document: Document) -> Iterator[str]:
     for query in document["queries"]:
         by = f" by {query['upstream']}" if query.get("upstream") else ""
-        yield f"{query['name']} {query['type']}: {query['rcode']}, {query['decision']}{by}"
+        rcode = query["rcode"] or "as the upstream says"
+        yield f"{query['name']} {query['type']}: {rcode}, {query['decision']}{by}"
         yield f"    rule: {query['rule']}"
         yield f"    {query['reason']}"
         for record in query["records"]:

@@ -19,7 +19,7 @@ WITHOUT_HOST_CHECK = frozenset({"/metrics", "/healthz", "/readyz"})  # nothing w
 HAS_STARTED = web.RequestKey("has_started", bool)
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of ours
     """A request that gets a problem document instead of what it asked for."""
 
     def __init__(

@@ -106,7 +106,8 @@ class State(Protocol):
         `search_domains`, names; `dns`, the "address:port" that answer DNS; `engines` (url,
         connected, last_sync, lag_ms or null, error or null); `upstreams` in the order in which
         they are asked (name, for: a domain or null, healthy, rtt_ms or null, aside_until: RFC
-        3339 or null); `counts` (containers, running, names, skipped, remembered).
+        3339 or null, perhaps last_failure); `counts` (containers, running, names, skipped,
+        remembered).
         """
 
     def containers(self) -> Document:
@@ -114,7 +115,9 @@ class State(Protocol):
 
         Keys: `serial`; `containers`, an iterable (name, id: 12 digits, engine, state, health or
         "", ttl, names: [{name: relative or absolute with a final dot, rule}], addresses:
-        [{network, address}]); `skipped`, an iterable (container, id, reason).
+        [{network, address}], perhaps on_host: its address is the host's); `skipped`, an iterable
+        (container, id, reason); perhaps `faults`, names that are none (container, id, text,
+        reason), and `losses`, names that another has (owner, loser, winner or null, rule).
         """
 
     def gauges(self) -> Gauges:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from playwright.async_api import ConsoleMessage, Page, async_playwright
+from playwright.async_api import ConsoleMessage, Page, async_playwright, expect
 
 from tests.web.fake import FakeState
 from tests.web.serving import Site, with_site
@@ -11,6 +11,9 @@ from tests.web.serving import Site, with_site
 CHROMIUM = "/usr/bin/chromium"
 WIDE = (1440, 900)
 PHONE = (375, 812)
+TIMEOUT = 20_000  # ms; the machine may be busy with other tests
+
+expect.set_options(timeout=TIMEOUT)
 
 
 @asynccontextmanager
@@ -40,13 +43,14 @@ async def opened(
             color_scheme="dark" if scheme == "dark" else "light",
         )
         page = await context.new_page()
-        page.set_default_timeout(5000)
+        page.set_default_timeout(TIMEOUT)
         page.on("console", note)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         await page.goto(url)
         yield page
         await browser.close()
-    assert [text for text in complaints if not complaint or complaint not in text] == []
+    unexpected = [text for text in complaints if not complaint or complaint not in text]
+    assert not unexpected, unexpected
 
 
 def with_page(

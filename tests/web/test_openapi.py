@@ -71,13 +71,14 @@ def test_types_that_are_described_are_known() -> None:
 
 
 @pytest.mark.skipif(SCHEMATHESIS is None, reason="schemathesis is not installed")
-def test_schemathesis_finds_nothing() -> None:
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         found = await asyncio.create_subprocess_exec(
             *(str(SCHEMATHESIS), "run", site.url + "/openapi.json"),
             *("--exclude-path-regex", STREAMING),
             *("--max-examples", "25", "--seed", "1", "--request-timeout", "5", "--no-color"),
             stdout=asyncio.subprocess.PIPE,
+            cwd=tmp_path,
             stderr=asyncio.subprocess.STDOUT,
         )
         output, _ = await asyncio.wait_for(found.communicate(), 120)

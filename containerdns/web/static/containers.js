@@ -39,7 +39,7 @@ export function setContainers(document) {
   containers = document.containers;
   for (const container of containers) container.text = textOf(container);
   containers.sort((a, b) => isRunning(b) - isRunning(a) || a.name.localeCompare(b.name, "en", { numeric: true }));
-  skipped = document.skipped;
+  skipped = [...document.skipped, ...(document.faults ?? []).map(badName), ...(document.losses ?? []).map(lostName)];
   for (const one of skipped) one.text = `${one.container} ${one.id} ${one.reason}`.toLowerCase();
   isLoaded = true;
   show();
@@ -51,6 +51,14 @@ export function setDocker(isListed) {
   hasDocker = isListed;
   show();
 }
+
+const badName = ({ container, id, text, reason }) => ({ container, id, reason: `its name ${text}: ${reason}` });
+
+const lostName = ({ loser, owner, winner, rule }) => ({
+  container: loser,
+  id: "",
+  reason: `its name ${owner} (${rule}) is ${winner ? `that of ${winner}` : "nobody's, as several have it"}`,
+});
 
 export function setSearch(newWords) {
   words = newWords;
@@ -105,9 +113,9 @@ function nothing() {
 }
 
 function row(container) {
-  const { id, name, addresses } = container;
+  const { id, name } = container;
   const summary = element("summary", {}, element("span.called", {}, name), stateOf(container),
-    element("span.mono.where", {}, [...new Set(addresses.map(({ address }) => address))].join("  ") || "–"));
+    element("span.mono.where", {}, whereOf(container)));
   summary.dataset.key = id;
   const details = element("details", { open: open.has(id) }, summary);
   if (details.open) details.append(more(container));
@@ -122,6 +130,11 @@ function row(container) {
     made.append(button);
   }
   return made;
+}
+
+function whereOf({ addresses, on_host: isOnHost }) {
+  if (isOnHost) return "the host's";
+  return [...new Set(addresses.map(({ address }) => address))].join("  ") || "–";
 }
 
 function stateOf({ state: itsState, health }) {
@@ -142,7 +155,7 @@ function more(container) {
     element("h3", {}, "Addresses by network"),
     element("ul", {}, ...addresses.map(({ network, address }) =>
       element("li", {}, element("span.mono", {}, address), element("span.note", {}, network))),
-    addresses.length ? null : element("li.quiet", {}, "none")),
+    addresses.length ? null : element("li.quiet", {}, container.on_host ? "that of the host" : "none")),
     element("h3", {}, "Docker"),
     element("ul", {}, element("li", {}, element("span.mono", {}, id), element("span.note", {}, engine))));
 }

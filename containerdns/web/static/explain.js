@@ -52,9 +52,10 @@ function show(queries) {
 function step(query, isUnasked) {
   const isFound = query.rcode === "NOERROR" && query.records.length > 0;
   const from = query.decision === "upstream" ? `from ${query.upstream ?? "an upstream"}` : FROM[query.decision] ?? query.decision;
+  const outcome = query.rcode === null ? "as the upstream says" : query.rcode === "NOERROR" && !isFound ? "no such records" : query.rcode;
   const made = element(`li${isFound ? ".found" : ""}${isUnasked ? ".unasked" : ""}`, {},
     element("div.asked", {}, element("strong.mono", {}, `${query.name} ${query.type}`),
-      element(`span${isFound ? ".good" : ""}`, {}, query.rcode === "NOERROR" && !isFound ? "no such records" : query.rcode),
+      element(`span${isFound ? ".good" : ""}`, {}, outcome),
       element("span.quiet", {}, from),
       copyButton("Copy dig", () => digLine(query.name, query.type), `${query.name} ${query.type}`)),
     element("p", {}, query.reason), element("p.quiet", {}, `Rule: ${query.rule}`));

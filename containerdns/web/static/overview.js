@@ -78,8 +78,10 @@ function rank(status, index) {
 
 function upstreamRow(upstream) {
   const time = upstream.rtt_ms === null || upstream.rtt_ms === undefined ? "not asked yet" : `${upstream.rtt_ms.toFixed(1)} ms`;
+  const failure = upstream.last_failure;
   const under = [upstream.for && `for ${upstream.for}`,
-    !upstream.healthy && upstream.aside_until && `set aside until ${clock(upstream.aside_until)}`].filter(Boolean);
+    !upstream.healthy && upstream.aside_until && `set aside until ${clock(upstream.aside_until)}`,
+    failure && `last failure: ${failure}`].filter(Boolean);
   return element("li", {}, element("span.rank", {}, String(upstream.rank)), element("span.mono", {}, upstream.name),
     upstream.healthy ? badge("good", time) : badge("bad", "silent"),
     under.length ? element("span.under", {}, under.join(" · ")) : null);
