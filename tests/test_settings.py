@@ -9,7 +9,9 @@ import pytest
 
 from containerdns.errors import BadSettings
 from containerdns.settings import OPTIONS, Endpoint, Settings, UpstreamServer, load
+from tools import options
 
+ROOT = Path(__file__).parent.parent
 DEFAULTS = load({}, {})
 
 
@@ -672,3 +674,8 @@ def test_default_is_a_value_that_the_option_takes() -> None:
     for option in OPTIONS:
         for text in option.default:
             option.read(text)
+
+
+def test_page_of_options_is_that_of_the_registry() -> None:
+    """If not: `python -m tools.options > docs/options.md`."""
+    assert (ROOT / "docs/options.md").read_text() == options.page()

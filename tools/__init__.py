@@ -1,0 +1,1 @@
+"""What we need to build the project, and nobody to run it."""
