@@ -1,0 +1,379 @@
+"""The command line: what each subcommand prints, and its exit status.
+
+A small HTTP server stands for the running one where its exact words matter.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from click.testing import CliRunner, Result
+
+from containerdns.cli import main
+from containerdns.settings import OPTIONS
+
+ZONE = {
+    "serial": 1795515600,
+    "engines": [
+        {"url": "unix:///run/a.sock", "connected": True, "last_sync": "2026-11-24T08:00:00Z"},
+        {"url": "tcp://b.example:2376", "connected": False, "last_sync": None},
+    ],
+    "zones": [{"apex": "docker.", "serial": 1795515600}],
+    "records": [
+        {"name": "web.docker.", "type": "A", "ttl": 5, "data": "172.18.0.2", "container": "web",
+         "id": "0123456789ab", "network": "frontend", "rule": "container name"},
+        {"name": "evil.docker.", "type": "TXT", "ttl": 5, "data": "\x1b[31mred\r\n", "container": "evil",
+         "id": "1123456789ab", "network": None, "rule": "label"},
+    ],
+    "skipped": [
+        {"container": "hidden", "id": "ba98", "reason": "label containerdns.enable=false"}
+    ],
+    "remembered": [{"name": "old", "until": "2026-11-25T08:00:00Z"}],
+}  # fmt: skip
+
+EXPLAINED = {
+    "queries": [
+        {"name": "web.corp.example.", "type": "A", "decision": "upstream", "rule": "not ours",
+         "rcode": "NXDOMAIN", "ttl": 5, "upstream": "1.1.1.1", "records": [], "reason": "asked"},
+        {"name": "web.", "type": "AAAA", "decision": "zone", "rule": "bare container name",
+         "rcode": "NOERROR", "ttl": 1, "upstream": None, "records": [], "reason": "no IPv6"},
+        {"name": "web.", "type": "A", "decision": "zone", "rule": "bare container name",
+         "rcode": "NOERROR", "ttl": 5, "upstream": None, "reason": "the container web is running",
+         "records": [{"type": "A", "data": "172.18.0.2", "container": "web", "network": "f"}]},
+    ]
+}  # fmt: skip
+
+QUERIES = {
+    "queries": [
+        {"time": "2026-11-24T08:00:00.123Z", "client": "10.8.0.2", "proto": "udp", "name": "web.",
+         "type": "A", "rcode": "NOERROR", "source": "zone", "upstream": None, "ms": 0.02},
+        {"time": "2026-11-24T08:00:01.123Z", "client": "10.8.0.3", "proto": "tcp",
+         "name": "nowhere.example.", "type": "AAAA", "rcode": "NXDOMAIN", "source": "upstream",
+         "upstream": "1.1.1.1", "ms": 12.5},
+    ]
+}  # fmt: skip
+
+
+class StandIn:
+    """Answers each path with one body, and notes what was asked.
+
+    Attributes:
+        bodies: Per path, the status, the content type and the body.
+        asked: Path, parameters and Accept header of each request.
+    """
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, tuple[int, str, bytes]] = {}
+        self.asked: list[tuple[str, list[tuple[str, str]], str]] = []
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802 - http.server's name
+                url = urlsplit(self.path)
+                stand_in.asked.append((url.path, parse_qsl(url.query), self.headers["Accept"]))
+                status, content_type, body = stand_in.bodies[url.path]
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def gives(self, path: str, document: Any, status: int = 200) -> None:
+        """Answer a path with a document, or with bytes as they are."""
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.bodies[path] = (status, "application/json", body)
+
+    def __enter__(self) -> "StandIn":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def running() -> Iterator[StandIn]:
+    with StandIn() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command in this process, in an environment that has nothing of ours."""
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+    for variable in ("CONTAINERDNS_URL", "CONTAINERDNS_CONFIG", "CONTAINERDNS_DNS", "DOCKER_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def run(*arguments: str, **environ: str) -> Result:
+        result = CliRunner().invoke(main, list(arguments), env=environ)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+Run = Callable[..., Result]
+
+
+# -- zone ----------------------------------------------------------------------------------
+
+
+def test_zone_is_a_table_with_what_was_skipped_and_remembered(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    result = run("zone", "--url", running.url)
+    assert result.exit_code == 0
+    for text in ("web.docker.", "172.18.0.2", "frontend", "container name", "1795515600"):
+        assert text in result.stdout
+    assert "hidden" in result.stdout
+    assert "label containerdns.enable=false" in result.stdout
+    assert "old" in result.stdout
+    assert re.search(r"tcp://b\.example:2376: not connected", result.stdout)
+
+
+def test_what_a_container_chose_cannot_steer_the_terminal(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    out = run("zone", "--url", running.url).stdout
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert "?[31mred??" in out
+
+
+def test_zone_as_json_is_the_document(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    result = run("zone", "--url", running.url, "--format", "json")
+    assert json.loads(result.stdout) == ZONE
+    assert running.asked == [("/zone", [], "application/json")]
+
+
+def test_zone_as_text_is_the_master_file(running: StandIn, run: Run) -> None:
+    master = b"docker. 5 IN SOA ns.docker. . 1 2 3 4 5\n"
+    running.gives("/zone", master)
+    result = run("zone", "--url", running.url, "--format", "text")
+    assert result.stdout.encode() == master
+    assert running.asked == [("/zone", [], "text/plain")]
+
+
+def test_zone_asks_for_one_domain_or_name(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    run("zone", "--url", running.url, "--domain", ".", "--name", "web")
+    assert running.asked[0][1] == [("domain", "."), ("name", "web")]
+
+
+# -- explain ----------------------------------------------------------------------------------
+
+
+def test_explanation_is_a_line_a_query_with_why_and_what_next(running: StandIn, run: Run) -> None:
+    running.gives("/explain", EXPLAINED)
+    result = run("explain", "web", "--url", running.url)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if re.match(r"\d\. ", line)] == [
+        "1. web.corp.example. A: NXDOMAIN (upstream of 1.1.1.1)",
+        "2. web. AAAA: NODATA (zone)",
+        "3. web. A: 172.18.0.2, TTL 5 (zone)",
+    ]
+    assert "   why:  bare container name: the container web is running" in lines
+    assert "   next: the client has its answer and stops" in lines
+    assert "   next: the client goes on" in lines
+
+
+def test_explain_asks_as_the_client_would(running: StandIn, run: Run) -> None:
+    running.gives("/explain", EXPLAINED)
+    arguments = ("--client", "10.8.0.2", "--search", "localdomain", "--search", "corp.example")
+    result = run("explain", "web", "AAAA", *arguments, "--format", "json", "--url", running.url)
+    assert json.loads(result.stdout) == EXPLAINED
+    assert running.asked[0][:2] == (
+        "/explain",
+        [("name", "web"), ("type", "AAAA"), ("client", "10.8.0.2"),
+         ("search", "localdomain"), ("search", "corp.example")],
+    )  # fmt: skip
+
+
+# -- queries ----------------------------------------------------------------------------------
+
+
+def test_queries_are_a_table(running: StandIn, run: Run) -> None:
+    running.gives("/queries", QUERIES)
+    lines = run("queries", "--url", running.url).stdout.splitlines()
+    assert lines[0].split() == [
+        "TIME", "CLIENT", "NAME", "TYPE", "RCODE", "SOURCE", "UPSTREAM", "MS",
+    ]  # fmt: skip
+    assert lines[2].split()[1:] == [
+        "10.8.0.3", "nowhere.example.", "AAAA", "NXDOMAIN", "upstream", "1.1.1.1", "12.5",
+    ]  # fmt: skip
+
+
+def test_queries_as_json_are_the_document(running: StandIn, run: Run) -> None:
+    running.gives("/queries", QUERIES)
+    result = run("queries", "--format", "json", "--url", running.url)
+    assert json.loads(result.stdout) == QUERIES
+
+
+def test_followed_queries_come_as_they_are_asked(running: StandIn) -> None:
+    """The past ones first, then those of the stream; an interrupt ends it without a fault."""
+    first, second = QUERIES["queries"]
+    stream = f": hello\n\nid: 7\ndata: {json.dumps(second)}\n\n".encode()
+    running.gives("/queries", {"queries": [first]})
+    command = [sys.executable, "-m", "containerdns", "queries", "--follow", "--format", "json"]
+    with subprocess.Popen(
+        [*command, "--url", running.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        lines = [following.stdout.readline()]
+        running.gives("/queries", stream)
+        lines.append(following.stdout.readline())
+        following.terminate()
+        following.communicate()
+    assert [json.loads(line) for line in lines] == [first, second]
+    assert running.asked[-1][2] == "text/event-stream"
+
+
+# -- a server that cannot be asked ------------------------------------------------------------
+
+NOBODY = "http://127.0.0.1:1"  # a port that nobody listens on
+ASKING = [("zone",), ("explain", "web"), ("queries",)]
+
+
+@pytest.mark.parametrize("command", ASKING, ids=lambda command: command[0])
+def test_nobody_at_the_url_is_exit_3_with_one_line(run: Run, command: tuple[str, ...]) -> None:
+    result = run(*command, "--url", NOBODY)
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr.startswith(
+        "containerdns: cannot ask http://127.0.0.1:1: connection refused"
+    )
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ASKING, ids=lambda command: command[0])
+def test_refusal_is_told_in_the_server_s_words(
+    running: StandIn, run: Run, command: tuple[str, ...]
+) -> None:
+    """RFC 9457: the detail of a problem is for people."""
+    for path in ("/zone", "/explain", "/queries"):
+        running.gives(path, {"title": "Forbidden", "detail": "10.0.0.9 may not ask"}, status=403)
+    result = run(*command, "--url", running.url)
+    assert result.exit_code == 3
+    assert result.stderr == f"containerdns: cannot ask {running.url}: 10.0.0.9 may not ask\n"
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b"\xff", b""], ids=["HTML", "array", "bytes", "nothing"]
+)
+@pytest.mark.parametrize("command", ASKING, ids=lambda command: command[0])
+def test_another_server_at_the_url_is_told(
+    running: StandIn, run: Run, command: tuple[str, ...], body: bytes
+) -> None:
+    for path in ("/zone", "/explain", "/queries"):
+        running.gives(path, body)
+    result = run(*command, "--url", running.url)
+    assert result.exit_code == 3
+    assert "what answers is no containerdns" in result.stderr
+
+
+def test_url_comes_from_the_environment(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    assert run("zone", CONTAINERDNS_URL=running.url).exit_code == 0
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://x", "http://", "http://a b/", ""])
+def test_url_that_is_none_is_told_in_one_line(run: Run, url: str) -> None:
+    result = run("zone", "--url", url)
+    assert result.exit_code in (2, 3)
+    assert result.stderr.startswith("containerdns: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_proxy_of_the_environment_is_not_asked(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    assert run("zone", "--url", running.url, http_proxy="http://127.0.0.1:1").exit_code == 0
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_wrong_setting_is_exit_2_with_one_line(run: Run, command: str) -> None:
+    result = run(command, "--ttl", "5s")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == "containerdns: --ttl='5s': expected seconds, 0 to 3600\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "healthcheck", "client-config docker"])
+def test_wrong_variable_is_exit_2_by_its_name(run: Run, command: str) -> None:
+    result = run(*command.split(), CONTAINERDNS_TTL="5s", CONTAINERDNS_URL=NOBODY)
+    assert (result.exit_code, result.stderr) == (
+        2, "containerdns: CONTAINERDNS_TTL='5s': expected seconds, 0 to 3600\n",
+    )  # fmt: skip
+
+
+def test_wrong_file_is_exit_2_by_its_name(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("ttll = 5\n")
+    for result in (
+        run("check", "--config", str(file)),
+        run("check", CONTAINERDNS_CONFIG=str(file)),
+    ):
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"containerdns: {file}")
+        assert "ttll" in result.stderr
+
+
+def test_unknown_flag_and_command_are_exit_2(run: Run) -> None:
+    assert run("serve", "--ttll", "5").exit_code == 2
+    assert run("serv").exit_code == 2
+
+
+def test_every_option_is_a_flag_of_serve_and_told_by_its_help(run: Run) -> None:
+    text = run("serve", "--help").stdout
+    for option in OPTIONS:
+        assert re.search(rf"{option.flag}\b", text), option.key
+        assert option.variable in text.replace("\n", ""), option.key
+        assert not option.is_switch or f"--no-{option.key}" in text, option.key
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "zone", "explain", "check", "queries", "client-config", "healthcheck", "version"],
+)
+def test_command_has_a_help(run: Run, command: str) -> None:
+    assert re.search(rf"^  {command} +\S", run("--help").stdout, re.MULTILINE)
+    assert run(command, "--help").exit_code == 0
+
+
+# -- small ones -----------------------------------------------------------------------------------
+
+
+def test_version_is_told_and_does_not_load_the_server() -> None:
+    code = (
+        "import sys; sys.argv = ['containerdns', 'version'];"
+        "from containerdns.cli import main; main(standalone_mode=False);"
+        "assert not {'aiohttp', 'dnslib', 'containerdns.app'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"containerdns \S+\n", done.stdout)
+
+
+def test_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "containerdns", "version", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) >= {"version"}
