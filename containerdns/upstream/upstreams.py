@@ -26,6 +26,7 @@ from containerdns.upstream.streams import Streams
 
 STREAM_PATIENCE = 2.0  # seconds for a connection and a question on it
 QUIRK_LONGEST = 3600.0  # seconds until case and EDNS are tried again
+PADDED_TO = 128  # octets, RFC 8467 section 4.1
 NO_RESPONSE = -1  # in the counters, in the place of an rcode
 
 _CONFUSED = (messages.FORMERR, messages.NOTIMP)  # by EDNS perhaps, RFC 6891 section 6.2.2
@@ -85,6 +86,11 @@ class Upstream:
     def is_alive(self) -> bool:
         """Whether it is asked in its turn."""
         return not self.health.is_aside and not self.is_ourselves
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether nobody on the way reads the questions."""
+        return self.server.transport != "udp"
 
     @property
     def first_patience(self) -> float:
@@ -187,6 +193,8 @@ class Attempt:
         has_edns = not self._doubts_edns and self.at >= upstream.lacks_edns_until
         self._had_edns = has_edns
         opt = _OPT[question.wants_dnssec] if has_edns else b""
+        if has_edns and upstream.is_encrypted:
+            opt = _padded_opt(question.wants_dnssec, len(wire))
         self._is_datagram = transport is upstream.datagrams
         self._sent = transport.send(wire, question.flags, opt, self._take)
 
@@ -244,3 +252,11 @@ class _Trial:
         """Look whether it is we who answer."""
         if isinstance(outcome, Response) and self.is_loop(outcome):
             source.leave_for_good()
+
+
+def _padded_opt(wants_dnssec: bool, question_octets: int) -> bytes:
+    """Pad a query so that its length tells little of the name (RFC 8467 section 4.1)."""
+    bare = messages.opt_record(wants_dnssec, options=((messages.PADDING_OPTION, b""),))
+    octets = messages.HEADER_OCTETS + question_octets + len(bare)
+    padding = bytes(-octets % PADDED_TO)
+    return messages.opt_record(wants_dnssec, options=((messages.PADDING_OPTION, padding),))

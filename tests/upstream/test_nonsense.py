@@ -1,0 +1,113 @@
+"""Whatever an upstream sends, it costs its own answer and nothing else."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from dnslib import DNSRecord
+from hypothesis import given
+from hypothesis import strategies as st
+
+from containerdns.core import messages
+from containerdns.core.messages import Response
+from containerdns.core.questions import Question
+from containerdns.upstream import https, streams
+from containerdns.upstream.exchanges import Trouble
+from tests.upstream.fakes import Reply, answer, upstream
+from tests.upstream.forwarding import addresses, forwarder, question, settings
+
+QUESTION = Question("www.example.", messages.A, False, False, None).wire
+GARBLED = 300
+
+
+def garble(octets: bytes, chance: random.Random) -> bytes:
+    """Flip, cut or add a little behind the ID and the question."""
+    garbled = bytearray(octets)
+    for _ in range(chance.randint(1, 8)):
+        garbled[chance.randrange(2, len(garbled))] = chance.randrange(256)
+    if chance.random() < 0.3:
+        del garbled[chance.randrange(12, len(garbled)) :]
+    return bytes(garbled) + chance.randbytes(chance.choice((0, 0, 1, 40)))
+
+
+@pytest.mark.parametrize("proto", ["udp", "tcp"])
+def test_garbled_answers_are_survived(proto: str) -> None:
+    chance = random.Random(7)
+
+    def script(query: DNSRecord, came_by: str) -> Reply:
+        true = answer(query, "@ 60 CNAME a.example.", "a.example. 60 A 192.0.2.1")
+        if came_by != proto:
+            return bytes([true[0], true[1], true[2] | 2, *true[3:]])  # truncated
+        return [garble(true, chance), true]
+
+    async def scene() -> None:
+        async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+            many = [question(f"n{n}.example.", client=b"") for n in range(GARBLED)]
+            resolutions = await asyncio.gather(*map(forward.resolve, many))
+            pairs = zip(many, resolutions, strict=True)
+            right = sum(addresses(*pair) == ["192.0.2.1"] for pair in pairs)
+            assert right > (GARBLED // 2 if proto == "udp" else 0)
+            assert forward._counters.internal_errors == 0
+
+    asyncio.run(scene())
+
+
+class _Wire:
+    """A transport that goes nowhere."""
+
+    def write(self, data: bytes) -> None:
+        """Lose it."""
+
+    def abort(self) -> None:
+        """Nothing to end."""
+
+    def get_extra_info(self, _: str) -> Any:
+        """Pretend that HTTP/2 was agreed on."""
+        return self
+
+    def selected_alpn_protocol(self) -> str:
+        """As TLS would tell."""
+        return "h2"
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+_OUTCOMES: list[Response | Trouble] = []
+
+
+@given(pieces=st.lists(st.binary(max_size=60), max_size=4))
+def test_any_octets_over_tcp_are_survived(
+    loop: asyncio.AbstractEventLoop, pieces: list[bytes]
+) -> None:
+    connection = streams._Connection("192.0.2.1", loop)
+    connection.connection_made(cast(asyncio.Transport, _Wire()))
+    sent = connection.send(QUESTION, messages.RD, b"", _OUTCOMES.append)
+    for piece in pieces:
+        head = sent.message_id.to_bytes(2) + b"\x81\x80\0\1\0\1\0\0\0\0" + QUESTION
+        connection.data_received(len(head + piece).to_bytes(2) + head + piece)
+        connection.data_received(piece)
+    connection.close()
+
+
+@given(pieces=st.lists(st.binary(max_size=60), max_size=4))
+def test_any_octets_over_http2_are_survived(
+    loop: asyncio.AbstractEventLoop, pieces: list[bytes]
+) -> None:
+    connection = https._Connection([(":method", "POST")], "dns.example", loop)
+    connection.connection_made(cast(asyncio.Transport, _Wire()))
+    connection.send(QUESTION, messages.query(0, 0, QUESTION), _OUTCOMES.append)
+    settings_frame = b"\0\0\0\4\0\0\0\0\0"
+    connection.data_received(settings_frame)
+    for piece in pieces:
+        for frame_type in b"\0\1\3\7":
+            frame = len(piece).to_bytes(3) + bytes([frame_type, 4]) + (1).to_bytes(4) + piece
+            if not connection.is_closed:
+                connection.data_received(frame)
+    connection.close()
