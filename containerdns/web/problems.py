@@ -19,7 +19,7 @@ WITHOUT_HOST_CHECK = frozenset({"/metrics", "/healthz", "/readyz"})  # nothing w
 HAS_STARTED = web.RequestKey("has_started", bool)
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of ours
+class Refusal(Exception):
     """A request that gets a problem document instead of what it asked for."""
 
     def __init__(

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import pytest
 
 from containerdns.core.counters import Counters
@@ -408,6 +409,25 @@ def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await raw(site, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n") == b""
 
     with_site(test)
+
+
+def test_open_streams_do_not_hold_up_the_stop() -> None:
+    """SIGTERM stops within a second, whoever is watching."""
+
+    async def run() -> None:
+        server = HTTPServer(Endpoint("127.0.0.1", 0), FakeState(), Counters())
+        running = asyncio.create_task(server.run())
+        async with aiohttp.ClientSession() as session:
+            urls = [f"http://{server.endpoint}/{path}" for path in ("events", "zone")]
+            streams = [await session.get(url) for url in urls]
+            before = asyncio.get_running_loop().time()
+            running.cancel()
+            await asyncio.wait([running], timeout=5)
+            assert asyncio.get_running_loop().time() - before < 0.8
+            for stream in streams:
+                stream.close()
+
+    asyncio.run(run())
 
 
 async def raw(site: Site, data: bytes) -> bytes:
