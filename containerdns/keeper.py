@@ -305,12 +305,12 @@ class Keeper:
             self.counters.event_lag.add(lag)
             if engine in self.engines:
                 self.engines[engine].lag = lag
-        if not changed:
+        self._wire.forget(changed)
+        if self.zone.serial == serial:
             return
         if feed is not None:
             feed.after(self.zone, before, serial, owners, changed)
         self.counters.zone_changes += 1
-        self._wire.forget(changed)
         self._wire.set_serial(self.zone.serial)
         for listener in self._listeners:
             listener(frozenset(changed))

@@ -1,9 +1,9 @@
-"""Domain names: from text to canonical text, and to wire form and back.
+r"""Domain names: from text to canonical text, and to wire form and back.
 
 A *name* is absolute and lower case, in presentation form: "web.docker.", with
 its final dot; the root is ".".  Octets that would be misread in a text are
 escaped (RFC 1035 section 5.1), so that text and wire form are one to one: a
-label of the octets "web.apps" is "web\\.apps", one label and not two.  Every
+label of the octets "web.apps" is "web\.apps", one label and not two.  Every
 other module may assume so; this one alone meets names as typed.
 
 A *relative name* is the same without the final dot: "web", "web.frontend".
@@ -130,7 +130,7 @@ def parents(name: str) -> list[str]:
 
 def is_below(name: str, apex: str) -> bool:
     """Tell whether an absolute name lies below an apex or is the apex."""
-    if apex == ROOT or name == apex:
+    if apex in (ROOT, name):
         return True
     if not name.endswith(apex):
         return False
@@ -140,7 +140,7 @@ def is_below(name: str, apex: str) -> bool:
 
 def is_single_label(name: str) -> bool:
     """Tell whether a name, absolute or relative, has exactly one label."""
-    text = name[:-1] if name.endswith(".") else name
+    text = name.removesuffix(".")
     if "\\" not in text:
         return "." not in text and text != ""
     return len(labels_of_text(name)) == 1

@@ -161,6 +161,8 @@ class Ownership:
         is_bare = zone.shape.bare_names
         if is_bare and zone.has(label, BARE):
             return Decision(Act.ZONE, "bare name")
+        if not is_bare and zone.is_running(name):
+            return Decision(Act.ZONE, "label fqdns", Suffix(names.ROOT, Kind.EXACT))
         if self.listing is not Listing.COMPLETE:
             return Decision(Act.WAIT, WAITING)
         if zone.is_ours(label, now) or zone.is_ours(name, now) or zone.has(label, BARE):
@@ -194,7 +196,7 @@ class Ownership:
 
     def _is_kept(self, owner: str, now: float) -> bool:
         """Tell whether an owner, or the one that its service is of, is kept from upstreams."""
-        if self._zone.is_ours(owner, now):
+        if self._zone.is_ours(owner, now) or self._zone.is_below_ours(owner, now):
             return True
         labels = names.labels_of_text(owner)
         is_service = len(labels) > 2 and labels[0].startswith("_") and labels[1].startswith("_")

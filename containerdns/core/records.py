@@ -74,7 +74,7 @@ def at_node(zone: Zone, name: str, node: Node, view: View, suffix: Suffix) -> tu
 
 
 def at_apex(zone: Zone, apex: str, view: View) -> tuple[Record, ...]:
-    """The records at a domain: SOA, NS, and those of a container of a single-label domain's name."""
+    """The records at a domain: SOA, NS, and those of a container of that very name."""
     own = (soa(zone, apex, zone.shape.ttl), ns(zone, apex))
     if not (zone.shape.bare_names and names.is_single_label(apex)):
         return own

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from containerdns.core import answers, messages, names, records, special
+from containerdns.core import answers, messages, names, records
 from containerdns.core.answers import Answer
 from containerdns.core.cookies import Cookies, Standing
 from containerdns.core.counters import Counters
@@ -17,7 +17,7 @@ from containerdns.core.messages import RR, Body, Query
 from containerdns.core.ownership import Act, Decision, Ownership
 from containerdns.core.records import Record
 from containerdns.core.views import View
-from containerdns.core.zone import Kind, Suffix, Zone
+from containerdns.core.zone import Kind, Zone
 from containerdns.errors import BadMessage
 
 ADDRESSES_MOST = 100  # in one answer; of more, each answer has the next hundred

@@ -139,7 +139,8 @@ class Zone:
             now: Seconds since the epoch.
 
         Returns:
-            The absolute names whose answers may have changed.
+            The absolute names whose answers may have changed; of a container that does
+            not run, because they are kept from upstreams now, or no longer.
         """
         old = self._publications.get(publication_id)
         if old == new:
@@ -154,7 +155,8 @@ class Zone:
         else:
             del self._publications[publication_id]
         if old is not None:
-            gone = (o for o in _owners_to_keep(old) if not self.is_claimed(o))
+            kept = set(_owners_to_keep(new)) if new is not None else set()
+            gone = (o for o in _owners_to_keep(old) if o not in kept and not self.is_claimed(o))
             self.memory.add(gone, now)
         if was_running or is_running:
             self.serial = next_serial(self.serial, now)
@@ -163,11 +165,11 @@ class Zone:
     def _withdraw(self, publication: Publication) -> set[str]:
         """Take a publication's claims away."""
         if not publication.is_running:
-            self._reserved.subtract(c.owner for c in publication.claims)
-            for claim in publication.claims:
-                if not self._reserved[claim.owner]:
-                    del self._reserved[claim.owner]
-            return set()
+            for owner in _owners_to_keep(publication):
+                self._reserved[owner] -= 1
+                if not self._reserved[owner]:
+                    del self._reserved[owner]
+            return self._names_of(publication)
         for claim in publication.claims:
             known = self._claims.get(claim.owner, ())
             rest = tuple(c for c in known if c.publication != publication.id)
@@ -186,15 +188,16 @@ class Zone:
     def _enter(self, publication: Publication) -> set[str]:
         """Add a publication's claims."""
         if not publication.is_running:
-            self._reserved.update(c.owner for c in publication.claims)
-            return set()
+            self._reserved.update(_owners_to_keep(publication))
+            return self._names_of(publication)
         for claim in publication.claims:
             known = self._claims.get(claim.owner)
             self._claims[claim.owner] = (*(known or ()), claim)
             if known is None:
                 self._exact += claim.owner.endswith(".")
                 self._above.update(_above(claim.owner))
-            self.memory.discard(claim.owner)
+        for owner in _owners_to_keep(publication):
+            self.memory.discard(owner)
         pointers = {self.reverse.add(a, publication.id) for a in publication.pointers}
         return self._names_of(publication) | pointers
 
@@ -261,6 +264,13 @@ class Zone:
         if claims is not None and not all(c.project for c in claims):
             return True
         return owner in self._reserved or self.memory.holds(owner, now)
+
+    def is_below_ours(self, owner: str, now: float) -> bool:
+        """Tell whether a wildcard that is ours, or was until lately, covers a relative owner."""
+        labels = names.labels_of_text(owner)
+        return any(
+            self.is_ours(".".join(("*", *labels[count:])), now) for count in range(1, len(labels))
+        )
 
     def has(self, owner: str, suffix: Suffix) -> bool:
         """Tell whether an owner has records, or would by a wildcard, below such a suffix."""

@@ -1,0 +1,1 @@
+"""Behaviours in zone-file text, and what reads and plays them."""
