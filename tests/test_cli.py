@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -30,8 +30,8 @@ ZONE = {
     "records": [
         {"name": "web.docker.", "type": "A", "ttl": 5, "data": "172.18.0.2", "container": "web",
          "id": "0123456789ab", "network": "frontend", "rule": "container name"},
-        {"name": "evil.docker.", "type": "TXT", "ttl": 5, "data": "\x1b[31mred\r\n", "container": "evil",
-         "id": "1123456789ab", "network": None, "rule": "label"},
+        {"name": "evil.docker.", "type": "TXT", "ttl": 5, "data": "\x1b[31mred\r\n",
+         "container": "evil", "id": "1123456789ab", "network": None, "rule": "label"},
     ],
     "skipped": [
         {"container": "hidden", "id": "ba98", "reason": "label containerdns.enable=false"}
@@ -76,7 +76,7 @@ class StandIn:
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - http.server's name
+            def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 stand_in.asked.append((url.path, parse_qsl(url.query), self.headers["Accept"]))
                 status, content_type, body = stand_in.bodies[url.path]
@@ -97,7 +97,7 @@ class StandIn:
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.bodies[path] = (status, "application/json", body)
 
-    def __enter__(self) -> "StandIn":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

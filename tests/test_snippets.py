@@ -1,0 +1,234 @@
+"""What `client-config` writes; the real programs read it where Debian has them."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from containerdns import snippets
+from containerdns.cli import TARGETS, main
+from containerdns.readers import Endpoint
+from containerdns.snippets import Ours
+from tests.test_cli import NOBODY, StandIn
+
+OURS = Ours((Endpoint("10.8.0.1", 53), Endpoint("fd00::1", 53)), ("docker", "corp.example"))
+HIGH = Ours((Endpoint("10.8.0.1", 5353), Endpoint("fd00::1", 5353)), ("docker",))
+
+
+def run(*arguments: str, environ: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, ["client-config", *arguments], env=environ)
+
+
+def lines(target: str, ours: Ours = OURS) -> list[str]:
+    """The lines of a snippet that are no comments."""
+    return [
+        line
+        for line in snippets.write(target, ours).text().splitlines()
+        if line and not line.startswith(("#", ";"))
+    ]
+
+
+# -- what is written ------------------------------------------------------------------------
+
+
+def test_every_target_of_the_contract_has_a_writer() -> None:
+    assert set(TARGETS) == set(snippets.WRITERS)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("systemd-resolved", ["[Resolve]", "DNS=10.8.0.1 fd00::1", "Domains=docker corp.example"]),
+        ("dnsmasq", ["server=/docker/10.8.0.1", "server=/docker/fd00::1", "server=//fd00::1",
+                     "server=/corp.example/10.8.0.1"]),
+        ("networkmanager", ["[main]", "dns=dnsmasq", "server=/docker/10.8.0.1"]),
+        ("unbound", ['    name: "docker."', "    forward-addr: 10.8.0.1"]),
+        ("openvpn", ['push "dhcp-option DNS 10.8.0.1"', 'push "dhcp-option DNS6 fd00::1"',
+                     'push "dhcp-option DOMAIN-SEARCH corp.example"']),
+        ("wireguard", ["[Interface]", "DNS = 10.8.0.1, fd00::1, docker, corp.example"]),
+        ("macos", ["nameserver 10.8.0.1", "nameserver fd00::1"]),
+        ("windows", [
+            'Add-DnsClientNrptRule -Namespace ".docker" -NameServers "10.8.0.1", "fd00::1"']),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_snippet_holds_our_addresses_and_domains(target: str, expected: list[str]) -> None:
+    written = lines(target)
+    assert [line for line in expected if line not in written] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("systemd-resolved", "DNS=10.8.0.1:5353 [fd00::1]:5353"),
+        ("dnsmasq", "server=/docker/fd00::1#5353"),
+        ("unbound", "    forward-addr: fd00::1@5353"),
+        ("macos", "port 5353"),
+    ],
+    ids=lambda value: value.partition("=")[0],
+)
+def test_another_port_is_written_as_each_program_wants_it(target: str, expected: str) -> None:
+    assert expected in lines(target, HIGH)
+
+
+@pytest.mark.parametrize("target", ["openvpn", "wireguard", "tailscale", "windows", "docker"])
+def test_who_can_ask_on_port_53_only_is_told(target: str) -> None:
+    def told(ours: Ours) -> str:
+        snippet = snippets.write(target, ours)
+        return snippet.text() + "\n".join(snippet.notes_aside)
+
+    assert "port 53 only" in told(HIGH)
+    assert "port 53 only" not in told(OURS)
+
+
+def test_validating_resolvers_are_told_that_our_domains_are_not_signed() -> None:
+    """The root proves that `docker.` does not exist, so that a validator would refuse us."""
+    unbound = lines("unbound")
+    assert '    domain-insecure: "docker."' in unbound
+    assert '    domain-insecure: "corp.example."' in unbound
+    resolved = dict(snippets.write("systemd-resolved", OURS).files)
+    anchor = resolved["/etc/dnssec-trust-anchors.d/docker.negative"]
+    assert [line for line in anchor.splitlines() if not line.startswith(";")] == ["docker"]
+
+
+def test_docker_gets_json_and_its_notes_go_elsewhere() -> None:
+    result = run("docker", "--server", "10.8.0.1", "--domain", "docker")
+    assert json.loads(result.stdout) == {"dns": ["10.8.0.1"], "dns-search": ["docker"]}
+    assert "/etc/docker/daemon.json" in result.stderr
+
+
+def test_macos_has_a_file_a_domain() -> None:
+    paths = [path for path, _ in snippets.write("macos", OURS).files]
+    assert paths == ["/etc/resolver/docker", "/etc/resolver/corp.example"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_snippet_as_json_says_what_is_written_where(target: str) -> None:
+    result = run(target, "--server", "10.8.0.1", "--domain", "docker", "--format", "json")
+    document = json.loads(result.stdout)
+    assert document["target"] == target
+    assert document["servers"] == ["10.8.0.1:53"]
+    assert document["domains"] == ["docker"]
+    assert all(file["content"] for file in document["files"])
+
+
+# -- whose addresses ------------------------------------------------------------------------
+
+
+def servers_of(running: StandIn, *arguments: str) -> tuple[list[str], list[str]]:
+    """The servers and domains that are written."""
+    result = run("dnsmasq", "--format", "json", "--url", running.url, *arguments)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    return document["servers"], document["domains"]
+
+
+@pytest.fixture
+def running() -> Iterator[StandIn]:
+    with StandIn() as stand_in:
+        stand_in.gives(
+            "/status", {"dns": ["10.8.0.1:5353", "[fd00::1]:5353"], "domains": ["corp.example."]}
+        )
+        yield stand_in
+
+
+def test_running_server_says_where_it_is_and_what_it_owns(running: StandIn) -> None:
+    assert servers_of(running) == (["10.8.0.1:5353", "[fd00::1]:5353"], ["corp.example"])
+
+
+def test_what_is_given_beats_what_the_server_says(running: StandIn) -> None:
+    given = ("--server", "192.0.2.1", "--domain", "a.example", "--port", "54")
+    assert servers_of(running, *given) == (["192.0.2.1:54"], ["a.example"])
+    assert servers_of(running, "--server", "192.0.2.1") == (["192.0.2.1:5353"], ["corp.example"])
+
+
+def test_settings_say_it_if_no_server_runs() -> None:
+    environ = {"CONTAINERDNS_LISTEN": "10.9.0.1:5300", "CONTAINERDNS_DOMAIN": "b.example"}
+    result = run("dnsmasq", "--url", NOBODY, environ=environ)
+    assert "server=/b.example/10.9.0.1#5300" in result.stdout.splitlines()
+
+
+def test_address_that_nobody_told_is_marked_as_a_guess() -> None:
+    result = run("dnsmasq", "--url", NOBODY)
+    assert result.exit_code == 0
+    assert "--server IP" in result.stdout
+    assert "0.0.0.0" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--server", "host"), "--server='host': expected an IP address"),
+        (("--server", "10.8.0.1:53"), "--server='10.8.0.1:53': expected an IP address"),
+        (("--server", "0.0.0.0"), "--server='0.0.0.0': expected an IP address"),
+        (("--domain", "a..b"), "--domain='a..b': expected a domain name other than the root"),
+        (("--domain", "."), "--domain='.': expected a domain name other than the root"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_wrong_address_or_domain_is_exit_2(arguments: tuple[str, ...], line: str) -> None:
+    result = run("dnsmasq", *arguments, "--url", NOBODY)
+    assert (result.exit_code, result.stderr) == (2, f"containerdns: {line}\n")
+
+
+def test_unknown_target_is_exit_2() -> None:
+    assert run("bind").exit_code == 2
+
+
+# -- read by the real programs ----------------------------------------------------------------
+
+CASES = pytest.mark.parametrize(
+    "ours",
+    [
+        OURS,
+        HIGH,
+        Ours((Endpoint("127.0.0.1", 53),), ("docker", "home.arpa", "a.test")),
+        Ours((Endpoint("fd00::1", 53),), ("_x.a-b.example",)),
+    ],
+    ids=["two addresses", "another port", "loopback and special names", "IPv6 alone"],
+)
+
+
+def the_program(name: str) -> str:
+    """Where a program is; without it, the test is skipped."""
+    path = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def accepts(command: Sequence[str | Path]) -> str:
+    """Run a program that checks; all that it says."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@CASES
+@pytest.mark.parametrize("target", ["dnsmasq", "networkmanager"])
+def test_dnsmasq_accepts_its_snippet(target: str, ours: Ours, tmp_path: Path) -> None:
+    file = tmp_path / "containerdns.conf"
+    file.write_text(snippets.write(target, ours).files[-1][1])
+    told = accepts([the_program("dnsmasq"), "--test", f"--conf-file={file}"])
+    assert "syntax check OK" in told
+
+
+@CASES
+def test_unbound_accepts_its_snippet(ours: Ours, tmp_path: Path) -> None:
+    file = tmp_path / "unbound.conf"
+    file.write_text(snippets.write("unbound", ours).text())
+    accepts([the_program("unbound-checkconf"), file])
+
+
+@CASES
+def test_wg_quick_accepts_its_snippet(ours: Ours, tmp_path: Path) -> None:
+    """It cuts what is its own, such as DNS, and would keep what it does not know."""
+    file = tmp_path / "wg0.conf"
+    file.write_text(snippets.write("wireguard", ours).text())
+    file.chmod(0o600)
+    left = accepts([the_program("wg-quick"), "strip", file])
+    assert [s for s in left.splitlines() if s and not s.startswith("#")] == ["[Interface]"]
