@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from typing import IO, Any
 from urllib.parse import urlencode
 
@@ -48,6 +49,16 @@ class Server:
         with self._opened(path, query, accept, TIMEOUT) as response:
             return response.read().decode(errors="replace")
 
+    def status(self, path: str) -> tuple[int, str]:
+        """Give the status of a path, and the reason if it is an error; raises as `json`."""
+        try:
+            self._open(path, NOTHING, "text/plain", TIMEOUT).close()
+        except urllib.error.HTTPError as error:
+            return error.code, _detail(error)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise ServerUnreachable(self.url, _hint(error)) from error
+        return 200, ""
+
     def events(self, path: str) -> Iterator[dict[str, Any]]:
         """Give the documents of a stream of server-sent events, until it ends; as `json`."""
         with self._opened(path, NOTHING, "text/event-stream", STREAM_TIMEOUT) as response:
@@ -58,19 +69,22 @@ class Server:
 
     @contextmanager
     def _opened(self, path: str, query: Query, accept: str, timeout: float) -> Iterator[IO[bytes]]:
-        pairs = query.items() if isinstance(query, Mapping) else query
-        asked = urlencode([(key, value) for key, value in pairs if value is not None])
-        target = f"{self.url}{path}" + (f"?{asked}" if asked else "")
         try:
-            request = urllib.request.Request(target, headers={"Accept": accept})  # noqa: S310
-            with self._opener.open(request, timeout=timeout) as response:
+            with self._open(path, query, accept, timeout) as response:
                 yield response
         except urllib.error.HTTPError as error:
             raise ServerUnreachable(self.url, _detail(error)) from error
-        except urllib.error.URLError as error:
-            raise ServerUnreachable(self.url, _hint(error.reason)) from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise ServerUnreachable(self.url, _hint(error)) from error
+
+    def _open(self, path: str, query: Query, accept: str, timeout: float) -> HTTPResponse:
+        pairs = query.items() if isinstance(query, Mapping) else query
+        asked = urlencode([(key, value) for key, value in pairs if value is not None])
+        target = f"{self.url}{path}" + (f"?{asked}" if asked else "")
+        request = urllib.request.Request(target, headers={"Accept": accept})  # noqa: S310
+        response = self._opener.open(request, timeout=timeout)
+        assert isinstance(response, HTTPResponse)
+        return response
 
 
 def ask_dns(host: str, port: int, message: bytes, timeout: float) -> bytes:
@@ -94,7 +108,8 @@ def _detail(error: urllib.error.HTTPError) -> str:
         return body.strip() if error.code == 503 and body.strip() else f"status {error.code}"
 
 
-def _hint(reason: object) -> str:
+def _hint(error: Exception) -> str:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ConnectionRefusedError):
         return "connection refused; is it running there? --url names another place"
     if isinstance(reason, TimeoutError):

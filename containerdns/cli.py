@@ -7,6 +7,7 @@ others start at once.
 """
 
 import json
+import logging
 import os
 import sys
 import time
@@ -188,6 +189,8 @@ def check(config: Path | None, form: str, **flags: Any) -> None:
     """
     settings = _loader(config, flags)()
     from containerdns import app, terminal
+
+    logging.disable()  # what would be logged is told by the findings
 
     findings = [
         {"level": f.level, "text": f.text, "remedy": f.remedy}

@@ -14,6 +14,7 @@ TRIES = 2  # a datagram may be lost
 HEADER = struct.Struct("!6H")  # RFC 1035 section 4.1.1
 QR, AA, RCODE = 0x8000, 0x0400, 0x000F
 NOERROR, REFUSED = 0, 5
+OK, FORBIDDEN = 200, 403
 SOA_IN = b"\0\6\0\1"
 STANDARD = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a wildcard is reached from here
 
@@ -37,9 +38,11 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
     if url is not None:
         server = asking.Server(url)
         try:
-            server.text("/readyz")
+            status, reason = server.status("/readyz")
         except ServerUnreachable as fault:
             return False, f"{url}/readyz: {fault.reason}"
+        if status not in (OK, FORBIDDEN):  # by an --allow without loopback; DNS tells the rest
+            return False, f"{url}/readyz: {reason}"
         if dns is None:
             where, domain = _as_it_says(server, where, domain)
     return _answers(where, domain)

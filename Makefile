@@ -1,0 +1,65 @@
+# make run    start a server on high ports, as an ordinary user
+# make test   check style and types, and run all tests
+# make lint   check style and types only
+# make docs   write the parts of docs/ that come from the code
+# make image  build the container image
+# make lock   lock the dependencies anew, with hashes
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DNS ?= 127.0.0.1:5300
+HTTP ?= 127.0.0.1:8080
+TESTS ?= tests
+
+.PHONY: run test lint docs image lock wheels
+
+run: $(VENV)/run
+	@name=$$(docker ps --format '{{.Names}}' 2>/dev/null | head -n 1); \
+	dns=$(DNS); \
+	echo "Try next, in another terminal:"; \
+	echo "  dig @$${dns%:*} -p $${dns##*:} $${name:-host}.docker"; \
+	echo "  curl http://$(HTTP)/zone"; \
+	echo "  curl http://$(HTTP)/metrics"; \
+	exec $(BIN)/containerdns serve --listen $(DNS) --http $(HTTP)
+
+test: $(VENV)/dev lint
+	tools/install-test-programs
+	$(BIN)/pytest $(TESTS)
+
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy containerdns tests tools deploy
+
+docs: $(VENV)/dev
+	$(BIN)/python -m tools.documents
+
+wheels: $(VENV)/dev
+	rm -rf dist/wheels
+	$(BIN)/pip download --quiet --require-hashes --no-deps -r requirements.txt -d dist/wheels
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation -w dist/wheels .
+
+image:
+	docker build $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) -t containerdns .
+
+lock: $(VENV)/dev
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --extra dev -c requirements.txt pyproject.toml \
+		-o requirements-dev.txt
+
+$(BIN)/python:
+	tools/make-venv $(PYTHON) $(VENV)
+
+$(VENV)/run: $(BIN)/python requirements.txt pyproject.toml
+	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/dev: $(BIN)/python requirements-dev.txt pyproject.toml
+	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
