@@ -13,7 +13,6 @@ from containerdns.core.messages import (
     AAAA,
     ANY,
     CNAME,
-    DS,
     HTTPS,
     IN,
     NS,
@@ -177,10 +176,11 @@ def _authority(
     kept = []
     for record in records:
         owner, covered = record.owner.lower(), _covered(record)
-        is_soa = record.rtype == SOA and is_negative
-        if is_soa and any(_is_below(name, owner) for name in chain):
-            kept.append(record)
-        elif not is_soa and covered in proofs and (owner, covered) in signed:
+        if record.rtype == SOA:
+            is_wanted = is_negative and any(_is_below(name, owner) for name in chain)
+        else:
+            is_wanted = covered in proofs and (owner, covered) in signed
+        if is_wanted:
             kept.append(record)
     return _even_ttls(kept)
 

@@ -382,7 +382,7 @@ class Forwarder:
             self._cache.put(question, cached)
         except MemoryError:
             self._cache.clear()
-            log.error("out of memory: the cache of upstream responses was emptied")
+            log.warning("out of memory: the cache of upstream responses was emptied")
 
     def _give_up(self, question: Question, flight: Flight) -> Resolution:
         """Remember the failure; give a stale response, else SERVFAIL."""

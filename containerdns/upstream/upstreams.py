@@ -74,7 +74,7 @@ class Upstream:
         self._trial: asyncio.TimerHandle | None = None
         address = (server.host, server.port)
         if server.transport == "https":
-            from containerdns.upstream.https import Https  # 20 ms and 5 MB for `h2`
+            from containerdns.upstream.https import Https  # noqa: PLC0415 - 20 ms, 5 MB
 
             self.streams = Https(server.url, loop, surroundings.spawn, surroundings.bootstrap)
         else:

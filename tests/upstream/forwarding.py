@@ -13,7 +13,7 @@ from containerdns.core.messages import RR, Edns, Query
 from containerdns.settings import Settings, UpstreamServer
 from containerdns.upstream.forwarder import Forwarder
 
-_NOTHING: dict[str, Any] = dict(
+_NOTHING: dict[str, Any] = dict(  # noqa: C408 - half as long
     docker=(), docker_tls=None, listen=(), http=None, http_hosts=(), query_history=0,
     allow_history=(), domains=("docker.",), search_domains=(), bare_names=True, ttl=5,
     negative_ttl=1, remember=0, state=None, upstreams=(), forwards=(), cache_size=1000,

@@ -268,7 +268,7 @@ async def test_servfail_comes_within_5_s_when_all_are_dead() -> None:
         assert resolution.rcode == messages.SERVFAIL
         assert resolution.extended_error is not None
         assert resolution.extended_error[0] == rooms.NO_REACHABLE_AUTHORITY
-        assert first.asked and second.asked and third.asked
+        assert all(server.asked for server in (first, second, third))
 
 
 @scene
@@ -417,7 +417,7 @@ async def test_a_forged_case_is_settled_over_tcp() -> None:
 @pytest.mark.parametrize("has_tcp", [True, False], ids=["with TCP", "without TCP"])
 @scene
 async def test_an_upstream_that_folds_case_is_remembered(has_tcp: bool) -> None:
-    def script(query: DNSRecord, proto: str) -> Reply:
+    def script(query: DNSRecord, _: str) -> Reply:
         query.q.qname = str(query.q.qname).lower()
         return answer(query, "@ 60 A 192.0.2.1")
 
