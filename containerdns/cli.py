@@ -41,6 +41,13 @@ TARGETS = (
     *("systemd-resolved", "networkmanager", "dnsmasq", "unbound", "openvpn"),
     *("wireguard", "tailscale", "macos", "windows", "docker"),
 )
+COMPLETION = """\
+\b
+Completion for a shell, for its start file (bash; zsh likewise):
+  eval "$(_CONTAINERDNS_COMPLETE=bash_source containerdns)"
+For fish:
+  _CONTAINERDNS_COMPLETE=fish_source containerdns | source
+"""
 
 
 class _Commands(click.Group):
@@ -114,7 +121,9 @@ def _format_option(*choices: str) -> Callable[[Callable[..., None]], Callable[..
     )
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands, epilog=COMPLETION, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="containerdns", message="containerdns %(version)s")
 def main() -> None:
     """Containers by name: a Docker-aware authoritative DNS server.

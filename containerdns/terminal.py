@@ -107,20 +107,27 @@ def _record_line(record: Mapping[str, Any]) -> str:
 def explanation(queries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Tell each query in turn: what becomes of it, why, and what the client does next."""
     for number, query in enumerate(queries, 1):
-        rcode = plain(query["rcode"])
         outcome = _outcome(query)
-        colour = _COLOUR_OF_RCODE.get(rcode, "red")
+        colour = _COLOUR_OF_RCODE.get(query["rcode"] or "NOERROR", "red")
         asked = click.style(f"{plain(query['name'])} {plain(query['type'])}", bold=True)
         by = f" of {plain(query['upstream'])}" if query.get("upstream") else ""
         decision = f"{plain(query['decision'])}{by}"
         yield f"{number}. {asked}: {click.style(outcome, fg=colour)} ({decision})"
-        yield f"   why:  {plain(query['rule'])}: {plain(query['reason'])}"
+        yield f"   why:  {_why(query)}"
         for record in query["records"]:
             yield f"         {_explained(record, query)}"
         yield f"   next: {_next(query, is_last=number == len(queries))}"
 
 
+def _why(query: Mapping[str, Any]) -> str:
+    """Tell rule and reason, but not twice the same."""
+    rule, reason = plain(query["rule"]), plain(query["reason"])
+    return reason if rule in reason else f"{rule}: {reason}"
+
+
 def _outcome(query: Mapping[str, Any]) -> str:
+    if query["rcode"] is None:
+        return "what the upstream says"
     if query["rcode"] == "NOERROR" and not query["records"]:
         return "NODATA"
     if query["rcode"] == "NOERROR":
@@ -139,6 +146,8 @@ def _explained(record: Mapping[str, Any], query: Mapping[str, Any]) -> str:
 
 
 def _next(query: Mapping[str, Any], *, is_last: bool) -> str:
+    if query["rcode"] is None:
+        return f"with an answer the client stops, else it {'fails' if is_last else 'goes on'}"
     if query["rcode"] == "NOERROR" and query["records"]:
         return "the client has its answer and stops"
     if query["rcode"] == "NOERROR":

@@ -3,8 +3,13 @@
 A small HTTP server stands for the running one where its exact words matter.
 """
 
+import contextlib
 import json
+import os
+import pty
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +25,7 @@ from click.testing import CliRunner, Result
 from containerdns.cli import main
 from containerdns.settings import OPTIONS
 
-ZONE = {
+ZONE: dict[str, Any] = {
     "serial": 1795515600,
     "engines": [
         {"url": "unix:///run/a.sock", "connected": True, "last_sync": "2026-11-24T08:00:00Z"},
@@ -39,7 +44,7 @@ ZONE = {
     "remembered": [{"name": "old", "until": "2026-11-25T08:00:00Z"}],
 }  # fmt: skip
 
-EXPLAINED = {
+EXPLAINED: dict[str, Any] = {
     "queries": [
         {"name": "web.corp.example.", "type": "A", "decision": "upstream", "rule": "not ours",
          "rcode": "NXDOMAIN", "ttl": 5, "upstream": "1.1.1.1", "records": [], "reason": "asked"},
@@ -51,7 +56,7 @@ EXPLAINED = {
     ]
 }  # fmt: skip
 
-QUERIES = {
+QUERIES: dict[str, Any] = {
     "queries": [
         {"time": "2026-11-24T08:00:00.123Z", "client": "10.8.0.2", "proto": "udp", "name": "web.",
          "type": "A", "rcode": "NOERROR", "source": "zone", "upstream": None, "ms": 0.02},
@@ -377,3 +382,177 @@ def test_module_is_the_command() -> None:
     command = [sys.executable, "-m", "containerdns", "version", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout)) >= {"version"}
+
+
+# -- for people, on a terminal ----------------------------------------------------------------
+
+
+def on_a_terminal(command: list[str], **environ: str) -> str:
+    """Run a command with a terminal as its output; all that it wrote."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | environ
+    with subprocess.Popen(
+        [sys.executable, "-m", "containerdns", *command], stdout=theirs, env=environment
+    ) as running_command:
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # EIO is the end (pty(7))
+            while octets := os.read(ours, 65536):
+                written += octets
+        os.close(ours)
+        running_command.wait(10)
+    return written.decode()
+
+
+def test_table_fits_the_terminal(running: StandIn) -> None:
+    running.gives("/zone", ZONE)
+    command = ["zone", "--url", running.url]
+    narrow = on_a_terminal(command, COLUMNS="70", NO_COLOR="1").splitlines()
+    rows = [line for line in narrow if line.startswith(("NAME", "web", "evil"))]
+    assert len(rows) == 3
+    assert all(len(line.rstrip()) <= 70 for line in rows)
+    assert any("…" in line for line in rows)
+    assert "…" not in on_a_terminal(command, COLUMNS="200", NO_COLOR="1")
+
+
+def test_colour_is_for_terminals_whose_owner_wants_it(running: StandIn, run: Run) -> None:
+    """https://no-color.org: set and not empty."""
+    running.gives("/zone", ZONE)
+    command = ["zone", "--url", running.url]
+    assert "\x1b[32mconnected" in on_a_terminal(command, NO_COLOR="")
+    assert "\x1b" not in on_a_terminal(command, NO_COLOR="1")
+    assert "\x1b" not in run(*command).stdout
+
+
+def test_watched_zone_tells_what_came_and_went(running: StandIn) -> None:
+    running.gives("/zone", ZONE)
+    command = [sys.executable, "-m", "containerdns", "zone", "--watch", "--url", running.url]
+    moved = ZONE["records"][0] | {"data": "172.18.0.3"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            if line.startswith("remembered"):
+                break
+        running.gives("/zone", ZONE | {"records": [moved, ZONE["records"][1]]})
+        changes = [watching.stdout.readline(), watching.stdout.readline()]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+    assert [(line[0], line.split()[4]) for line in changes] == [
+        ("-", "172.18.0.2"),
+        ("+", "172.18.0.3"),
+    ]
+
+
+def test_what_an_upstream_will_say_is_not_known_yet(running: StandIn, run: Run) -> None:
+    query = EXPLAINED["queries"][0] | {"rcode": None, "ttl": None, "reason": "not ours; 1.1.1.1"}
+    running.gives("/explain", {"queries": [query]})
+    assert run("explain", "web", "--url", running.url).stdout.splitlines() == [
+        "1. web.corp.example. A: what the upstream says (upstream of 1.1.1.1)",
+        "   why:  not ours; 1.1.1.1",
+        "   next: with an answer the client stops, else it fails",
+    ]
+
+
+def test_shell_completion_is_told_and_works() -> None:
+    assert "_CONTAINERDNS_COMPLETE=bash_source" in CliRunner().invoke(main, ["--help"]).stdout
+    environ = {"_CONTAINERDNS_COMPLETE": "bash_complete",
+               "COMP_WORDS": "containerdns client-config un",
+               "COMP_CWORD": "2"}  # fmt: skip
+    code = "from containerdns.cli import main; main(prog_name='containerdns')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env=os.environ | environ,
+    )  # fmt: skip
+    assert done.stdout.strip() == "plain,unbound"
+
+
+# -- serve and healthcheck, with real sockets -------------------------------------------------
+
+
+def test_port_in_use_is_exit_1_with_one_line() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "containerdns", "serve", "--listen", address]
+        done = subprocess.run(
+            [*command, "--http", "off", "--docker", "unix:///nowhere/docker.sock"],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    faults = [line for line in done.stderr.splitlines() if line.startswith("containerdns: ")]
+    assert len(faults) == 1
+    assert faults[0].startswith(f"containerdns: cannot listen on {address}")
+    assert "Traceback" not in done.stderr
+
+
+@contextlib.contextmanager
+def answering(rcode: int, flags: int, answers: int) -> Iterator[str]:
+    """A DNS server that answers every query alike; gives its address."""
+    soa = b"\xc0\x0c\0\6\0\1\0\0\0\5\0\x16\0\0" + bytes(20)  # names: the root; numbers: 0
+    stopping = threading.Event()
+
+    def answer(serving: socket.socket) -> None:
+        while not stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                query, client = serving.recvfrom(512)
+                head = query[:2] + (0x8000 | flags | rcode).to_bytes(2, "big")
+                counts = b"\0\1" + answers.to_bytes(2, "big") + bytes(4)
+                serving.sendto(head + counts + query[12:] + soa * answers, client)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as serving:
+        serving.bind(("127.0.0.1", 0))
+        serving.settimeout(0.02)
+        thread = threading.Thread(target=answer, args=(serving,))
+        thread.start()
+        yield f"127.0.0.1:{serving.getsockname()[1]}"
+        stopping.set()
+        thread.join()
+
+
+NOERROR, SERVFAIL, AUTHORITATIVE = 0, 2, 0x0400
+
+
+@pytest.mark.parametrize(
+    ("ready", "rcode", "flags", "answers", "status"),
+    [
+        (200, NOERROR, AUTHORITATIVE, 1, 0),
+        (503, NOERROR, AUTHORITATIVE, 1, 1),
+        (200, SERVFAIL, 0, 0, 1),
+        (200, NOERROR, 0, 1, 1),
+        (200, NOERROR, AUTHORITATIVE, 0, 1),
+    ],
+    ids=["healthy", "not ready", "SERVFAIL", "not authoritative", "no SOA"],
+)
+def test_health_is_readiness_and_an_authoritative_answer(
+    running: StandIn, run: Run, ready: int, rcode: int, flags: int, answers: int, status: int
+) -> None:
+    running.gives("/readyz", b"ready" if ready == 200 else b"not listed yet", status=ready)
+    with answering(rcode, flags, answers) as address:
+        result = run("healthcheck", "--url", running.url, "--dns", address)
+    assert result.exit_code == status, result.output
+    assert (result.stdout == "") is (status != 0)
+    assert (result.stderr == "") is (status == 0)
+    assert ("not listed yet" in result.stderr) is (ready != 200)
+
+
+def test_health_asks_where_the_server_says_that_it_listens(running: StandIn, run: Run) -> None:
+    """Its flags are not known to a HEALTHCHECK."""
+    running.gives("/readyz", b"ready")
+    with answering(NOERROR, AUTHORITATIVE, 1) as address:
+        running.gives("/status", {"dns": [address], "domains": ["corp.example."]})
+        result = run("healthcheck", "--url", running.url, "--format", "json")
+    assert json.loads(result.stdout)["healthy"] is True
+    assert f"DNS on {address} answers for corp.example." in result.stdout
+
+
+def test_health_without_http_is_that_of_dns(run: Run) -> None:
+    with answering(NOERROR, AUTHORITATIVE, 1) as address:
+        environ = {"CONTAINERDNS_HTTP": "off", "CONTAINERDNS_LISTEN": address}
+        assert run("healthcheck", **environ).exit_code == 0
+    assert run("healthcheck", **environ).exit_code == 1
+
+
+def test_wrong_address_of_healthcheck_is_exit_2(run: Run) -> None:
+    result = run("healthcheck", "--dns", "localhost", "--url", NOBODY)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("containerdns: --dns='localhost': expected an address")
