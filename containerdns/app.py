@@ -34,7 +34,7 @@ from containerdns.upstream.forwarder import Forwarder
 from containerdns.web.http import HTTPServer
 
 SWITCH_INTERVAL = 0.001  # seconds until another thread must give way to the answers
-COUNT_EVERY = 0.02  # seconds between two pieces of counting a large zone
+COUNT_EVERY = 0.01  # seconds between two pieces of counting a large zone
 CHECK_PATIENCE = 10.0  # seconds for the first listing, in `check`
 FIXED = (
     "docker",

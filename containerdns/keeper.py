@@ -87,6 +87,7 @@ class Keeper:
         self._started = time.monotonic()
         self._warned: set[tuple[str, str]] = set()
         self._names_before = 0
+        self._touched: set[str] = set()  # owners, since the last telling
         self._told_serial = 0
         self._hosts_stamps: dict[Path, tuple[int, int, int]] = {}
         self._hosts_ids: dict[Path, set[str]] = {}
@@ -293,7 +294,8 @@ class Keeper:
         changed: set[str] = set()
         changes = list(changes)
         feed = self.feed if self.feed and self.feed.is_wanted else None
-        owners = self._owners_in(changes) if feed else set()
+        owners = self._owners_in(changes)
+        self._touched |= owners
         before, serial = feed.before(owners) if feed else {}, self.zone.serial
         for publication_id, publication in changes:
             changed |= self.zone.replace(publication_id, publication, now)
@@ -377,7 +379,8 @@ class Keeper:
             names - self._names_before,
         )
         self._told_serial, self._names_before = self.zone.serial, names
-        for loss in self.zone.losses():
+        touched, self._touched = self._touched, set()
+        for loss in self.zone.losses(touched):
             winner = loss.winner or "nobody, as several projects have it"
             text = f"{loss.loser} does not get the name {loss.owner}: it is with {winner}"
             self._warn_once(loss.loser, f"{loss.owner} {loss.winner}", text)

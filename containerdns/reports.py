@@ -28,6 +28,7 @@ from containerdns.upstream.forwarder import Forwarder
 from containerdns.web.state import Document, Gauges
 
 QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
+COUNT_SLICE = 0.001  # seconds of counting between queries
 USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
 
 
@@ -314,6 +315,8 @@ class Reports:
                 self._container_document(p) for p in list(self._keeper.zone.publications())
             ),
             "skipped": self._skipped(),
+            "faults": self._faults(),
+            "losses": [loss._asdict() for loss in self._keeper.zone.losses()],
         }
 
     def _container_document(self, publication: Publication) -> Document:
@@ -359,7 +362,7 @@ class Reports:
             cache_entries=self._forwarder.cache_entries,
         )
 
-    def count_on(self, at_once: int = 50) -> bool:
+    def count_on(self) -> bool:
         """Count some more of the first domain's records by type; tell whether all are counted.
 
         A large zone is counted in pieces between queries, and shown when it is whole.
@@ -372,7 +375,8 @@ class Reports:
             self._counting = records.in_zone(zone, suffix, self._neutral_view())
             self._counting_serial = zone.serial
             self._count = Counter()
-        for _ in range(at_once):
+        until = time.perf_counter() + COUNT_SLICE
+        while time.perf_counter() < until:
             record = next(self._counting, None)
             if record is None:
                 self._counted = dict(self._count)

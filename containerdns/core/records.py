@@ -61,11 +61,12 @@ def at_node(zone: Zone, name: str, node: Node, view: View, suffix: Suffix) -> tu
         held = [(c, p) for c, p in held if not p.cname]
     records = list(_address_records(zone, name, held, view)) if is_plain else []
     before = "" if node.before == "*" else node.before
+    can_serve = _has_address(zone, node.base, view, suffix)
     for claim, publication in held:
         for text in (publication.texts or {}).get(before, ()):
             records.append(_record(name, messages.TXT, _strings(text), publication, claim))
         ports = (publication.services or {}).get(node.before, ())
-        if ports and _has_address(zone, node.base, view, suffix):
+        if ports and can_serve:
             target = names.to_wire(suffix.name_of(node.base))
             for port in ports:
                 rdata = bytes(4) + port.to_bytes(2) + target  # priority 0, weight 0, RFC 2782

@@ -21,7 +21,8 @@ from containerdns.core.memory import Memory
 from containerdns.core.policy import Claim, Publication, Rank
 from containerdns.core.reverse import Reverse
 
-HOST_OWNER = "host"  # rule 9
+HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
+SORTED_MOST = 5000  # owners that are sorted within some milliseconds
 NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
 
 
@@ -121,8 +122,10 @@ class Zone:
         self._claims: dict[str, tuple[Claim, ...]] = {}
         self._reserved: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
+        self._contested: dict[str, None] = {}  # owners with several claims
+        self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # of those, see `_of_best_rank`
         self._exact = 0  # absolute owners, mostly none
-        self.replace(HOST.id, HOST, now=0.0)
+        self.replace(HOST_ID, _host(shape.ttl), now=0.0)
         self.serial = serial
 
     # -- changes -------------------------------------------------------------
@@ -171,11 +174,15 @@ class Zone:
                     del self._reserved[owner]
             return self._names_of(publication)
         for claim in publication.claims:
-            known = self._claims.get(claim.owner, ())
-            rest = tuple(c for c in known if c.publication != publication.id)
-            if rest:
+            known = self._claims[claim.owner]
+            place = known.index(claim)
+            rest = known[:place] + known[place + 1 :]
+            if len(rest) == 1:
+                self._contested.pop(claim.owner, None)
+            if len(known) > 1:
                 self._claims[claim.owner] = rest
-            elif known:
+                self._best.pop(claim.owner, None)
+            else:
                 del self._claims[claim.owner]
                 self._exact -= claim.owner.endswith(".")
                 for above in _above(claim.owner):
@@ -193,7 +200,10 @@ class Zone:
         for claim in publication.claims:
             known = self._claims.get(claim.owner)
             self._claims[claim.owner] = (*(known or ()), claim)
-            if known is None:
+            if known is not None:
+                self._contested[claim.owner] = None
+                self._best.pop(claim.owner, None)
+            else:
                 self._exact += claim.owner.endswith(".")
                 self._above.update(_above(claim.owner))
         for owner in _owners_to_keep(publication):
@@ -226,18 +236,18 @@ class Zone:
 
     def publications(self) -> Iterator[Publication]:
         """All publications, running or not, of containers and of hosts files."""
-        return (p for p in list(self._publications.values()) if p is not HOST)
+        return (p for p in list(self._publications.values()) if p.id != HOST_ID)
 
     def owners(self) -> list[str]:
-        """All owners that have records, in order."""
-        return sorted(self._claims)
+        """All owners that have records, in order; of very many, as they came, to spare time."""
+        return sorted(self._claims) if len(self._claims) <= SORTED_MOST else list(self._claims)
 
     def owners_to_keep(self) -> list[str]:
         """All owners that would stay ours if their containers went now."""
         return [
             owner
             for publication in self._publications.values()
-            if publication is not HOST
+            if publication.id != HOST_ID
             for owner in _owners_to_keep(publication)
         ]
 
@@ -283,16 +293,14 @@ class Zone:
         claims = self._claims.get(owner)
         if not claims or (len(claims) == 1 and not claims[0].project):
             return claims or ()
-        projects = {c.project for c in claims if c.project}
-        if projects and (suffix.kind is not Kind.DOMAIN or len(projects) > 1):
-            claims = tuple(c for c in claims if not c.project)
-        if not claims:
-            return ()
-        best = min(c.rank for c in claims)
-        return tuple(c for c in claims if c.rank == best)
+        known = self._best.setdefault(owner, {})
+        is_domain = suffix.kind is Kind.DOMAIN
+        if is_domain not in known:
+            known[is_domain] = _of_best_rank(claims, is_domain)
+        return known[is_domain]
 
     def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
-        """As `_holders`, with the absolute claims to the same name below a domain or bare."""
+        """As `_relative_holders`, with the absolute claims to the same name below a domain or bare."""
         holders = self._relative_holders(owner, suffix)
         if suffix.kind is Kind.EXACT or not self._exact:
             return holders
@@ -353,10 +361,10 @@ class Zone:
 
     def losses(self, owners: Iterable[str] | None = None) -> Iterator[Loss]:
         """Who lost which name to whom; of some owners, or of all."""
-        for owner in self._claims if owners is None else owners:
-            claims = self._claims.get(owner, ())
-            if len(claims) < 2:
+        for owner in list(self._contested) if owners is None else owners:
+            if owner not in self._contested:
                 continue
+            claims = self._claims[owner]
             holders = self.holders(owner, Suffix(self.shape.domains[0], Kind.DOMAIN))
             having = {c.publication for c in holders}
             winner = self._publications[holders[0].publication].container_name if holders else ""
@@ -366,12 +374,24 @@ class Zone:
                     yield Loss(owner, loser, winner, claim.rule)
 
 
-HOST = Publication(
-    id="host:",
-    container_name="",
-    claims=(Claim(HOST_OWNER, Rank.HOST, "name of the host", "host:"),),
-    on_host=True,
-)
+def _of_best_rank(claims: tuple[Claim, ...], is_domain: bool) -> tuple[Claim, ...]:
+    """The claims of the best rank; a bare service counts below a domain, of one project alone."""
+    projects = {c.project for c in claims if c.project}
+    if projects and (not is_domain or len(projects) > 1):
+        claims = tuple(c for c in claims if not c.project)
+    best = min((c.rank for c in claims), default=0)
+    return tuple(c for c in claims if c.rank == best)
+
+
+def _host(ttl: int) -> Publication:
+    """What publishes rule 9: the host, which is no container."""
+    return Publication(
+        id=HOST_ID,
+        container_name="",
+        ttl=ttl,
+        claims=(Claim(HOST_OWNER, Rank.HOST, "name of the host", HOST_ID),),
+        on_host=True,
+    )
 
 
 def next_serial(serial: int, now: float) -> int:
