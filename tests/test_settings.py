@@ -9,7 +9,7 @@ import pytest
 
 from containerdns.errors import BadSettings
 from containerdns.settings import OPTIONS, Endpoint, Settings, UpstreamServer, load
-from tools import options
+from tools import documents
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = load({}, {})
@@ -677,5 +677,5 @@ def test_default_is_a_value_that_the_option_takes() -> None:
 
 
 def test_page_of_options_is_that_of_the_registry() -> None:
-    """If not: `python -m tools.options > docs/options.md`."""
-    assert (ROOT / "docs/options.md").read_text() == options.page()
+    """If not: `make docs`."""
+    assert (ROOT / "docs/options.md").read_text() == documents.options_page()

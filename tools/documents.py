@@ -22,7 +22,11 @@ ttl = 5
 bare-names = true
 ```
 
-SIGHUP reads environment and file again.
+What one source gives replaces what a weaker one or the default gives; nothing is added to it. One empty flag
+(`--search-domain ''`) or an empty array leaves a list empty.
+
+SIGHUP reads environment and file again. `docker`, `docker-tls`, `listen`, `http`, `workers`, `state`, `query-history`
+and `rate-limit` take effect at the next start only; the log says so if one of them changed.
 
 <!-- `make docs` writes this page from containerdns/settings.py. -->
 """
