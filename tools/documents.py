@@ -10,11 +10,12 @@ DOCS = Path(__file__).parent.parent / "docs"
 HEAD = """\
 # Options
 
-Every option of `containerdns serve` is a flag, an environment variable and a key of a TOML file, which
-`--config FILE` or `CONTAINERDNS_CONFIG` names. Flags beat environment beats file. In an environment variable several
-values are separated by spaces or commas, but where it says otherwise; an empty variable is one that is not set.
-Switches take `true`, `1`, `yes`, `on` and their opposites. A wrong value stops the start with one line and exit
-status 2; a key that no option has is wrong too, an environment variable that no option has is told and ignored.
+Every option of `containerdns serve` is a flag, an environment variable and a key of a TOML file,
+which `--config FILE` or `CONTAINERDNS_CONFIG` names. Flags beat environment beats file. In an
+environment variable several values are separated by spaces or commas, but where it says
+otherwise; an empty variable is one that is not set. Switches take `true`, `1`, `yes`, `on` and
+their opposites. A wrong value stops the start with one line and exit status 2; a key that no
+option has is wrong too, an environment variable that no option has is told and ignored.
 
 ```toml
 domain = ["docker", "corp.example"]
@@ -22,11 +23,12 @@ ttl = 5
 bare-names = true
 ```
 
-What one source gives replaces what a weaker one or the default gives; nothing is added to it. One empty flag
-(`--search-domain ''`) or an empty array leaves a list empty.
+What one source gives replaces what a weaker one or the default gives; nothing is added to it. One
+empty flag (`--search-domain ''`) or an empty array leaves a list empty.
 
-SIGHUP reads environment and file again. `docker`, `docker-tls`, `listen`, `http`, `workers`, `state`, `query-history`
-and `rate-limit` take effect at the next start only; the log says so if one of them changed.
+SIGHUP reads environment and file again. `docker`, `docker-tls`, `listen`, `http`, `workers`,
+`state`, `query-history` and `rate-limit` take effect at the next start only; the log says so if
+one of them changed.
 
 <!-- `make docs` writes this page from containerdns/settings.py. -->
 """
