@@ -244,25 +244,24 @@ def queries(follow: bool, url: str, form: str) -> None:
 @click.option("--server", "servers", multiple=True, metavar="IP", help="Our address, for clients.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Our port; default: the server's, 53.")
 @click.option("--domain", "domains", multiple=True, metavar="NAME", help="Our domains.")
+@click.option(
+    "--search-domain",
+    "search_domains",
+    multiple=True,
+    metavar="NAME",
+    help="Domains in which container names are answered too.",
+)
 @_config_option
 @_url_option
 @_format_option("text", "json")
-def client_config(
-    target: str,
-    servers: tuple[str, ...],
-    port: int | None,
-    domains: tuple[str, ...],
-    config: Path | None,
-    url: str,
-    form: str,
-) -> None:
+def client_config(target: str, config: Path | None, url: str, form: str, **given: Any) -> None:
     """Print what makes a client or another resolver ask us.
 
     What is not given is asked of the running server, else taken from the settings.
     """
     from containerdns import snippets
 
-    ours = snippets.find_ours(servers, port, domains, _server(url), _loader(config, {}))
+    ours = snippets.find_ours(snippets.Given(**given), _server(url), _loader(config, {}))
     snippet = snippets.write(target, ours)
     if form == "json":
         _echo_json(snippet.document(target, ours))

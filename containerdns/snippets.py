@@ -28,17 +28,25 @@ class Ours:
     Attributes:
         endpoints: Addresses for clients, IPv4 first; at least one.
         domains: Without the final dot, as these programs want them; at least one.
+        search_domains: Domains in which we answer for containers and forward all else, so that
+            what forwards to us had better send them to us whole.
         is_guess: Nobody told the address; it is the one towards the default route.
     """
 
     endpoints: tuple[Endpoint, ...]
     domains: tuple[str, ...]
+    search_domains: tuple[str, ...] = ()
     is_guess: bool = False
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """The addresses alone."""
         return tuple(endpoint.host for endpoint in self.endpoints)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """All that is to come to us."""
+        return (*self.domains, *self.search_domains)
 
     @property
     def port(self) -> int:
@@ -72,6 +80,7 @@ class Snippet:
             "target": target,
             "servers": [str(endpoint) for endpoint in ours.endpoints],
             "domains": list(ours.domains),
+            "search_domains": list(ours.search_domains),
             "files": [{"path": path, "content": content} for path, content in self.files],
             "notes": list(self.notes_aside),
         }
@@ -96,53 +105,73 @@ def write(target: str, ours: Ours) -> Snippet:
     return Snippet(((path, head + content), *snippet.files[1:]), snippet.notes_aside)
 
 
-def find_ours(
-    servers: Sequence[str],
-    port: int | None,
-    domains: Sequence[str],
-    running: Server,
-    load: Callable[[], Settings],
-) -> Ours:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was given on the command line, as typed.
+
+    Attributes:
+        servers: Addresses.
+        port: None if it was not.
+        domains: What we own.
+        search_domains: What we answer in, and forward the rest of.
+    """
+
+    servers: Sequence[str] = ()
+    port: int | None = None
+    domains: Sequence[str] = ()
+    search_domains: Sequence[str] = ()
+
+
+def find_ours(given: Given, running: Server, load: Callable[[], Settings]) -> Ours:
     """Find out what was not given: from the running server, else from the settings.
 
     Args:
-        servers: Addresses that were given.
-        port: As given; None if it was not.
-        domains: As given.
+        given: What need not be found out.
         running: Who is asked for the rest.
         load: Gives the settings if that one does not answer.
 
     Raises:
         BadSettings: What was given is no address or no domain.
     """
-    hosts = tuple(_host(server) for server in servers)
-    owned = tuple(_domain(domain) for domain in domains)
+    hosts = tuple(_host(server) for server in given.servers)
+    owned = tuple(_domain("--domain", domain) for domain in given.domains)
+    searched = tuple(_domain("--search-domain", domain) for domain in given.search_domains)
     if hosts and owned:
-        return Ours(tuple(Endpoint(host, port or DNS_PORT) for host in hosts), owned)
-    listening, of_server = _from_server(running) or _from_settings(load())
-    used = port or listening[0].port
-    found = hosts or _addresses(listening, running.url)
+        port = given.port or DNS_PORT
+        return Ours(tuple(Endpoint(host, port) for host in hosts), owned, searched)
+    known = _from_server(running) or _from_settings(load())
+    found = hosts or _addresses(known.endpoints, running.url)
     is_guess = not found
-    found = found or (_towards_default_route(),)
-    return Ours(tuple(Endpoint(host, used) for host in found), owned or of_server, is_guess)
+    port = given.port or known.port
+    return Ours(
+        tuple(Endpoint(host, port) for host in found or (_towards_default_route(),)),
+        owned or known.domains,
+        searched or known.search_domains,
+        is_guess,
+    )
 
 
-def _from_server(running: Server) -> tuple[tuple[Endpoint, ...], tuple[str, ...]] | None:
+def _from_server(running: Server) -> Ours | None:
     try:
         status = running.json("/status")
         listening = tuple(readers.endpoint(text) for text in status["dns"])
         domains = tuple(str(domain).rstrip(".") for domain in status["domains"])
+        searched = tuple(str(domain).rstrip(".") for domain in status["search_domains"])
     except (ServerUnreachable, KeyError, TypeError, ValueError):
         return None
-    return (listening, domains) if listening and domains else None
+    return Ours(listening, domains, searched) if listening and domains else None
 
 
-def _from_settings(settings: Settings) -> tuple[tuple[Endpoint, ...], tuple[str, ...]]:
+def _from_settings(settings: Settings) -> Ours:
     listening = settings.listen
     if settings.host_addresses:
         port = listening[0].port
         listening = tuple(Endpoint(str(host), port) for host in settings.host_addresses)
-    return listening, tuple(domain.rstrip(".") for domain in settings.domains)
+    return Ours(
+        listening,
+        tuple(domain.rstrip(".") for domain in settings.domains),
+        tuple(domain.rstrip(".") for domain in settings.search_domains),
+    )
 
 
 def _addresses(listening: Sequence[Endpoint], url: str) -> tuple[str, ...]:
@@ -175,16 +204,16 @@ def _host(text: str) -> str:
         raise BadSettings("--server", text, "an IP address") from error
 
 
-def _domain(text: str) -> str:
+def _domain(option: str, text: str) -> str:
     try:
         return readers.host_name(text)
     except (ValueError, BadName) as error:
-        raise BadSettings("--domain", text, "a domain name other than the root") from error
+        raise BadSettings(option, text, "a domain name other than the root") from error
 
 
 def _systemd_resolved(ours: Ours) -> Snippet:
     servers = " ".join(_with_port(endpoint, ":") for endpoint in ours.endpoints)
-    domains = " ".join(ours.domains)
+    domains = " ".join((*ours.domains, *(f"~{domain}" for domain in ours.search_domains)))
     routed = " ".join(f"~{domain}" for domain in ours.domains)
     drop_in = (
         f"# A search domain: web becomes web.{ours.domains[0]}, as resolved sends no single\n"
@@ -197,7 +226,7 @@ def _systemd_resolved(ours: Ours) -> Snippet:
             f"/etc/dnssec-trust-anchors.d/{domain}.negative",
             f"; With DNSSEC=yes: the root proves that {domain} does not exist.\n{domain}\n",
         )
-        for domain in ours.domains
+        for domain in ours.suffixes
     )
     again = "# Then: systemctl restart systemd-resolved\n"
     return Snippet((("/etc/systemd/resolved.conf.d/containerdns.conf", again + drop_in), *anchors))
@@ -227,25 +256,25 @@ def _dnsmasq(ours: Ours) -> Snippet:
 
 def _dnsmasq_lines(ours: Ours) -> str:
     servers = [_with_port(endpoint, "#", brackets=False) for endpoint in ours.endpoints]
-    lines = [f"server=/{domain}/{server}" for domain in ours.domains for server in servers]
+    lines = [f"server=/{domain}/{server}" for domain in ours.suffixes for server in servers]
     lines += ["# Names without a dot; they need that domain-needed is not set."]
     lines += [f"server=//{server}" for server in servers]
     lines += ["# With stop-dns-rebind, private addresses would be dropped."]
-    lines += [f"rebind-domain-ok=/{domain}/" for domain in ours.domains]
+    lines += [f"rebind-domain-ok=/{domain}/" for domain in ours.suffixes]
     return "\n".join(lines) + "\n"
 
 
 def _unbound(ours: Ours) -> Snippet:
     lines = ["# Then: unbound-control reload", "server:"]
-    for domain in ours.domains:
-        lines.append(f"    # The root proves that {domain} does not exist; ours is not signed.")
+    for domain in ours.suffixes:
+        lines.append(f"    # What we say of {domain} is not signed, and may be proved absent.")
         lines.append(f'    domain-insecure: "{domain}."')
         lines.append(f'    private-domain: "{domain}."')
         if any(f".{domain}".endswith(f".{special}") for special in SPECIAL):
             lines.append(f'    local-zone: "{domain}." transparent')
     if any(readers.address(host).is_loopback for host in ours.hosts):
         lines.append("    do-not-query-localhost: no")
-    for domain in ours.domains:
+    for domain in ours.suffixes:
         lines += ["forward-zone:", f'    name: "{domain}."']
         lines += [
             f"    forward-addr: {_with_port(endpoint, '@', brackets=False)}"

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from containerdns.errors import BadSettings
-from containerdns.settings import OPTIONS, Endpoint, Settings, UpstreamServer, load
+from containerdns.settings import (
+    OPTIONS,
+    Endpoint,
+    Settings,
+    UpstreamServer,
+    load,
+    unknown_variables,
+)
 from tools import documents
 
 ROOT = Path(__file__).parent.parent
@@ -288,6 +295,18 @@ def test_certificates_are_those_of_the_docker_command(tmp_path: Path) -> None:
 def test_listening_address_that_was_asked_for_is_no_default() -> None:
     listen = loaded(listen=("0.0.0.0:53",)).listen
     assert [endpoint.is_default for endpoint in listen] == [False]
+
+
+def test_variable_that_no_option_has_is_noticed() -> None:
+    """Not refused: Docker's links and Kubernetes make such variables, CONTAINERDNS_PORT."""
+    environ = {
+        "CONTAINERDNS_TTLL": "5",
+        "CONTAINERDNS_TTL": "7",
+        "CONTAINERDNS_URL": "",
+        "TTL": "9",
+    }
+    assert unknown_variables(environ) == ["CONTAINERDNS_TTLL"]
+    assert loaded(environ).ttl == 7
 
 
 # -- values: both sides of every limit ---------------------------------------------------

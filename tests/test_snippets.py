@@ -15,7 +15,11 @@ from containerdns.readers import Endpoint
 from containerdns.snippets import Ours
 from tests.test_cli import NOBODY, StandIn
 
-OURS = Ours((Endpoint("10.8.0.1", 53), Endpoint("fd00::1", 53)), ("docker", "corp.example"))
+OURS = Ours(
+    (Endpoint("10.8.0.1", 53), Endpoint("fd00::1", 53)),
+    ("docker", "corp.example"),
+    ("localdomain",),
+)
 HIGH = Ours((Endpoint("10.8.0.1", 5353), Endpoint("fd00::1", 5353)), ("docker",))
 
 
@@ -42,7 +46,8 @@ def test_every_target_of_the_contract_has_a_writer() -> None:
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("systemd-resolved", ["[Resolve]", "DNS=10.8.0.1 fd00::1", "Domains=docker corp.example"]),
+        ("systemd-resolved", [
+            "[Resolve]", "DNS=10.8.0.1 fd00::1", "Domains=docker corp.example ~localdomain"]),
         ("dnsmasq", ["server=/docker/10.8.0.1", "server=/docker/fd00::1", "server=//fd00::1",
                      "server=/corp.example/10.8.0.1"]),
         ("networkmanager", ["[main]", "dns=dnsmasq", "server=/docker/10.8.0.1"]),
@@ -95,6 +100,14 @@ def test_validating_resolvers_are_told_that_our_domains_are_not_signed() -> None
     assert [line for line in anchor.splitlines() if not line.startswith(";")] == ["docker"]
 
 
+def test_forwarders_send_us_search_domains_whole() -> None:
+    """Else `web.localdomain` leaks, which a client asks before `web`; we forward the rest."""
+    for target in ("dnsmasq", "networkmanager"):
+        assert "server=/localdomain/10.8.0.1" in lines(target)
+    assert '    name: "localdomain."' in lines("unbound")
+    assert '    domain-insecure: "localdomain."' in lines("unbound")
+
+
 def test_docker_gets_json_and_its_notes_go_elsewhere() -> None:
     result = run("docker", "--server", "10.8.0.1", "--domain", "docker")
     assert json.loads(result.stdout) == {"dns": ["10.8.0.1"], "dns-search": ["docker"]}
@@ -131,13 +144,26 @@ def servers_of(running: StandIn, *arguments: str) -> tuple[list[str], list[str]]
 def running() -> Iterator[StandIn]:
     with StandIn() as stand_in:
         stand_in.gives(
-            "/status", {"dns": ["10.8.0.1:5353", "[fd00::1]:5353"], "domains": ["corp.example."]}
+            "/status",
+            {
+                "dns": ["10.8.0.1:5353", "[fd00::1]:5353"],
+                "domains": ["corp.example."],
+                "search_domains": ["localdomain."],
+            },
         )
         yield stand_in
 
 
 def test_running_server_says_where_it_is_and_what_it_owns(running: StandIn) -> None:
     assert servers_of(running) == (["10.8.0.1:5353", "[fd00::1]:5353"], ["corp.example"])
+
+
+def test_running_server_says_where_it_answers_for_containers_too(running: StandIn) -> None:
+    result = run("dnsmasq", "--url", running.url)
+    assert "server=/localdomain/10.8.0.1#5353" in result.stdout.splitlines()
+    result = run("dnsmasq", "--url", running.url, "--search-domain", "lan.example")
+    assert "server=/lan.example/10.8.0.1#5353" in result.stdout.splitlines()
+    assert "localdomain" not in result.stdout
 
 
 def test_what_is_given_beats_what_the_server_says(running: StandIn) -> None:
@@ -166,6 +192,10 @@ def test_address_that_nobody_told_is_marked_as_a_guess() -> None:
         (("--server", "10.8.0.1:53"), "--server='10.8.0.1:53': expected an IP address"),
         (("--server", "0.0.0.0"), "--server='0.0.0.0': expected an IP address"),
         (("--domain", "a..b"), "--domain='a..b': expected a domain name other than the root"),
+        (
+            ("--search-domain", "a..b"),
+            "--search-domain='a..b': expected a domain name other than the root",
+        ),
         (("--domain", "."), "--domain='.': expected a domain name other than the root"),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
@@ -186,7 +216,7 @@ CASES = pytest.mark.parametrize(
     [
         OURS,
         HIGH,
-        Ours((Endpoint("127.0.0.1", 53),), ("docker", "home.arpa", "a.test")),
+        Ours((Endpoint("127.0.0.1", 53),), ("docker", "home.arpa", "a.test"), ("x.test",)),
         Ours((Endpoint("fd00::1", 53),), ("_x.a-b.example",)),
     ],
     ids=["two addresses", "another port", "loopback and special names", "IPv6 alone"],
