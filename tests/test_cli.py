@@ -509,7 +509,7 @@ def answering(rcode: int, flags: int, answers: int) -> Iterator[str]:
         thread.join()
 
 
-NOERROR, SERVFAIL, AUTHORITATIVE = 0, 2, 0x0400
+NOERROR, SERVFAIL, REFUSED, AUTHORITATIVE = 0, 2, 5, 0x0400
 
 
 @pytest.mark.parametrize(
@@ -556,3 +556,34 @@ def test_wrong_address_of_healthcheck_is_exit_2(run: Run) -> None:
     result = run("healthcheck", "--dns", "localhost", "--url", NOBODY)
     assert result.exit_code == 2
     assert result.stderr.startswith("containerdns: --dns='localhost': expected an address")
+
+
+def test_health_is_not_spoilt_by_an_allow_without_loopback(running: StandIn, run: Run) -> None:
+    """`--allow 10.8.0.0/24` refuses a HEALTHCHECK on both doors: it does what it was told."""
+    running.gives("/readyz", {"title": "Forbidden", "detail": "outside --allow"}, status=403)
+    running.gives("/status", {"title": "Forbidden", "detail": "outside --allow"}, status=403)
+    with answering(REFUSED, 0, 0) as address:
+        result = run("healthcheck", "--url", running.url, CONTAINERDNS_LISTEN=address)
+    assert result.exit_code == 0, result.stderr
+
+
+# -- check ------------------------------------------------------------------------------------
+
+
+def test_check_without_docker_is_exit_1_and_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/docker.sock"
+    result = run("check", "--docker", nowhere, "--format", "json")
+    findings = json.loads(result.stdout)["findings"]
+    assert result.exit_code == 1
+    [error] = [finding for finding in findings if finding["level"] == "error"]
+    assert nowhere in error["text"]
+    assert error["remedy"]
+    assert any("1.1.1.1, 8.8.8.8" in finding["text"] for finding in findings)
+    told = run("check", "--docker", nowhere)
+    assert told.exit_code == 1
+    assert f"error: {error['text']}\n    {error['remedy']}\n" in told.stdout
+
+
+def test_check_warns_of_a_misspelt_variable(run: Run, tmp_path: Path) -> None:
+    result = run("check", "--docker", f"unix://{tmp_path}/docker.sock", CONTAINERDNS_TTLL="5")
+    assert "warning: CONTAINERDNS_TTLL: no option has this name" in result.stdout
