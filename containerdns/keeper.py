@@ -8,10 +8,9 @@ import asyncio
 import gc
 import json
 import logging
-import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +18,12 @@ from containerdns.core import hosts
 from containerdns.core.containers import Container, Network
 from containerdns.core.counters import Counters
 from containerdns.core.inventory import Inventory, lender_of
-from containerdns.core.memory import Memory
-from containerdns.core.ownership import Listing, Ownership
+from containerdns.core.ownership import Listing
 from containerdns.core.policy import Policy, Publication
-from containerdns.core.views import View, Views
 from containerdns.core.wire import Wire
-from containerdns.core.zone import Shape, Zone, next_serial
-from containerdns.feed import Feed
-from containerdns.settings import Endpoint, IPAddress, IPNetwork, Settings
+from containerdns.core.zone import Zone, next_serial
+from containerdns.settings import Settings
+from containerdns.truth import Truth, shape_of
 
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
@@ -55,16 +52,12 @@ class EngineStatus:
     lag: float | None = None
 
 
-class Keeper:
-    """Holds inventory, zone and views, and changes them; it is the watchers' sink.
+class Keeper(Truth):
+    """The truth that learns from Engines and files; it is the watchers' sink.
 
     Attributes:
-        zone: What is ours.
-        ownership: Whose is what.
-        views: Who sees what.
-        inventory: The containers behind it.
+        inventory: The containers behind the zone.
         engines: By URL.
-        feed: Who tells secondaries, if anybody.
         revision: Grows with whatever the status page would show.
     """
 
@@ -75,15 +68,14 @@ class Keeper:
         wire: Wire,
         top_level_domains: frozenset[str],
     ) -> None:
-        self.settings = settings
-        self.counters = counters
+        now = time.time()
+        serial, remembered = _read_state(settings.state, now, settings.remember)
+        super().__init__(
+            settings, counters, wire, top_level_domains, next_serial(serial, now), remembered
+        )
         self.revision = 0
-        self.feed: Feed | None = None
         self.engines = {url: EngineStatus(url) for url in settings.docker}
         self.inventory = Inventory(policy_of(settings))
-        self._wire = wire
-        self._top_level_domains = top_level_domains
-        self._listeners: list[Callable[[frozenset[str]], None]] = []
         self._started = time.monotonic()
         self._warned: set[tuple[str, str]] = set()
         self._names_before = 0
@@ -94,37 +86,8 @@ class Keeper:
         self._state_written = (0, 0.0)
         self._own_container = _own_container_id()
         self._is_frozen = False
-        now = time.time()
-        serial, remembered = _read_state(settings.state, now, settings.remember)
-        memory = Memory(settings.remember)
-        for owner, until in remembered:
-            memory.put(owner, until)
-        self.zone = Zone(shape_of(settings), next_serial(serial, now), memory)
-        self.views = Views(*_rights_of(settings))
-        self.ownership = self._ownership()
-        wire.set_serial(self.zone.serial)
 
     # -- for those who want to know -----------------------------------------------
-
-    def on_change(self, listener: Callable[[frozenset[str]], None]) -> None:
-        """Call a listener with the names whose answers may have changed, after each change."""
-        self._listeners.append(listener)
-
-    def neutral_view(self, endpoints: Iterable[Endpoint]) -> View:
-        """The view of nobody in particular: all addresses, and the host's if it is known.
-
-        Args:
-            endpoints: What is listened on; wildcards tell no address.
-        """
-        own = [str(address) for address in self.settings.host_addresses]
-        if not own:
-            own = [e.host for e in endpoints if e.host not in ("0.0.0.0", "::")]
-        return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
-
-    @property
-    def listing(self) -> Listing:
-        """How far the Engines have been listed."""
-        return self.ownership.listing
 
     def readiness(self) -> tuple[bool, str]:
         """Tell whether every Engine was listed; of several, a lost one is waited for 10 s."""
@@ -185,7 +148,7 @@ class Keeper:
         status.last_sync = time.time()
         self.revision += 1
         if is_first:
-            self._set_listing()
+            self._look_at_listings()
             count = sum(1 for c in self.inventory if c.engine == engine)
             log.info("Docker %s: listed, %d containers", engine, count)
         if is_first and self.listing is Listing.COMPLETE and not self._is_frozen:
@@ -229,8 +192,8 @@ class Keeper:
         try:
             while True:
                 self.read_hosts()
-                self._set_listing()
-                self._expire()
+                self._look_at_listings()
+                self.revision += self.expire(time.time())
                 self._tell()
                 await self._save_state_if_due()
                 await asyncio.sleep(HOUSEKEEPING)
@@ -239,27 +202,18 @@ class Keeper:
 
     def reload(self, settings: Settings) -> None:
         """Take over other settings; containers are published anew by them."""
-        self.settings = settings
-        for url in settings.docker:
-            self.engines.setdefault(url, EngineStatus(url))
-        for url in [u for u in self.engines if u not in settings.docker]:
-            del self.engines[url]
+        now = time.time()
         self.inventory.policy = policy_of(settings)
-        memory = self.zone.memory
-        memory.lifetime = settings.remember
-        self.zone = Zone(shape_of(settings), next_serial(self.zone.serial, time.time()), memory)
-        listing = self.listing
-        self.views.set_rules(*_rights_of(settings))
-        self.ownership = self._ownership()
-        self.ownership.listing = listing
+        anew = Zone(shape_of(settings), next_serial(self.zone.serial, now), self.zone.memory)
+        for publication in self.inventory.publications():
+            anew.replace(publication.id, publication, now)
+        self.settings, self.zone = settings, anew
+        self.restore(self.snapshot())
         self._hosts_stamps.clear()
         self._hosts_ids.clear()
-        for publication in self.inventory.publications():
-            self.zone.replace(publication.id, publication, time.time())
         self.read_hosts()
-        self._networks_changed()
-        self._wire.forget_views()
-        self._wire.set_serial(self.zone.serial)
+        self.revision += 1
+        self._mirror("restore", self.snapshot())
 
     def read_hosts(self) -> None:
         """Read the hosts files that changed."""
@@ -290,15 +244,10 @@ class Keeper:
         event_time: float | None,
     ) -> None:
         """Put publications into the zone, and forget what was said about their names."""
-        now = time.time()
-        changed: set[str] = set()
-        changes = list(changes)
-        feed = self.feed if self.feed and self.feed.is_wanted else None
-        owners = self._owners_in(changes)
-        self._touched |= owners
-        before, serial = feed.before(owners) if feed else {}, self.zone.serial
-        for publication_id, publication in changes:
-            changed |= self.zone.replace(publication_id, publication, now)
+        listed = list(changes)
+        self._touched |= self.owners_in(listed)
+        self.change(listed, time.time())
+        for _, publication in listed:
             if publication is not None and publication.faults:
                 self._warn_of_faults(publication)
         self.revision += 1
@@ -307,33 +256,9 @@ class Keeper:
             self.counters.event_lag.add(lag)
             if engine in self.engines:
                 self.engines[engine].lag = lag
-        self._wire.forget(changed)
-        if self.zone.serial == serial:
-            return
-        if feed is not None:
-            feed.after(self.zone, before, serial, owners, changed)
-        self.counters.zone_changes += 1
-        self._wire.set_serial(self.zone.serial)
-        for listener in self._listeners:
-            listener(frozenset(changed))
-
-    def _owners_in(self, changes: Iterable[tuple[str, Publication | None]]) -> set[str]:
-        """The owners that some changes touch, before or after."""
-        touched = [p for i, new in changes for p in (self.zone.publication(i), new) if p]
-        return {claim.owner for publication in touched for claim in publication.claims}
 
     def _networks_changed(self) -> None:
-        networks = self.inventory.networks()
-        epoch = self.views.epoch
-        own = self._own_networks()
-        self.views.set_networks(networks, own)
-        had = self.zone.reverse.apexes()
-        self.zone.reverse.set_networks(networks)
-        is_new = self.zone.reverse.apexes() != had or own != self.zone.own_networks
-        self.zone.own_networks = own
-        if self.views.epoch != epoch or is_new:
-            self._wire.forget_views()
-            self.views.epoch += self.views.epoch == epoch
+        self.set_networks(self.inventory.networks(), self._own_networks())
         self.revision += 1
 
     def _notice_own(self, container_id: str) -> None:
@@ -351,20 +276,13 @@ class Keeper:
         attachments = (lender or own).attachments
         return frozenset(a.network_id for a in attachments if a.addresses)
 
-    def _set_listing(self) -> None:
+    def _look_at_listings(self) -> None:
         missing = any(not e.last_sync for e in self.engines.values())
         is_overdue = time.monotonic() - self._started >= LISTING_PATIENCE
         listing = Listing.COMPLETE
         if missing:
             listing = Listing.OVERDUE if is_overdue else Listing.PENDING
-        if listing is not self.ownership.listing:
-            self.ownership.listing = listing
-            self._wire.forget_all()
-
-    def _expire(self) -> None:
-        if self.zone.memory.expire(time.time()):
-            self._wire.forget_absent()
-            self.revision += 1
+        self.set_listing(listing)
 
     def _tell(self) -> None:
         """Log what changed since the last time, in one line however much it was."""
@@ -399,14 +317,6 @@ class Keeper:
         log.warning("%s", text)
         return True
 
-    def _ownership(self) -> Ownership:
-        return Ownership(
-            self.zone,
-            top_level_domains=self._top_level_domains,
-            forwards=frozenset(apex for apex, _ in self.settings.forwards),
-            doh_canary=self.settings.doh_canary,
-        )
-
     # -- the state file ---------------------------------------------------------------------
 
     async def _save_state_if_due(self) -> None:
@@ -436,7 +346,7 @@ class Keeper:
         beside = path.with_name(path.name + ".new")
         try:
             beside.write_text(json.dumps(document), encoding="utf-8")
-            os.replace(beside, path)
+            beside.replace(path)
         except OSError as error:
             self._warn_once("state", str(error), f"--state {path}: {error.strerror}; not saved")
 
@@ -451,32 +361,6 @@ def policy_of(settings: Settings) -> Policy:
         wildcard=settings.wildcard,
         name_templates=settings.name_templates,
         label_prefix=settings.label_prefix,
-    )
-
-
-def shape_of(settings: Settings) -> Shape:
-    """The part of the settings that the zone is put below."""
-    return Shape(
-        domains=settings.domains,
-        search_domains=settings.search_domains,
-        bare_names=settings.bare_names,
-        ttl=settings.ttl,
-        negative_ttl=settings.negative_ttl,
-        drop_unhealthy=settings.drop_unhealthy,
-    )
-
-
-def _rights_of(
-    settings: Settings,
-) -> tuple[
-    tuple[IPNetwork, ...], tuple[IPNetwork, ...], tuple[IPNetwork, ...], tuple[IPAddress, ...]
-]:
-    """The part of the settings that says who may what, as `Views` takes it."""
-    return (
-        settings.allow,
-        settings.allow_transfer,
-        settings.allow_history,
-        settings.host_addresses,
     )
 
 

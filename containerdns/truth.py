@@ -1,0 +1,230 @@
+"""What a process answers from: zone, rules and views, changed together and whole.
+
+The keeper makes the changes; with `--workers`, each change is replayed in the
+other processes by the same methods with the same arguments (times among them),
+so that all hold the same.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from containerdns.core.containers import Network
+from containerdns.core.counters import Counters
+from containerdns.core.memory import Memory
+from containerdns.core.ownership import Listing, Ownership
+from containerdns.core.policy import Publication
+from containerdns.core.views import View, Views
+from containerdns.core.wire import Wire
+from containerdns.core.zone import Shape, Zone
+from containerdns.feed import Feed
+from containerdns.settings import Endpoint, IPAddress, IPNetwork, Settings
+
+Changes = Sequence[tuple[str, Publication | None]]
+Mirror = Callable[[str, tuple[Any, ...]], None]  # a method of `Truth`, and its arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a truth is, for a process that starts.
+
+    Attributes:
+        settings: What the rules come from.
+        serial: The zone's.
+        publications: All of them.
+        remembered: Owners, and until when they are ours.
+        networks: All networks.
+        own_networks: Ids of those that this server itself is on.
+        listing: How far the Engines have been listed.
+    """
+
+    settings: Settings
+    serial: int
+    publications: tuple[Publication, ...]
+    remembered: tuple[tuple[str, float], ...]
+    networks: tuple[Network, ...]
+    own_networks: frozenset[str]
+    listing: Listing
+
+
+class Truth:
+    """Zone, rules and views of one process.
+
+    Attributes:
+        settings: What the rules come from.
+        counters: `zone_changes` is counted here.
+        zone: What is ours.
+        ownership: Whose is what.
+        views: Who sees what.
+        feed: Who tells secondaries, if anybody.
+        mirrors: Who replays our changes elsewhere.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        counters: Counters,
+        wire: Wire,
+        top_level_domains: frozenset[str],
+        serial: int,
+        remembered: Iterable[tuple[str, float]] = (),
+    ) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.feed: Feed | None = None
+        self.mirrors: list[Mirror] = []
+        self._wire = wire
+        self._top_level_domains = top_level_domains
+        self._networks: tuple[Network, ...] = ()
+        memory = Memory(settings.remember)
+        for owner, until in remembered:
+            memory.put(owner, until)
+        self.zone = Zone(shape_of(settings), serial, memory)
+        self.views = Views(*_rights_of(settings))
+        self.ownership = self._make_ownership(Listing.PENDING)
+        wire.set_serial(self.zone.serial)
+
+    @property
+    def listing(self) -> Listing:
+        """How far the Engines have been listed."""
+        return self.ownership.listing
+
+    def neutral_view(self, endpoints: Iterable[Endpoint]) -> View:
+        """The view of nobody in particular: all addresses, and the host's if it is known.
+
+        Args:
+            endpoints: What is listened on; wildcards tell no address.
+        """
+        own = [str(address) for address in self.settings.host_addresses]
+        if not own:
+            own = [e.host for e in endpoints if e.host not in ("0.0.0.0", "::")]
+        return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
+
+    def change(self, changes: Changes, now: float) -> set[str]:
+        """Put publications in the place of those with their ids; None takes one away.
+
+        Args:
+            changes: By id.
+            now: Seconds since the epoch.
+
+        Returns:
+            The names whose answers may have changed, which were forgotten in the wire table.
+        """
+        changed: set[str] = set()
+        feed = self.feed if self.feed and self.feed.is_wanted else None
+        owners = self.owners_in(changes) if feed else set()
+        before, serial = feed.before(owners) if feed else {}, self.zone.serial
+        for publication_id, publication in changes:
+            changed |= self.zone.replace(publication_id, publication, now)
+        self._wire.forget(changed)
+        if self.zone.serial != serial:
+            if feed is not None:
+                feed.after(self.zone, before, serial, owners, changed)
+            self.counters.zone_changes += 1
+            self._wire.set_serial(self.zone.serial)
+        self._mirror("change", changes, now)
+        return changed
+
+    def owners_in(self, changes: Changes) -> set[str]:
+        """The owners that some changes touch, as they are before or will be after."""
+        touched = [p for i, new in changes for p in (self.zone.publication(i), new) if p]
+        return {claim.owner for publication in touched for claim in publication.claims}
+
+    def set_networks(self, networks: tuple[Network, ...], own_networks: frozenset[str]) -> None:
+        """Take over all networks, and those that this server itself is on."""
+        if (networks, own_networks) == (self._networks, self.zone.own_networks):
+            return
+        epoch, had = self.views.epoch, self.zone.reverse.apexes()
+        self._networks = networks
+        self.views.set_networks(networks, own_networks)
+        self.zone.reverse.set_networks(networks)
+        is_new = self.zone.reverse.apexes() != had or own_networks != self.zone.own_networks
+        self.zone.own_networks = own_networks
+        if self.views.epoch != epoch or is_new:
+            self._wire.forget_views()
+            self.views.epoch += self.views.epoch == epoch
+        self._mirror("set_networks", networks, own_networks)
+
+    def set_listing(self, listing: Listing) -> None:
+        """Take over how far the Engines have been listed."""
+        if listing is not self.ownership.listing:
+            self.ownership.listing = listing
+            self._wire.forget_all()
+            self._mirror("set_listing", listing)
+
+    def expire(self, now: float) -> bool:
+        """Forget the names that were remembered long enough; tell whether there were any."""
+        if not self.zone.memory.expire(now):
+            return False
+        self._wire.forget_absent()
+        self._mirror("expire", now)
+        return True
+
+    def snapshot(self) -> Snapshot:
+        """All that there is, for another process."""
+        return Snapshot(
+            self.settings,
+            self.zone.serial,
+            tuple(self.zone.publications()),
+            tuple(self.zone.memory.items()),
+            self._networks,
+            self.zone.own_networks,
+            self.listing,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become what another process is."""
+        self.settings = snapshot.settings
+        memory = Memory(snapshot.settings.remember)
+        self.zone = Zone(shape_of(snapshot.settings), snapshot.serial, memory)
+        for publication in snapshot.publications:
+            self.zone.replace(publication.id, publication, 0.0)
+        for owner, until in snapshot.remembered:
+            memory.put(owner, until)
+        self.zone.serial = snapshot.serial
+        self.views.set_rules(*_rights_of(snapshot.settings))
+        self.ownership = self._make_ownership(snapshot.listing)
+        self._networks = ()
+        self.set_networks(snapshot.networks, snapshot.own_networks)
+        self._wire.forget_views()
+        self._wire.set_serial(self.zone.serial)
+
+    def _make_ownership(self, listing: Listing) -> Ownership:
+        made = Ownership(
+            self.zone,
+            top_level_domains=self._top_level_domains,
+            forwards=frozenset(apex for apex, _ in self.settings.forwards),
+            doh_canary=self.settings.doh_canary,
+        )
+        made.listing = listing
+        return made
+
+    def _mirror(self, method: str, *arguments: Any) -> None:
+        for mirror in self.mirrors:
+            mirror(method, arguments)
+
+
+def shape_of(settings: Settings) -> Shape:
+    """The part of the settings that the zone is put below."""
+    return Shape(
+        domains=settings.domains,
+        search_domains=settings.search_domains,
+        bare_names=settings.bare_names,
+        ttl=settings.ttl,
+        negative_ttl=settings.negative_ttl,
+        drop_unhealthy=settings.drop_unhealthy,
+    )
+
+
+def _rights_of(
+    settings: Settings,
+) -> tuple[
+    tuple[IPNetwork, ...], tuple[IPNetwork, ...], tuple[IPNetwork, ...], tuple[IPAddress, ...]
+]:
+    """The part of the settings that says who may what, as `Views` takes it."""
+    return (
+        settings.allow,
+        settings.allow_transfer,
+        settings.allow_history,
+        settings.host_addresses,
+    )
