@@ -9,29 +9,24 @@ import asyncio
 import logging
 import secrets
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from containerdns import logs, supervisor
-from containerdns.core.cookies import SECRET_OCTETS, Cookies
+from containerdns.core.cookies import SECRET_OCTETS
 from containerdns.core.counters import Counters
-from containerdns.core.history import History
-from containerdns.core.respond import Responder
 from containerdns.core.wire import Wire
 from containerdns.delegations import top_level_domains
 from containerdns.engine.watcher import Watcher
 from containerdns.errors import BadSettings
-from containerdns.feed import Feed, Zones
 from containerdns.keeper import Keeper
 from containerdns.reports import Reports, version
-from containerdns.server.servers import Servers
-from containerdns.server.transfer import Notifier, Transfers, read_keys
-from containerdns.settings import Settings
-from containerdns.upstream.forwarder import Forwarder
+from containerdns.rooms import Rooms, Secrets
+from containerdns.settings import Endpoint, Settings
 from containerdns.web.http import HTTPServer
+from containerdns.workers import Workers
 
 SWITCH_INTERVAL = 0.001  # seconds until another thread must give way to the answers
 COUNT_EVERY = 0.01  # seconds between two pieces of counting a large zone
@@ -90,46 +85,21 @@ class _Server:
         self._counters = Counters()
         self._wire = Wire(self._counters)
         self._keeper = Keeper(settings, self._counters, self._wire, top_level_domains())
-        self._history = History(settings.query_history)
-        self._forwarder = Forwarder(settings, self._counters, self._is_ours)
-        self._responder = Responder(
-            self._keeper.zone,
-            self._keeper.ownership,
-            Cookies(secrets.token_bytes(SECRET_OCTETS)),
-            self._counters,
-            identity=socket.gethostname(),
-            version=f"containerdns {version()}",
-        )
-        keys = read_keys(settings.transfer_keys)
-        self._zones = Zones(self._keeper.zone, self._keeper.neutral_view(settings.listen))
-        transfers = Transfers(self._zones, keys)
-        self._notifier = Notifier(settings.notify, keys[0] if keys else None)
-        self._keeper.feed = Feed(
-            self._zones, transfers, self._notifier, notifies=bool(settings.notify)
-        )
-        self._servers = Servers(
-            settings,
-            self._responder,
-            self._keeper.views,
-            self._forwarder,
-            self._wire,
-            self._history,
-            self._counters,
-            transfers,
-            keys,
-        )
+        self._secrets = Secrets(secrets.token_bytes(SECRET_OCTETS), secrets.token_hex(8))
+        self._rooms = Rooms(self._keeper, self._wire, self._counters, self._secrets, notifies=True)
         self._reports = Reports(
             self._keeper,
-            self._forwarder,
-            self._history,
+            self._rooms.forwarder,
+            self._rooms.history,
             self._counters,
-            lambda: self._servers.endpoints,
-            self._servers.tally,
+            lambda: self._rooms.servers.endpoints,
+            self._rooms.servers.tally,
         )
 
     async def run(self) -> None:
         """Serve until a signal ends it."""
-        self._servers.open()
+        self._rooms.open()
+        endpoints = self._rooms.servers.endpoints
         http = self._open_http()
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -139,23 +109,23 @@ class _Server:
         log.info(
             "containerdns %s: DNS on %s%s",
             version(),
-            ", ".join(map(str, self._servers.endpoints)),
+            ", ".join(map(str, endpoints)),
             f", HTTP on {http.endpoint}" if http else "",
         )
         try:
             async with asyncio.TaskGroup() as rooms:
-                rooms.create_task(self._servers.run())
+                self._rooms.begin(rooms)
                 for url in self._settings.docker:
                     watcher = Watcher(url, self._settings.docker_tls, self._keeper)
                     rooms.create_task(watcher.run())
                 rooms.create_task(self._keeper.run())
-                rooms.create_task(self._forwarder.run())
-                rooms.create_task(self._notifier.run())
                 if http is not None:
                     rooms.create_task(http.run())
                 rooms.create_task(self._count())
                 rooms.create_task(self._show_life())
-                rooms.create_task(self._forwarder.detect_loop(self._servers.endpoints))
+                rooms.create_task(self._rooms.forwarder.detect_loop(endpoints))
+                if self._settings.workers > 1:
+                    rooms.create_task(self._workers(endpoints).run())
                 rooms.create_task(_until(stopping))
         except* _Stopped:
             log.info("stopped")
@@ -175,8 +145,10 @@ class _Server:
             version=version(),
         )
 
-    def _is_ours(self, name: str) -> bool:
-        return self._keeper.ownership.is_ours(name, time.time())
+    def _workers(self, endpoints: Sequence[Endpoint]) -> Workers:
+        count = self._settings.workers - 1  # this process answers as well
+        history = self._rooms.history
+        return Workers(self._keeper, self._counters, history, self._secrets, endpoints, count)
 
     def _reload(self) -> None:
         """Read the configuration again; a bad one changes nothing."""
@@ -192,15 +164,13 @@ class _Server:
                 log.warning("reload: --%s changes at the next start only", field.replace("_", "-"))
         self._settings = new
         self._keeper.reload(new)
-        self._responder.use(self._keeper.zone, self._keeper.ownership)
-        self._forwarder.reload(new)
-        self._zones.use(self._keeper.zone, self._keeper.neutral_view(self._servers.endpoints))
+        self._rooms.follow()
         log.info("reload: done")
         supervisor.notify("READY=1")
 
     async def _count(self) -> None:
         """Count the records of a large zone, a few at a time."""
-        while True:
+        while True:  # noqa: ASYNC110 - nothing tells when a count is out of date but looking
             await asyncio.sleep(1.0 if self._reports.count_on() else COUNT_EVERY)
 
     async def _show_life(self) -> None:
@@ -212,7 +182,7 @@ class _Server:
             await asyncio.sleep(interval)
 
 
-class _Stopped(Exception):  # noqa: N818 - no error
+class _Stopped(Exception):
     """A signal asked us to stop."""
 
 

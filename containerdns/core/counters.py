@@ -24,6 +24,11 @@ class Distribution:
     def __post_init__(self) -> None:
         self.counts = [0] * (len(self.bounds) + 1)
 
+    def merge(self, other: "Distribution") -> None:
+        """Add what another distribution of the same bounds counted."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
     def add(self, seconds: float, times: int = 1) -> None:
         """Count a measure."""
         place = 0
@@ -47,6 +52,7 @@ class Counters:
         resyncs: By (engine, reason).
         upstream_requests: By (upstream, rcode number, or -1 for no response).
         upstream_durations: By upstream.
+        elsewhere: By process id of a worker: its TCP connections, and dropped datagrams.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -68,6 +74,33 @@ class Counters:
     rate_limited: int = 0
     tcp_connections: int = 0
     datagrams_dropped: int = 0
+    elsewhere: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def take(self) -> "Counters":
+        """Give what was counted, and begin again at nothing; what is no count stays."""
+        taken = Counters(tcp_connections=self.tcp_connections)
+        taken.datagrams_dropped = self.datagrams_dropped
+        for name in _COUNTS:
+            setattr(taken, name, getattr(self, name))
+            setattr(self, name, 0)
+        for name in _TABLES:
+            getattr(taken, name).update(getattr(self, name))
+            getattr(self, name).clear()
+        for name in _DURATIONS:
+            setattr(taken, name, getattr(self, name))
+            setattr(self, name, {})
+        return taken
+
+    def add(self, other: "Counters") -> None:
+        """Add what was counted elsewhere."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _TABLES:
+            getattr(self, name).update(getattr(other, name))
+        for name in _DURATIONS:
+            mine = getattr(self, name)
+            for key, distribution in getattr(other, name).items():
+                mine.setdefault(key, Distribution(distribution.bounds)).merge(distribution)
 
     def took(self, source: str, seconds: float, times: int = 1) -> None:
         """Count how long a response took, by its source."""
@@ -82,3 +115,15 @@ class Counters:
         if distribution is None:
             distribution = self.upstream_durations[upstream] = Distribution(DURATION_BOUNDS)
         distribution.add(seconds)
+
+
+_TABLES = ("requests", "responses", "upstream_requests")
+_DURATIONS = ("durations", "upstream_durations")
+_COUNTS = (
+    "internal_errors",
+    "kept_from_upstream",
+    "cache_hits",
+    "cache_misses",
+    "forwards_refused",
+    "rate_limited",
+)

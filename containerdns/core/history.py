@@ -104,6 +104,14 @@ class History:
         mine = [row for row in self._rows if row[1] == client]
         return _readable(mine[-limit:] if limit else ())
 
+    def rows_since(self, number: int, limit: int) -> tuple[list[Row], int]:
+        """Give the rows since a number for another process, and the number for next time."""
+        new = min(self.total - number, len(self._rows), limit)
+        rows = islice(self._rows, len(self._rows) - new, None)
+        return [
+            (s, a, Told(o.name, o.qtype, o.rcode, o.source, o.upstream)) for s, a, o in rows
+        ], self.total
+
     def since(
         self, number: int, limit: int, client: bytes | None = None
     ) -> tuple[list[dict[str, object]], int]:

@@ -300,7 +300,7 @@ class Zone:
         return known[is_domain]
 
     def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
-        """As `_relative_holders`, with the absolute claims to the same name below a domain or bare."""
+        """As `_relative_holders`, with the absolute claims to the same name."""
         holders = self._relative_holders(owner, suffix)
         if suffix.kind is Kind.EXACT or not self._exact:
             return holders

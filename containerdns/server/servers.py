@@ -24,7 +24,7 @@ class Servers:
     Call `open`, then `run`; cancel `run` to stop.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what app introduces to each other here
+    def __init__(
         self,
         settings: Settings,
         responder: Responder,
@@ -54,13 +54,24 @@ class Servers:
         """What was bound, with the ports that the system chose."""
         return [listener.endpoint for listener in self._listeners]
 
-    def open(self) -> None:
+    def open(self, shared: Sequence[Endpoint] | None = None) -> None:
         """Bind every address.
+
+        Args:
+            shared: What another process of ours has bound already, to be shared with it.
 
         Raises:
             CannotListen: One of them cannot be bound.
         """
+        if shared is not None:
+            self._listeners = sockets.open_all(tuple(shared), shared=True)
+            return
         self._listeners = sockets.open_all(self._settings.listen)
+        if self._settings.workers > 1:  # now that nobody else has them
+            bound = tuple(self.endpoints)
+            for listener in self._listeners:
+                listener.close()
+            self._listeners = sockets.open_all(bound, shared=True)
 
     def tally(self) -> None:
         """Bring the counters up to date; to be called before they are read."""

@@ -197,7 +197,10 @@ def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
 
 def _process_metrics(counters: Counters) -> Iterator[Metric]:
     yield _gauge(
-        "tcp_connections", "Open DNS connections over TCP.", (), {(): counters.tcp_connections}
+        "tcp_connections",
+        "Open DNS connections over TCP.",
+        (),
+        {(): counters.tcp_connections + sum(c for c, _ in counters.elsewhere.values())},
     )
     yield _counter(
         "rate_limited",
@@ -209,7 +212,7 @@ def _process_metrics(counters: Counters) -> Iterator[Metric]:
         "datagrams_dropped",
         "Queries lost as the system's receive buffer was full.",
         (),
-        {(): counters.datagrams_dropped},
+        {(): counters.datagrams_dropped + sum(d for _, d in counters.elsewhere.values())},
     )
 
 

@@ -1,0 +1,108 @@
+"""The rooms of a process that answers DNS, and how they are introduced to each other."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from containerdns.core.cookies import Cookies
+from containerdns.core.counters import Counters
+from containerdns.core.history import History
+from containerdns.core.respond import Responder
+from containerdns.core.wire import Wire
+from containerdns.feed import Feed, Zones
+from containerdns.reports import version
+from containerdns.server.servers import Servers
+from containerdns.server.transfer import Notifier, Transfers, read_keys
+from containerdns.settings import Endpoint, Settings
+from containerdns.truth import Truth
+from containerdns.upstream.forwarder import Forwarder
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What all processes on one port must share, so that each knows the others' marks.
+
+    Attributes:
+        cookie: The key of server cookies, 16 octets.
+        loop: The token of loop probes.
+    """
+
+    cookie: bytes
+    loop: str
+
+
+class Rooms:
+    """Everything between the sockets and a truth.
+
+    Attributes:
+        history: The last queries.
+        forwarder: Who asks upstreams.
+        servers: The sockets.
+    """
+
+    def __init__(
+        self, truth: Truth, wire: Wire, counters: Counters, secrets: Secrets, *, notifies: bool
+    ) -> None:
+        """Introduce everybody; `notifies` in the one process that tells secondaries."""
+        settings = truth.settings
+        self._truth = truth
+        self.history = History(settings.query_history)
+        self.forwarder = Forwarder(settings, counters, self._is_ours, secrets.loop)
+        self._responder = Responder(
+            truth.zone,
+            truth.ownership,
+            Cookies(secrets.cookie),
+            counters,
+            identity=socket.gethostname(),
+            version=f"containerdns {version()}",
+        )
+        keys = read_keys(settings.transfer_keys)
+        self._zones = Zones(truth.zone, truth.neutral_view(settings.listen))
+        transfers = Transfers(self._zones, keys)
+        targets = settings.notify if notifies else ()
+        self._notifier = Notifier(targets, keys[0] if keys else None)
+        truth.feed = Feed(self._zones, transfers, self._notifier, notifies=bool(targets))
+        self.servers = Servers(
+            _share_of(settings),
+            self._responder,
+            truth.views,
+            self.forwarder,
+            wire,
+            self.history,
+            counters,
+            transfers,
+            keys,
+        )
+
+    def open(self, endpoints: Sequence[Endpoint] | None = None) -> None:
+        """Bind the sockets; with endpoints, those of the process that bound them first.
+
+        Raises:
+            CannotListen: One of them cannot be bound.
+        """
+        self.servers.open(endpoints)
+        self._zones.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
+
+    def begin(self, tasks: asyncio.TaskGroup) -> None:
+        """Run all rooms as tasks of a group."""
+        tasks.create_task(self.servers.run())
+        tasks.create_task(self.forwarder.run())
+        tasks.create_task(self._notifier.run())
+
+    def follow(self) -> None:
+        """Take over the truth's zone and rules, which were replaced."""
+        self._responder.use(self._truth.zone, self._truth.ownership)
+        self.forwarder.reload(self._truth.settings)
+        self._zones.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
+
+    def _is_ours(self, name: str) -> bool:
+        return self._truth.ownership.is_ours(name, time.time())
+
+
+def _share_of(settings: Settings) -> Settings:
+    """The settings of one of several processes: the rate limit is for all of them."""
+    if settings.workers == 1 or not settings.rate_limit:
+        return settings
+    return replace(settings, rate_limit=max(settings.rate_limit // settings.workers, 1))

@@ -1,0 +1,92 @@
+"""One of several processes that answer: it replays the changes of the one that watches.
+
+Started by `workers`, with the file descriptor of a socket pair as its only argument.
+"""
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from containerdns import logs
+from containerdns.core.counters import Counters
+from containerdns.core.wire import Wire
+from containerdns.delegations import top_level_domains
+from containerdns.rooms import Rooms
+from containerdns.truth import Snapshot, Truth
+from containerdns.workers import ROWS_MOST, framed, read_frame
+
+REPORT_EVERY = 0.1  # seconds between two reports of what was counted
+
+
+def main(descriptor: int) -> None:
+    """Answer until the other end is closed."""
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_run(socket.socket(fileno=descriptor)))
+
+
+async def _run(connection: socket.socket) -> None:
+    reader, writer = await asyncio.open_connection(sock=connection)
+    snapshot, secrets, endpoints = await read_frame(reader)
+    settings = snapshot.settings
+    logs.configure(settings.log_level, settings.log_format)
+    counters = Counters()
+    wire = Wire(counters)
+    truth = Truth(settings, counters, wire, top_level_domains(), snapshot.serial)
+    truth.restore(snapshot)
+    rooms = Rooms(truth, wire, counters, secrets, notifies=False)
+    rooms.open(endpoints)
+    gc.freeze()
+    async with asyncio.TaskGroup() as tasks:
+        rooms.begin(tasks)
+        reporting = tasks.create_task(_report(writer, rooms, counters))
+        following = tasks.create_task(_follow(reader, truth, rooms))
+        following.add_done_callback(lambda _: reporting.cancel())
+        await following
+        raise asyncio.CancelledError  # the process that watches is gone, and so are we
+
+
+async def _follow(reader: asyncio.StreamReader, truth: Truth, rooms: Rooms) -> None:
+    """Replay changes until there is nobody to make any."""
+    while True:
+        try:
+            method, arguments = await read_frame(reader)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        _replay(truth, method, arguments)
+        if method == "restore":
+            rooms.follow()
+
+
+def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:
+    match method, arguments:
+        case "change", (changes, now):
+            truth.change(changes, now)
+        case "set_networks", (networks, own_networks):
+            truth.set_networks(networks, own_networks)
+        case "set_listing", (listing,):
+            truth.set_listing(listing)
+        case "expire", (now,):
+            truth.expire(now)
+        case "restore", (Snapshot() as snapshot,):
+            truth.restore(snapshot)
+        case _:
+            raise AssertionError(method)
+
+
+async def _report(writer: asyncio.StreamWriter, rooms: Rooms, counters: Counters) -> None:
+    """Tell what was counted and asked since the last time."""
+    seen = 0
+    while True:
+        await asyncio.sleep(REPORT_EVERY)
+        rooms.servers.tally()
+        rows, seen = rooms.history.rows_since(seen, ROWS_MOST)
+        writer.write(framed((os.getpid(), counters.take(), rows)))
+        await writer.drain()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,137 @@
+"""More processes that answer on the same port, fed with each change, replaced when they die.
+
+The first process watches Docker and holds the truth; it sends each worker a snapshot and then
+every change, pickled, over a socket pair, and takes back what they counted.
+"""
+
+import asyncio
+import logging
+import pickle
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from containerdns.core.counters import Counters
+from containerdns.core.history import History, Row
+from containerdns.rooms import Secrets
+from containerdns.settings import Endpoint
+from containerdns.truth import Truth
+
+LENGTH_OCTETS = 4
+UNREAD_MOST = 256 << 20  # octets of changes; a worker that is so far behind is started anew
+RESTART_PAUSE = 0.2  # seconds before a dead worker is replaced
+ROWS_MOST = 1000  # of the history in one report
+
+log = logging.getLogger(__name__)
+
+
+class Workers:
+    """The other processes, fed by the one that holds the truth."""
+
+    def __init__(
+        self,
+        truth: Truth,
+        counters: Counters,
+        history: History,
+        secrets: Secrets,
+        endpoints: Sequence[Endpoint],
+        count: int,
+    ) -> None:
+        """Take what is told to them, and where their reports go.
+
+        Args:
+            truth: Whose changes they replay.
+            counters: Their counts are added here.
+            history: Their queries are added here.
+            secrets: What they share with us.
+            endpoints: What they listen on, as it was bound here.
+            count: How many.
+        """
+        self._truth = truth
+        self._counters = counters
+        self._history = history
+        self._secrets = secrets
+        self._endpoints = tuple(endpoints)
+        self._count = count
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pids: set[int] = set()
+
+    async def run(self) -> None:
+        """Keep all of them alive until cancelled."""
+        self._truth.mirrors.append(self._replay)
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(1, self._count + 1):
+                tasks.create_task(self._keep(number))
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that live now."""
+        return sorted(self._pids)
+
+    def _replay(self, method: str, arguments: tuple[Any, ...]) -> None:
+        """Send a change to all; what they have not read yet waits in this process."""
+        if not self._writers:
+            return
+        message = framed((method, arguments))
+        for writer in list(self._writers):
+            if writer.transport.get_write_buffer_size() > UNREAD_MOST:
+                self._writers.discard(writer)
+                writer.transport.abort()
+            else:
+                writer.write(message)
+
+    async def _keep(self, number: int) -> None:
+        while True:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "containerdns.worker",
+                    str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),),
+                )
+            self._pids.add(process.pid)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                first = (self._truth.snapshot(), self._secrets, self._endpoints)
+                writer.write(framed(first))
+                self._writers.add(writer)  # in the same step: no change is lost in between
+                await self._take_reports(reader)
+            finally:
+                self._writers.discard(writer)
+                self._pids.discard(process.pid)
+                writer.close()
+                with suppress(ProcessLookupError):
+                    process.terminate()
+                status = await process.wait()
+                self._counters.elsewhere.pop(process.pid, None)
+            log.warning("worker %d ended with status %d; it is replaced", number, status)
+            await asyncio.sleep(RESTART_PAUSE)
+
+    async def _take_reports(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                pid, counted, rows = await read_frame(reader)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            self._counters.add(counted)
+            self._counters.elsewhere[pid] = (counted.tcp_connections, counted.datagrams_dropped)
+            self._history.extend(rows)
+
+
+def framed(message: object) -> bytes:
+    """A message with its length in front."""
+    octets = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return len(octets).to_bytes(LENGTH_OCTETS) + octets
+
+
+async def read_frame(reader: asyncio.StreamReader) -> Any:
+    """The next message; it comes from a process of ours, over a socket nobody else has."""
+    length = int.from_bytes(await reader.readexactly(LENGTH_OCTETS))
+    return pickle.loads(await reader.readexactly(length))  # noqa: S301 - our own process
+
+
+Report = tuple[int, Counters, list[Row]]  # process id, counts since the last report, queries
