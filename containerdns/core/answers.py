@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from containerdns.core import messages, names, records
 from containerdns.core.records import Record
 from containerdns.core.views import View
-from containerdns.core.zone import HOST, NS_LABEL, Kind, Node, Suffix, Zone
+from containerdns.core.zone import HOST_ID, NS_LABEL, Kind, Node, Suffix, Zone
 
 CHAIN_LONGEST = 8  # CNAMEs of ours in one answer; BIND stops at 16
 
@@ -48,7 +48,7 @@ def find(zone: Zone, name: str, qtype: int, view: View, suffix: Suffix) -> Answe
         view: Who asks.
         suffix: What makes it ours; its apex owns the SOA of a negative answer.
     """
-    return _find(zone, name, qtype, view, suffix, CHAIN_LONGEST)
+    return _find(zone, name, qtype, view, suffix, ())
 
 
 def negative(zone: Zone, rcode: int, apex: str, rule: str, reason: str) -> Answer:
@@ -56,7 +56,10 @@ def negative(zone: Zone, rcode: int, apex: str, rule: str, reason: str) -> Answe
     return Answer(rcode, soa=records.soa(zone, apex), rule=rule, reason=reason)
 
 
-def _find(zone: Zone, name: str, qtype: int, view: View, suffix: Suffix, steps: int) -> Answer:
+def _find(
+    zone: Zone, name: str, qtype: int, view: View, suffix: Suffix, before: tuple[str, ...]
+) -> Answer:
+    """As `find`; the names before are those whose CNAMEs led here."""
     if suffix.kind is Kind.REVERSE:
         return _find_pointer(zone, name, qtype, suffix.apex)
     if suffix.kind is Kind.DOMAIN:
@@ -81,7 +84,7 @@ def _find(zone: Zone, name: str, qtype: int, view: View, suffix: Suffix, steps: 
     rule, reason = bare + node.holders[0].rule, why(zone, node)
     if found and found[0].rtype == messages.CNAME and qtype not in (messages.CNAME, messages.ANY):
         alias = Answer(0, chain=found, depends_on=depends_on, rule=rule, reason=reason)
-        return _follow(zone, alias, qtype, view, steps)
+        return _follow(zone, alias, qtype, view, (*before, name))
     chosen = records.of_type(found, qtype)
     if not chosen:
         empty = negative(zone, 0, suffix.apex, rule, f"{reason}, but has no such record")
@@ -98,16 +101,16 @@ def _find(zone: Zone, name: str, qtype: int, view: View, suffix: Suffix, steps: 
     )
 
 
-def _follow(zone: Zone, alias: Answer, qtype: int, view: View, steps: int) -> Answer:
+def _follow(zone: Zone, alias: Answer, qtype: int, view: View, before: tuple[str, ...]) -> Answer:
     """Follow a CNAME of ours: within the domains here; elsewhere whoever forwards does."""
     target = names.from_wire(alias.chain[-1].rdata)
     above = [d for d in zone.shape.domains if names.is_below(target, d)]
     if not above:
         return replace(alias, leads_to=target)
-    if not steps:
+    if target in before or len(before) > CHAIN_LONGEST:
         return alias
     suffix = Suffix(max(above, key=len), Kind.DOMAIN)
-    end = _find(zone, target, qtype, view, suffix, steps - 1)
+    end = _find(zone, target, qtype, view, suffix, before)
     return replace(
         end,
         chain=alias.chain + end.chain,
@@ -156,7 +159,7 @@ def why(zone: Zone, node: Node) -> str:
     found = {c.publication: zone.holder(c) for c in node.holders}
     texts = sorted(p.container_name for p in found.values() if p.container_name)
     if not texts:
-        is_host = HOST.id in found
+        is_host = HOST_ID in found
         return "it means the host that this server runs on" if is_host else "a hosts file has it"
     if len(texts) == 1:
         return f"the container {texts[0]} is running"

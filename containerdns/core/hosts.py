@@ -47,7 +47,7 @@ def _owner(field: str) -> str:
     name = names.canonical(field)
     if name == names.ROOT or name.startswith("*."):
         raise BadName(field, "no name for a static record")
-    return name[:-1] if names.is_single_label(name) else name
+    return names.relative(field) if names.is_single_label(name) else name
 
 
 def _publication(owner: str, addresses: list[str], path: str, ttl: int) -> Publication:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from containerdns.core.containers import Container, Network
 from containerdns.core.policy import Policy, Publication, publish
 
+LOANS_MOST = 8  # containers from one that shares a network to the one that has it
+
 
 class Inventory:
     """All containers of all Engines, running or not.
@@ -96,13 +98,24 @@ class Inventory:
         return any(a.network_id not in listed for a in container.attachments)
 
     def _publish(self, container: Container) -> Publication:
+        return publish(container, self.policy, self._lender(container))
+
+    def _lender(self, container: Container) -> Container | None:
+        """The running container whose network this one shares, maybe through others."""
         lender = self._containers.get(lender_of(container))
-        is_lent = lender is not None and lender.is_running
-        return publish(container, self.policy, lender if is_lent else None)
+        for _ in range(LOANS_MOST):
+            if lender is None or not lender.is_running or not lender_of(lender):
+                break
+            lender = self._containers.get(lender_of(lender))
+        return lender if lender is not None and lender.is_running else None
 
     def _publish_borrowers(self, container_id: str) -> list[Publication]:
-        ids = sorted(self._borrowers.get(container_id, ()))
-        return [self._publish(self._containers[i]) for i in ids if i in self._containers]
+        """Publish those who share a network anew, and those who share theirs."""
+        ids = [container_id]
+        for lender in ids:
+            borrowers = sorted(self._borrowers.get(lender, ()))
+            ids += [i for i in borrowers if i in self._containers and i not in ids]
+        return [self._publish(self._containers[i]) for i in ids[1:]]
 
     def _forget_loan(self, container: Container) -> None:
         borrowers = self._borrowers.get(lender_of(container))

@@ -33,6 +33,8 @@ def canonical(text: str) -> str:
     """
     if text == ROOT:
         return ROOT
+    if not text:
+        raise BadName(text, "empty")
     return from_wire(to_wire(text if _is_absolute(text) else text + "."))
 
 
@@ -45,6 +47,8 @@ def relative(text: str) -> str:
     name = canonical(text)
     if name == ROOT:
         raise BadName(text, "the root is no relative name")
+    if name.endswith("\\.."):  # without its final dot it would look absolute
+        raise BadName(text, "a dot in the last label")
     return name[:-1]
 
 

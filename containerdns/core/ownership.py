@@ -217,7 +217,7 @@ class Ownership:
         if apex:
             return Decision(Act.ZONE, "reverse zone", suffix)
         private = special.private_reverse_zone_above(name)
-        if private and reverse.is_above_one(name):
+        if private and (name == private or reverse.is_above_one(name)):
             return Decision(Act.NODATA, "private reverse zone", Suffix(private, Kind.REVERSE))
         if private:
             return Decision(Act.NXDOMAIN, "private reverse zone", Suffix(private, Kind.REVERSE))

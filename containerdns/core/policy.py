@@ -21,6 +21,9 @@ CLAIMS_MOST = 500  # names of one container, from all sources together
 SERVICES_MOST = 100  # exposed ports with an SRV record; images expose a handful
 TEXT_LONGEST = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
 TTL_LONGEST = 3600  # seconds, as of --ttl
+PORT_HIGHEST = 65535
+DIGITS_MOST = 6  # of a number in a label; Python refuses to read thousands of them
+PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # plumbing of the swarm
 
 COMPOSE = "com.docker.compose."
@@ -182,7 +185,7 @@ class _Author:
         cname = self._cname()
         addresses = self._addresses(attachments)
         skipped = self._reason_to_skip()
-        on_host = self._policy.host_mode or container.network_mode == "host"
+        on_host = self._policy.host_mode or (self._lender or container).network_mode == "host"
         has_own = "address" in self._labels and bool(addresses)
         return Publication(
             id=container.id,
@@ -374,8 +377,9 @@ class _Author:
         text = self._labels.get("ttl")
         if text is None:
             return self._policy.ttl
-        if text.isascii() and text.isdigit() and int(text) <= TTL_LONGEST:
-            return int(text)
+        seconds = _number(text)
+        if seconds is not None and seconds <= TTL_LONGEST:
+            return seconds
         self._fault("ttl", f"expected seconds, 0 to {TTL_LONGEST}")
         return self._policy.ttl
 
@@ -424,32 +428,38 @@ class _Author:
         services: dict[str, list[int]] = {}
         for port in self._container.ports[:SERVICES_MOST]:
             number = port.host_port if self._policy.host_mode else port.port
-            if number:
+            if 0 < number <= PORT_HIGHEST and port.protocol in PROTOCOLS:
                 services.setdefault(f"_{port.port}._{port.protocol}", []).append(number)
         for label, text in list(self._labels.items()):
             if not label.startswith("srv."):
                 continue
             before = self._before_name(label, label[4:])
+            number = _number(text) or 0
             if len(services) >= 2 * SERVICES_MOST:
                 self._fault(label, f"more than {SERVICES_MOST} services")
-            elif not (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= 0xFFFF):
-                self._fault(label, "expected a port, 1 to 65535")
+            elif not 0 < number <= PORT_HIGHEST:
+                self._fault(label, f"expected a port, 1 to {PORT_HIGHEST}")
             elif before is not None:
-                port_number = self._host_port(int(text)) if self._policy.host_mode else int(text)
-                services.setdefault(before, []).append(port_number)
+                shown = self._host_port(number) if self._policy.host_mode else number
+                services.setdefault(before, []).append(shown)
         return {before: tuple(dict.fromkeys(ports)) for before, ports in services.items()}
 
     def _host_port(self, port: int) -> int:
         """Where a container's port is published, in host mode; itself if it is not."""
         ports = self._container.ports
-        return next((p.host_port for p in ports if p.port == port and p.host_port), port)
+        published = (p.host_port for p in ports if p.port == port)
+        return next((h for h in published if 0 < h <= PORT_HIGHEST), port)
 
     def _before_name(self, label: str, text: str) -> str | None:
         try:
-            return names.relative(text)
+            before = names.relative(text)
         except BadName as bad:
             self._fault(label, bad.reason)
             return None
+        if "*" in names.labels_of_text(before):
+            self._fault(label, "a wildcard is no key; see the label wildcard")
+            return None
+        return before
 
     def _bounded(self, label: str) -> list[str]:
         items = list(_items(self._labels.get(label, "")))
@@ -473,8 +483,14 @@ def _check_claimable(owner: str, text: str) -> None:
     """Refuse the owners that would take more than one container's names."""
     if owner == names.ROOT:
         raise BadName(text, "the root is nobody's")
-    if owner.rstrip(".") == "*":
-        raise BadName(text, "a wildcard over a whole domain")
+    if owner == "*" or (owner.startswith("*.") and owner.endswith(".")):
+        raise BadName(text, "a wildcard over names that may be others'")
+
+
+def _number(text: str) -> int | None:
+    """A number of at most six digits; None if it is none."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= DIGITS_MOST
+    return int(text) if is_number else None
 
 
 def _items(text: str) -> Iterable[str]:

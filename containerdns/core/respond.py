@@ -388,7 +388,7 @@ class Responder:
             query.name,
             keeping=shelf if can_keep else "no",
             depends_on=answer.depends_on,
-            serial_at=_serial_at(body, start) if answer.soa and can_keep else 0,
+            serial_at=_serial_at(answer, body, start) if can_keep else 0,
             rotation=_rotation(body, start, len(answer.chain), shown) if can_keep else (),
             is_kept=is_kept,
         )
@@ -515,10 +515,12 @@ def _rotation(
     return tuple(runs)
 
 
-def _serial_at(body: Body, start: int) -> int:
-    """Where the serial stands in the SOA, the last record of the authority section."""
-    last = body.counts[0] + body.counts[1] - 1
-    return start + body.ends[last] - 20  # five numbers of four octets end an SOA
+def _serial_at(answer: Answer, body: Body, start: int) -> int:
+    """Where the serial stands in an SOA: alone in the answer, or last in the authority section."""
+    if answer.soa is not None or (answer.records and answer.records[0].rtype == messages.SOA):
+        last = body.counts[0] + body.counts[1] - 1
+        return start + body.ends[last] - 20  # five numbers of four octets end an SOA
+    return 0
 
 
 def _is_truncated(octets: bytes) -> bool:

@@ -8,6 +8,7 @@ macvlan's is the LAN's) are not, though their containers' addresses have PTRs.
 from collections import Counter
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import takewhile
 
 from containerdns.core import names
 from containerdns.core.containers import Network
@@ -17,6 +18,8 @@ IPNetwork = IPv4Network | IPv6Network
 OWN_DRIVERS = frozenset({"bridge", "overlay"})
 _V4 = "in-addr.arpa."
 _V6 = "ip6.arpa."
+_OCTETS = frozenset(map(str, range(256)))
+_NIBBLES = frozenset("0123456789abcdef")
 
 
 class Reverse:
@@ -25,6 +28,7 @@ class Reverse:
     def __init__(self) -> None:
         self._holders: dict[str, list[str]] = {}  # by reverse name: publication ids, sorted
         self._above: Counter[str] = Counter()
+        self._above_zones: frozenset[str] = frozenset()
         self._subnets: tuple[IPNetwork, ...] = ()
 
     def add(self, address: str, publication: str) -> str:
@@ -66,6 +70,7 @@ class Reverse:
                 key=str,
             )
         )
+        self._above_zones = frozenset(a for apex in self.apexes() for a in names.parents(apex))
 
     def holder(self, name: str) -> str | None:
         """The publication whose address a reverse name is of."""
@@ -73,8 +78,8 @@ class Reverse:
         return holders[0] if holders else None
 
     def is_above_one(self, name: str) -> bool:
-        """Tell whether there is a PTR record below a name."""
-        return name in self._above
+        """Tell whether there is a PTR record or a zone of ours below a name."""
+        return name in self._above or name in self._above_zones
 
     def apex(self, name: str) -> str:
         """The zone of ours at or above a reverse name; "" if Docker's subnets do not hold it."""
@@ -133,16 +138,12 @@ def _network_of(name: str) -> IPNetwork | None:
     if not is_v4 and not name.endswith("." + _V6):
         return None
     parts = names.labels_of_text(name)[-3::-1]
-    try:
-        if is_v4:
-            octets = parts[:4]  # what is below an address's name belongs to its zone as well
-            text = ".".join(octets + ["0"] * (4 - len(octets)))
-            return ip_network(f"{text}/{8 * len(octets)}")
-        nibbles = parts[:32]
-        if any(len(nibble) != 1 for nibble in nibbles):
-            return None
-        digits = "".join(nibbles).ljust(32, "0")
-        text = ":".join(digits[i : i + 4] for i in range(0, 32, 4))
-        return ip_network(f"{text}/{4 * len(nibbles)}")
-    except ValueError:
-        return None
+    # Whatever else stands below the name of a network or an address belongs to its zone.
+    if is_v4:
+        octets = list(takewhile(_OCTETS.__contains__, parts[:4]))
+        text = ".".join(octets + ["0"] * (4 - len(octets)))
+        return ip_network(f"{text}/{8 * len(octets)}")
+    nibbles = list(takewhile(_NIBBLES.__contains__, parts[:32]))
+    digits = "".join(nibbles).ljust(32, "0")
+    text = ":".join(digits[i : i + 4] for i in range(0, 32, 4))
+    return ip_network(f"{text}/{4 * len(nibbles)}")

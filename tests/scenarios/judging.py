@@ -129,7 +129,7 @@ def _judge_content(expected: Expectation, data: bytes, response: bytes) -> list[
         wrong.append(f"rcode {told}")
     for section in SECTIONS:
         wrong += _judge_section(expected, section, [_words(rr) for rr in records[section]])
-    if parsed.q:
+    if parsed.questions:
         end = 12 + data[12:].index(b"\0") + 5 if b"\0" in data[12:] else len(data)
         if response[12:end] != data[12:end]:
             wrong.append("another question")
