@@ -128,7 +128,11 @@ class Running:
             [*command, *options], stdout=self._log, stderr=self._log, env=environment
         )
         self.client = Client(self.port)
-        self._wait(ready)
+        try:
+            self._wait(ready)
+        except AssertionError:
+            self.stop()
+            raise
 
     def __enter__(self) -> "Running":
         return self
