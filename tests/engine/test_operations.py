@@ -149,12 +149,14 @@ def test_workers_hear_of_every_change_and_are_replaced(
 def test_second_server_on_the_same_port_is_told_who_has_it(
     engine: Dockerd, upstream: RecordingUpstream
 ) -> None:
-    with serving(*forwarding(upstream), docker=engine.socket_url) as server:
-        with pytest.raises(AssertionError, match="cannot listen"):
-            Running(
-                *("--listen", f"127.0.0.1:{server.port}", *forwarding(upstream)),
-                docker=engine.socket_url,
-            )
+    with (
+        serving(*forwarding(upstream), docker=engine.socket_url) as server,
+        pytest.raises(AssertionError, match="cannot listen"),
+    ):
+        Running(
+            *("--listen", f"127.0.0.1:{server.port}", *forwarding(upstream)),
+            docker=engine.socket_url,
+        )
 
 
 @pytest.mark.parametrize("program", ["nsd", "knotd"])
