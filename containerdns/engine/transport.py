@@ -285,7 +285,7 @@ def _translated(where: str) -> Iterator[None]:
         raise EngineUnavailable(_cause(where, fault)) from fault
 
 
-def _cause(where: str, fault: Exception) -> str:  # noqa: PLR0911 - a table
+def _cause(where: str, fault: Exception) -> str:
     path = where.removeprefix("unix://")
     match fault:
         case FileNotFoundError() if where.startswith("ssh://"):

@@ -40,6 +40,7 @@ INSPECTS_MOST_OVER_SSH = 4  # each is a process
 EARLY_INSPECTS_MOST = 16  # that wait, each in the Engine, for their container to start
 COMPARING_INSPECTS_MOST = 4  # beside the stream, to complete or compare
 WHOLE_AT_FIRST = 200  # containers that are all inspected before the first zone counts
+SETTLE_LONGEST = 1.0  # seconds that a listing waits for what events have had asked
 EVENTS_REMEMBERED = 2048  # to know those that the stream brought; the Engine keeps 256
 INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be read
 
@@ -73,10 +74,11 @@ class _Record:
     Attributes:
         id: Of the container.
         container: As told to the sink last; None if it never was.
-        is_whole: An inspect told it, not only a list.
+        is_whole: An inspect told it, or that it is unreadable; not only a list.
         likeness: `fingerprint` of the document it was made of.
         deaths: `die` events so far; a result of before the last one proves no life.
         is_asking: An inspect is under way.
+        task: That was begun for it last, if because of an event.
         ask_again: Something happened since that inspect was sent.
         is_starting: A `start` came; the inspect under way counts only if it shows life.
         event_time: Of the last event that needs an inspect.
@@ -88,6 +90,7 @@ class _Record:
     likeness: int = 0
     deaths: int = 0
     is_asking: bool = False
+    task: asyncio.Task[None] | None = None
     ask_again: bool = False
     is_starting: bool = False
     event_time: float | None = None
@@ -192,6 +195,7 @@ class Watcher:
         for record in self._records.values():
             if record.is_asking:
                 record.is_asking = record.is_starting = False
+                record.task = None
                 record.likeness = 0
 
     def _found(self, version: Version) -> None:
@@ -300,7 +304,8 @@ class Watcher:
         return record
 
     def _remove(self, container_id: str, event_time: float | None) -> None:
-        if self._records.pop(container_id, None) is not None:
+        record = self._records.pop(container_id, None)
+        if record is not None and (record.container is not None or record.is_whole):
             self._sink.container_removed(self.url, container_id, event_time)
 
     # Asking about one container.
@@ -314,7 +319,7 @@ class Watcher:
             record.ask_again = True
         elif record.id:
             record.is_asking = True
-            self._tasks.create_task(self._ask(record, slots or self._slots))
+            record.task = self._tasks.create_task(self._ask(record, slots or self._slots))
 
     async def _ask(self, record: _Record, slots: asyncio.Semaphore) -> None:
         """Inspect a container until nothing has happened to it meanwhile."""
@@ -329,6 +334,7 @@ class Watcher:
                     self._learn(record, document, deaths)
         finally:
             record.is_asking = False
+            record.task = None
 
     async def _inspect(self, container_id: str) -> dict[str, Any] | BadDocument | None:
         """Inspect; what cannot be read may be so for a moment only, as of a busy proxy."""
@@ -418,22 +424,24 @@ class Watcher:
         known = set(self._records)
         doubtful: list[_Record] = []
         items: dict[str, Any] = {}
+        awaited: dict[str, Any] = {}
         async with aclosing(self._client.containers()) as listed:
             async for item in listed:
                 record = self._differing(item, known)
                 if record is None:
                     continue
+                if record.is_asking:
+                    if record.container is None:
+                        awaited[record.id] = item
+                    continue  # the answer comes anyway
                 doubtful.append(record)
                 items[record.id] = item
                 if len(doubtful) > WHOLE_AT_FIRST:
                     await self._tell_from_list(items)
-        turn = Turn()
-        for container_id in known - self._touched:
-            self._surprises += 1
-            self._remove(container_id, None)
-            await turn.offer()
+        await self._check_missing(known - self._touched)
         if len(doubtful) <= WHOLE_AT_FIRST:
             await self._inspect_all(doubtful)
+        await self._settle(awaited)
         self._applied(reason)
         if len(doubtful) > WHOLE_AT_FIRST:
             await self._inspect_all(doubtful, running=True)  # those are asked for
@@ -451,8 +459,6 @@ class Watcher:
             return None  # destroyed since the list was asked for
         if record is None:
             record = self._records[container_id] = _Record(container_id)
-        if record.is_asking or container_id in self._touched:
-            return None  # events know better
         likeness = fingerprint(item)
         is_same = record.is_whole and likeness != 0 and likeness == record.likeness
         return None if is_same else record
@@ -464,17 +470,46 @@ class Watcher:
             container_id, item = items.popitem()
             await turn.offer()
             record = self._records.get(container_id)
-            if record is None or record.is_asking or container_id in self._touched:
-                continue
-            record.is_whole = False
-            try:
-                container = container_from_list(item, self.url)
-            except BadDocument as fault:
-                self._unreadable(record, item, fault)
-                continue
-            if record.container is not None:
-                container = with_details_of(container, record.container)
-            self._tell(record, container, None)
+            if record is not None and not record.is_asking and container_id not in self._touched:
+                self._tell_item(record, item)  # else events know better than the list
+
+    def _tell_item(self, record: _Record, item: Any) -> None:
+        record.is_whole = False
+        try:
+            container = container_from_list(item, self.url)
+        except BadDocument as fault:
+            self._unreadable(record, item, fault)
+            return
+        if record.container is not None:
+            container = with_details_of(container, record.container)
+        self._tell(record, container, None)
+
+    async def _check_missing(self, container_ids: set[str]) -> None:
+        """Remove what the list lacks; an inspect has the last word, as lists read a snapshot."""
+        if len(container_ids) <= WHOLE_AT_FIRST:
+            missing = [self._records[key] for key in container_ids if key in self._records]
+            await self._inspect_all(missing)
+            return
+        turn = Turn()
+        for container_id in container_ids:
+            self._surprises += 1
+            self._remove(container_id, None)
+            await turn.offer()
+
+    async def _settle(self, items: dict[str, Any]) -> None:
+        """Wait for what events have had asked of containers that were never told of.
+
+        If that takes long, as while one starts, they are told from the list: a name
+        that is in use must not be denied.
+        """
+        records = [self._records[key] for key in items if key in self._records]
+        tasks = [record.task for record in records if record.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=SETTLE_LONGEST)
+        for record in records:
+            is_known = self._records.get(record.id) is record
+            if is_known and record.container is None and record.is_asking and not record.deaths:
+                self._tell_item(record, items[record.id])
 
     async def _inspect_all(self, records: list[_Record], running: bool | None = None) -> None:
         """Inspect those that no event has taken care of, some at once; if asked, only a part."""
@@ -489,7 +524,9 @@ class Watcher:
                 if self._records.get(record.id) is record and not record.is_asking:
                     before = record.container
                     await self._ask(record, self._comparing_slots)
-                    if record.id not in self._touched and _visibly(before, record.container):
+                    is_gone = self._records.get(record.id) is not record
+                    differs = is_gone or _visibly(before, record.container)
+                    if differs and record.id not in self._touched:
                         self._surprises += 1
 
         async with asyncio.TaskGroup() as tasks:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import docker  # type: ignore[import-untyped]
+import docker
 
 IMAGE = "tests/busybox:latest"
 DAEMON_START_LONGEST = 60.0  # seconds; 5 are usual
@@ -29,7 +29,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 
 
-class CannotStart(Exception):  # noqa: N818 - named as in errors.py
+class CannotStart(Exception):
     """No private Engine runs on this machine; the text says why."""
 
 
@@ -47,7 +47,10 @@ class Dockerd:
         self.root = Path(tempfile.mkdtemp(prefix="cdns-", dir="/tmp"))
         self.socket = self.root / "docker.sock"
         self.socket_url = f"unix://{self.socket}"
-        self.subnet, self._pool = _free_subnet()
+        self.subnet = _free_subnet()
+        # Not by --default-address-pool: with it, a dockerd that starts anew removes docker0,
+        # which may be the machine's.
+        self._pools = itertools.cycle(list(self.subnet.subnets(new_prefix=24))[1:100])
         self._bridge = f"cdns{os.getpid() % 100000}"
         self._had_chains = "DOCKER-USER" in _output("iptables-save", "-t", "filter")
         self._forward_policy = _forward_policy()
@@ -101,7 +104,6 @@ class Dockerd:
                 *("--data-root", self.root / "data", "--exec-root", self.root / "exec"),
                 *("--pidfile", self.root / "pid", "-H", self.socket_url),
                 *("--bridge", self._bridge),
-                *("--default-address-pool", f"base={self._pool},size=24"),
                 *("--containerd-namespace", self._bridge),
                 *("--containerd-plugins-namespace", f"{self._bridge}-plugins"),
             ],
@@ -286,7 +288,9 @@ class Dockerd:
     def create_network(
         self, name: str, subnet: str | None = None, driver: str = "bridge", ipv6: str | None = None
     ) -> str:
-        """Create a network and give its id; `subnet` and `ipv6` are its configured subnets."""
+        """Create a network and give its id; a bridge has a subnet of ours if none is given."""
+        if subnet is None and driver == "bridge":
+            subnet = str(next(self._pools))
         pools = [{"Subnet": text} for text in (subnet, ipv6) if text]
         ipam = {"Driver": "default", "Config": pools} if pools else None
         made = self.api.create_network(
@@ -392,8 +396,8 @@ def busybox_tar() -> bytes:
     return buffer.getvalue()
 
 
-def _free_subnet() -> tuple[ipaddress.IPv4Network, ipaddress.IPv4Network]:
-    """A /16 that nobody on this machine uses, and the half of it for new networks."""
+def _free_subnet() -> ipaddress.IPv4Network:
+    """A /16 that nobody on this machine uses."""
     used = [
         ipaddress.ip_network(f"{info['local']}/{info['prefixlen']}", strict=False)
         for link in json.loads(_output("ip", "-j", "-4", "addr"))
@@ -402,7 +406,7 @@ def _free_subnet() -> tuple[ipaddress.IPv4Network, ipaddress.IPv4Network]:
     for step in range(50):
         subnet = ipaddress.IPv4Network(f"10.{202 + (os.getpid() + step) % 50}.0.0/16")
         if not any(subnet.overlaps(other) for other in used if other.version == 4):
-            return subnet, list(subnet.subnets(1))[1]
+            return subnet
     raise CannotStart("no free /16 between 10.202 and 10.251")
 
 

@@ -1,7 +1,5 @@
 """A sink that remembers what a watcher tells, and lets tests wait for it."""
 
-# ruff: noqa: ARG002 - it watches one Engine, and need not tell which
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable

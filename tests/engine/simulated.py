@@ -33,6 +33,7 @@ class SimulatedEngine:
         statuses: Answers to paths with nothing but a status: {"/networks": 403}.
         is_deaf: Events reach no stream, as through a proxy that forgot it.
         inspect_delay: Seconds before an inspect is answered.
+        slow: The same for some ids.
     """
 
     def __init__(self, socket: Path, containers: int = 0) -> None:
@@ -42,6 +43,7 @@ class SimulatedEngine:
         self.statuses: dict[str, int] = {}
         self.is_deaf = False
         self.inspect_delay = 0.0
+        self.slow: dict[str, float] = {}
         self._socket = socket
         golden = json.loads(GOLDEN.read_text())
         self._version = golden["version"]
@@ -161,6 +163,12 @@ class SimulatedEngine:
         if announce:
             self.emit("network", "connect", "1" * 64, container=container_id)
 
+    @property
+    def inspects(self) -> int:
+        """How many have been asked for."""
+        paths = (path for path in self.requests if re.fullmatch(r"/containers/\w+/json", path))
+        return sum(self.requests[path] for path in paths)
+
     def ids(self) -> list[str]:
         """Those of all containers."""
         return list(self._items)
@@ -232,8 +240,9 @@ class SimulatedEngine:
         await writer.drain()
 
     async def _inspect(self, container_id: str, writer: asyncio.StreamWriter) -> None:
-        if self.inspect_delay:
-            await asyncio.sleep(self.inspect_delay)
+        delay = self.slow.get(container_id, self.inspect_delay)
+        if delay:
+            await asyncio.sleep(delay)
         if container_id in self.garbage:
             self._reply(writer, self.garbage[container_id].encode())
         elif container_id in self._inspects:

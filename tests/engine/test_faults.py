@@ -155,6 +155,18 @@ async def test_engine_that_comes_back_is_found_within_two_seconds(socket: Path) 
         await engine.stop()
 
 
+async def test_retries_of_a_standing_zone_are_at_most_a_second_apart(socket: Path) -> None:
+    engine = SimulatedEngine(socket, 3)
+    await engine.start()
+    async with watching(engine.url, retry_first=8) as (recorder, _):
+        await recorder.until_listed()
+        await engine.stop()
+        await recorder.until(lambda: recorder.count("disconnected"))
+        await engine.start()
+        await recorder.until(lambda: recorder.count("resynced", "reconnect"), within=2)
+        await engine.stop()
+
+
 async def test_failed_listing_is_told_and_tried_again(socket: Path) -> None:
     async with SimulatedEngine(socket, 3) as engine:
         engine.statuses["/containers/json"] = 500
@@ -185,7 +197,7 @@ async def test_destroyed_container_is_not_brought_back_by_an_inspect(socket: Pat
         late = engine.add("late")
         await asyncio.sleep(0.05)
         engine.emit("container", "destroy", late)
-        await recorder.until(lambda: recorder.count("container_removed", late))
+        await recorder.until(lambda: recorder.count("event_seen", "destroy"))
         await asyncio.sleep(0.3)
         assert late not in recorder.containers
 
@@ -201,6 +213,37 @@ async def test_slow_inspect_does_not_hold_up_the_death_of_another(socket: Path) 
         assert await recorder.until(lambda: recorder.count("container_died", web)) < 0.2
 
 
+async def test_event_just_before_the_listing_leaves_no_container_out(socket: Path) -> None:
+    """The stream repeats the last second; what it has had asked must count, too."""
+    async with SimulatedEngine(socket, 3) as engine:
+        engine.inspect_delay = 0.1
+        for container_id in engine.ids():
+            engine.emit("container", "update", container_id)
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert len(recorder.running()) == 3
+            assert all(container.hostname for container in recorder.running().values())
+
+
+async def test_event_that_asks_nothing_leaves_no_container_out(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine:
+        for container_id in engine.ids():
+            engine.emit("network", "disconnect", "1" * 64, container=container_id)
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert len(recorder.running()) == 3
+
+
+async def test_inspect_that_does_not_end_does_not_hold_up_the_listing(socket: Path) -> None:
+    async with SimulatedEngine(socket, 2) as engine:
+        [slow, _] = engine.ids()
+        engine.slow[slow] = 30.0
+        engine.emit("container", "update", slow)
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until(lambda: recorder.count("listed"), within=3)
+            assert len(recorder.running()) == 2
+
+
 async def test_more_containers_than_are_inspected_at_first_are_told_from_the_list(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,8 +255,36 @@ async def test_more_containers_than_are_inspected_at_first_are_told_from_the_lis
         await recorder.until(
             lambda: all(container.hostname for container in recorder.running().values())
         )
-        inspects = sum(n for path, n in engine.requests.items() if path.startswith("/containers/"))
-        assert inspects == 31
+        assert engine.inspects == 30
+
+
+async def test_many_changes_told_from_the_list_keep_what_inspects_had_told(
+    socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "WHOLE_AT_FIRST", 10)
+    async with SimulatedEngine(socket, 30) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until(
+            lambda: recorder.running() and all(c.hostname for c in recorder.running().values())
+        )
+        told = len(recorder.calls)
+        engine.inspect_delay = 0.2
+        for number, container_id in enumerate(engine.ids()):
+            engine.move(container_id, f"172.28.99.{number}", announce=False)
+        engine.cut()
+        await recorder.until(lambda: recorder.count("resynced", "reconnect"))
+        changed = [a[0] for name, a, _ in recorder.calls[told:] if name == "container_changed"]
+        assert len(changed) == 30
+        assert all(container.hostname == "search" for container in changed)
+        assert all("www" in container.attachments[0].aliases for container in changed)
+
+
+async def test_comparison_without_a_difference_inspects_nothing(socket: Path) -> None:
+    async with SimulatedEngine(socket, 30) as engine, watching(engine.url) as (recorder, watcher):
+        await recorder.until_listed()
+        before = engine.inspects
+        watcher.compare_soon()
+        await recorder.until_listed()
+        assert engine.inspects == before == 30
 
 
 @pytest.mark.parametrize("containers", [1_000])

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import docker  # type: ignore[import-untyped]
+import docker
 import pytest
 
 from containerdns.core.containers import Container
