@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from containerdns.core import messages, names, zonefile
 from containerdns.core.ownership import Act, Decision, Ownership
@@ -100,6 +101,7 @@ def explain(
                 name, qtype, "zone", answer.rule, end.rcode, found,
                 end.soa.ttl if end.soa else None, reason=answer.reason,
             )  # fmt: skip
+    absence = _absence(zone, name, decision, now) if answer.rcode else ""
     return Explanation(
         name,
         qtype,
@@ -108,7 +110,7 @@ def explain(
         answer.rcode,
         (*answer.chain, *answer.records),
         answer.soa.ttl if answer.soa else None,
-        reason=answer.reason,
+        reason=absence or answer.reason,
     )
 
 
@@ -168,6 +170,22 @@ class Upstream:
 
 
 Describe = Callable[[Explanation], Upstream]
+
+
+def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
+    """Why a name of a container has no records; "" if it never was a container's."""
+    owners = {name}
+    if name != decision.suffix.apex:
+        owners.add(decision.suffix.owner_of(name))
+    for publication in zone.publications():
+        if not publication.is_running and any(c.owner in owners for c in publication.claims):
+            state = publication.skipped or "it does not run"
+            return f"the container {publication.container_name} exists, but: {state}"
+    for owner, until in zone.memory.items():
+        if owner in owners and until > now:
+            moment = datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return f"its container was removed; the name stays ours until {moment}"
+    return ""
 
 
 def _forwarded(zone: Zone, decision: Decision, name: str, asks: str, qtype: int) -> Explanation:
