@@ -7,11 +7,13 @@ Settings -> keeper (zone, rules, views) <- one watcher an Engine
 
 import asyncio
 import logging
+import resource
 import secrets
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from containerdns import logs, supervisor
@@ -29,6 +31,7 @@ from containerdns.web.http import HTTPServer
 from containerdns.workers import Workers
 
 SWITCH_INTERVAL = 0.001  # seconds until another thread must give way to the answers
+FILES_MOST = 65536  # descriptors, where the system would allow more
 COUNT_EVERY = 0.01  # seconds between two pieces of counting a large zone
 CHECK_PATIENCE = 10.0  # seconds for the first listing, in `check`
 FIXED = (
@@ -73,7 +76,15 @@ def serve(settings: Settings, load: Callable[[], Settings]) -> None:
     """
     logs.configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _allow_many_files()
     asyncio.run(_Server(settings, load).run())
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit of descriptors: each upstream has a pool of 512 ports."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, FILES_MOST), hard))
 
 
 class _Server:

@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 MOST_WAITING: Final = 5000  # questions at the forwarder; more get REFUSED
 TSIG_ANY: Final = struct.pack("!HH", messages.TSIG, messages.ANY_CLASS)
-WAIT_LONGEST: Final = 15.0  # seconds; the forwarder has given up long before
 
 
 class Forwarder(Protocol):
@@ -65,7 +64,7 @@ class Answering:
         self.counters = counters
         self._log_queries = log_queries
         self._keys = keys
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[Resolution]] = set()
 
     def begin(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
         """Decide about a message; a `Forward` must be given to `wait_for`."""
@@ -79,9 +78,15 @@ class Answering:
         self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]
     ) -> None:
         """Let the forwarder resolve, and send what comes of it; None for nothing at all."""
-        task = asyncio.get_running_loop().create_task(self._resolve(forward, data, peer, send))
+        task = asyncio.get_running_loop().create_task(self._forwarder.resolve(forward))
         self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+
+        def finished(task: asyncio.Task[Resolution]) -> None:
+            self._waiting.discard(task)
+            if not task.cancelled():  # else we stop, and nobody waits
+                send(self._or_failure(data, lambda: self._finish(forward, task, peer)))
+
+        task.add_done_callback(finished)
 
     def told(self, reply: Reply, peer: Peer, started: float) -> None:
         """Count a response that was just sent, and note it in the history.
@@ -179,18 +184,8 @@ class Answering:
                 return None
         return self._responder.finish(forward, resolution, peer, time.time())
 
-    async def _resolve(
-        self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]
-    ) -> None:
-        resolving = asyncio.wait_for(self._forwarder.resolve(forward), WAIT_LONGEST)
-        [resolved] = await asyncio.gather(resolving, return_exceptions=True)
-
-        def finish() -> Reply:
-            if isinstance(resolved, BaseException):
-                raise resolved
-            return self._responder.finish(forward, resolved, peer, time.time())
-
-        send(self._or_failure(data, finish))
+    def _finish(self, forward: Forward, task: asyncio.Task[Resolution], peer: Peer) -> Reply:
+        return self._responder.finish(forward, task.result(), peer, time.time())
 
     def _or_failure(self, data: bytes, step: Callable[[], T]) -> T | Reply | None:
         """Take a step; a fault of ours costs this one client its answer, and no more."""
