@@ -6,6 +6,7 @@ Settings -> keeper (zone, rules, views) <- one watcher an Engine
 """
 
 import asyncio
+import gc
 import logging
 import resource
 import secrets
@@ -23,7 +24,7 @@ from containerdns.core.wire import Wire
 from containerdns.delegations import top_level_domains
 from containerdns.engine.watcher import Watcher
 from containerdns.errors import BadSettings
-from containerdns.keeper import Keeper
+from containerdns.keeper import COLLECT_AFTER, Keeper
 from containerdns.reports import Reports, version
 from containerdns.rooms import Rooms, Secrets
 from containerdns.settings import Endpoint, Settings
@@ -76,6 +77,8 @@ def serve(settings: Settings, load: Callable[[], Settings]) -> None:
     """
     logs.configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.disable()  # until the first listing, whose many new objects would be looked at in vain
+    gc.set_threshold(*COLLECT_AFTER)
     _allow_many_files()
     asyncio.run(_Server(settings, load).run())
 

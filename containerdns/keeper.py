@@ -28,6 +28,8 @@ from containerdns.truth import Truth, shape_of
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
 STATE_EVERY = 5.0  # seconds between two writings of the state file at most
+FREEZES = 2  # of what stays: after the first listing, and when it has been refined
+COLLECT_AFTER = (20_000, 20, 100)  # objects, and collections; of `gc.set_threshold`
 STATE_VERSION = 1
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ class Keeper(Truth):
         self._hosts_ids: dict[Path, set[str]] = {}
         self._state_written = (0, 0.0)
         self._own_container = _own_container_id()
-        self._is_frozen = False
+        self._freezes_left = FREEZES
 
     # -- for those who want to know -----------------------------------------------
 
@@ -151,9 +153,8 @@ class Keeper(Truth):
             self._look_at_listings()
             count = sum(1 for c in self.inventory if c.engine == engine)
             log.info("Docker %s: listed, %d containers", engine, count)
-        if is_first and self.listing is Listing.COMPLETE and not self._is_frozen:
-            self._is_frozen = True
-            gc.collect()
+        if self.listing is Listing.COMPLETE and self._freezes_left:
+            self._freezes_left -= 1
             gc.freeze()  # a full collection over a large zone takes some ten milliseconds
 
     def connected(self, engine: str) -> None:
@@ -282,6 +283,8 @@ class Keeper(Truth):
         listing = Listing.COMPLETE
         if missing:
             listing = Listing.OVERDUE if is_overdue else Listing.PENDING
+        if listing is not Listing.PENDING and not gc.isenabled():
+            gc.enable()
         self.set_listing(listing)
 
     def _tell(self) -> None:

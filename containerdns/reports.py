@@ -28,6 +28,7 @@ from containerdns.upstream.forwarder import Forwarder
 from containerdns.web.state import Document, Gauges
 
 QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
+RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
 COUNT_SLICE = 0.001  # seconds of counting between queries
 USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
 
@@ -60,6 +61,7 @@ class Reports:
         self._tally = tally
         self._counted: dict[str, int] = {}
         self._counted_serial = -1
+        self._counted_at = -RECOUNT_AFTER
         self._counting: Iterator[Record] | None = None
         self._count: Counter[str] = Counter()
         self._counting_serial = -1
@@ -369,7 +371,8 @@ class Reports:
         """
         zone = self._keeper.zone
         if self._counting is None:
-            if self._counted_serial == zone.serial:
+            is_due = time.monotonic() - self._counted_at >= RECOUNT_AFTER
+            if self._counted_serial == zone.serial or not (is_due or len(zone) <= QUICK_COUNT):
                 return True
             suffix = Suffix(zone.shape.domains[0], Kind.DOMAIN)
             self._counting = records.in_zone(zone, suffix, self._neutral_view())
@@ -381,6 +384,7 @@ class Reports:
             if record is None:
                 self._counted = dict(self._count)
                 self._counted_serial = self._counting_serial
+                self._counted_at = time.monotonic()
                 self._counting = None
                 return self._counted_serial == zone.serial
             self._count[messages.type_text(record.rtype)] += 1

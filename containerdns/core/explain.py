@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from containerdns.core import messages, names, zonefile
 from containerdns.core.ownership import Act, Decision, Ownership
 from containerdns.core.records import Record
-from containerdns.core.respond import answer_to
+from containerdns.core.respond import TRANSFERS, answer_to, refusal_of_type
 from containerdns.core.views import View
 from containerdns.core.zone import Zone
 
@@ -80,6 +80,12 @@ def explain(
     if not view.may_ask:
         reason = "the client is outside --allow"
         return Explanation(name, qtype, "policy", "--allow", messages.REFUSED, reason=reason)
+    refusal = refusal_of_type(zone, name, qtype, view)
+    if refusal is not None:
+        return Explanation(name, qtype, "policy", "type", refusal[0], reason=refusal[1])
+    if qtype in TRANSFERS:
+        reason = "the whole zone, over TCP"
+        return Explanation(name, qtype, "zone", "zone transfer", messages.NOERROR, reason=reason)
     decision = ownership.decide(name, qtype, now)
     if decision.act is Act.WAIT:
         return Explanation(

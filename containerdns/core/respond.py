@@ -27,6 +27,7 @@ CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
 LOOPBACK = {messages.A: bytes((127, 0, 0, 1)), messages.AAAA: bytes(15) + b"\x01"}
 UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # no types to ask for: FORMERR
 UNSUPPORTED = frozenset({messages.TKEY, messages.MAILA, messages.MAILB})  # NOTIMP
+TRANSFERS = frozenset({messages.AXFR, messages.IXFR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +241,10 @@ class Responder:
             return self._respond_in_chaos(query, peer, extra)
         if query.qclass != messages.IN:
             return self._without_answer(query, peer, messages.REFUSED, extra)
-        if query.qtype in UNANSWERABLE:
-            return self._without_answer(query, peer, messages.FORMERR, extra)
-        if query.qtype in UNSUPPORTED:
-            return self._without_answer(query, peer, messages.NOTIMP, extra)
-        if query.qtype in (messages.AXFR, messages.IXFR):
+        refusal = refusal_of_type(self._zone, query.name, query.qtype, peer.view)
+        if refusal is not None:
+            return self._without_answer(query, peer, refusal[0], extra)
+        if query.qtype in TRANSFERS:
             return self._respond_with_zone(query, data, peer, extra)
         decision = self._ownership.decide(query.name, query.qtype, now)
         return self._carry_out(decision, query, peer, extra, now)
@@ -324,13 +324,6 @@ class Responder:
     def _respond_with_zone(
         self, query: Query, data: bytes, peer: Peer, extra: _Extra
     ) -> Reply | Transfer:
-        if not peer.view.may_transfer:
-            return self._without_answer(query, peer, messages.REFUSED, extra)
-        is_ours = query.name in self._zone.shape.domains or (
-            query.name in self._zone.reverse.apexes()
-        )
-        if not is_ours:
-            return self._without_answer(query, peer, messages.NOTAUTH, extra)
         if peer.over_tcp:
             return Transfer(query, query.name, data)
         if query.qtype == messages.AXFR:  # over TCP alone, RFC 5936 section 4.2
@@ -426,6 +419,21 @@ class Responder:
             flags |= messages.RA
         octets = self._assemble(query, peer, flags, rcode, messages.EMPTY_BODY, extra)
         return Reply(octets, rcode, "policy", query.qtype, query.name)
+
+
+def refusal_of_type(zone: Zone, name: str, qtype: int, view: View) -> tuple[int, str] | None:
+    """Give rcode and reason if such a type is answered to nobody, or not for this name."""
+    if qtype in UNANSWERABLE:
+        return messages.FORMERR, "a part of messages, and no type of records"
+    if qtype in UNSUPPORTED:
+        return messages.NOTIMP, "a type that is not implemented"
+    if qtype not in TRANSFERS:
+        return None
+    if not view.may_transfer:
+        return messages.REFUSED, "the client is outside --allow-transfer"
+    if name not in zone.shape.domains and name not in zone.reverse.apexes():
+        return messages.NOTAUTH, "no zone of ours"
+    return None
 
 
 def answer_to(zone: Zone, decision: Decision, name: str, qtype: int, view: View) -> Answer:

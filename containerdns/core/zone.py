@@ -22,6 +22,7 @@ from containerdns.core.policy import Claim, Publication, Rank
 from containerdns.core.reverse import Reverse
 
 HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
+MANY_CLAIMS = 32  # to one owner
 SORTED_MOST = 5000  # owners that are sorted within some milliseconds
 NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
 
@@ -87,6 +88,9 @@ class Shape:
     drop_unhealthy: bool = True
 
 
+Claims = tuple[Claim, ...] | dict[Claim, None]  # to one owner, in the order they came
+
+
 class Node(NamedTuple):
     """What holds a name.
 
@@ -119,7 +123,7 @@ class Zone:
         self.reverse = Reverse()
         self.own_networks: frozenset[str] = frozenset()
         self._publications: dict[str, Publication] = {}
-        self._claims: dict[str, tuple[Claim, ...]] = {}
+        self._claims: dict[str, Claims] = {}
         self._reserved: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
         self._contested: dict[str, None] = {}  # owners with several claims
@@ -174,14 +178,12 @@ class Zone:
                     del self._reserved[owner]
             return self._names_of(publication)
         for claim in publication.claims:
-            known = self._claims[claim.owner]
-            place = known.index(claim)
-            rest = known[:place] + known[place + 1 :]
-            if len(rest) == 1:
-                self._contested.pop(claim.owner, None)
-            if len(known) > 1:
+            rest = _without(self._claims[claim.owner], claim)
+            if rest:
                 self._claims[claim.owner] = rest
                 self._best.pop(claim.owner, None)
+                if len(rest) == 1:
+                    self._contested.pop(claim.owner, None)
             else:
                 del self._claims[claim.owner]
                 self._exact -= claim.owner.endswith(".")
@@ -199,7 +201,7 @@ class Zone:
             return self._names_of(publication)
         for claim in publication.claims:
             known = self._claims.get(claim.owner)
-            self._claims[claim.owner] = (*(known or ()), claim)
+            self._claims[claim.owner] = (claim,) if known is None else _with(known, claim)
             if known is not None:
                 self._contested[claim.owner] = None
                 self._best.pop(claim.owner, None)
@@ -291,8 +293,10 @@ class Zone:
     def _relative_holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
         """The claims that have an owner below a kind of suffix: those of the best rank."""
         claims = self._claims.get(owner)
-        if not claims or (len(claims) == 1 and not claims[0].project):
-            return claims or ()
+        if not claims:
+            return ()
+        if isinstance(claims, tuple) and len(claims) == 1 and not claims[0].project:
+            return claims
         known = self._best.setdefault(owner, {})
         is_domain = suffix.kind is Kind.DOMAIN
         if is_domain not in known:
@@ -304,7 +308,7 @@ class Zone:
         holders = self._relative_holders(owner, suffix)
         if suffix.kind is Kind.EXACT or not self._exact:
             return holders
-        exact = self._claims.get(suffix.name_of(owner), ())
+        exact = tuple(self._claims.get(suffix.name_of(owner), ()))
         if not exact:
             return holders
         best = min(c.rank for c in holders + exact)
@@ -374,7 +378,25 @@ class Zone:
                     yield Loss(owner, loser, winner, claim.rule)
 
 
-def _of_best_rank(claims: tuple[Claim, ...], is_domain: bool) -> tuple[Claim, ...]:
+def _with(known: Claims, claim: Claim) -> Claims:
+    """Some claims and one more; many are kept in a dict, of which one goes without a search."""
+    if isinstance(known, dict):
+        known[claim] = None
+        return known
+    if len(known) < MANY_CLAIMS:
+        return (*known, claim)
+    return dict.fromkeys((*known, claim))
+
+
+def _without(known: Claims, claim: Claim) -> Claims:
+    """Some claims but one."""
+    if isinstance(known, dict):
+        del known[claim]
+        return known
+    return tuple(c for c in known if c != claim)
+
+
+def _of_best_rank(claims: Iterable[Claim], is_domain: bool) -> tuple[Claim, ...]:
     """The claims of the best rank; a bare service counts below a domain, of one project alone."""
     projects = {c.project for c in claims if c.project}
     if projects and (not is_domain or len(projects) > 1):

@@ -246,6 +246,8 @@ class Watcher:
                 self._remove(event.actor_id, event.time)
             case "container", "start":
                 self._start(event)
+            case "container", "rename":
+                self._rename(event)
             case "container", _:
                 self._ask_soon(self._record(event.actor_id), event.time)
             case "network", "connect":
@@ -269,6 +271,16 @@ class Watcher:
         if record.container is not None:
             record.container = replace(record.container, state="exited")
         self._sink.container_died(self.url, event.actor_id, event.time)
+
+    def _rename(self, event: Event) -> None:
+        """Take the new name from the event; an inspect then tells whether more has changed."""
+        record = self._record(event.actor_id)
+        name = event.attributes.get("name", "").removeprefix("/")
+        event_time: float | None = event.time
+        if record.container is not None and name:
+            self._tell(record, replace(record.container, container_name=name), event_time)
+            event_time = None  # of the change that was just told
+        self._ask_soon(record, event_time)
 
     def _start(self, event: Event) -> None:
         record = self._record(event.actor_id)
