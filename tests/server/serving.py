@@ -35,7 +35,7 @@ class StubResponder(Responder):
         self.asked: list[tuple[str, Peer]] = []
         self.proven: set[bytes] = set()
 
-    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:  # noqa: ARG002
+    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
         query = messages.parse_query(data)
         self.asked.append((query.name, peer))
         match query.name.partition(".")[0]:
@@ -55,10 +55,10 @@ class StubResponder(Responder):
         record = RR(query.question[:-4], 1, 1, 5, bytes([172, 18, 0, 2]))
         return self._made(query, peer, [record], keeping="name")
 
-    def has_valid_cookie(self, data: bytes, peer: Peer, now: float) -> bool:  # noqa: ARG002
+    def has_valid_cookie(self, data: bytes, peer: Peer, now: float) -> bool:
         return data in self.proven
 
-    def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:  # noqa: ARG002
+    def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
         octets = messages.assemble(forward.query, 0, resolution.rcode, resolution.body, 1232)
         return Reply(octets, resolution.rcode, resolution.source, forward.qtype, forward.name)
 
@@ -84,7 +84,7 @@ class StubForwarder:
         self.released = asyncio.Event()
         self.resolved: list[str] = []
 
-    def cached(self, forward: Forward) -> Resolution | None:  # noqa: ARG002
+    def cached(self, forward: Forward) -> Resolution | None:
         return None
 
     async def resolve(self, forward: Forward) -> Resolution:

@@ -37,7 +37,7 @@ class Changing:
         times = struct.pack("!IIIII", self.serial, 3600, 60, 86400, 1)
         return RR(APEX, 6, 1, 5, b"\x02ns" + APEX + b"\x04root" + APEX + times)
 
-    def records(self, apex: str) -> Iterator[RR]:  # noqa: ARG002
+    def records(self, apex: str) -> Iterator[RR]:
         yield self.soa
         yield RR(APEX, 2, 1, 5, b"\x02ns" + APEX)
         yield RR(b"\x02ns" + APEX, 1, 1, 5, bytes([127, 0, 0, 1]))
@@ -65,7 +65,7 @@ class ZoneResponder(StubResponder):
 
     zone: Changing
 
-    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Transfer | None:  # noqa: ARG002
+    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Transfer | None:
         asked = messages.parse_query(data)
         if asked.qtype in (messages.AXFR, messages.IXFR):
             return Transfer(asked, "docker.", data)
