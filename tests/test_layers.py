@@ -1,0 +1,136 @@
+"""The layers that ARCHITECTURE.md promises, held by looking at what every module imports."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "containerdns"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+ROOMS = ("engine", "server", "upstream", "web")
+
+# What core may use of the standard library: none of it waits, reads or remembers.
+COMPUTES = frozenset(
+    {
+        *("base64", "binascii", "collections", "dataclasses", "datetime", "enum", "functools"),
+        *("hashlib", "hmac", "ipaddress", "itertools", "re", "struct", "sys", "typing"),
+    }
+)
+# What those modules still have of the outside.
+OUTSIDE = frozenset(
+    {
+        *("datetime.now", "datetime.today", "datetime.utcnow", "date.today"),
+        *("sys.argv", "sys.stdin", "sys.stdout", "sys.stderr", "sys.exit", "sys.modules"),
+        *("open", "print", "input", "breakpoint", "__import__"),
+    }
+)
+DOORS = {  # a module, or a whole room
+    "aiohttp": "containerdns.web",
+    "click": "containerdns",
+    "dnslib": "containerdns.core.messages",
+    "h2": "containerdns.upstream.https",
+    "prometheus_client": "containerdns.web.metrics",
+    "publicsuffixlist": "containerdns.delegations",
+}
+
+
+def imports_of(module: str) -> set[str]:
+    """The modules that a module imports, wherever in it; of ours the full names."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(module)):
+        match node:
+            case ast.Import(names=names):
+                found.update(alias.name for alias in names)
+            case ast.ImportFrom(module=str(source), names=names, level=0):
+                inner = {f"{source}.{alias.name}" for alias in names} & MODULES.keys()
+                found.update(inner or {source})
+            case ast.ImportFrom():
+                found.add("a relative import")
+    return found
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def _in(room: str) -> list[str]:
+    return [module for module in MODULES if module.startswith(f"containerdns.{room}.")]
+
+
+def _dotted(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name):
+        yield node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        yield f"{node.value.id}.{node.attr}"
+
+
+@pytest.mark.parametrize("module", _in("core"))
+def test_core_imports_only_what_computes(module: str) -> None:
+    ours = {"containerdns.errors", *_in("core")}
+    third = {package for package, door in DOORS.items() if module == door}
+    for imported in imports_of(module):
+        assert imported in ours or imported.partition(".")[0] in COMPUTES | third, imported
+
+
+@pytest.mark.parametrize("module", _in("core"))
+def test_core_neither_waits_nor_asks_the_machine(module: str) -> None:
+    for node in ast.walk(_tree(module)):
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), "core has no async"
+        assert not OUTSIDE & set(_dotted(node)), f"line {getattr(node, 'lineno', 0)}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_knows_core_and_settings_but_no_other_room(room: str) -> None:
+    known = ("containerdns.core.", f"containerdns.{room}.")
+    plain = {"containerdns.errors", "containerdns.settings"}
+    for module in _in(room):
+        ours = {name for name in imports_of(module) if name.startswith("containerdns")}
+        strangers = {name for name in ours - plain if not name.startswith(known)}
+        assert not strangers, f"{module} imports {strangers}"
+
+
+@pytest.mark.parametrize(("package", "door"), DOORS.items(), ids=list(DOORS))
+def test_a_third_party_package_has_one_door(package: str, door: str) -> None:
+    users = {module for module in MODULES if package in _packages(module)}
+    assert users, f"nobody uses {package}"
+    assert {user for user in users if user != door and user.rpartition(".")[0] != door} == set()
+
+
+def _packages(module: str) -> set[str]:
+    """The first parts of imports; of data packages, the names that resources are read by."""
+    named = {
+        node.value
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Constant) and node.value == "publicsuffixlist"
+    }
+    return {name.partition(".")[0] for name in imports_of(module)} | named
+
+
+def test_every_third_party_package_has_a_door() -> None:
+    for module in MODULES:
+        foreign = _packages(module) - set(sys.stdlib_module_names) - {"containerdns"}
+        assert foreign <= DOORS.keys(), module
+
+
+def test_nobody_imports_in_a_circle() -> None:
+    graph = {m: {i for i in imports_of(m) if i in MODULES and i != m} for m in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_no_code_stands_in_a_package_file() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        assert all(isinstance(node, ast.Expr) for node in body), path
+
+
+def test_nobody_hides_behind_a_name_that_says_nothing() -> None:
+    vague = {"base", "common", "helpers", "manager", "misc", "util", "utils"}
+    assert not vague & {module.rpartition(".")[2] for module in MODULES}
