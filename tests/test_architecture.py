@@ -1,0 +1,49 @@
+"""ARCHITECTURE.md, compared with the code that it describes."""
+
+import re
+from pathlib import Path
+
+from containerdns import errors
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "containerdns"
+TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+READING_SPEED = 240  # words a minute
+
+
+def modules() -> set[str]:
+    """All modules, as the tables name them: "core/names"."""
+    paths = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    return {path.as_posix() for path in paths if path.name != "__init__"}
+
+
+def section(title: str) -> str:
+    """The text below a heading of the second level."""
+    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def first_cells(text: str) -> list[str]:
+    """What stands in backquotes in the first column of tables."""
+    return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+
+
+def test_every_module_is_in_the_tables_once_and_no_other() -> None:
+    listed = first_cells(section("The rooms"))
+    assert sorted(listed) == sorted(modules())
+
+
+def test_every_module_that_the_text_names_exists() -> None:
+    rooms = "core|engine|server|upstream|web"
+    named = set(re.findall(rf"\b((?:{rooms})/[a-z_]+)\b", TEXT)) - {"web/static"}
+    assert named <= modules()
+
+
+def test_every_named_fault_is_in_the_table_and_no_other() -> None:
+    kinds = {kind.__name__ for kind in errors.ContainerDNSError.__subclasses__()}
+    assert set(first_cells(section("Errors"))) == kinds
+
+
+def test_it_is_a_ten_minute_read() -> None:
+    assert len(TEXT.split()) < 10 * READING_SPEED
