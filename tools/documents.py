@@ -1,11 +1,18 @@
 """The documents that come from the code; `make docs` writes them, a test compares them."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from containerdns.core.counters import Counters
 from containerdns.settings import OPTIONS, Option
+from containerdns.web.metrics import Metrics
+from containerdns.web.state import Gauges
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+OPENAPI = ROOT / "containerdns/web/static/openapi.json"
 
 HEAD = """\
 # Options
@@ -73,10 +80,48 @@ def _default(option: Option) -> str:
     return ", ".join(f"`{text}`" for text in option.default) or "none"
 
 
+def http_page() -> str:
+    """Give docs/http.md with its tables of paths and of metrics made anew."""
+    text = (DOCS / "http.md").read_text(encoding="utf-8")
+    text = _with_block(text, "paths", _paths_table())
+    return _with_block(text, "metrics", _metrics_table())
+
+
+def _with_block(text: str, block: str, lines: Iterator[str]) -> str:
+    """Put lines between the comment that begins a block and the one that ends it."""
+    pattern = rf"(<!-- {block}: [^\n]*-->\n).*?(<!-- end -->)"
+    inner = "\n".join(["", *lines, "", ""])
+    made, count = re.subn(pattern, lambda found: found[1] + inner + found[2], text, flags=re.DOTALL)
+    assert count == 1, f"one block of {block}, not {count}"
+    return made
+
+
+def _paths_table() -> Iterator[str]:
+    yield "| path | gives | parameters |"
+    yield "| --- | --- | --- |"
+    for path, item in json.loads(OPENAPI.read_text(encoding="utf-8"))["paths"].items():
+        told = item["get"]
+        found = [f"`{p['name']}`" for p in told.get("parameters", ()) if p.get("in") == "query"]
+        text = re.split(r"(?<=\.)\s", told.get("description", ""))[0].rstrip(".")
+        yield f"| `{path}` | {told['summary']}{': ' + text if text else ''} | {', '.join(found)} |"
+
+
+def _metrics_table() -> Iterator[str]:
+    nothing = Gauges({}, 0, 0, {}, {}, {}, {}, 0)
+    yield "| metric | labels | meaning |"
+    yield "| --- | --- | --- |"
+    for metric in Metrics(Counters(), lambda: nothing, "").collect():
+        name = metric.name + ("_total" if metric.type == "counter" else "")
+        labels = vars(metric)["_labelnames"]  # a family without samples tells them nowhere else
+        kind = " A histogram." if metric.type == "histogram" else ""
+        shown = ", ".join(f"`{label}`" for label in labels)
+        yield f"| `{name}` | {shown} | {metric.documentation}{kind} |"
+
+
 def main() -> None:
     """Write them all."""
-    DOCS.mkdir(exist_ok=True)
     (DOCS / "options.md").write_text(options_page(), encoding="utf-8")
+    (DOCS / "http.md").write_text(http_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":
