@@ -105,7 +105,7 @@ class Ownership:
             return self._decide_single_label(name, qtype, now)
         search = special.nearest(name, self._search_domains)
         for above in self._searches_above(name):
-            if self._zone.has(names.strip_suffix(name, above), Suffix(above, Kind.SEARCH)):
+            if self._has(names.strip_suffix(name, above), Suffix(above, Kind.SEARCH)):
                 return Decision(Act.ZONE, "search domain", Suffix(above, Kind.SEARCH))
         if self._zone.is_ours(name, now):
             return self._decide_exact(name)
@@ -129,6 +129,12 @@ class Ownership:
         act = self.decide(name, messages.A, now).act
         return act is not Act.FORWARD
 
+    def _has(self, owner: str, suffix: Suffix) -> bool:
+        """Tell whether an owner has records; `host` may be a container's until all are listed."""
+        if self.listing is not Listing.COMPLETE and self._zone.is_host_alone(owner):
+            return False
+        return self._zone.has(owner, suffix)
+
     def _decide_exact(self, name: str) -> Decision:
         """A name of a label `fqdns`, now or remembered."""
         suffix = Suffix(names.parent(name), Kind.EXACT)
@@ -142,11 +148,11 @@ class Ownership:
             return Decision(Act.ZONE, "domain", Suffix(domain, Kind.DOMAIN))
         owner = names.strip_suffix(name, domain)
         suffix = Suffix(domain, Kind.DOMAIN)
-        is_known = owner == NS_LABEL or self._zone.has(owner, suffix)
+        is_known = owner == NS_LABEL or self._has(owner, suffix)
         if not is_known:
             for search in self._searches_above(name):
                 below = Suffix(search, Kind.SEARCH)
-                if self._zone.has(names.strip_suffix(name, search), below):
+                if self._has(names.strip_suffix(name, search), below):
                     return Decision(Act.ZONE, "search domain", below)
         if not is_known and self.listing is not Listing.COMPLETE:
             return Decision(Act.WAIT, WAITING, suffix)
@@ -159,13 +165,13 @@ class Ownership:
             return self._forward(name, "delegation of a top-level domain", is_near=True)
         zone = self._zone
         is_bare = zone.shape.bare_names
-        if is_bare and zone.has(label, BARE):
+        if is_bare and self._has(label, BARE):
             return Decision(Act.ZONE, "bare name")
         if not is_bare and zone.is_running(name):
             return Decision(Act.ZONE, "label fqdns", Suffix(names.ROOT, Kind.EXACT))
         if self.listing is not Listing.COMPLETE:
             return Decision(Act.WAIT, WAITING)
-        if zone.is_ours(label, now) or zone.is_ours(name, now) or zone.has(label, BARE):
+        if zone.is_ours(label, now) or zone.is_ours(name, now) or self._has(label, BARE):
             return Decision(Act.NXDOMAIN, "name of a container that does not run")
         if self._covering(name):
             return self._forward(name, "", is_near=True)

@@ -261,6 +261,10 @@ class Zone:
         """Tell whether a running container claims an owner."""
         return owner in self._claims
 
+    def is_host_alone(self, owner: str) -> bool:
+        """Tell whether an owner is rule 9's, and no container's."""
+        return owner == HOST_OWNER and len(self._claims.get(owner, ())) == 1
+
     def is_claimed(self, owner: str) -> bool:
         """Tell whether a container that exists, running or not, has a claim to an owner."""
         return owner in self._claims or owner in self._reserved
