@@ -11,7 +11,7 @@ from tests.web.serving import Site, with_site
 CHROMIUM = "/usr/bin/chromium"
 WIDE = (1440, 900)
 PHONE = (375, 812)
-TIMEOUT = 20_000  # ms; the machine may be busy with other tests
+TIMEOUT = 60_000  # ms; a busy machine may leave a browser standing for some time
 
 expect.set_options(timeout=TIMEOUT)
 

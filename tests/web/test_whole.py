@@ -23,7 +23,7 @@ from tests.web.browsing import opened
 from tests.web.fake import HOSTILE
 
 START = 15.0  # seconds
-EVENTLY = 10_000  # ms for what takes the Engine some time
+EVENTLY = 30_000  # ms for what takes the Engine some time
 
 
 @contextmanager
