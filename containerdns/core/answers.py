@@ -90,12 +90,11 @@ def _find(
         empty = negative(zone, 0, suffix.apex, rule, f"{reason}, but has no such record")
         return replace(empty, depends_on=depends_on)
     additional = records.targets_of(zone, chosen, name, view, suffix)
-    targets = {r.name for r in additional} - set(depends_on)
     return Answer(
         0,
         records=chosen,
         additional=additional,
-        depends_on=(*depends_on, *targets),
+        depends_on=depends_on,
         rule=rule,
         reason=reason,
     )

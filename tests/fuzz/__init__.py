@@ -1,0 +1,1 @@
+"""Generated inputs: for pytest by hypothesis, and by the million with `python -m tests.fuzz`."""

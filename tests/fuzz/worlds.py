@@ -1,0 +1,127 @@
+"""A keeper and a responder that generated changes happen to."""
+
+import time
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from containerdns.core import messages
+from containerdns.core.containers import Container
+from containerdns.core.cookies import Cookies
+from containerdns.core.counters import Counters
+from containerdns.core.forwarding import Forward
+from containerdns.core.messages import RR
+from containerdns.core.ownership import Listing
+from containerdns.core.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.views import packed
+from containerdns.core.wire import Wire
+from containerdns.keeper import Keeper
+from containerdns.settings import load
+from tests.fuzz.generating import (
+    DOMAINS,
+    ENGINE,
+    IDS,
+    NETWORKS,
+    SEARCH_DOMAINS,
+    TOP_LEVEL,
+    containers,
+)
+
+LOCAL = bytes((172, 18, 0, 1))
+
+
+class Change(NamedTuple):
+    """Something that happens: a verb, and whom it happens to."""
+
+    verb: str
+    to: object = None
+
+
+changes = st.one_of(
+    st.builds(Change, st.just("put"), containers),
+    st.builds(Change, st.just("put"), containers),
+    st.builds(Change, st.just("die"), st.sampled_from(IDS)),
+    st.builds(Change, st.just("remove"), st.sampled_from(IDS)),
+    st.builds(Change, st.just("networks"), st.integers(0, len(NETWORKS))),
+    st.builds(Change, st.just("listing"), st.sampled_from(list(Listing))),
+    st.builds(Change, st.just("expire")),
+    st.builds(Change, st.just("own"), st.sampled_from(IDS)),
+)
+
+
+class Contents(NamedTuple):
+    """A response without the order of its records."""
+
+    flags: int
+    rcode: int
+    sections: tuple[tuple[RR, ...], ...]
+
+
+class World:
+    """Everything between a container and a ready-made response."""
+
+    def __init__(self, **options: object) -> None:
+        given = {"domain": list(DOMAINS), "search-domain": list(SEARCH_DOMAINS), **options}
+        forwards = [
+            "intranet.test=192.0.2.1",
+            "lab.docker=192.0.2.1",
+            "168.192.in-addr.arpa=192.0.2.1",
+        ]
+        settings = load({"docker": ENGINE, "forward": forwards, **given}, {})
+        self.wire = Wire(Counters())
+        self.keeper = Keeper(settings, Counters(), self.wire, TOP_LEVEL)
+        self.responder = Responder(
+            self.keeper.zone, self.keeper.ownership, Cookies(bytes(16)), Counters(), identity="x"
+        )
+        self.keeper.networks_changed(ENGINE, NETWORKS)
+        self.keeper.listed(ENGINE)
+
+    def happen(self, change: Change) -> None:
+        """Let something happen."""
+        keeper = self.keeper
+        match change:
+            case Change("put", Container() as container):
+                keeper.container_changed(ENGINE, container, None)
+            case Change("die", str(container_id)):
+                keeper.container_died(ENGINE, container_id, None)
+            case Change("remove", str(container_id)):
+                keeper.container_removed(ENGINE, container_id, None)
+            case Change("networks", int(count)):
+                keeper.networks_changed(ENGINE, NETWORKS[:count])
+            case Change("listing", Listing() as listing):
+                keeper.ownership.listing = listing
+                self.wire.forget_all()
+            case Change("expire"):
+                if keeper.zone.memory.expire(time.time() + 10**6):
+                    self.wire.forget_absent()
+            case Change("own", str(container_id)):
+                keeper._own_container = container_id
+                keeper._networks_changed()
+
+    def peer(self, client: str) -> Peer:
+        """A client, as it is seen now."""
+        address = packed(client)
+        return Peer(address, LOCAL, self.keeper.views.of(address, LOCAL))
+
+    def ready(self, data: bytes, peer: Peer) -> bytes | None:
+        """The ready-made response, if there is one."""
+        found = self.wire.answer(self.wire.table(peer.view), data, 0.0)
+        return None if found is None else found[0]
+
+    def fresh(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
+        """What the responder says now."""
+        return self.responder.respond(data, peer, time.time())
+
+
+def contents(octets: bytes) -> Contents:
+    """Read a response of ours."""
+    response = messages.parse_response(octets)
+    return Contents(
+        response.flags,
+        response.rcode,
+        (
+            tuple(sorted(response.answer)),
+            tuple(sorted(response.authority)),
+            tuple(sorted(response.additional)),
+        ),
+    )
