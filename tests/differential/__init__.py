@@ -1,0 +1,1 @@
+"""Our zone in other people's servers."""
