@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-import dnslib  # type: ignore[import-untyped]
+import dnslib
 
 DAY = 86400
 START_LONGEST = 15.0  # seconds until a started server answers
@@ -114,7 +114,7 @@ class Running:
     """
 
     def __init__(self, *options: str, docker: str | None, ready: bool = True) -> None:
-        self.port, http = _free_port(), _free_port()
+        self.port, http = free_port(), free_port()
         self.url = f"http://127.0.0.1:{http}"
         self._log = tempfile.NamedTemporaryFile(prefix="cdns-", suffix=".log")  # noqa: SIM115
         command = [sys.executable, "-m", "containerdns", "serve"]
@@ -228,7 +228,7 @@ def serving(*options: str, docker: str | None, ready: bool = True) -> Iterator[R
         assert server.metric("dns_internal_errors_total") == 0, server.log()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free for UDP and TCP."""
     for _ in range(100):
         port = random.randrange(20000, 32000)
