@@ -35,6 +35,8 @@ def canonical(text: str) -> str:
         return ROOT
     if not text:
         raise BadName(text, "empty")
+    if _is_open(text):  # a dot behind it would be escaped
+        raise BadName(text, "ends in a backslash")
     return from_wire(to_wire(text if _is_absolute(text) else text + "."))
 
 
@@ -162,10 +164,12 @@ def join(relative_name: str, apex: str) -> str:
 
 def _is_absolute(text: str) -> bool:
     """Tell whether the text ends in a dot that is not escaped."""
-    if not text.endswith("."):
-        return False
-    backslashes = len(text) - 1 - len(text[:-1].rstrip("\\"))
-    return backslashes % 2 == 0
+    return text.endswith(".") and not _is_open(text[:-1])
+
+
+def _is_open(text: str) -> bool:
+    """Tell whether the text ends in a backslash that escapes what would follow."""
+    return (len(text) - len(text.rstrip("\\"))) % 2 == 1
 
 
 def _octets_of(label: str, name: str) -> bytes:
