@@ -1,9 +1,12 @@
-# make run    start a server on high ports, as an ordinary user
-# make test   check style and types, and run all tests
-# make lint   check style and types only
-# make docs   write the parts of docs/ that come from the code
-# make image  build the container image
-# make lock   lock the dependencies anew, with hashes
+# make run          start a server on high ports, as an ordinary user
+# make test         check style and types, and run all tests
+# make lint         check style and types only
+# make docs         write what comes from the code, and build the documents into site/
+# make image        build the container image; PYTHON_IMAGE=... names its base
+# make bench        measure beside dnsmasq, Knot and NSD
+# make fuzz         a million damaged inputs; COUNT=... of them
+# make screenshots  take the pictures of the status page
+# make lock         lock the dependencies anew, with hashes
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,8 +14,9 @@ BIN := $(VENV)/bin
 DNS ?= 127.0.0.1:5300
 HTTP ?= 127.0.0.1:8080
 TESTS ?= tests
+COUNT ?= 1000000
 
-.PHONY: run test lint docs image lock wheels
+.PHONY: run test lint docs image bench fuzz screenshots lock wheels
 
 run: $(VENV)/run
 	@name=$$(docker ps --format '{{.Names}}' 2>/dev/null | head -n 1); \
@@ -34,6 +38,17 @@ lint: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/python -m tools.documents
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/dev
+	$(BIN)/python -m tests.bench.throughput
+	$(BIN)/python -m tests.bench.forward
+
+fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz $(COUNT)
+
+screenshots: $(VENV)/dev
+	$(BIN)/python -m tests.web.screenshots docs/pictures
 
 wheels: $(VENV)/dev
 	rm -rf dist/wheels
