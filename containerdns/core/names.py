@@ -37,7 +37,11 @@ def canonical(text: str) -> str:
         raise BadName(text, "empty")
     if _is_open(text):  # a dot behind it would be escaped
         raise BadName(text, "ends in a backslash")
-    return from_wire(to_wire(text if _is_absolute(text) else text + "."))
+    try:
+        wire = to_wire(text if _is_absolute(text) else text + ".")
+    except BadName as bad:
+        raise BadName(text, bad.reason) from None
+    return from_wire(wire)
 
 
 def relative(text: str) -> str:

@@ -6,7 +6,7 @@ macvlan's is the LAN's) are not, though their containers' addresses have PTRs.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import takewhile
 
@@ -28,6 +28,7 @@ class Reverse:
     def __init__(self) -> None:
         self._holders: dict[str, list[str]] = {}  # by reverse name: publication ids, sorted
         self._above: Counter[str] = Counter()
+        self._apexes: tuple[str, ...] = ()
         self._above_zones: frozenset[str] = frozenset()
         self._subnets: tuple[IPNetwork, ...] = ()
 
@@ -70,7 +71,8 @@ class Reverse:
                 key=str,
             )
         )
-        self._above_zones = frozenset(a for apex in self.apexes() for a in names.parents(apex))
+        self._apexes = tuple(sorted(set(_apexes_of(self._subnets))))
+        self._above_zones = frozenset(a for apex in self._apexes for a in names.parents(apex))
 
     def holder(self, name: str) -> str | None:
         """The publication whose address a reverse name is of."""
@@ -83,6 +85,8 @@ class Reverse:
 
     def apex(self, name: str) -> str:
         """The zone of ours at or above a reverse name; "" if Docker's subnets do not hold it."""
+        if name in self._apexes:  # of a subnet smaller than its zone, too
+            return name
         network = _network_of(name)
         if network is None:
             return ""
@@ -93,12 +97,7 @@ class Reverse:
 
     def apexes(self) -> list[str]:
         """The reverse zones that are ours, one at least for each subnet."""
-        found: set[str] = set()
-        for subnet in self._subnets:
-            step = _border(subnet)
-            zones = subnet.subnets(new_prefix=step) if step > subnet.prefixlen else (subnet,)
-            found.update(_apex_in(subnet, reverse_name(str(z.network_address))) for z in zones)
-        return sorted(found)
+        return list(self._apexes)
 
     def names_below(self, apex: str) -> list[str]:
         """The reverse names with a PTR record below an apex."""
@@ -113,6 +112,15 @@ def reverse_name(address_text: str) -> str:
 def is_reverse(name: str) -> bool:
     """Tell whether a name is in the reverse tree."""
     return name.endswith((_V4, _V6))
+
+
+def _apexes_of(subnets: Iterable[IPNetwork]) -> Iterator[str]:
+    """The zones that hold some subnets."""
+    for subnet in subnets:
+        step = _border(subnet)
+        zones = subnet.subnets(new_prefix=step) if step > subnet.prefixlen else (subnet,)
+        for zone in zones:
+            yield _apex_in(subnet, reverse_name(str(zone.network_address)))
 
 
 def _border(subnet: IPNetwork) -> int:

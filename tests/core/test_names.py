@@ -32,7 +32,8 @@ LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=4)
     ids=[
         "without final dot", "with it", "capitals", "root", "underscore", "escaped dot",
         "the same in digits", "escaped letters", "lowest and highest octet",
-        "backslash before a dot", "a dot alone", "blank", "needlessly escaped", "longest label", "wildcard",
+        "backslash before a dot", "a dot alone", "blank", "needlessly escaped", "longest label",
+        "wildcard",
     ],
 )  # fmt: skip
 def test_text_becomes_its_canonical_name(text: str, name: str) -> None:

@@ -89,11 +89,9 @@ class World:
             case Change("networks", int(count)):
                 keeper.networks_changed(ENGINE, NETWORKS[:count])
             case Change("listing", Listing() as listing):
-                keeper.ownership.listing = listing
-                self.wire.forget_all()
+                keeper.set_listing(listing)
             case Change("expire"):
-                if keeper.zone.memory.expire(time.time() + 10**6):
-                    self.wire.forget_absent()
+                keeper.expire(time.time() + 10**6)
             case Change("own", str(container_id)):
                 keeper._own_container = container_id
                 keeper._networks_changed()

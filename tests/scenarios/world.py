@@ -32,6 +32,7 @@ from containerdns.core.wire import Wire
 from containerdns.keeper import Keeper
 from containerdns.server.servers import Servers
 from containerdns.settings import Settings, load
+from containerdns.truth import rights_of
 from tests.scenarios.reading import Step
 
 ENGINES = ("unix:///run/one.sock", "unix:///run/two.sock")
@@ -95,12 +96,7 @@ class World:
         self.counters = Counters()
         self.wire = Wire(self.counters)
         self.keeper = Keeper(self.settings, self.counters, self.wire, TOP_LEVEL)
-        self.views = PretendingViews(
-            self.settings.allow,
-            self.settings.allow_transfer,
-            self.settings.allow_history,
-            self.settings.host_addresses,
-        )
+        self.views = PretendingViews(rights_of(self.settings))
         self.keeper.views = self.views
         self.responder = LaterResponder(
             self.keeper.zone,
@@ -143,15 +139,13 @@ class World:
                 self.settings.hosts[0].write_text("\n".join(lines) + "\n" * step.line)
                 self.keeper.read_hosts()
             case "listing":
-                self.keeper.ownership.listing = Listing(step.words[0])
-                self.wire.forget_all()
+                self.keeper.set_listing(Listing(step.words[0]))
             case "own":
                 self.keeper._own_container = self._id(step.words[0])
                 self.keeper._networks_changed()
             case "later":
                 self.responder.ahead += float(step.words[0])
-                if self.keeper.zone.memory.expire(time.time() + self.responder.ahead):
-                    self.wire.forget_absent()
+                self.keeper.expire(time.time() + self.responder.ahead)
             case "upstream":
                 self.forwarder.rcode = dnslib.RCODE.reverse[step.words[0]]
                 self.forwarder.sections = {}
