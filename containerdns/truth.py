@@ -14,11 +14,11 @@ from containerdns.core.counters import Counters
 from containerdns.core.memory import Memory
 from containerdns.core.ownership import Listing, Ownership
 from containerdns.core.policy import Publication
-from containerdns.core.views import View, Views
+from containerdns.core.views import Rights, View, Views
 from containerdns.core.wire import Wire
 from containerdns.core.zone import Shape, Zone
 from containerdns.feed import Feed
-from containerdns.settings import Endpoint, IPAddress, IPNetwork, Settings
+from containerdns.settings import Endpoint, Settings
 
 Changes = Sequence[tuple[str, Publication | None]]
 Mirror = Callable[[str, tuple[Any, ...]], None]  # a method of `Truth`, and its arguments
@@ -80,7 +80,7 @@ class Truth:
         for owner, until in remembered:
             memory.put(owner, until)
         self.zone = Zone(shape_of(settings), serial, memory)
-        self.views = Views(*_rights_of(settings))
+        self.views = Views(rights_of(settings))
         self.ownership = self._make_ownership(Listing.PENDING)
         wire.set_serial(self.zone.serial)
 
@@ -182,7 +182,7 @@ class Truth:
         for owner, until in snapshot.remembered:
             memory.put(owner, until)
         self.zone.serial = snapshot.serial
-        self.views.set_rules(*_rights_of(snapshot.settings))
+        self.views.set_rights(rights_of(snapshot.settings))
         self.ownership = self._make_ownership(snapshot.listing)
         self._networks = ()
         self.set_networks(snapshot.networks, snapshot.own_networks)
@@ -216,15 +216,11 @@ def shape_of(settings: Settings) -> Shape:
     )
 
 
-def _rights_of(
-    settings: Settings,
-) -> tuple[
-    tuple[IPNetwork, ...], tuple[IPNetwork, ...], tuple[IPNetwork, ...], tuple[IPAddress, ...]
-]:
-    """The part of the settings that says who may what, as `Views` takes it."""
-    return (
+def rights_of(settings: Settings) -> Rights:
+    """The part of the settings that says who may what."""
+    return Rights(
         settings.allow,
         settings.allow_transfer,
         settings.allow_history,
-        settings.host_addresses,
+        tuple(str(address) for address in settings.host_addresses),
     )

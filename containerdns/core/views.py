@@ -4,7 +4,7 @@ A view is found once per client address and then kept by whoever asks; when
 `Views.epoch` has changed, all that was kept must be asked for again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -14,6 +14,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from typing import NamedTuple
 
 from containerdns.core.containers import Network
 
@@ -51,6 +52,22 @@ def packed(address: IPAddress | str) -> bytes:
     return octets[12:] if octets.startswith(_MAPPED) else octets
 
 
+class Rights(NamedTuple):
+    """Who may what; see the options of the same names.
+
+    Attributes:
+        ask: `--allow`.
+        transfer: `--allow-transfer`.
+        history: `--allow-history`.
+        host_addresses: `--host-address`, canonical texts.
+    """
+
+    ask: tuple[IPNetwork, ...]
+    transfer: tuple[IPNetwork, ...]
+    history: tuple[IPNetwork, ...]
+    host_addresses: tuple[str, ...] = ()
+
+
 class Views:
     """The rules that make views; changed by whoever learns of networks.
 
@@ -58,33 +75,18 @@ class Views:
         epoch: Grows when views that were given out no longer hold.
     """
 
-    def __init__(
-        self,
-        allow: Iterable[IPNetwork],
-        allow_transfer: Iterable[IPNetwork],
-        allow_history: Iterable[IPNetwork],
-        host_addresses: Sequence[IPAddress] = (),
-    ) -> None:
+    def __init__(self, rights: Rights) -> None:
         self.epoch = 0
         self._own_gateways: tuple[tuple[IPNetwork, str], ...] = ()
         self._subnets: tuple[tuple[IPNetwork, str], ...] = ()
         self._gateways: frozenset[IPAddress] = frozenset()
         self._gateways_of: dict[str, frozenset[IPAddress]] = {}
         self._views: dict[tuple[bytes, bytes], View] = {}
-        self.set_rules(allow, allow_transfer, allow_history, host_addresses)
+        self.set_rights(rights)
 
-    def set_rules(
-        self,
-        allow: Iterable[IPNetwork],
-        allow_transfer: Iterable[IPNetwork],
-        allow_history: Iterable[IPNetwork],
-        host_addresses: Sequence[IPAddress] = (),
-    ) -> None:
-        """Take over the options of the same names."""
-        self._allow = tuple(allow)
-        self._allow_transfer = tuple(allow_transfer)
-        self._allow_history = tuple(allow_history)
-        self._host_addresses = tuple(str(address) for address in host_addresses)
+    def set_rights(self, rights: Rights) -> None:
+        """Take over who may what."""
+        self._rights = rights
         self._views.clear()
         self.epoch += 1
 
@@ -136,16 +138,16 @@ class Views:
         address = ip_address(packed(ip_address(client)))
         is_gateway = address in self._gateways
         return View(
-            may_ask=_is_in(address, self._allow),
-            may_transfer=_is_in(address, self._allow_transfer),
-            may_see_history=_is_in(address, self._allow_history),
+            may_ask=_is_in(address, self._rights.ask),
+            may_transfer=_is_in(address, self._rights.transfer),
+            may_see_history=_is_in(address, self._rights.history),
             is_limited=is_gateway or not is_private(address),
             networks=frozenset(
                 network_id
                 for subnet, network_id in self._subnets
                 if address in subnet and address not in self._gateways_of[network_id]
             ),
-            host_addresses=self._host_addresses or self._host_addresses_by(local),
+            host_addresses=self._rights.host_addresses or self._host_addresses_by(local),
         )
 
     def _host_addresses_by(self, local: bytes) -> tuple[str, ...]:

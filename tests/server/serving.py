@@ -15,7 +15,7 @@ from containerdns.core.history import History
 from containerdns.core.messages import RR
 from containerdns.core.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.tsig import Key
-from containerdns.core.views import Views
+from containerdns.core.views import Rights, Views
 from containerdns.core.wire import Wire
 from containerdns.server.servers import Servers
 from containerdns.server.transfer import Transfers
@@ -143,7 +143,7 @@ async def serving(
     counters = Counters()
     wire, history = Wire(counters), History(wanted.query_history)
     responder, forwarder = responder or StubResponder(), StubForwarder()
-    views = Views(wanted.allow, wanted.allow_transfer, wanted.allow_history)
+    views = Views(Rights(wanted.allow, wanted.allow_transfer, wanted.allow_history))
     servers = Servers(
         wanted, responder, views, forwarder, wire, history, counters, transfers, keys, may_batch
     )

@@ -9,6 +9,7 @@ import time
 import dnslib
 import pytest
 
+from containerdns.core.views import Rights
 from containerdns.server import batch, udp
 from containerdns.settings import Endpoint
 from tests.server.serving import Served, query, serving
@@ -95,9 +96,7 @@ async def test_changed_views_hold_at_once(may_batch: bool) -> None:
     """What was ready-made for a client's former view is not given to it in its new one."""
     async with serving(may_batch) as served:
         await ask(served, query("web.docker"))
-        served.views._allow = ()
-        served.views._views.clear()
-        served.views.epoch += 1
+        served.views.set_rights(Rights((), (), ()))
         octets = await ask(served, query("web.docker"))
     assert octets[3] & 15 == 5
 
