@@ -21,6 +21,7 @@ from containerdns.core.zone import Kind, Zone
 from containerdns.errors import BadMessage
 
 ADDRESSES_MOST = 100  # in one answer; of more, each answer has the next hundred
+TURNS_MOST = 4096  # RRsets whose answers are counted; then all start anew
 NOT_READY, PROHIBITED, NOT_SUPPORTED = 14, 18, 21  # extended errors, RFC 8914 section 4
 CHAOS_VERSION = frozenset({"version.bind.", "version.server."})
 CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
@@ -141,7 +142,7 @@ class Responder:
         self._counters = counters
         self._identity = identity.encode()
         self._version = version.encode()
-        self._turn = 0
+        self._turns: dict[tuple[str, int], int] = {}
 
     def use(self, zone: Zone, ownership: Ownership) -> None:
         """Answer from another zone, by other rules, from now on."""
@@ -395,13 +396,22 @@ class Responder:
         count = len(found)
         if count < 2 or found[0].rtype not in (messages.A, messages.AAAA):
             return found, False
-        self._turn += 1
+        turn = self._next_turn(found[0])
         if count > ADDRESSES_MOST:
-            step = self._turn * ADDRESSES_MOST
-            start = (step + step // count) % count
-            turned = (*found[start:], *found[:start])
-            return turned[:ADDRESSES_MOST], True
-        return [record for tier in _tiers(found) for record in _turned(tier, self._turn)], False
+            answers_for_all = -(-count // ADDRESSES_MOST)
+            round_before, place = divmod(turn, answers_for_all)  # each round starts one further
+            start = (place * ADDRESSES_MOST + round_before) % count
+            return (*found[start:], *found[:start])[:ADDRESSES_MOST], True
+        return [record for tier in _tiers(found) for record in _turned(tier, turn)], False
+
+    def _next_turn(self, first: Record) -> int:
+        """Count the answers of each RRset by itself: clients ask A and AAAA in pairs."""
+        key = first.name, first.rtype
+        turn = self._turns.get(key, -1) + 1
+        if not turn and len(self._turns) >= TURNS_MOST:
+            self._turns.clear()
+        self._turns[key] = turn
+        return turn
 
     def _assemble(
         self, query: Query, peer: Peer, flags: int, rcode: int, body: Body, extra: _Extra

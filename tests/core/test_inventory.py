@@ -1,0 +1,108 @@
+"""Who shares whose network, and what one container's news changes for others."""
+
+from dataclasses import replace
+from typing import Any
+
+from containerdns.core.containers import Attachment, Container, Network
+from containerdns.core.inventory import Inventory
+from containerdns.core.policy import Policy, Publication
+
+VPN, SIDE, INNER = "a" * 64, "b" * 64, "c" * 64
+
+
+def container(container_id: str, mode: str = "bridge", **changes: Any) -> Container:
+    attachments = () if ":" in mode else (Attachment("n", "n", (f"10.0.0.{len(changes) + 1}",)),)
+    values: dict[str, Any] = {"attachments": attachments, "state": "running", **changes}
+    return Container(container_id, container_id[:4], "e", network_mode=mode, **values)
+
+
+def addresses(found: list[Publication]) -> dict[str, list[str]]:
+    return {p.container_name: [a.text for a in p.addresses] for p in found if p.is_running}
+
+
+def test_same_news_twice_changes_nothing() -> None:
+    made = Inventory(Policy())
+    assert len(made.put(container(VPN))) == 1
+    assert made.put(container(VPN)) == []
+
+
+def test_sidecar_follows_its_lender() -> None:
+    made = Inventory(Policy())
+    assert addresses(made.put(container(SIDE, f"container:{VPN}"))) == {"bbbb": []}
+    assert addresses(made.put(container(VPN))) == {"aaaa": ["10.0.0.1"], "bbbb": ["10.0.0.1"]}
+    assert addresses(made.die(VPN)) == {"bbbb": []}
+    moved = container(VPN, attachments=(Attachment("m", "m", ("10.9.0.1",)),))
+    assert addresses(made.put(moved)) == {"aaaa": ["10.9.0.1"], "bbbb": ["10.9.0.1"]}
+    assert addresses(made.remove(VPN)) == {"bbbb": []}
+
+
+def test_sidecar_of_a_sidecar_follows_too() -> None:
+    made = Inventory(Policy())
+    made.put(container(INNER, f"container:{SIDE}"))
+    made.put(container(SIDE, f"container:{VPN}"))
+    found = addresses(made.put(container(VPN)))
+    assert found == {"aaaa": ["10.0.0.1"], "bbbb": ["10.0.0.1"], "cccc": ["10.0.0.1"]}
+    assert addresses(made.remove(VPN)) == {"bbbb": [], "cccc": []}
+
+
+def test_containers_that_share_in_a_circle_have_no_address() -> None:
+    """An Engine does not allow it; a hostile one may say so."""
+    made = Inventory(Policy())
+    made.put(container(SIDE, f"container:{INNER}"))
+    found = addresses(made.put(container(INNER, f"container:{SIDE}")))
+    assert found == {"cccc": [], "bbbb": []}
+    assert addresses(made.put(container(VPN, f"container:{VPN}"))) == {"aaaa": []}
+
+
+def test_container_that_stops_sharing_is_no_borrower_any_more() -> None:
+    made = Inventory(Policy())
+    made.put(container(VPN))
+    made.put(container(SIDE, f"container:{VPN}"))
+    made.put(container(SIDE))
+    assert addresses(made.die(VPN)) == {}
+
+
+def test_death_of_an_unknown_or_dead_container_changes_nothing() -> None:
+    made = Inventory(Policy())
+    assert made.die(VPN) == []
+    assert made.remove(VPN) == []
+    made.put(container(VPN, state="exited"))
+    assert made.die(VPN) == []
+
+
+def test_dead_container_keeps_its_names_and_loses_its_addresses() -> None:
+    made = Inventory(Policy())
+    made.put(container(VPN))
+    [found] = made.die(VPN)
+    assert not found.is_running
+    assert {"aaaa", "aaaa.n"} <= {claim.owner for claim in found.claims}
+    assert found.addresses == ()
+
+
+def test_container_that_can_be_read_again_is_not_unreadable() -> None:
+    made = Inventory(Policy())
+    made.unreadable[VPN] = ("aaaa", "State")
+    made.put(container(VPN))
+    assert made.unreadable == {}
+    made.unreadable[VPN] = ("aaaa", "State")
+    made.remove(VPN)
+    assert made.unreadable == {}
+
+
+def test_networks_that_no_listing_showed_are_known_from_containers() -> None:
+    made = Inventory(Policy())
+    attachment = Attachment("n", "id", ("10.0.0.2",), ("10.0.0.0/24",), ("10.0.0.1",))
+    there = container(VPN, attachments=(attachment,))
+    made.put(there)
+    assert made.has_unlisted_network(there)
+    assert [(n.id, n.driver) for n in made.networks()] == [("id", "")]
+    made.set_networks("e", [Network("id", "n", "e", "bridge", ("10.0.0.0/24",))])
+    assert not made.has_unlisted_network(there)
+    assert [(n.id, n.driver) for n in made.networks()] == [("id", "bridge")]
+
+
+def test_publications_anew_follow_the_policy() -> None:
+    made = Inventory(Policy())
+    made.put(container(VPN))
+    made.policy = replace(made.policy, expose_by_default=False)
+    assert [p.is_running for p in made.publications()] == [False]

@@ -1,0 +1,143 @@
+"""Whose name it is, for every kind of name and state of the listing; see also scenarios."""
+
+import pytest
+
+from containerdns.core import messages
+from containerdns.core.memory import Memory
+from containerdns.core.ownership import Act, Listing, Ownership
+from containerdns.core.policy import Claim, Publication, Rank
+from containerdns.core.zone import Shape, Zone
+
+NOW = 1000.0
+SHAPE = Shape(
+    domains=("docker.", "team.corp.example."), search_domains=("localdomain.", "corp.example.")
+)
+FORWARDS = frozenset({"lan.", "corp.example.", "10.in-addr.arpa."})
+
+
+def rules(listing: Listing = Listing.COMPLETE, forwards: frozenset[str] = FORWARDS) -> Ownership:
+    zone = Zone(SHAPE, 1, Memory(60))
+    for name in ("web", "app", "search.company.example."):
+        claim = Claim(name, Rank.CONTAINER, "container name", name)
+        zone.replace(name, Publication(name, name, claims=(claim,)), NOW)
+    gone = Claim("old", Rank.CONTAINER, "container name", "old")
+    zone.replace("old", Publication("old", "old", claims=(gone,)), NOW)
+    zone.replace("old", None, NOW)
+    made = Ownership(zone, top_level_domains=frozenset({"com.", "app."}), forwards=forwards)
+    made.listing = listing
+    return made
+
+
+def acts(name: str, qtype: int = messages.A) -> list[str]:
+    """What is done before the first listing, after 10 s without one, and once listed."""
+    return [rules(listing).decide(name, qtype, NOW).act.value for listing in Listing]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("docker.", "zone zone zone"),
+        ("web.docker.", "zone zone zone"),
+        ("ns.docker.", "zone zone zone"),
+        ("other.docker.", "wait wait zone"),
+        ("web.team.corp.example.", "zone zone zone"),
+        ("web.", "zone zone zone"),
+        ("other.", "wait wait nxdomain"),
+        ("old.", "wait wait nxdomain"),
+        ("com.", "wait wait nodata"),
+        ("lan.", "wait wait forward"),
+        ("x.lan.", "forward forward forward"),
+        ("web.corp.example.", "zone zone zone"),
+        ("other.corp.example.", "wait forward forward"),
+        ("old.corp.example.", "wait wait nxdomain"),
+        ("corp.example.", "forward forward forward"),
+        ("x.docker.corp.example.", "wait wait nxdomain"),
+        ("docker.corp.example.", "wait forward forward"),
+        ("other.localdomain.", "wait wait nxdomain"),
+        ("search.company.example.", "zone zone zone"),
+        ("www.example.net.", "forward forward forward"),
+        ("x.localhost.", "loopback loopback loopback"),
+        ("x.invalid.", "nxdomain nxdomain nxdomain"),
+        ("resolver.arpa.", "nodata nodata nodata"),
+        ("1.2.3.10.in-addr.arpa.", "forward forward forward"),
+        ("1.2.168.192.in-addr.arpa.", "nxdomain nxdomain nxdomain"),
+        ("8.8.8.8.in-addr.arpa.", "forward forward forward"),
+        (".", "forward forward forward"),
+    ],
+)
+def test_act_in_each_state_of_the_listing(name: str, expected: str) -> None:
+    """Pending, overdue, complete: contract, sections 2 and 4."""
+    assert " ".join(acts(name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "expected"),
+    [
+        ("app.", messages.DS, "forward"),
+        ("app.", messages.DNSKEY, "forward"),
+        ("app.", messages.NS, "forward"),
+        ("app.", messages.SOA, "forward"),
+        ("app.", messages.MX, "zone"),
+        ("web.", messages.DS, "zone"),
+        ("old.", messages.DS, "nxdomain"),
+        ("other.", messages.DS, "forward"),
+        ("other.", messages.CNAME, "nxdomain"),
+        ("invalid.", messages.DS, "nxdomain"),
+    ],
+)
+def test_delegations_of_single_labels_are_asked_upstream(
+    name: str, qtype: int, expected: str
+) -> None:
+    """For validators in front of us: contract, section 2."""
+    assert rules().decide(name, qtype, NOW).act.value == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "apex", "is_near"),
+    [
+        ("x.lan.", "lan.", False),
+        ("a.b.corp.example.", "corp.example.", True),
+        ("www.example.net.", None, False),
+        ("other.", None, True),
+    ],
+)
+def test_forward_says_which_servers_and_how_long_a_ttl_may_be(
+    name: str, apex: str | None, is_near: bool
+) -> None:
+    decision = rules().decide(name, messages.DS, NOW)
+    assert decision.act is Act.FORWARD
+    assert (decision.forward_apex, decision.is_near) == (apex, is_near)
+
+
+def test_forward_of_the_root_covers_what_nothing_else_does_and_no_special_name() -> None:
+    made = rules(forwards=frozenset({".", "lan."}))
+    assert made.decide("www.example.net.", messages.A, NOW).forward_apex == "."
+    assert made.decide("x.lan.", messages.A, NOW).forward_apex == "lan."
+    assert made.decide("x.invalid.", messages.A, NOW).act is Act.NXDOMAIN
+    assert made.decide("other.", messages.A, NOW).act is Act.NXDOMAIN
+
+
+@pytest.mark.parametrize("listing", list(Listing))
+def test_negative_of_an_upstream_is_doubtful_while_an_engine_is_overdue(listing: Listing) -> None:
+    made = rules(listing)
+    is_overdue = listing is Listing.OVERDUE
+    near = made.decide("other.corp.example.", messages.A, NOW)
+    assert near.act is Act.WAIT or near.is_doubtful is is_overdue
+    assert not made.decide("www.example.net.", messages.A, NOW).is_doubtful
+
+
+def test_remembered_name_is_nobodys_after_its_time() -> None:
+    assert rules().decide("old.corp.example.", messages.A, NOW + 59.9).act is Act.NXDOMAIN
+    assert rules().decide("old.corp.example.", messages.A, NOW + 60).act is Act.FORWARD
+    assert rules().decide("old.", messages.A, NOW + 60).act is Act.NXDOMAIN
+
+
+@pytest.mark.parametrize(
+    ("name", "answers", "is_ours"),
+    [("web.docker.", True, True), ("other.", False, True), ("www.example.net.", False, False)],
+)
+def test_names_of_ours_are_told_to_http_and_to_the_forwarder(
+    name: str, answers: bool, is_ours: bool
+) -> None:
+    assert rules().answers(name, NOW) is answers
+    assert rules().is_ours(name, NOW) is is_ours

@@ -1,0 +1,283 @@
+"""What a container deserves, beyond what scenarios show: bounds, faults, templates."""
+
+from typing import Any
+
+import pytest
+
+from containerdns.core import policy
+from containerdns.core.containers import Attachment, Container, PortBinding
+from containerdns.core.policy import Policy, Publication, Rank, publish
+from containerdns.errors import BadSettings
+
+ID = "0123456789ab" + "0" * 52
+
+
+def container(labels: dict[str, str] | None = None, **changes: Any) -> Container:
+    values: dict[str, Any] = {
+        "id": ID,
+        "container_name": "web",
+        "engine": "unix:///x",
+        "state": "running",
+        "attachments": (Attachment("front", "f", ("172.18.0.2",)),),
+        "docker_labels": labels or {},
+        **changes,
+    }
+    return Container(**values)
+
+
+def published(labels: dict[str, str] | None = None, **changes: Any) -> Publication:
+    return publish(container(labels, **changes), Policy())
+
+
+def owners(found: Publication) -> dict[str, Rank]:
+    return {claim.owner: Rank(claim.rank) for claim in found.claims}
+
+
+def test_plain_container_has_its_name_its_id_and_its_name_on_each_network() -> None:
+    assert owners(published()) == {
+        "web": Rank.CONTAINER,
+        "0123456789ab": Rank.CONTAINER,
+        "web.front": Rank.DERIVED,
+    }
+
+
+def test_name_claimed_twice_has_its_best_rank() -> None:
+    found = published({"containerdns.names": "x,web"}, hostname="x")
+    assert owners(found)["x"] is Rank.LABEL
+    assert owners(found)["web"] is Rank.CONTAINER
+    assert len([c for c in found.claims if c.owner == "x"]) == 1
+
+
+def test_spelling_with_hyphens_is_claimed_beside_each_name_with_underscores() -> None:
+    found = published({"containerdns.names": "a_b.c_d"}, container_name="my_web")
+    ranks = owners(found)
+    assert ranks["my-web"] is ranks["a-b.c-d"] is ranks["my-web.front"] is Rank.HYPHENS
+    assert ranks["my_web"] is Rank.CONTAINER
+
+
+def test_absolute_name_is_not_spelled_with_hyphens() -> None:
+    """The label says: exactly that one."""
+    assert "a-b.example." not in owners(published({"containerdns.fqdns": "a_b.example"}))
+
+
+@pytest.mark.parametrize(("count", "kept"), [(100, 100), (101, 100)])
+def test_label_adds_a_hundred_names_at_most(count: int, kept: int) -> None:
+    found = published({"containerdns.names": ",".join(f"n{i}" for i in range(count))})
+    assert sum(c.rank == Rank.LABEL for c in found.claims) == kept
+    assert bool(found.faults) is (count > kept)
+
+
+def test_container_has_a_bounded_number_of_names_its_own_among_them() -> None:
+    many = tuple(
+        Attachment(f"n{i}", f"n{i}", aliases=tuple(f"a{j}" for j in range(20))) for i in range(40)
+    )
+    found = published(attachments=many)
+    assert len(found.claims) == policy.CLAIMS_MOST
+    assert {"web", "0123456789ab"} <= set(owners(found))
+    assert any("more than 500 names" in reason for _, reason in found.faults)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a..b", "empty label"),
+        ("a" * 64, "label longer than 63 octets"),
+        (".", "the root is no relative name"),
+        ("*", "a wildcard over names that may be others'"),
+        ("w\u00e4b", "not ASCII"),
+        ("a\\.", "a dot in the last label"),
+    ],
+)
+def test_bad_name_costs_itself_alone(text: str, reason: str) -> None:
+    found = published({"containerdns.names": f"good,{text}"})
+    assert (text, reason) in found.faults
+    assert "good" in owners(found)
+
+
+@pytest.mark.parametrize("text", ["*.docker", "*.a.b.", "."])
+def test_absolute_wildcard_is_refused(text: str) -> None:
+    found = published({"containerdns.fqdns": f"good.example,{text}"})
+    assert [c.owner for c in found.claims if c.owner.endswith(".")] == ["good.example."]
+    assert len(found.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "ttl", "is_fault"),
+    [
+        ("0", 0, False), ("3600", 3600, False), ("3601", 5, True), ("-1", 5, True), ("", 5, True),
+        ("5s", 5, True), ("\u0665", 5, True), ("1" * 5000, 5, True), ("000060", 60, False),
+    ],
+)  # fmt: skip
+def test_ttl_is_zero_to_3600(text: str, ttl: int, is_fault: bool) -> None:
+    found = published({"containerdns.ttl": text})
+    assert (found.ttl, bool(found.faults)) == (ttl, is_fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "ports", "is_fault"),
+    [
+        ("1", (1,), False), ("65535", (65535,), False), ("0", (), True), ("65536", (), True),
+        ("x", (), True), ("0000809999", (), True), ("9" * 5000, (), True),
+    ],
+)  # fmt: skip
+def test_port_is_1_to_65535(text: str, ports: tuple[int, ...], is_fault: bool) -> None:
+    found = published({"containerdns.srv._x._tcp": text})
+    assert (found.services or {}).get("_x._tcp", ()) == ports
+    assert bool(found.faults) is is_fault
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        PortBinding(0, "tcp"),
+        PortBinding(65536, "tcp"),
+        PortBinding(80, "t.c p"),
+        PortBinding(-1, "udp"),
+    ],
+)
+def test_odd_port_of_an_engine_is_no_service(port: PortBinding) -> None:
+    assert published(ports=(port, PortBinding(80, "tcp"))).services == {"_80._tcp": (80,)}
+
+
+def test_services_and_texts_are_bounded() -> None:
+    ports = tuple(PortBinding(number, "tcp") for number in range(1, 1000))
+    labels = {f"containerdns.txt.k{i}": "v" for i in range(200)}
+    labels |= {f"containerdns.srv._s{i}._tcp": "1" for i in range(300)}
+    found = published(labels, ports=ports)
+    assert found.services is not None
+    assert found.texts is not None
+    assert len(found.services) == 2 * policy.SERVICES_MOST
+    assert len(found.texts) == policy.NAMES_PER_LABEL
+
+
+@pytest.mark.parametrize(("octets", "is_kept"), [(4096, True), (4097, False)])
+def test_text_has_4096_octets_at_most(octets: int, is_kept: bool) -> None:
+    found = published({"containerdns.txt": "x" * octets})
+    assert bool(found.texts) is is_kept
+    assert bool(found.faults) is not is_kept
+
+
+@pytest.mark.parametrize("label", ["txt.*", "txt.a.*", "srv.*", "srv._x.*", "txt.", "srv.a..b"])
+def test_key_that_is_no_name_or_a_wildcard_is_a_fault(label: str) -> None:
+    found = published({f"containerdns.{label}": "80"})
+    assert not found.texts
+    assert not found.services
+    assert len(found.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "skipped"),
+    [("true", False), ("1", False), ("YES", False), ("false", True), ("0", True), ("No", True),
+     ("off", True), ("perhaps", False), ("", False)],
+)  # fmt: skip
+def test_enable_is_a_word_for_true_or_false(text: str, skipped: bool) -> None:
+    found = published({"containerdns.enable": text})
+    assert bool(found.skipped) is skipped
+    assert found.is_running is not skipped
+
+
+def test_skipped_container_tells_why() -> None:
+    found = published({"containerdns.enable": "false"})
+    assert found.skipped == "label containerdns.enable=false"
+    hidden = publish(container(), Policy(expose_by_default=False, label_prefix="dns"))
+    assert hidden.skipped == "no label dns.enable=true, and --no-expose-by-default"
+
+
+def test_addresses_come_in_the_order_of_the_networks_wanted() -> None:
+    both = (Attachment("a", "a", ("10.0.0.1",)), Attachment("b", "b", ("10.1.0.1", "fd00::1")))
+    found = publish(container(attachments=both), Policy(networks=("b", "c", "a")))
+    assert [(a.text, a.preference) for a in found.addresses] == [
+        ("10.1.0.1", 0),
+        ("fd00::1", 0),
+        ("10.0.0.1", 2),
+    ]
+
+
+def test_fixed_addresses_are_canonical_and_those_that_are_none_are_faults() -> None:
+    found = published({"containerdns.address": " 2001:DB8::1, x ,192.0.2.1"})
+    assert [a.text for a in found.addresses] == ["2001:db8::1", "192.0.2.1"]
+    assert len(found.faults) == 1
+
+
+def test_fixed_addresses_that_are_all_wrong_leave_the_own_ones() -> None:
+    found = published({"containerdns.address": "x"})
+    assert [a.text for a in found.addresses] == ["172.18.0.2"]
+
+
+@pytest.mark.parametrize("target", ["", ".", "a..b", "w\u00e4b"])
+def test_cname_that_leads_nowhere_is_a_fault(target: str) -> None:
+    found = published({"containerdns.cname": target})
+    assert found.cname == ""
+    assert len(found.faults) == 1
+
+
+def test_fault_shows_the_label_cut_short() -> None:
+    [(text, _)] = published({"containerdns.ttl": "x" * 5000}).faults
+    assert text == "containerdns.ttl=" + "x" * 61 + "..."
+
+
+@pytest.mark.parametrize(
+    ("template", "labels", "owner"),
+    [
+        ("{label:app}.{name}", {"app": "shop"}, "shop.web"),
+        ("{label:app}.{name}", {}, None),
+        ("{label:app}.{name}", {"app": ""}, None),
+        ("x-{id}", {}, "x-0123456789ab"),
+        ("{hostname}.h", {}, None),
+        ("{service}-{number}.{project}", {
+            "com.docker.compose.service": "s", "com.docker.compose.project": "p",
+            "com.docker.compose.container-number": "2"}, "s-2.p"),
+        ("{name}", {"app": "x"}, "web"),
+        ("{label:a.b/c-d}", {"a.b/c-d": "v"}, "v"),
+    ],
+)  # fmt: skip
+def test_template_is_filled_or_left_out(
+    template: str, labels: dict[str, str], owner: str | None
+) -> None:
+    found = publish(container(labels), Policy(name_templates=(template,)))
+    others = owners(publish(container(labels), Policy()))
+    assert set(owners(found)) - set(others) == {owner} - {None} - set(others)
+    assert owner is None or owner in owners(found)
+    assert not found.faults
+
+
+@pytest.mark.parametrize(
+    "template", ["web", "{nam}", "{label:}", "{name", "name}", "{{name}}", "", "{}", "{name}{"]
+)
+def test_template_with_an_unknown_field_is_refused(template: str) -> None:
+    with pytest.raises(BadSettings, match="--name-template"):
+        Policy(name_templates=(template,))
+
+
+@pytest.mark.parametrize("state", ["exited", "created", "restarting", "dead", "removing"])
+def test_container_that_does_not_run_claims_but_does_not_publish(state: str) -> None:
+    found = published(state=state)
+    assert not found.is_running
+    assert "web" in owners(found)
+
+
+def test_sidecar_has_the_addresses_of_its_lender_but_no_pointers_and_no_aliases() -> None:
+    lender = container(attachments=(Attachment("n", "n", ("10.0.0.9",), aliases=("x",)),))
+    side = container(container_name="side", network_mode="container:" + ID, attachments=())
+    found = publish(side, Policy(), lender)
+    assert [a.text for a in found.addresses] == ["10.0.0.9"]
+    assert found.pointers == ()
+    assert "side.n" in owners(found)
+    assert "x.n" not in owners(found)
+
+
+@pytest.mark.parametrize("network", ["ingress", "docker_gwbridge"])
+def test_plumbing_of_the_swarm_is_never_published(network: str) -> None:
+    found = published(attachments=(Attachment(network, "i", ("10.0.0.1",)),))
+    assert not found.addresses
+    assert not found.pointers
+
+
+def test_swarm_task_has_names_of_its_service_and_slot() -> None:
+    labels = {
+        "com.docker.swarm.service.name": "shop_web",
+        "com.docker.swarm.task.name": "shop_web.2.abcdef",
+    }
+    ranks = owners(published(labels, container_name="shop_web.2.abcdef"))
+    assert ranks["shop_web"] is Rank.TASK
+    assert ranks["tasks.shop_web"] is ranks["2.shop_web"] is Rank.DERIVED

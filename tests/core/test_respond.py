@@ -1,0 +1,357 @@
+"""The responder where scenarios do not reach: turns, keeping, cookies, forwards, and limits."""
+
+import struct
+import time
+from collections import Counter
+from typing import Any
+
+import dnslib
+import pytest
+
+from containerdns.core import messages, names
+from containerdns.core.cookies import Cookies
+from containerdns.core.counters import Counters
+from containerdns.core.forwarding import Forward, Resolution
+from containerdns.core.memory import Memory
+from containerdns.core.messages import RR
+from containerdns.core.ownership import Listing, Ownership
+from containerdns.core.policy import Address, Claim, Publication, Rank
+from containerdns.core.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.views import View
+from containerdns.core.zone import Shape, Zone
+
+NOW = 1_000_000.0
+VIEW = View(True, True, True, False, frozenset(), ("192.0.2.1",))
+CLIENT = bytes((10, 0, 0, 9))
+PEER = Peer(CLIENT, bytes((192, 0, 2, 1)), VIEW)
+TCP = Peer(CLIENT, bytes((192, 0, 2, 1)), VIEW, over_tcp=True)
+
+
+def publication(name: str, *addresses: str, **more: Any) -> Publication:
+    return Publication(
+        name,
+        name,
+        claims=(Claim(name, Rank.CONTAINER, "container name", name),),
+        addresses=tuple(Address(a, "", "", preference) for preference, a in _preferred(addresses)),
+        **more,
+    )
+
+
+def _preferred(addresses: tuple[str, ...]) -> list[tuple[int, str]]:
+    pairs = [text.partition("/") for text in addresses]
+    return [(int(preference or 0), text) for text, _, preference in pairs]
+
+
+def responder(*publications: Publication, counters: Counters | None = None) -> Responder:
+    zone = Zone(Shape(search_domains=("corp.example.",)), 1, Memory(60))
+    for one in publications:
+        zone.replace(one.id, one, NOW)
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    cookies = Cookies(bytes(16))
+    return Responder(
+        zone, ownership, cookies, counters or Counters(), identity="me", version="test 1"
+    )
+
+
+def query(
+    name: str, qtype: int = messages.A, *, flags: int = messages.RD, opt: bytes = b""
+) -> bytes:
+    question = names.to_wire(name) + qtype.to_bytes(2) + b"\0\1"
+    return messages.query(0x2B2B, flags, question, opt)
+
+
+def option(code: int, data: bytes) -> bytes:
+    whole = code.to_bytes(2) + len(data).to_bytes(2) + data
+    return b"\0" + struct.pack("!HHIH", messages.OPT, 1232, 0, len(whole)) + whole
+
+
+def ask(made: Responder, data: bytes, peer: Peer = PEER) -> Reply:
+    reply = made.respond(data, peer, NOW)
+    assert isinstance(reply, Reply), reply
+    return reply
+
+
+def forwarded(made: Responder, data: bytes, peer: Peer = PEER) -> Forward:
+    outcome = made.respond(data, peer, NOW)
+    assert isinstance(outcome, Forward), outcome
+    return outcome
+
+
+def addresses(reply: Reply) -> list[str]:
+    return [str(record.rdata) for record in read(reply).rr]
+
+
+def read(reply: Reply) -> Any:
+    return dnslib.DNSRecord.parse(reply.octets)
+
+
+# -- in turn ----------------------------------------------------------------------------
+
+
+def test_addresses_rotate_from_answer_to_answer() -> None:
+    made = responder(publication("web", "10.0.0.1", "10.0.0.2", "10.0.0.3"))
+    seen = Counter(addresses(ask(made, query("web.docker.")))[0] for _ in range(9))
+    assert seen == {"10.0.0.1": 3, "10.0.0.2": 3, "10.0.0.3": 3}
+
+
+def test_addresses_of_a_better_network_stay_before_the_others() -> None:
+    made = responder(publication("web", "10.0.0.1/0", "10.0.0.2/0", "10.1.0.1/1", "10.1.0.2/1"))
+    seen = {tuple(addresses(ask(made, query("web.docker.")))) for _ in range(4)}
+    assert all(set(order[:2]) == {"10.0.0.1", "10.0.0.2"} for order in seen)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 150, 200, 201, 250, 300, 301, 1000])
+def test_of_many_addresses_each_answer_has_a_hundred_and_all_come_in_turn(count: int) -> None:
+    """Contract, section 3."""
+    all_of_them = [f"10.0.{n // 250}.{n % 250 + 1}" for n in range(count)]
+    made = responder(publication("web", *all_of_them))
+    seen: Counter[str] = Counter()
+    for _ in range(-(-count // 100)):
+        found = addresses(ask(made, query("web.docker."), TCP))
+        assert len(found) == len(set(found)) == min(count, 100)
+        seen.update(found)
+    assert set(seen) == set(all_of_them)
+
+
+def test_of_many_addresses_each_comes_first_in_turn() -> None:
+    """Many clients take the first."""
+    all_of_them = [f"10.0.0.{n}" for n in range(1, 201)]
+    made = responder(publication("web", *all_of_them))
+    first = {addresses(ask(made, query("web.docker."), TCP))[0] for _ in range(200)}
+    assert first == set(all_of_them)
+
+
+def test_addresses_of_each_family_rotate_by_themselves() -> None:
+    """Clients ask A and AAAA in pairs, so that a common count would skip every other turn."""
+    made = responder(publication("web", "10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"))
+    first = set()
+    for _ in range(2):
+        for qtype in (messages.A, messages.AAAA):
+            first.add(addresses(ask(made, query("web.docker.", qtype)))[0])
+    assert first == {"10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"}
+
+
+def test_answer_with_a_part_of_the_addresses_is_not_kept() -> None:
+    many = publication("web", *(f"10.0.0.{n}" for n in range(1, 102)))
+    assert ask(responder(many), query("web.docker."), TCP).keeping == "no"
+    assert ask(responder(publication("web", "10.0.0.1")), query("web.docker.")).keeping == "name"
+
+
+def test_rotation_tells_where_the_records_stand() -> None:
+    made = responder(publication("web", "10.0.0.1", "10.0.0.2", "10.0.0.3/1"))
+    reply = ask(made, query("web.docker."))
+    assert reply.rotation == ((28, 16, 2), (60, 16, 1))
+
+
+# -- keeping ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "keeping"),
+    [
+        ("web.docker.", messages.A, "name"),
+        ("web.docker.", messages.AAAA, "name"),
+        ("other.docker.", messages.A, "absent"),
+        ("other.", messages.A, "absent"),
+        ("x.invalid.", messages.A, "absent"),
+        ("x.localhost.", messages.A, "absent"),
+        ("1.0.0.10.in-addr.arpa.", messages.PTR, "no"),
+        ("docker.", messages.SOA, "name"),
+    ],
+)
+def test_response_says_how_it_may_be_kept(name: str, qtype: int, keeping: str) -> None:
+    assert ask(responder(publication("web", "10.0.0.1")), query(name, qtype)).keeping == keeping
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype"),
+    [("docker.", messages.SOA), ("other.docker.", messages.A), ("web.docker.", messages.MX)],
+)
+def test_response_says_where_the_serial_stands(name: str, qtype: int) -> None:
+    reply = ask(responder(publication("web", "10.0.0.1")), query(name, qtype, opt=option(8, b"")))
+    soa = (read(reply).rr + read(reply).auth)[0]
+    assert reply.serial_at == 0
+    reply = ask(responder(publication("web", "10.0.0.1")), query(name, qtype))
+    serial = int.from_bytes(reply.octets[reply.serial_at : reply.serial_at + 4])
+    assert serial == soa.rdata.times[0] == NOW
+
+
+@pytest.mark.parametrize("code", [messages.COOKIE_OPTION, messages.NSID_OPTION, 8])
+def test_response_to_a_query_with_options_is_for_that_client_alone(code: int) -> None:
+    data = query("web.docker.", opt=option(code, b"12345678" if code == 10 else b""))
+    assert ask(responder(publication("web", "10.0.0.1")), data).keeping == "no"
+
+
+def test_truncated_response_is_not_kept() -> None:
+    many = publication("web", *(f"10.0.0.{n}" for n in range(1, 90)))
+    reply = ask(responder(many), query("web.docker."))
+    assert read(reply).header.tc
+    assert reply.keeping == "no"
+
+
+def test_names_kept_from_upstreams_are_counted_and_those_below_domains_are_not() -> None:
+    counters = Counters()
+    made = responder(publication("web", "10.0.0.1"), counters=counters)
+    for name in ("web.", "other.", "web.corp.example.", "x.invalid.", "web.docker.", "x.docker."):
+        assert ask(made, query(name)).is_kept is not name.endswith("docker.")
+    assert counters.kept_from_upstream == 4
+
+
+# -- limits and cookies --------------------------------------------------------------------
+
+
+def test_slipped_response_is_truncated_and_empty() -> None:
+    """Contract, section 4: a rate-limited one has no records."""
+    slipped = Peer(CLIENT, b"", VIEW, is_slipped=True)
+    response = read(ask(responder(publication("web", "10.0.0.1")), query("web.docker."), slipped))
+    assert (response.header.tc, response.rr, response.auth, response.header.rcode) == (1, [], [], 0)
+
+
+def test_valid_cookie_proves_the_address() -> None:
+    made = responder()
+    response = ask(made, query("x.docker.", opt=option(10, b"12345678")))
+    [cookie] = [o.data for o in read(response).ar[0].rdata if o.code == messages.COOKIE_OPTION]
+    data = query("x.docker.", opt=option(10, cookie))
+    assert made.has_valid_cookie(data, PEER, NOW)
+    assert not made.has_valid_cookie(data, Peer(bytes(4), b"", VIEW), NOW)
+    assert not made.has_valid_cookie(query("x.docker.", opt=option(10, b"12345678")), PEER, NOW)
+    assert not made.has_valid_cookie(query("x.docker."), PEER, NOW)
+    assert not made.has_valid_cookie(b"nonsense", PEER, NOW)
+
+
+# -- transfers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("qtype", [messages.AXFR, messages.IXFR])
+def test_transfer_over_tcp_is_handed_on(qtype: int) -> None:
+    outcome = responder().respond(query("docker.", qtype), TCP, NOW)
+    assert isinstance(outcome, Transfer)
+    assert outcome.apex == "docker."
+
+
+def test_ixfr_over_udp_gets_the_soa_alone() -> None:
+    """RFC 1995 section 2: the client then comes over TCP."""
+    response = read(ask(responder(), query("docker.", messages.IXFR)))
+    assert [dnslib.QTYPE[r.rtype] for r in response.rr] == ["SOA"]
+
+
+# -- what comes back from upstreams ------------------------------------------------------------
+
+
+def resolved(name: str, ttl: int = 300, rcode: int = 0, **more: Any) -> Resolution:
+    wire = names.to_wire(name)
+    return Resolution(
+        rcode, messages.encode(wire, (RR(wire, 1, 1, ttl, bytes(4)),)), upstream="u", **more
+    )
+
+
+def test_response_of_an_upstream_takes_on_the_clients_spelling_and_is_not_ours() -> None:
+    made = responder()
+    data = query("www.example.net.").replace(b"example", b"eXamPle")
+    reply = made.finish(forwarded(made, data), resolved("www.example.net."), PEER, NOW)
+    response = read(reply)
+    assert str(response.rr[0].rname) == "www.eXamPle.net."
+    assert (response.header.aa, response.header.ra, response.rr[0].ttl) == (0, 1, 300)
+
+
+def test_ttl_below_a_search_domain_is_capped() -> None:
+    made = responder()
+    forward = forwarded(made, query("printer.corp.example."))
+    reply = made.finish(forward, resolved("printer.corp.example.", fresh_for=1.0), PEER, NOW)
+    assert read(reply).rr[0].ttl == 5
+    assert (reply.keeping, reply.fresh_for) == ("fresh", 1.0)
+    assert "corp.example." in reply.depends_on
+
+
+def test_name_that_became_a_containers_while_an_upstream_was_asked_is_answered_by_us() -> None:
+    zone = Zone(Shape(search_domains=("corp.example.",)), 1, Memory(60))
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    made = Responder(zone, ownership, Cookies(bytes(16)), Counters())
+    forward = forwarded(made, query("web.corp.example."))
+    zone.replace("web", publication("web", "10.0.0.1"), NOW)
+    denied = Resolution(messages.NXDOMAIN, upstream="u")
+    assert addresses(made.finish(forward, denied, PEER, NOW)) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "do", "is_authentic", "is_told"),
+    [
+        (messages.AD, False, True, True),
+        (0, True, True, True),
+        (0, False, True, False),
+        (messages.AD, True, False, False),
+    ],
+    ids=["AD set", "DO set", "neither", "not authentic"],
+)
+def test_authentic_data_is_told_to_who_understands_it(
+    flags: int, do: bool, is_authentic: bool, is_told: bool
+) -> None:
+    """RFC 6840 section 5.7."""
+    made = responder()
+    opt = messages.opt_record(dnssec_ok=True) if do else b""
+    forward = forwarded(made, query("www.example.net.", flags=messages.RD | flags, opt=opt))
+    resolution = resolved("www.example.net.", is_authentic=is_authentic)
+    assert bool(read(made.finish(forward, resolution, PEER, NOW)).header.ad) is is_told
+
+
+def test_checking_disabled_is_copied_from_the_query() -> None:
+    """RFC 4035 section 3.2.2."""
+    made = responder()
+    forward = forwarded(made, query("www.example.net.", flags=messages.RD | messages.CD))
+    assert read(made.finish(forward, resolved("www.example.net."), PEER, NOW)).header.cd == 1
+
+
+def test_extended_error_is_passed_on_with_edns() -> None:
+    made = responder()
+    forward = forwarded(made, query("www.example.net.", opt=messages.opt_record()))
+    failed = Resolution(messages.SERVFAIL, extended_error=(22, "no reachable authority"))
+    response = read(made.finish(forward, failed, PEER, NOW))
+    assert response.header.rcode == messages.SERVFAIL
+    [told] = response.ar[0].rdata
+    assert (told.code, told.data) == (15, b"\0\x16no reachable authority")
+
+
+def test_alias_that_leads_elsewhere_comes_before_what_the_upstream_says() -> None:
+    made = responder(publication("alias", cname="www.example.net."))
+    forward = forwarded(made, query("alias.docker."))
+    assert forward.name == "www.example.net."
+    reply = made.finish(forward, resolved("www.example.net."), PEER, NOW)
+    response = read(reply)
+    assert [(str(r.rname), dnslib.QTYPE[r.rtype]) for r in response.rr] == [
+        ("alias.docker.", "CNAME"),
+        ("www.example.net.", "A"),
+    ]
+    assert response.header.aa == 1
+    assert reply.keeping == "no"
+
+
+def test_alias_that_leads_to_a_special_name_is_answered_here() -> None:
+    made = responder(publication("alias", cname="localhost."))
+    response = read(ask(made, query("alias.docker.")))
+    assert [str(r.rdata) for r in response.rr] == ["localhost.", "127.0.0.1"]
+
+
+def test_forward_knows_its_client() -> None:
+    made = responder()
+    forward = forwarded(made, query("www.example.net."), TCP)
+    assert (forward.client, forward.over_tcp, forward.ttl_ceiling) == (CLIENT, True, None)
+
+
+def test_identity_is_left_out_if_there_is_none() -> None:
+    zone = Zone(Shape(), 1, Memory(60))
+    made = Responder(zone, Ownership(zone), Cookies(bytes(16)), Counters())
+    reply = made.respond(query("www.example.net.", messages.OPT, opt=option(3, b"")), PEER, NOW)
+    assert isinstance(reply, Reply)
+    assert read(reply).ar[0].rdata == []
+
+
+def test_response_is_made_in_well_under_a_millisecond() -> None:
+    """A guard against something quadratic, not a measurement."""
+    made = responder(*(publication(f"c{n}", f"10.0.{n // 250}.{n % 250}") for n in range(1000)))
+    begun = time.perf_counter()
+    for _ in range(200):
+        ask(made, query("c999.docker."))
+    assert (time.perf_counter() - begun) / 200 < 0.005
