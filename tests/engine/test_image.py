@@ -1,0 +1,191 @@
+"""The container image: built and run on the private Engine, as the README says it is run.
+
+No registry is reachable from there, so that the base, an image of Python, is made of the
+Python that runs the tests, and what would be downloaded lies in the build context.
+"""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.image import assemble
+from tests.engine.dockerd import Dockerd
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+BASE, IMAGE = "tests/python:latest", "tests/containerdns:latest"
+SIZE_MOST = 90_000_000  # octets, of everything in it
+HEALTHY_LONGEST = 40.0  # seconds; the check runs every ten
+USER = "65532:65532"
+
+
+@pytest.fixture(scope="module")
+def image(dockerd: Dockerd) -> Iterator[dict[str, Any]]:
+    """The image's document, once it has been built."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder, "base")
+        make_base(base)
+        dockerd.api.import_image_from_data(
+            tar_of(base),
+            repository=BASE.partition(":")[0],
+            tag="latest",
+            changes=[f"ENV PATH={base_python().parent}:/usr/bin"],
+        )
+        context = Path(folder, "context")
+        make_context(context)
+        build(dockerd, tar_of(context))
+    yield dict(dockerd.api.inspect_image(IMAGE))
+    dockerd.api.remove_image(IMAGE, force=True)
+    dockerd.api.remove_image(BASE, force=True)
+
+
+def base_python() -> Path:
+    """The interpreter below the virtual environment that runs this."""
+    return Path(sys.executable).resolve()
+
+
+def make_base(root: Path) -> None:
+    """Make the root of an image like Docker's python: an interpreter with pip."""
+    root.mkdir()
+    assemble.copy_interpreter(root)
+    told = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    command = [str(base_python()), "-I", "-c", told]
+    packages = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    pip = root / packages.lstrip("/") / "pip"
+    shutil.copytree(Path(sysconfig.get_path("purelib"), "pip"), pip)
+    assemble.copy_libraries(root)
+    python3 = root / str(base_python().parent).lstrip("/") / "python3"
+    if not python3.exists():
+        python3.symlink_to(base_python())
+    (root / "tmp").mkdir(exist_ok=True)
+    if assemble.CERTIFICATES.is_file():
+        target = root / str(assemble.CERTIFICATES).lstrip("/")
+        target.parent.mkdir(parents=True)
+        shutil.copy(assemble.CERTIFICATES, target)
+
+
+def make_context(root: Path) -> None:
+    """Make the build context: what .dockerignore lets through, and the wheels."""
+    for name in ("Dockerfile", "LICENSE", "README.md", "pyproject.toml", "requirements.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("containerdns", "deploy/image"):
+        shutil.copytree(ROOT / name, root / name, ignore=ignored)
+    wheels = root / "dist/wheels"
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    download = ["download", "--require-hashes", "--no-deps", "-r", str(root / "requirements.txt")]
+    subprocess.run([*pip, *download, "-d", str(wheels)], check=True)
+    own = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(root)]
+    subprocess.run([*pip, *own], check=True)
+    shutil.rmtree(root / "build", ignore_errors=True)
+
+
+def tar_of(folder: Path) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.add(folder, arcname=".")
+    return data.getvalue()
+
+
+def build(dockerd: Dockerd, context: bytes) -> None:
+    lines = dockerd.api.build(
+        fileobj=io.BytesIO(context),
+        custom_context=True,
+        buildargs={"PYTHON_IMAGE": BASE},
+        tag=IMAGE,
+        network_mode="none",
+        rm=True,
+        decode=True,
+    )
+    told = list(lines)
+    assert not any("error" in line for line in told), json.dumps(told[-20:])
+
+
+def start(engine: Dockerd, network: str, **environment: str) -> str:
+    """Run the image as the README does; give the container's id."""
+    api = engine.api
+    host_config = api.create_host_config(
+        binds=[f"{engine.socket}:/var/run/docker.sock:ro"],
+        group_add=[str(engine.socket.stat().st_gid)],
+        read_only=True,
+        cap_drop=["ALL"],
+        cap_add=["NET_BIND_SERVICE"],
+        security_opt=["no-new-privileges:true"],
+        network_mode=network,
+    )
+    made = api.create_container(
+        IMAGE, name="containerdns", environment=environment, host_config=host_config
+    )
+    api.start(made["Id"])
+    return str(made["Id"])
+
+
+def until(engine: Dockerd, container: str, health: str) -> None:
+    deadline = time.monotonic() + HEALTHY_LONGEST
+    while time.monotonic() < deadline:
+        state = engine.inspect(container)["State"]
+        assert state["Running"], engine.api.logs(container).decode()
+        if state["Health"]["Status"] == health:
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{state['Health']}\n{engine.api.logs(container).decode()}")
+
+
+def test_it_is_small_and_has_no_shell(image: dict[str, Any], dockerd: Dockerd) -> None:
+    print(f"image: {image['Size'] / 1e6:.1f} MB")
+    assert image["Size"] < SIZE_MOST
+    assert image["Config"]["User"] == USER
+    made = dockerd.api.create_container(IMAGE)
+    try:
+        exported = io.BytesIO(b"".join(dockerd.api.export(made["Id"])))
+    finally:
+        dockerd.remove(made["Id"])
+    with tarfile.open(fileobj=exported) as tar:
+        programs = {Path(m.name).name for m in tar if m.isfile() and m.mode & 0o111}
+        assert not programs & {"sh", "bash", "dash", "busybox", "pip", "apt", "dpkg"}
+        assert not any(re.search(r"(^|/)pip(/|$)", name) for name in tar.getnames())
+
+
+def test_it_resolves_names_for_other_containers_and_becomes_healthy(
+    image: dict[str, Any], engine: Dockerd
+) -> None:
+    """Read-only, one capability, an ordinary user: as the README and the Compose files run it."""
+    assert image
+    engine.create_network("vpn")
+    engine.run("web", network="vpn")
+    client = engine.run("client", network="vpn")
+    server = start(engine, "vpn", CONTAINERDNS_NETWORK="vpn", CONTAINERDNS_UPSTREAM="")
+    until(engine, server, "healthy")
+    for name in ("web.docker", "web"):
+        told = engine.execute(client, "nslookup", name, engine.address(server, "vpn"))
+        assert engine.address("web", "vpn") in told
+    told = engine.execute(client, "nslookup", "nobody.docker", engine.address(server, "vpn"))
+    assert "NXDOMAIN" in told
+
+
+def test_it_stops_within_a_second(image: dict[str, Any], engine: Dockerd) -> None:
+    """As process 1 it has no default handlers of signals."""
+    assert image
+    engine.create_network("vpn")
+    server = start(engine, "vpn", CONTAINERDNS_UPSTREAM="")
+    while b"DNS on" not in engine.api.logs(server):
+        assert engine.inspect(server)["State"]["Running"]
+        time.sleep(0.1)
+    started = time.monotonic()
+    engine.api.stop(server, timeout=10)
+    assert time.monotonic() - started < 2.0  # the Engine's own work included
+    assert engine.inspect(server)["State"]["ExitCode"] == 0
