@@ -96,6 +96,7 @@ class _Server:
     def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
         self._settings = settings
         self._load = load
+        self._reload_asked = asyncio.Event()
         self._counters = Counters()
         self._wire = Wire(self._counters)
         self._keeper = Keeper(settings, self._counters, self._wire, top_level_domains())
@@ -119,7 +120,7 @@ class _Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         log.info(
             "containerdns %s: DNS on %s%s",
             version(),
@@ -135,6 +136,7 @@ class _Server:
                 rooms.create_task(self._keeper.run())
                 if http is not None:
                     rooms.create_task(http.run())
+                rooms.create_task(self._reload_when_asked())
                 rooms.create_task(self._count())
                 rooms.create_task(self._show_life())
                 rooms.create_task(self._rooms.forwarder.detect_loop(endpoints))
@@ -164,7 +166,13 @@ class _Server:
         history = self._rooms.history
         return Workers(self._keeper, self._counters, history, self._secrets, endpoints, count)
 
-    def _reload(self) -> None:
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            await self._reload()
+
+    async def _reload(self) -> None:
         """Read the configuration again; a bad one changes nothing."""
         supervisor.notify("RELOADING=1")
         try:
@@ -177,7 +185,7 @@ class _Server:
             if getattr(new, field) != getattr(self._settings, field):
                 log.warning("reload: --%s changes at the next start only", field.replace("_", "-"))
         self._settings = new
-        self._keeper.reload(new)
+        await self._keeper.reload(new)
         self._rooms.follow()
         log.info("reload: done")
         supervisor.notify("READY=1")

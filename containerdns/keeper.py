@@ -18,6 +18,7 @@ from containerdns.core import hosts
 from containerdns.core.containers import Container, Network
 from containerdns.core.counters import Counters
 from containerdns.core.inventory import Inventory, lender_of
+from containerdns.core.memory import Memory
 from containerdns.core.ownership import Listing
 from containerdns.core.policy import Policy, Publication
 from containerdns.core.wire import Wire
@@ -27,6 +28,7 @@ from containerdns.truth import Truth, shape_of
 
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
+RELOAD_SLICE = 0.001  # seconds of publishing anew between queries
 STATE_EVERY = 5.0  # seconds between two writings of the state file at most
 FREEZES = 2  # of what stays: after the first listing, and when it has been refined
 COLLECT_AFTER = (20_000, 20, 100)  # objects, and collections; of `gc.set_threshold`
@@ -82,6 +84,7 @@ class Keeper(Truth):
         self._warned: set[tuple[str, str]] = set()
         self._names_before = 0
         self._touched: set[str] = set()  # owners, since the last telling
+        self._changed_meanwhile: set[str] | None = None  # ids, during a reload
         self._told_serial = 0
         self._hosts_stamps: dict[Path, tuple[int, int, int]] = {}
         self._hosts_ids: dict[Path, set[str]] = {}
@@ -201,15 +204,26 @@ class Keeper(Truth):
         finally:
             self._save_state(self._state())
 
-    def reload(self, settings: Settings) -> None:
-        """Take over other settings; containers are published anew by them."""
-        now = time.time()
+    async def reload(self, settings: Settings) -> None:
+        """Take over other settings; containers are published anew, a few between queries."""
         self.inventory.policy = policy_of(settings)
-        anew = Zone(shape_of(settings), next_serial(self.zone.serial, now), self.zone.memory)
-        for publication in self.inventory.publications():
-            anew.replace(publication.id, publication, now)
-        self.settings, self.zone = settings, anew
-        self.restore(self.snapshot())
+        self._changed_meanwhile = changed = set[str]()
+        memory = Memory(settings.remember)
+        anew = Zone(shape_of(settings), self.zone.serial, memory)
+        until = time.perf_counter() + RELOAD_SLICE
+        for container in list(self.inventory):
+            anew.replace(container.id, self.inventory.publication(container.id), 0.0)
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + RELOAD_SLICE
+        self._changed_meanwhile = None
+        for container_id in changed:
+            anew.replace(container_id, self.inventory.publication(container_id), time.time())
+        for owner, ends in self.zone.memory.items():
+            if not anew.is_claimed(owner):
+                memory.put(owner, ends)
+        anew.serial = next_serial(self.zone.serial, time.time())
+        self._take_over(settings, anew, self.listing)
         self._hosts_stamps.clear()
         self._hosts_ids.clear()
         self.read_hosts()
@@ -247,6 +261,8 @@ class Keeper(Truth):
         """Put publications into the zone, and forget what was said about their names."""
         listed = list(changes)
         self._touched |= self.owners_in(listed)
+        if self._changed_meanwhile is not None and engine:
+            self._changed_meanwhile.update(publication_id for publication_id, _ in listed)
         self.change(listed, time.time())
         for _, publication in listed:
             if publication is not None and publication.faults:

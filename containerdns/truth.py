@@ -174,20 +174,27 @@ class Truth:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become what another process is."""
-        self.settings = snapshot.settings
         memory = Memory(snapshot.settings.remember)
-        self.zone = Zone(shape_of(snapshot.settings), snapshot.serial, memory)
+        zone = Zone(shape_of(snapshot.settings), snapshot.serial, memory)
         for publication in snapshot.publications:
-            self.zone.replace(publication.id, publication, 0.0)
+            zone.replace(publication.id, publication, 0.0)
         for owner, until in snapshot.remembered:
             memory.put(owner, until)
-        self.zone.serial = snapshot.serial
-        self.views.set_rights(rights_of(snapshot.settings))
-        self.ownership = self._make_ownership(snapshot.listing)
-        self._networks = ()
-        self.set_networks(snapshot.networks, snapshot.own_networks)
+        zone.serial = snapshot.serial
+        self._networks, self.zone.own_networks = snapshot.networks, snapshot.own_networks
+        self._take_over(snapshot.settings, zone, snapshot.listing)
+
+    def _take_over(self, settings: Settings, zone: Zone, listing: Listing) -> None:
+        """Answer from another zone by other settings; the networks stay."""
+        own_networks = self.zone.own_networks
+        self.settings, self.zone = settings, zone
+        self.ownership = self._make_ownership(listing)
+        zone.own_networks = own_networks
+        zone.reverse.set_networks(self._networks)
+        self.views.set_rights(rights_of(settings))
+        self.views.set_networks(self._networks, own_networks)
         self._wire.forget_views()
-        self._wire.set_serial(self.zone.serial)
+        self._wire.set_serial(zone.serial)
 
     def _make_ownership(self, listing: Listing) -> Ownership:
         made = Ownership(

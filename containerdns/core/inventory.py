@@ -72,10 +72,10 @@ class Inventory:
         self._forget_loan(container)
         return self._publish_borrowers(container_id)
 
-    def publications(self) -> Iterator[Publication]:
-        """All publications anew, after the policy changed."""
-        for container in self._containers.values():
-            yield self._publish(container)
+    def publication(self, container_id: str) -> Publication | None:
+        """What a container publishes by the present policy; None if there is no such container."""
+        container = self._containers.get(container_id)
+        return None if container is None else self._publish(container)
 
     def set_networks(self, engine: str, networks: Iterable[Network]) -> None:
         """Take over all networks of one Engine."""
