@@ -1,0 +1,164 @@
+"""What 100 and 10,000 containers cost, with a simulated Engine (documents of a real one).
+
+    python -m tests.bench.scale [--json FILE]
+
+Time to the first answer and to all names, resident memory, CPU per event, and how long
+answers take at 1,000 queries a second while everything is compared with a full listing.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dnslib import DNSRecord
+
+from tests.engine.running import Client, Running
+
+TICK = os.sysconf("SC_CLK_TCK")
+PATIENCE = 60.0  # seconds
+QUIET = 0.25  # seconds of CPU in a second; what churn alone needs is less
+COMPARISON = 65.0  # seconds, in which there is one full comparison
+CHURN = 50  # containers that come and go, a second
+CHURN_SECONDS = 10.0
+RATE = 1000  # queries a second
+QUESTION = bytes(DNSRecord.question("web-1.docker").pack())
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found = [measure(100), measure(10_000)]
+    for row in found:
+        for what, value in row.items():
+            print(f"{row['containers']:>6} containers  {what:34} {value}")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+def measure(count: int) -> dict[str, Any]:
+    """All figures of one number of containers."""
+    row: dict[str, Any] = {"containers": count}
+    with tempfile.TemporaryDirectory() as folder, engine(Path(folder), count, 0) as url:
+        started = time.monotonic()
+        with Running(docker=url, ready=False) as server:
+            row["first answer, s"] = round(_until_answered(server) - started, 3)
+            _until_ready(server)
+            row["all listed, s"] = round(time.monotonic() - started, 3)
+            _settle(server.pid)
+            row["resident, MB"] = round(_resident_mb(server.pid), 1)
+            waits = sorted(_latencies(server, COMPARISON))
+            row["answers at 1,000/s while comparing, p99.9, ms"] = _share(waits, 0.999)
+            server.send_signal(signal.SIGHUP)
+            waits = sorted(_latencies(server, 5.0))
+            row["answers at 1,000/s while reloading, p99.9, ms"] = _share(waits, 0.999)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        engine(Path(folder), count, CHURN) as url,
+        Running(docker=url) as server,
+    ):
+        _settle(server.pid)
+        events, cpu = server.metric("docker_events_total"), _cpu(server.pid)
+        time.sleep(CHURN_SECONDS)
+        cpu = _cpu(server.pid) - cpu
+        events = server.metric("docker_events_total") - events
+        row["CPU per event, ms"] = round(cpu / events * 1000, 3)
+        row["resident under churn, MB"] = round(_resident_mb(server.pid), 1)
+    return row
+
+
+def _share(ordered: list[float], part: float) -> float:
+    return round(ordered[min(int(len(ordered) * part), len(ordered) - 1)], 2)
+
+
+def _settle(pid: int) -> None:
+    """Wait until everything was inspected: little CPU is used in a second."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        before = _cpu(pid)
+        time.sleep(1.0)
+        if _cpu(pid) - before < QUIET:
+            return
+
+
+@contextlib.contextmanager
+def engine(folder: Path, count: int, churn: int) -> Iterator[str]:
+    """A simulated Engine in a process of its own; gives its URL."""
+    socket = folder / "engine.sock"
+    command = [sys.executable, "-m", "tests.engine.simulated", str(socket)]
+    command += ["--containers", str(count), "--churn", str(churn)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready")
+        yield f"unix://{socket}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _until_answered(server: Running) -> float:
+    client = Client(server.port)
+    until = time.monotonic() + PATIENCE
+    try:
+        while time.monotonic() < until:
+            if client.ask_octets(QUESTION)[7]:
+                return time.monotonic()
+            time.sleep(0.002)
+    finally:
+        client.close()
+    raise AssertionError("no answer")
+
+
+def _until_ready(server: Running) -> None:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            server.get("/readyz")
+            return
+        time.sleep(0.01)
+    raise AssertionError("not ready")
+
+
+def _latencies(server: Running, seconds: float) -> list[float]:
+    """Milliseconds of each answer, asked one after the other at a steady rate."""
+    client = Client(server.port)
+    found = []
+    due = time.monotonic()
+    until = due + seconds
+    while due < until:
+        time.sleep(max(due - time.monotonic(), 0))
+        asked = time.monotonic()
+        client.ask_octets(QUESTION)
+        found.append((time.monotonic() - asked) * 1000)
+        due += 1 / RATE
+    client.close()
+    return found
+
+
+def _resident_mb(pid: int) -> float:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+if __name__ == "__main__":
+    main()
