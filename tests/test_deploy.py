@@ -1,84 +1,59 @@
-"""The files of deploy/, read by the programs that they are for."""
+"""What deploy/ holds, read by the programs that it is for."""
 
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-DEPLOY = Path(__file__).parent.parent / "deploy"
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "systemd/containerdns.service"
-COMPOSE_FILES = sorted([*DEPLOY.glob("compose*.yaml"), *DEPLOY.glob("*/compose*.yaml")])
-EXPOSURE_MOST = 2.0  # of 10
+COMPOSE_FILES = sorted(DEPLOY.rglob("compose*.yaml"))
+EXPOSURE_MOST = 2.0
+SECRETS = {  # what the Compose files want from whoever uses them
+    "DOCKER_GID": "999",
+    "VPN_IPSEC_PSK": "secret",
+    "VPN_USER": "user",
+    "VPN_PASSWORD": "password",
+}
 
 
-def program(name: str) -> str:
-    """Its path; under CI=true its absence is an error, else a skip."""
-    path = shutil.which(name)
-    if path is None:
-        assert os.environ.get("CI") != "true", f"{name} is missing, see tests/apt-packages.txt"
-        pytest.skip(f"needs {name}")
-    return path
+def ask(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a program; without it, skip the test, under CI=true fail."""
+    if shutil.which(command[0]) is None and os.environ.get("CI") != "true":
+        pytest.skip(f"{command[0]} is not installed")
+    environment = os.environ | SECRETS | {"SYSTEMD_COLORS": "0", "SYSTEMD_EMOJI": "0"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
-    """The command itself is replaced, as it is not installed where tests run."""
+def test_systemd_takes_the_unit_without_a_word(tmp_path: Path) -> None:
+    """The program itself need not be installed where the tests run."""
     unit = tmp_path / UNIT.name
-    text, count = re.subn(r"(?m)^(ExecStart=)\S+", r"\1/bin/true", UNIT.read_text())
-    assert count == 1
-    unit.write_text(text)
-    command: list[str | Path] = [program("systemd-analyze"), "verify", unit]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    unit.write_text(UNIT.read_text().replace("/usr/local/bin/containerdns", "/bin/true"))
+    done = ask("systemd-analyze", "verify", unit)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_unit_exposes_little() -> None:
-    command: list[str | Path] = [
-        program("systemd-analyze"),
-        "security",
-        "--offline=true",
-        "--no-pager",
-        UNIT,
-    ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"exposure level for \S+: ([0-9.]+)", told)
-    assert found, told
+def test_the_unit_exposes_little() -> None:
+    done = ask("systemd-analyze", "security", "--offline=true", "--no-pager", UNIT)
+    found = re.search(r"Overall exposure level.*: ([0-9.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
     assert float(found[1]) <= EXPOSURE_MOST
 
 
-@pytest.mark.parametrize("file", COMPOSE_FILES, ids=lambda file: str(file.relative_to(DEPLOY)))
-def test_compose_accepts_its_file(file: Path) -> None:
-    """What a person must give, the file names with `:?`; here it is anything."""
-    needed = dict.fromkeys(re.findall(r"\$\{(\w+):\?", file.read_text()), "1")
-    command: list[str | Path] = [program("docker-compose"), "-f", file, "config", "--quiet"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **needed}
-    )
+@pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_compose_takes_the_file(path: Path) -> None:
+    done = ask("docker-compose", "-f", path, "config", "--quiet")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("file", COMPOSE_FILES, ids=lambda file: str(file.relative_to(DEPLOY)))
-def test_server_in_compose_file_is_hardened_and_answers_few(file: Path) -> None:
-    """It holds the Docker socket or a proxy of it, and stands beside a door to the internet."""
-    server = services(file)["containerdns"]
-    assert server["read_only"] is True
-    assert (server["cap_drop"], server["cap_add"]) == (["ALL"], ["NET_BIND_SERVICE"])
-    assert server["security_opt"] == ["no-new-privileges:true"]
-    assert "privileged" not in server
-    assert "user" not in server, "the image's own is no root"
-    assert "0.0.0.0/0" not in str(server["environment"].get("CONTAINERDNS_ALLOW", "0.0.0.0/0"))
-
-
-def test_behind_the_proxy_the_server_has_no_socket_and_the_proxy_no_post() -> None:
-    found = services(DEPLOY / "compose.socket-proxy.yaml")
-    assert "docker.sock" not in str(found["containerdns"])
-    assert found["socket-proxy"]["environment"]["POST"] == 0
-    assert found["socket-proxy"]["networks"] == ["socket"]
-
-
-def services(file: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load(file.read_text())["services"])
+@pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_compose_gives_containerdns_no_more_than_it_needs(path: Path) -> None:
+    text = path.read_text()
+    own = text[text.index("  containerdns:") :]
+    for line in ("read_only: true", "cap_drop: [ALL]", "cap_add: [NET_BIND_SERVICE]"):
+        assert line in own
+    assert "no-new-privileges:true" in own
