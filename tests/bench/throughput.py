@@ -31,6 +31,7 @@ CASES = ("positive", "nodata", "nxdomain", "mixed", "public", "random")
 RANDOM_NAMES = 200_000
 PUBLIC_NAMES = 1000
 START_PATIENCE = 60.0  # seconds
+STOP_PATIENCE = 5.0  # seconds
 SERVER_CPU, CLIENT_CPU = "0", "1"
 
 
@@ -88,21 +89,27 @@ def measure_all(count: int, folder: Path, options: argparse.Namespace) -> list[d
         for name, command in commands(folder, count, engine, upstream.port, options.ours).items():
             is_wanted = name == "containerdns" or name in (options.peer or (name,))
             if is_wanted and shutil.which(command[0]) is not None:
-                servers.append(stack.enter_context(running(name, command)))
+                quiet = 1.0 if options.churn else 0.05  # seconds of CPU in a second
+                servers.append(stack.enter_context(running(name, command, quiet)))
         for case in options.case or CASES:
             queries = folder / case
             queries.write_text("".join(f"{line}\n" for line in questions(case, count)))
             asked = [s for s in servers if case != "public" or s.name not in ("knot", "nsd")]
+            for server in asked if case != "random" else ():  # every name once, to warm up
+                load(server, queries, case, ["-n", "1"])
+            length = ["-l", str(options.seconds)]
             turns = [
-                {server.name: load(server, queries, case, options.seconds) for server in asked}
-                for _ in range(options.turns + 1)
-            ][1:]  # the first one warms up
+                {server.name: load(server, queries, case, length) for server in asked}
+                for _ in range(options.turns)
+            ]
             told += [tell(case, count, server.name, turns) for server in asked]
     return told
 
 
 def tell(case: str, count: int, name: str, turns: list[dict[str, Measure]]) -> dict[str, object]:
     """Print what a server came to, and how we compare."""
+    both = ("containerdns", name)  # dnsperf may have had no CPU
+    turns = [turn for turn in turns if all(turn[each].queries >= 1 for each in both)]
     mine = [turn[name] for turn in turns]
     ratios = [turn["containerdns"].queries / turn[name].queries for turn in turns]
     cpu_ratios = [turn["containerdns"].cpu_us / turn[name].cpu_us for turn in turns]
@@ -147,11 +154,11 @@ def questions(case: str, count: int) -> Iterator[str]:
             yield from (f"x{n:x}.docker A" for n in range(RANDOM_NAMES))
 
 
-def load(server: Server, queries: Path, case: str, seconds: float) -> Measure:
-    """Ask a server for some seconds, with eight clients."""
+def load(server: Server, queries: Path, case: str, length: list[str]) -> Measure:
+    """Ask a server with eight clients, for as long as dnsperf's options tell."""
     before = cpu_seconds(server.pid)
     command = ["taskset", "-c", CLIENT_CPU, "dnsperf", "-s", "127.0.0.1", "-p", str(server.port)]
-    command += ["-d", str(queries), "-c", "8", "-T", "1", "-l", str(seconds)]
+    command += ["-d", str(queries), "-c", "8", "-T", "1", *length]
     command += ["-e"] if case == "mixed" else []
     done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(server.pid) - before
@@ -258,8 +265,8 @@ def simulated_engine(folder: Path, count: int, churn: float) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running(name: str, command: list[str]) -> Iterator[Server]:
-    """Run a server on a free port until it answers, and end it."""
+def running(name: str, command: list[str], quiet: float = 0.05) -> Iterator[Server]:
+    """Run a server on a free port until it answers and has settled, and end it."""
     port = _free_port()
     for part in command:
         if part.endswith(".conf"):
@@ -272,10 +279,16 @@ def running(name: str, command: list[str]) -> Iterator[Server]:
     try:
         _wait_for(name, port)
         pid = process.pid if name != "nsd" else _last_descendant(process.pid)
+        _settle(pid, quiet)
         yield Server(name, port, pid)
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            print(f"{name} did not stop", file=sys.stderr)
+            process.kill()
+            process.wait()
 
 
 def cpu_seconds(pid: int) -> float:
@@ -290,6 +303,16 @@ def _last_descendant(pid: int) -> int:
     for parent in below:
         below += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
     return max(below)
+
+
+def _settle(pid: int, quiet: float) -> None:
+    """Wait until a server does little of its own; ours inspects containers at first."""
+    ends = time.monotonic() + START_PATIENCE
+    while time.monotonic() < ends:
+        before = cpu_seconds(pid)
+        time.sleep(1)
+        if cpu_seconds(pid) - before <= quiet:
+            return
 
 
 def _wait_for(name: str, port: int) -> None:
