@@ -16,7 +16,7 @@ HTTP ?= 127.0.0.1:8080
 TESTS ?= tests
 COUNT ?= 1000000
 
-.PHONY: run test lint fuzz docs image bench fuzz screenshots lock wheels
+.PHONY: run test lint docs image bench fuzz screenshots lock wheels
 
 run: $(VENV)/run
 	@name=$$(docker ps --format '{{.Names}}' 2>/dev/null | head -n 1); \
@@ -35,9 +35,6 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy containerdns tests tools deploy
-
-fuzz: $(VENV)/dev
-	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 docs: $(VENV)/dev
 	$(BIN)/python -m tools.documents
