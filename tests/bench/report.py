@@ -1,0 +1,160 @@
+"""Run all measures and write them down: a table on the screen, JSON, and docs/performance.md.
+
+    python -m tests.bench.report [--quick] [--write]
+
+`--quick` takes a few minutes instead of a quarter of an hour; `--write` replaces the page and
+its plot.  Needs root for the private Engine, and the peers from Debian.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "bench"
+PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "images" / "performance.svg"
+PEERS = {
+    "dnsmasq": ("dnsmasq", "--version"),
+    "knot": ("knotd", "--version"),
+    "nsd": ("nsd", "-v"),
+    "unbound": ("unbound", "-V"),
+}
+ROW_HEIGHT, BAR_WIDTH, LEFT, TOP = 22, 420, 190, 34  # pixels of the plot
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    turns, names = ("3", ("1000",)) if options.quick else ("5", ("100", "1000", "10000"))
+    sizes = [word for count in names for word in ("--names", count)]
+    _run("throughput", *sizes, "--turns", turns)
+    _run("churn", "--names", "1000", "--case", "positive", "--churn", "100", "--turns", turns)
+    _run("events")
+    _run("scale")
+    found = {path.stem: json.loads(path.read_text()) for path in BUILD.glob("*.json")}
+    if options.write:
+        PAGE.write_text("\n".join(page(found)) + "\n")
+        PLOT.parent.mkdir(exist_ok=True)
+        PLOT.write_text("\n".join(plot(found["throughput"])) + "\n")
+
+
+def _run(name: str, *options: str) -> None:
+    """Run one measure in a process of its own; its JSON goes to build/bench."""
+    module = "throughput" if name == "churn" else name
+    command = [sys.executable, "-m", f"tests.bench.{module}", *options]
+    print(f"# {' '.join(command[1:])}", flush=True)
+    subprocess.run([*command, "--json", str(BUILD / f"{name}.json")], check=True, cwd=ROOT)
+
+
+def page(found: dict[str, Any]) -> Iterator[str]:
+    """The lines of docs/performance.md."""
+    yield "# Performance"
+    yield ""
+    yield from (
+        "Written by `make bench`, on the machine named below, and by nothing else. Machines",
+        "differ and are noisy: compare the columns of one run, not figures of different days.",
+        "Queries are sent by dnsperf on one core to servers on the other, in turns; what is told",
+        "is medians.",
+    )
+    yield ""
+    yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {platform.system()} {platform.release()}"
+    yield f"- CPython {platform.python_version()}; {', '.join(_versions())}"
+    yield ""
+    yield "![Queries per second beside others](images/performance.svg)"
+    yield ""
+    yield "## Queries per second"
+    yield ""
+    yield "*Ours beside it* is the median, over the turns, of our figure divided by that server's."
+    yield ""
+    yield from _throughput_table(found["throughput"])
+    yield ""
+    yield "While 100 containers a second come and go:"
+    yield ""
+    yield from _throughput_table(found["churn"])
+    yield ""
+    yield "## From event to answer"
+    yield ""
+    yield "On a real Engine, from its own time of the event. A bare follower reads the same stream"
+    yield "in the same run and does nothing: what it is late by is the Engine's and the machine's."
+    yield ""
+    yield "| what | containers | p50, ms | p95, ms | p99, ms |"
+    yield "| --- | --- | --- | --- | --- |"
+    for row in found["events"]:
+        yield "| {what} | {count} | {p50:.2f} | {p95:.2f} | {p99:.2f} |".format(**row)
+    yield ""
+    yield "## Many containers"
+    yield ""
+    yield "With a simulated Engine, whose documents are those of a real one."
+    yield ""
+    yield "| what | " + " | ".join(f"{row['containers']:,}" for row in found["scale"]) + " |"
+    yield "| --- " * (len(found["scale"]) + 1) + "|"
+    for what in found["scale"][0]:
+        if what != "containers":
+            yield f"| {what} | " + " | ".join(str(row[what]) for row in found["scale"]) + " |"
+
+
+def _throughput_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    yield "| question | names | server | queries/s | CPU, µs | ours beside it: queries | CPU |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for row in rows:
+        ours = row["server"] == "containerdns"
+        ratios = ("", "") if ours else (row["our_queries_ratio"], row["our_cpu_ratio"])
+        yield (
+            f"| {row['case']} | {row['names']:,} | {row['server']} | {row['queries']:,} "
+            f"| {row['cpu_us']:.1f} | {ratios[0]} | {ratios[1]} |"
+        )
+
+
+def plot(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """An SVG of bars: queries per second with 1,000 names."""
+    shown = [row for row in rows if row["names"] == 1000]
+    highest = max(row["queries"] for row in shown)
+    height = TOP + ROW_HEIGHT * len(shown) + 10
+    width = LEFT + BAR_WIDTH + 90
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="13" fill="#555">'
+    )
+    yield '<text x="8" y="20">Queries per second, 1,000 names</text>'
+    for place, row in enumerate(shown):
+        y = TOP + place * ROW_HEIGHT
+        length = row["queries"] / highest * BAR_WIDTH
+        colour = "#1f6feb" if row["server"] == "containerdns" else "#b3bac2"
+        yield f'<text x="8" y="{y + 13}">{row["case"]}, {row["server"]}</text>'
+        yield f'<rect x="{LEFT}" y="{y}" width="{length:.0f}" height="16" fill="{colour}"/>'
+        yield f'<text x="{LEFT + length + 6:.0f}" y="{y + 13}">{row["queries"]:,}</text>'
+    yield "</svg>"
+
+
+def _versions() -> Iterator[str]:
+    for name, command in PEERS.items():
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            continue
+        words = (done.stdout + done.stderr).split()
+        number = next((w.strip(",") for w in words if w[:1].isdigit() and "." in w), "")
+        yield f"{name} {number}"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cores = len(list(Path("/sys/devices/system/cpu").glob("cpu[0-9]*")))
+            return f"{line.partition(':')[2].strip()}, {cores} cores"
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    main()
