@@ -68,7 +68,8 @@ def page(found: dict[str, Any]) -> Iterator[str]:
         "is medians.",
     )
     yield ""
-    yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {platform.system()} {platform.release()}"
+    system = f"{platform.system()} {platform.release()}"
+    yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {system}"
     yield f"- CPython {platform.python_version()}; {', '.join(_versions())}"
     yield ""
     yield "![Queries per second beside others](images/performance.svg)"
