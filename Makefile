@@ -22,7 +22,7 @@ run: $(VENV)/run
 	@name=$$(docker ps --format '{{.Names}}' 2>/dev/null | head -n 1); \
 	dns=$(DNS); \
 	echo "Try next, in another terminal:"; \
-	echo "  dig @$${dns%:*} -p $${dns##*:} $${name:-host}.docker"; \
+	echo "  dig @$${dns%:*} -p $${dns##*:} $${name:-ns}.docker"; \
 	echo "  curl http://$(HTTP)/zone"; \
 	echo "  curl http://$(HTTP)/metrics"; \
 	exec $(BIN)/containerdns serve --listen $(DNS) --http $(HTTP)
