@@ -1,0 +1,106 @@
+"""A VPN's client reaches containers by name, as deploy/ sets it up, through real tunnels."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.clients.resolvers import program
+from tests.engine.dockerd import Dockerd
+from tests.vpn.networks import CLIENTS, Laptop, Server, run
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+NAME = "staging-search_elasticsearch_1"
+URL = f"http://{NAME}:9200/"
+PAGE_OCTETS = 200_000  # many packets, each as large as the way lets through
+TEXT_OCTETS = 1100  # one answer, near the 1232 octets that we send at most
+
+
+def serve_page(engine: Dockerd, network: str, text: str) -> str:
+    """Start the container, with a web server and a page; its address."""
+    script = (
+        f"mkdir /page; yes {text} | head -c {PAGE_OCTETS} >/page/index.html; "
+        "exec httpd -f -p 9200 -h /page"
+    )
+    labels = {"containerdns.txt.long": "x" * TEXT_OCTETS}
+    return engine.address(
+        engine.run(NAME, network=network, command=["sh", "-c", script], labels=labels)
+    )
+
+
+@pytest.mark.parametrize("kind", ["openvpn", "wireguard"])
+def test_client_reaches_a_container_by_name_before_and_after_a_redeploy(
+    engine: Dockerd, tmp_path: Path, kind: str
+) -> None:
+    server = Server(kind, engine, tmp_path)
+    with Laptop(engine, tmp_path) as laptop:
+        configuration = server.make_keys(laptop.gateway, "laptop")
+        with server.up():
+            before = serve_page(engine, server.network, "first")
+            started = time.monotonic()
+            with CLIENTS[kind](laptop, configuration, tmp_path):
+                page = laptop.until_fetched(URL)
+                print(f"{kind}: the first page in {time.monotonic() - started:.2f} s")
+                assert (page[:6], len(page)) == ("first\n", PAGE_OCTETS)
+
+                engine.remove(NAME)
+                engine.run(network=server.network)
+                after = serve_page(engine, server.network, "second")
+                assert after != before
+                started = time.monotonic()
+                page = laptop.fetch(URL)
+                print(f"{kind}: the page after a redeploy in {time.monotonic() - started:.3f} s")
+                assert (page[:7], len(page)) == ("second\n", PAGE_OCTETS)
+
+                survives_a_narrow_and_lossy_way(laptop, server)
+                nobody_else_may_ask(engine, server)
+                of_container = [q for q in server.queries() if NAME in q["name"]]
+                assert {q["source"] for q in of_container} <= {"zone", "policy"}
+                tunnel = "10.8.0." if kind == "openvpn" else "10.9.0."
+                asked = [q for q in of_container if q["client"].startswith(tunnel)]
+                assert f"{NAME}.localdomain." in {q["name"] for q in asked}
+                each_service_can_be_restarted(engine, laptop, server)
+
+
+def survives_a_narrow_and_lossy_way(laptop: Laptop, server: Server) -> None:
+    """A large answer comes in one piece; a lost question is asked again, lost data sent again."""
+    resolver = laptop.resolv_conf.read_text().split("nameserver ")[1].split()[0]
+    words = ("+bufsize=1232", "+ignore", "+tries=1", f"@{resolver}", f"long.{NAME}.docker", "TXT")
+    answer = laptop.run(program("dig"), *words)
+    assert answer.count("x") >= TEXT_OCTETS, answer
+    assert "flags: qr aa" in answer
+    laptop.lose("OUTPUT -p udp --dport 53 -m statistic --mode nth --every 1000 --packet 0")
+    port = f"--sport {server.port}"
+    laptop.lose(f"INPUT -i eth0 -p udp {port} -m statistic --mode nth --every 40 --packet 9")
+    page = laptop.fetch(URL)
+    assert (page[:7], len(page)) == ("second\n", PAGE_OCTETS)
+    assert laptop.lost() >= 2
+
+
+def nobody_else_may_ask(engine: Dockerd, server: Server) -> None:
+    """A container beside the VPN's, though it knows the way, is refused."""
+    tunnel = "10.8.0" if server.kind == "openvpn" else "10.9.0"
+    other = engine.run(network=server.network)
+    way = engine.address(server.container("network"))
+    enter = ("nsenter", "-n", "-t", str(engine.inspect(other)["State"]["Pid"]))
+    run(*enter, "ip", "route", "add", f"{tunnel}.0/24", "via", way)
+    answer = run(*enter, program("dig"), "+tries=1", f"@{tunnel}.1", f"{NAME}.docker")
+    assert "status: REFUSED" in answer
+    beside = subprocess.run(
+        [*enter, program("dig"), "+tries=1", "+time=1", f"@{way}", f"{NAME}.docker"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert beside.returncode != 0, beside.stdout
+
+
+def each_service_can_be_restarted(engine: Dockerd, laptop: Laptop, server: Server) -> None:
+    """They share the network of a third, which would be gone with the one that owns it."""
+    for service in ("vpn", "containerdns"):
+        engine.restart_container(server.container(service))
+        started = time.monotonic()
+        assert laptop.until_fetched(URL).startswith("second\n")
+        print(f"{server.kind}: a page {time.monotonic() - started:.2f} s after {service} restarted")
