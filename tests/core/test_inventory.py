@@ -105,4 +105,4 @@ def test_publications_anew_follow_the_policy() -> None:
     made = Inventory(Policy())
     made.put(container(VPN))
     made.policy = replace(made.policy, expose_by_default=False)
-    assert [p.is_running for p in made.publications()] == [False]
+    assert [p.is_running for p in map(made.publication, [c.id for c in made]) if p] == [False]

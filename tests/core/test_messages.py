@@ -141,6 +141,16 @@ def test_names_in_data_are_compressed_against_the_question_as_it_was_spelled() -
     assert octets.endswith(bytes(20))
 
 
+def test_names_beyond_the_reach_of_a_pointer_are_written_out() -> None:
+    """RFC 1035 section 4.1.4: 14 bits."""
+    filler = [RR(WEB, messages.TXT, 1, 5, b"\xff" + bytes(255)) for _ in range(62)]
+    late = RR(names.to_wire("late.example."), messages.A, 1, 5, bytes(4))
+    body = messages.encode(WEB, [*filler, late, late])
+    [*_, first, second] = messages.decode(WEB, body)[0]
+    assert first == second == late
+    assert body.octets.count(b"\4late\7example\0") == 2
+
+
 def test_name_in_srv_data_is_not_compressed() -> None:
     """RFC 2782: the target must not be."""
     data = bytes(6) + WEB

@@ -62,6 +62,15 @@ def test_ttl_is_the_lowest_of_its_type() -> None:
     assert {(r.rtype, r.ttl) for r in at(zone, "web")} == {(1, 7), (28, 30)}
 
 
+def test_alias_of_several_has_the_lowest_of_their_ttls_and_the_first_ones_target() -> None:
+    zone = a_zone(
+        publication("b", owner="web", cname="x.example.", ttl=3),
+        publication("a", owner="web", cname="y.example.", ttl=60),
+    )
+    [found] = at(zone, "web")
+    assert (found.ttl, texts([found])) == (3, ["y.example."])
+
+
 @pytest.mark.parametrize(
     ("networks", "own", "told"),
     [

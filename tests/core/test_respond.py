@@ -277,6 +277,34 @@ def test_name_that_became_a_containers_while_an_upstream_was_asked_is_answered_b
 
 
 @pytest.mark.parametrize(
+    ("opt", "ttl", "fresh_for", "keeping"),
+    [
+        (b"", 300, 1.0, "fresh"),
+        (b"", 300, 0.0, "no"),
+        (option(10, b"12345678"), 300, 1.0, "no"),
+    ],
+    ids=["plain", "as good as over", "for one client"],
+)
+def test_response_of_an_upstream_is_kept_while_it_stays_the_same(
+    opt: bytes, ttl: int, fresh_for: float, keeping: str
+) -> None:
+    made = responder()
+    forward = forwarded(made, query("www.example.net.", opt=opt))
+    reply = made.finish(forward, resolved("www.example.net.", ttl, fresh_for=fresh_for), PEER, NOW)
+    assert reply.keeping == keeping
+
+
+def test_truncated_response_of_an_upstream_is_not_kept() -> None:
+    made = responder()
+    wire = names.to_wire("www.example.net.")
+    body = messages.encode(wire, [RR(wire, 1, 1, 60, bytes((10, 0, 0, n))) for n in range(99)])
+    forward = forwarded(made, query("www.example.net."))
+    reply = made.finish(forward, Resolution(0, body, fresh_for=1.0), PEER, NOW)
+    assert read(reply).header.tc
+    assert reply.keeping == "no"
+
+
+@pytest.mark.parametrize(
     ("flags", "do", "is_authentic", "is_told"),
     [
         (messages.AD, False, True, True),
