@@ -1,12 +1,20 @@
 """Explanations: the search list of a client, and the document. See tests/fuzz for the rest."""
 
+from dataclasses import replace
+
 import pytest
 
 from containerdns.core import messages
-from containerdns.core.explain import Explanation, Search, Upstream, as_document
+from containerdns.core.explain import Explanation, Search, Upstream, as_document, explain
+from containerdns.core.memory import Memory
+from containerdns.core.ownership import Listing, Ownership
+from containerdns.core.policy import Address, Claim, Publication, Rank
 from containerdns.core.records import Record
+from containerdns.core.views import View
+from containerdns.core.zone import Shape, Zone
 from containerdns.errors import BadName
 
+NOW = 1000.0
 LIST = ("localdomain", "corp.example")
 
 
@@ -33,6 +41,34 @@ def test_client_asks_in_the_order_of_its_search_list(
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(BadName):
         Search(text, LIST).names()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("web.docker.", "the container web is running"),
+        ("stopped.docker.", "the container stopped exists, but: it does not run"),
+        ("hidden.corp.example.", "the container hidden exists, but: label x=false"),
+        ("old.", "its container was removed; the name stays ours until 1970-01-01T00:17:40Z"),
+        ("other.docker.", "no running container has this name"),
+    ],
+)
+def test_reason_says_why_there_is_nothing(name: str, reason: str) -> None:
+    zone = Zone(Shape(search_domains=("corp.example.",)), 1, Memory(60))
+    for one, changes in (
+        ("web", {}),
+        ("old", {}),
+        ("stopped", {"is_running": False}),
+        ("hidden", {"is_running": False, "skipped": "label x=false"}),
+    ):
+        claims = (Claim(one, Rank.CONTAINER, "container name", one),)
+        made = Publication(one, one, claims=claims, addresses=(Address("10.0.0.1", "", ""),))
+        zone.replace(one, replace(made, **changes), NOW)
+    zone.replace("old", None, NOW)
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    view = View(True, True, True, False, frozenset(), ())
+    assert explain(zone, ownership, name, messages.A, view, NOW).reason == reason
 
 
 def test_document_has_the_keys_of_the_contract() -> None:

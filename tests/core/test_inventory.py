@@ -101,6 +101,20 @@ def test_networks_that_no_listing_showed_are_known_from_containers() -> None:
     assert [(n.id, n.driver) for n in made.networks()] == [("id", "bridge")]
 
 
+def test_gateway_that_the_network_does_not_show_is_known_from_containers() -> None:
+    """Else whoever stands behind Docker's proxy counts as a client on that network."""
+    made = Inventory(Policy())
+    made.set_networks("e", [Network("id", "n", "e", "bridge", ("10.0.0.0/24",))])
+    attachment = Attachment("n", "id", ("10.0.0.2",), ("10.0.0.0/24",), ("10.0.0.1",))
+    there = container(VPN, attachments=(attachment,))
+    assert made.has_unknown_gateway(there)
+    made.put(there)
+    assert not made.has_unknown_gateway(there)
+    assert [n.gateways for n in made.networks()] == [("10.0.0.1",)]
+    made.set_networks("e", [Network("id", "n", "e", "bridge", ("10.0.0.0/24",), ("10.0.0.1",))])
+    assert [n.gateways for n in made.networks()] == [("10.0.0.1",)]
+
+
 def test_publications_anew_follow_the_policy() -> None:
     made = Inventory(Policy())
     made.put(container(VPN))

@@ -204,6 +204,19 @@ def test_ttls_count_down_and_are_capped(ttl: int, age: int, ceiling: int | None,
     assert record.ttl == left
 
 
+@pytest.mark.parametrize(("octets", "is_read"), [(63, True), (64, False)])
+def test_label_of_63_octets_is_read_in_a_response_and_no_longer_one(
+    octets: int, is_read: bool
+) -> None:
+    record = bytes([octets]) + b"a" * octets + b"\0\0\1\0\1" + bytes(6)
+    data = head(1, 1, 0, 0, flags=0x8000) + QUESTION + record
+    if is_read:
+        assert len(messages.parse_response(data).answer[0].owner) == octets + 2
+    else:
+        with pytest.raises(BadMessage):
+            messages.parse_response(data)
+
+
 def test_refusal_is_the_header_alone() -> None:
     data = head(2, 3, 4, 5, flags=0x2970)
     assert messages.refusal(data, messages.FORMERR) == struct.pack(

@@ -41,6 +41,14 @@ def test_plain_container_has_its_name_its_id_and_its_name_on_each_network() -> N
     }
 
 
+def test_plain_container_is_no_wildcard_and_says_nothing_else() -> None:
+    found = published()
+    assert not found.is_wildcard
+    assert found.texts is None
+    assert found.services is None
+    assert (found.cname, found.on_host, found.faults, found.skipped) == ("", False, (), "")
+
+
 def test_name_claimed_twice_has_its_best_rank() -> None:
     found = published({"containerdns.names": "x,web"}, hostname="x")
     assert owners(found)["x"] is Rank.LABEL
@@ -53,6 +61,14 @@ def test_spelling_with_hyphens_is_claimed_beside_each_name_with_underscores() ->
     ranks = owners(found)
     assert ranks["my-web"] is ranks["a-b.c-d"] is ranks["my-web.front"] is Rank.HYPHENS
     assert ranks["my_web"] is Rank.CONTAINER
+
+
+def test_service_goes_before_its_tasks_with_hyphens_too() -> None:
+    """Else the answer would be the virtual address and the tasks' own."""
+    task = published({"com.docker.swarm.service.name": "my_web"}, container_name="my_web.1.x")
+    service = published(container_name="my_web", id="service:1")
+    assert owners(task)["my_web"] > owners(service)["my_web"]
+    assert owners(task)["my-web"] > owners(service)["my-web"]
 
 
 def test_absolute_name_is_not_spelled_with_hyphens() -> None:

@@ -52,6 +52,31 @@ def test_losses_name_the_loser_and_the_winner() -> None:
     assert list(zone.losses()) == [Loss("web", "b", "a", "rule")]
 
 
+def test_losses_name_the_alias_that_yields_to_an_address() -> None:
+    zone = a_zone(claiming("a", "web", cname="elsewhere.example."), claiming("b", "web"))
+    assert list(zone.losses()) == [Loss("web", "a", "b", "rule")]
+
+
+def test_losses_name_all_aliases_but_the_one_that_stands() -> None:
+    zone = a_zone(
+        claiming("b", "web", cname="b.example."), claiming("a", "web", cname="a.example.")
+    )
+    assert list(zone.losses()) == [Loss("web", "b", "a", "rule")]
+
+
+def test_losses_say_which_hosts_file_lost() -> None:
+    static = Claim("web", Rank.LABEL, "hosts file /etc/hosts", "hosts:1")
+    zone = a_zone(claiming("a", "web"), Publication("hosts:1", "", claims=(static,)))
+    assert [loss.loser for loss in zone.losses()] == ["hosts file /etc/hosts"]
+
+
+@pytest.mark.parametrize("rank", [Rank.TASK, Rank.TASK_HYPHENS])
+def test_tasks_that_stand_behind_their_service_lose_nothing(rank: Rank) -> None:
+    """Every service with a virtual address would warn of each of its tasks."""
+    zone = a_zone(claiming("service:1", "web", rank=Rank.DERIVED), claiming("t", "web", rank=rank))
+    assert list(zone.losses()) == []
+
+
 @pytest.mark.parametrize(
     ("suffix", "has"),
     [(DOCKER, True), (LOCAL, False), (BARE, False)],
