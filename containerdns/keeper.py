@@ -111,11 +111,12 @@ class Keeper(Truth):
     ) -> None:
         """A container, running or not, now exists like this."""
         was_unreadable = container.id in self.inventory.unreadable
+        has_gateway = self.inventory.has_unknown_gateway(container)
         publications = self.inventory.put(container)
         if was_unreadable:
             self.revision += 1
         if publications:
-            if self.inventory.has_unlisted_network(container):
+            if has_gateway or self.inventory.has_unlisted_network(container):
                 self._networks_changed()
             self._apply(((p.id, p) for p in publications), engine, event_time)
             self._notice_own(container.id)

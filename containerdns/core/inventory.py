@@ -27,6 +27,7 @@ class Inventory:
         self._containers: dict[str, Container] = {}
         self._borrowers: dict[str, set[str]] = {}
         self._networks: dict[str, tuple[Network, ...]] = {}
+        self._gateways: dict[str, frozenset[str]] = {}  # by network id, as containers tell
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self._containers.values())
@@ -45,6 +46,10 @@ class Inventory:
         if known == container:
             return []
         self._containers[container.id] = container
+        for a in container.attachments:
+            if a.network_id and a.gateways:
+                told = self._gateways.get(a.network_id, frozenset())
+                self._gateways[a.network_id] = told.union(a.gateways)
         if known is not None:
             self._forget_loan(known)
         lender = lender_of(container)
@@ -80,10 +85,21 @@ class Inventory:
     def set_networks(self, engine: str, networks: Iterable[Network]) -> None:
         """Take over all networks of one Engine."""
         self._networks[engine] = tuple(networks)
+        attached = {a.network_id for c in self._containers.values() for a in c.attachments}
+        attached.update(n.id for listed in self._networks.values() for n in listed)
+        self._gateways = {i: told for i, told in self._gateways.items() if i in attached}
 
     def networks(self) -> tuple[Network, ...]:
-        """All networks, those that were never listed as far as containers tell of them."""
-        known = {n.id: n for networks in self._networks.values() for n in networks}
+        """All networks, those that were never listed as far as containers tell of them.
+
+        Engine 20.10 does not list the gateway that it chose itself in a subnet that it was given;
+        the containers on the network have it.
+        """
+        known = {
+            n.id: replace(n, gateways=(*n.gateways, *sorted(self._untold(n))))
+            for networks in self._networks.values()
+            for n in networks
+        }
         for container in self._containers.values():
             for a in container.attachments:
                 if a.network_id and a.network_id not in known and a.subnets:
@@ -92,10 +108,21 @@ class Inventory:
                     )
         return tuple(known.values())
 
+    def has_unknown_gateway(self, container: Container) -> bool:
+        """Tell whether a container, before it is put, shows a gateway that nothing else has."""
+        return any(
+            not self._gateways.get(a.network_id, frozenset()).issuperset(a.gateways)
+            for a in container.attachments
+        )
+
     def has_unlisted_network(self, container: Container) -> bool:
         """Tell whether a container is on a network that no listing has shown."""
         listed = {n.id for n in self._networks.get(container.engine, ())}
         return any(a.network_id not in listed for a in container.attachments)
+
+    def _untold(self, network: Network) -> frozenset[str]:
+        """The gateways of a network that its own document leaves out."""
+        return self._gateways.get(network.id, frozenset()).difference(network.gateways)
 
     def _publish(self, container: Container) -> Publication:
         return publish(container, self.policy, self._lender(container))

@@ -62,9 +62,11 @@ class Stub:
     pattern: str = r"(?m)^([0-9a-f:.]+)$"
     environment: Mapping[str, str] | None = None
 
-    def look_up(self, name: str, resolv_conf: Path, family: str = "") -> Found:
-        """Look a name up with a resolv.conf."""
-        command = [*beside(resolv_conf), *self.command(name, family)]
+    def look_up(
+        self, name: str, resolv_conf: Path, family: str = "", inside: Sequence[str] = ()
+    ) -> Found:
+        """Look a name up with a resolv.conf, inside of what those words enter."""
+        command = [*inside, *beside(resolv_conf), *self.command(name, family)]
         done = subprocess.run(
             command,
             capture_output=True,

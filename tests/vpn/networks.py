@@ -166,9 +166,14 @@ class Laptop:
         subprocess.run(["ip", "link", "del", self._link], capture_output=True, check=False)
         run("ip", "netns", "del", self._namespace)
 
+    @property
+    def enter(self) -> list[str]:
+        """The words that enter its network alone."""
+        return ["ip", "netns", "exec", self._namespace]
+
     def words(self, *command: str | Path) -> list[str | Path]:
         """The words that run a command here."""
-        return ["ip", "netns", "exec", self._namespace, *beside(self.resolv_conf), *command]
+        return [*self.enter, *beside(self.resolv_conf), *command]
 
     def run(self, *command: str | Path) -> str:
         """Run a command here that must succeed; what it printed."""
