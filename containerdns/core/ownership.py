@@ -84,6 +84,11 @@ class Ownership:
         shape = zone.shape
         self._domains = frozenset(shape.domains)
         self._search_domains = frozenset(shape.search_domains)
+        # NXDOMAIN for one of these would deny what lies below it (RFC 8020).
+        self._above_domains = frozenset(a for d in shape.domains for a in names.parents(d))
+        self._above_ours = self._above_domains | {
+            above for s in shape.search_domains for above in (s, *names.parents(s))
+        }
         self._below_both = frozenset(
             names.join(domain[:-1], search)
             for domain in shape.domains
@@ -175,13 +180,17 @@ class Ownership:
             return Decision(Act.NXDOMAIN, "name of a container that does not run")
         if self._covering(name):
             return self._forward(name, "", is_near=True)
-        special_name = special.special_name_above(name)
-        if special_name:
-            return _special(special_name)
+        if name in special.SPECIAL_NAMES:
+            decision = _special(name)
+            if decision.act is Act.NXDOMAIN and name in self._above_domains:
+                return Decision(Act.NODATA, "empty non-terminal")
+            return decision
         if qtype in DELEGATION_TYPES:
             return self._forward(name, "delegation of a single label", is_near=True)
         if is_delegated:
             return Decision(Act.NODATA, "top-level domain")
+        if name in self._above_ours or zone.is_above_absolute(name):
+            return Decision(Act.NODATA, "empty non-terminal")
         return Decision(Act.NXDOMAIN, "single label")
 
     def _decide_below_search(self, name: str, nearest: str, now: float) -> Decision | None:
@@ -223,7 +232,9 @@ class Ownership:
         if apex:
             return Decision(Act.ZONE, "reverse zone", suffix)
         private = special.private_reverse_zone_above(name)
-        if private and (name == private or reverse.is_above_one(name)):
+        if name == private:  # has SOA and NS, RFC 6303 section 3
+            return Decision(Act.ZONE, "private reverse zone", Suffix(private, Kind.REVERSE))
+        if private and reverse.is_above_one(name):
             return Decision(Act.NODATA, "private reverse zone", Suffix(private, Kind.REVERSE))
         if private:
             return Decision(Act.NXDOMAIN, "private reverse zone", Suffix(private, Kind.REVERSE))

@@ -28,6 +28,7 @@ UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # plumbing of 
 
 COMPOSE = "com.docker.compose."
 SWARM = "com.docker.swarm."
+SERVICE_ID = "service:"  # what the id of a swarm service begins with
 
 
 class Rank(IntEnum):
@@ -39,6 +40,7 @@ class Rank(IntEnum):
     TASK = 25
     HOST_NAME = 30
     HYPHENS = 40
+    TASK_HYPHENS = 45
     HOST = 50
 
 
@@ -251,7 +253,7 @@ class _Author:
                 self._fault("address", f"{text!r} is no IP address")
 
     def _pointers(self) -> tuple[str, ...]:
-        if self._lender is not None or self._container.id.startswith("service:"):
+        if self._lender is not None or self._container.id.startswith(SERVICE_ID):
             return ()
         return tuple(
             text
@@ -264,7 +266,7 @@ class _Author:
 
     def _claim_all(self, attachments: tuple[Attachment, ...]) -> None:
         container = self._container
-        if container.id.startswith("service:"):
+        if container.id.startswith(SERVICE_ID):
             self._claim(container.container_name, Rank.DERIVED, "swarm service")
             return self._claim_labels()
         self._claim(container.container_name, Rank.CONTAINER, "container name")
@@ -343,7 +345,9 @@ class _Author:
         self._keep(claim)
         if "_" in owner and not absolute:
             spelled = owner.replace("_", "-")
-            self._keep(claim._replace(owner=spelled, rank=Rank.HYPHENS, rule=f"{rule}, hyphens"))
+            # A service's virtual address goes before its tasks in this spelling as well.
+            weaker = Rank.TASK_HYPHENS if rank is Rank.TASK else Rank.HYPHENS
+            self._keep(claim._replace(owner=spelled, rank=weaker, rule=f"{rule}, hyphens"))
 
     def _keep(self, claim: Claim) -> None:
         """Keep the best claim of each owner; on networks of one name, one for each."""
@@ -405,6 +409,9 @@ class _Author:
             return ""
         if target == names.ROOT:
             self._fault("cname", "the root is no target")
+            return ""
+        if _is_address(target[:-1]):
+            self._fault("cname", f"expected a name; {self._policy.label_prefix}.address takes IPs")
             return ""
         return target
 
@@ -485,6 +492,15 @@ def _check_claimable(owner: str, text: str) -> None:
         raise BadName(text, "the root is nobody's")
     if owner == "*" or (owner.startswith("*.") and owner.endswith(".")):
         raise BadName(text, "a wildcard over names that may be others'")
+
+
+def _is_address(text: str) -> bool:
+    """Tell whether a text is an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(text: str) -> int | None:

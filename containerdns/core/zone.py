@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from containerdns.core import names
 from containerdns.core.memory import Memory
-from containerdns.core.policy import Claim, Publication, Rank
+from containerdns.core.policy import SERVICE_ID, Claim, Publication, Rank
 from containerdns.core.reverse import Reverse
 
 HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
@@ -350,6 +350,10 @@ class Zone:
                     return True
         return False
 
+    def is_above_absolute(self, name: str) -> bool:
+        """Tell whether an absolute name with records lies below a name."""
+        return name in self._above
+
     def wildcard(self, owner: str, suffix: Suffix) -> Node | None:
         """What a wildcard at the closest encloser gives to an owner (RFC 4592 section 3.3.1)."""
         if suffix.kind in (Kind.EXACT, Kind.BARE):
@@ -374,12 +378,27 @@ class Zone:
                 continue
             claims = self._claims[owner]
             holders = self.holders(owner, Suffix(self.shape.domains[0], Kind.DOMAIN))
-            having = {c.publication for c in holders}
-            winner = self._publications[holders[0].publication].container_name if holders else ""
+            winners = self._told_of(holders)
+            having = {c.publication for c in winners}
+            winner = self._called(winners[0]) if winners else ""
+            is_service = any(c.publication.startswith(SERVICE_ID) for c in winners)
             for claim in claims:
-                if claim.publication not in having:
-                    loser = self._publications[claim.publication].container_name or "host"
-                    yield Loss(owner, loser, winner, claim.rule)
+                is_task = claim.rank in (Rank.TASK, Rank.TASK_HYPHENS)
+                if claim.publication not in having and not (is_task and is_service):
+                    yield Loss(owner, self._called(claim), winner, claim.rule)
+
+    def _told_of(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
+        """Those of a name's holders that it leads to: all with addresses, else one CNAME."""
+        addressed = tuple(c for c in holders if not self.holder(c).cname)
+        if addressed or not holders:
+            return addressed
+        return (min(holders, key=lambda c: self.holder(c).container_name),)
+
+    def _called(self, claim: Claim) -> str:
+        """What people call who claims: a container's name, or where the claim comes from."""
+        if claim.publication == HOST_ID:
+            return HOST_OWNER
+        return self.holder(claim).container_name or claim.rule
 
 
 def _with(known: Claims, claim: Claim) -> Claims:
