@@ -172,6 +172,34 @@ def test_limit_of_a_label_is_where_the_page_says(key: str, good: str, bad: str) 
     assert len(policy.publish(container(**{key: bad}), policy.Policy()).faults) == 1
 
 
+# Names.
+
+
+def test_example_of_names_has_all_names_and_their_rules() -> None:
+    """Of docs/names.md: what one container of Compose is called."""
+    compose = "com.docker.compose."
+    example = Container(
+        id="0123456789ab" + 52 * "0",
+        container_name="staging-search_elasticsearch_1",
+        engine="unix:///docker.sock",
+        state="running",
+        hostname="es1",
+        attachments=(Attachment("backend", "b", ("172.18.0.2",), aliases=("search",)),),
+        docker_labels={
+            f"{compose}project": "staging-search",
+            f"{compose}service": "elasticsearch",
+            f"{compose}container-number": "1",
+            "containerdns.names": "find",
+            "containerdns.fqdns": "find.corp.example",
+        },
+    )
+    page = (ROOT / "docs/names.md").read_text(encoding="utf-8")
+    table = page.partition("| it is called | by the rule |")[2].partition("\n\n")[0]
+    told = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", table, re.MULTILINE)
+    claims = policy.publish(example, policy.Policy()).claims
+    assert sorted(told) == sorted((claim.owner, claim.rule) for claim in claims)
+
+
 # Run.
 
 
@@ -350,9 +378,11 @@ def test_every_explanation_in_the_table_of_troubleshooting_is_one_that_is_given(
         return world.run(" ".join(["containerdns", "explain", *arguments]))
 
     world.start_web()
-    asked = ("web AAAA", "web.docker --client 192.0.2.1", "nobody", "nobody.docker")
-    asked += ("web.docker --search localdomain", "nobody.localdomain", "www.example.com")
-    asked += ("1.1.168.192.in-addr.arpa PTR", "use-application-dns.net")
+    asked = [
+        *("web AAAA", "web.docker --client 192.0.2.1", "nobody", "nobody.docker"),
+        *("web.docker --search localdomain", "nobody.localdomain", "www.example.com"),
+        *("1.1.168.192.in-addr.arpa PTR", "use-application-dns.net"),
+    ]
     heard = [ownership.WAITING, *map(explain, asked)]
     world.engine.stop_container("web")
     heard += [explain("web --search localdomain")]

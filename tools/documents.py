@@ -205,8 +205,9 @@ def _paths_table() -> Iterator[str]:
     for path, item in json.loads(OPENAPI.read_text(encoding="utf-8"))["paths"].items():
         told = item["get"]
         found = [f"`{p['name']}`" for p in told.get("parameters", ()) if p.get("in") == "query"]
-        text = re.split(r"(?<=\.)\s", told.get("description", ""))[0].rstrip(".")
-        yield f"| `{path}` | {told['summary']}{': ' + text if text else ''} | {', '.join(found)} |"
+        first = re.split(r"(?<=\.)\s", told.get("description", ""))[0].rstrip(".")
+        told_of_it = ". ".join(filter(None, (told["summary"], first)))
+        yield f"| `{path}` | {told_of_it}. | {', '.join(found)} |"
 
 
 def _metrics_table() -> Iterator[str]:
