@@ -305,8 +305,9 @@ def _bound(endpoint: Endpoint) -> socket.socket:
             dualstack_ipv6=endpoint.host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as fault:
-        reason = os.strerror(fault.errno) if fault.errno else str(fault)
-        raise CannotListen(f"{endpoint} (HTTP)", reason.lower()) from fault
+        reason = (os.strerror(fault.errno) if fault.errno else str(fault)).lower()
+        remedy = "--http names another place, or off"
+        raise CannotListen(f"{endpoint} (HTTP)", f"{reason}; {remedy}") from fault
 
 
 def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) -> dict[str, str]:

@@ -389,7 +389,10 @@ def test_port_in_use_is_one_line() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen) as caught:
             HTTPServer(Endpoint("127.0.0.1", port), FakeState(), Counters())
-    assert str(caught.value) == f"cannot listen on 127.0.0.1:{port} (HTTP): address already in use"
+    assert str(caught.value) == (
+        f"cannot listen on 127.0.0.1:{port} (HTTP): address already in use;"
+        " --http names another place, or off"
+    )
 
 
 def test_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
