@@ -1,4 +1,5 @@
 # make run          start a server on high ports, as an ordinary user
+# make demo         see dnsmasq lose a container's name, and containerdns keep it; as root
 # make test         check style and types, and run all tests
 # make lint         check style and types only
 # make docs         write what comes from the code, and build the documents into site/
@@ -16,7 +17,7 @@ HTTP ?= 127.0.0.1:8080
 TESTS ?= tests
 COUNT ?= 1000000
 
-.PHONY: run test lint docs image bench fuzz screenshots lock wheels
+.PHONY: run demo test lint docs image bench fuzz screenshots lock wheels
 
 run: $(VENV)/run
 	@name=$$(docker ps --format '{{.Names}}' 2>/dev/null | head -n 1); \
@@ -26,6 +27,10 @@ run: $(VENV)/run
 	echo "  curl http://$(HTTP)/zone"; \
 	echo "  curl http://$(HTTP)/metrics"; \
 	exec $(BIN)/containerdns serve --listen $(DNS) --http $(HTTP)
+
+demo: $(VENV)/dev
+	tools/install-test-programs
+	@$(BIN)/python -m tests.demo
 
 test: $(VENV)/dev lint
 	tools/install-test-programs

@@ -141,8 +141,8 @@ def write_resolv_conf(path: Path, server: str, *search: str, options: str = "") 
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str | Path], is_up: Callable[[], bool]) -> Iterator[None]:
-    """A program in the foreground that has come up, and ends with the block."""
+def started(command: Sequence[str | Path], is_up: Callable[[], bool]) -> Iterator[int]:
+    """A program in the foreground that has come up, and ends with the block; its process id."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
@@ -156,7 +156,7 @@ def started(command: Sequence[str | Path], is_up: Callable[[], bool]) -> Iterato
                 assert process.poll() is None, f"{command[0]} ended: {told()}"
                 assert time.monotonic() < until, f"{command[0]} does not answer: {told()}"
                 time.sleep(0.05)
-            yield
+            yield process.pid
         finally:
             process.terminate()
             try:

@@ -27,15 +27,17 @@ class RecordingUpstream:
     """A public resolver to which our names are news: NXDOMAIN, good for a day.
 
     Attributes:
-        port: Its UDP port on 127.0.0.1.
+        port: Its UDP port, on 127.0.0.1 if nothing else was said.
         asked: All names that came, lower case, but for the loop probes.
     """
 
-    def __init__(self, public: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, public: dict[str, str] | None = None, where: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         self.asked: list[tuple[str, str]] = []
         self._public = {f"{name.rstrip('.')}.": text for name, text in (public or {}).items()}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind(where)
         self.port = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
