@@ -403,6 +403,7 @@ def _read_state(
         log.warning("--state %s: cannot be read (%s); starting without it", path, error)
         return 0, []
     kept = [(owner, until) for owner, until in remembered if until > now]
+    kept.sort(key=lambda item: item[1])  # the oldest first, as `Memory` wants it
     return serial & 0xFFFFFFFF, kept + (claimed if lifetime > 0 else [])
 
 

@@ -68,7 +68,9 @@ class Search:
         name = names.canonical(self.text)
         if self.text.endswith(".") or name == names.ROOT:
             return [name]
-        searched = [names.canonical(names.join(name[:-1], domain)) for domain in self.domains]
+        suffixes = [names.canonical(domain) for domain in self.domains]
+        joined = (names.join(name[:-1], suffix) for suffix in suffixes)
+        searched = [candidate for candidate in joined if names.fits(candidate)]
         dots = len(names.labels_of_text(name)) - 1
         return [name, *searched] if dots >= NDOTS else [*searched, name]
 

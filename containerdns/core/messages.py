@@ -368,17 +368,20 @@ def opt_record(
     return b"\0" + _FIXED.pack(OPT, PAYLOAD_OCTETS, flags, len(data)) + data
 
 
-def refusal(data: bytes, rcode: int) -> bytes | None:
+def refusal(data: bytes, rcode: int, edns: Edns | None = None) -> bytes | None:
     """Answer a message that cannot be read with its header alone, or not at all.
 
     Args:
         data: What came; of a response, or of less than a header, nobody is told.
         rcode: FORMERR or NOTIMP.
+        edns: The message's, if that much could be read: such a response has one too
+            (RFC 6891 section 6.1.1).
     """
     if len(data) < HEADER_OCTETS or data[2] & 0x80:
         return None
     flags = QR | int.from_bytes(data[2:4]) & (OPCODE | RD) | rcode
-    return data[:2] + flags.to_bytes(2) + bytes(8)
+    opt = opt_record(edns.dnssec_ok) if edns is not None else b""
+    return data[:2] + flags.to_bytes(2) + bytes(6) + bool(opt).to_bytes(2) + opt
 
 
 def type_text(rtype: int) -> str:

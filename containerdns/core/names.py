@@ -84,6 +84,15 @@ def to_wire(name: str) -> bytes:
     return bytes(wire)
 
 
+def fits(name: str) -> bool:
+    """Tell whether a name is short enough, as one that was joined may not be."""
+    try:
+        to_wire(name)
+    except BadName:
+        return False
+    return True
+
+
 def from_wire(wire: bytes) -> str:
     """Decode an uncompressed wire form, as `to_wire` gives it; upper case is folded."""
     wire = wire.lower()  # safe: length octets are below 0x41

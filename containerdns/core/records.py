@@ -8,7 +8,6 @@ from containerdns.core import messages, names
 from containerdns.core.policy import Address, Claim, Publication, Rank
 from containerdns.core.views import View
 from containerdns.core.zone import NS_LABEL, Kind, Node, Suffix, Zone, befores
-from containerdns.errors import BadName
 
 STRING_LONGEST = 255  # octets of one character-string, RFC 1035 section 3.3
 REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
@@ -102,7 +101,7 @@ def pointer(zone: Zone, name: str) -> tuple[Record, ...]:
         return ()
     own = (c.owner for c in publication.claims if c.rank == Rank.CONTAINER)
     target = names.join(next(own, publication.id[:12]), zone.shape.domains[0])
-    if not _fits(target):  # too long with the domain; the id is short
+    if not names.fits(target):  # too long with the domain; the id is short
         target = names.join(publication.id[:12], zone.shape.domains[0])
     return (
         Record(
@@ -166,14 +165,14 @@ def of_owner(zone: Zone, owner: str, suffix: Suffix, view: View) -> list[Record]
     holders = zone.holders(relative, suffix)
     found: list[Record] = []
     name = suffix.name_of(relative)
-    if holders and _fits(name):
+    if holders and names.fits(name):
         found += at_node(zone, name, Node(relative, "", holders), view, suffix)
     if suffix.kind not in (Kind.DOMAIN, Kind.SEARCH):
         return found
     for before in sorted({b for c in holders for b in befores(zone.holder(c))}):
         having = tuple(c for c in holders if before in befores(zone.holder(c)))
         below = f"{before}.{relative}"
-        if not zone.holders(below, suffix) and _fits(suffix.name_of(below)):
+        if not zone.holders(below, suffix) and names.fits(suffix.name_of(below)):
             node = Node(relative, before, having)
             found += at_node(zone, suffix.name_of(below), node, view, suffix)
     return found
@@ -321,12 +320,3 @@ def _domain_of(zone: Zone, apex: str) -> str:
 
 def _rtype(address_text: str) -> int:
     return messages.AAAA if ":" in address_text else messages.A
-
-
-def _fits(name: str) -> bool:
-    """Tell whether a name is short enough with its suffix."""
-    try:
-        names.to_wire(name)
-    except BadName:
-        return False
-    return True

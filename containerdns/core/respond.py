@@ -13,7 +13,7 @@ from containerdns.core.answers import Answer
 from containerdns.core.cookies import Cookies, Standing
 from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.messages import RR, Body, Query
+from containerdns.core.messages import RR, Body, Edns, Query
 from containerdns.core.ownership import Act, Decision, Ownership
 from containerdns.core.records import Record
 from containerdns.core.views import View
@@ -159,7 +159,7 @@ class Responder:
         if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
             return None
         if data[2] & messages.OPCODE >> 8:
-            return _bare_refusal(data, messages.NOTIMP)
+            return _bare_refusal(data, messages.NOTIMP, _edns_of(data))
         try:
             query = messages.parse_query(data)
         except BadMessage:
@@ -233,7 +233,7 @@ class Responder:
     ) -> Reply | Forward | Transfer | None:
         extra = self._extra(query, peer, now)
         if extra is None:
-            return _bare_refusal(data, messages.FORMERR)
+            return _bare_refusal(data, messages.FORMERR, query.edns)
         if peer.is_slipped:
             return self._without_answer(query, peer, messages.NOERROR, extra, messages.TC)
         if not query.question:  # for a cookie alone, RFC 7873 section 5.4
@@ -488,9 +488,17 @@ def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:
     return (Record(name, rtype, ttl, LOOPBACK[rtype], rule="special name localhost."),)
 
 
-def _bare_refusal(data: bytes, rcode: int) -> Reply | None:
-    octets = messages.refusal(data, rcode)
+def _bare_refusal(data: bytes, rcode: int, edns: Edns | None = None) -> Reply | None:
+    octets = messages.refusal(data, rcode, edns)
     return None if octets is None else Reply(octets, rcode, "policy")
+
+
+def _edns_of(data: bytes) -> Edns | None:
+    """The OPT record of a message of any opcode, if it is built like a query."""
+    try:
+        return messages.parse_query(data).edns
+    except BadMessage:
+        return None
 
 
 def _with_chain(forward: Forward, body: Body) -> Body:

@@ -16,6 +16,8 @@ from containerdns.core.scrub import is_referral
 from containerdns.upstream.exchanges import Inbox, Kind, Trouble
 from containerdns.upstream.upstreams import STREAM_PATIENCE, Attempt, Upstream
 
+REFUSALS = 4  # of the last server, when nobody else can answer any more
+REFUSED_PAUSE = 0.25  # seconds after each: so it has a second to restart
 PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
 ERROR_TEXT_LONGEST = 160  # octets of an extended error, so that an answer has room beside it
 
@@ -45,6 +47,8 @@ class Flight:
         self._inbox: Inbox[Upstream] = Inbox(loop)
         self._attempts: list[Attempt] = []
         self._deadline = 0.0
+        self._refusals = 0
+        self._may_answer_late = False  # somebody was silent, as opposed to who refused
 
     async def fly(self, order: tuple[Upstream, ...]) -> Answer | None:
         """Ask one server after the other; None if they all failed or were silent."""
@@ -68,7 +72,8 @@ class Flight:
         """Ask one server until it answers, fails, or is silent too often.
 
         The last one is asked all the time that is left, if it was alive: it may itself be
-        waiting for a slow server.
+        waiting for a slow server.  If nobody listens there, and all others have said or
+        refused something, to wait longer than a restart takes is in vain.
 
         Returns:
             An answer, which may be a late one of an earlier server.
@@ -76,14 +81,20 @@ class Flight:
         has_time = is_last and upstream.is_alive
         number = 0
         while (has_time or number < SILENCES) and (now := self._loop.time()) < until:
+            refusals = self._refusals
             self._attempts.append(upstream.send(self._question, self._inbox))
             patience = max(upstream.health.timeout(number), upstream.first_patience)
             answer, is_silent = await self._listen(upstream, min(now + patience, until), is_last)
             if not is_silent:
                 return answer
+            number += 1
+            if self._refusals == REFUSALS:
+                return None
+            if self._refusals > refusals:
+                continue
+            self._may_answer_late = True
             self.failures.append(f"{upstream.name}: no answer")
             upstream.was_silent("no answer in time")
-            number += 1
         return None
 
     async def _listen(
@@ -101,6 +112,9 @@ class Flight:
                 self._note(source, outcome)
                 if source is upstream and (isinstance(outcome, Response) or not is_last):
                     return None, False
+                if source is upstream and not self._may_answer_late:
+                    self._refusals += 1
+                    until = min(until, self._loop.time() + REFUSED_PAUSE)
         return None, True
 
     def _note(self, source: Upstream, outcome: Response | Trouble) -> None:

@@ -363,7 +363,7 @@ class Forwarder:
             upstream.name,
             error,
             f"answered by {upstream.name}",
-            min(scrubbed.ttl, 1.0),
+            min(scrubbed.ttl, 1.0) if self._settings.cache_size else 0.0,
         )
 
     def _trust(self, question: Question, is_first: bool) -> Trust:
