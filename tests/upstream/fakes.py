@@ -59,8 +59,10 @@ class _Udp(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def upstream(script: Script, *, has_tcp: bool = True) -> AsyncIterator[FakeUpstream]:
-    """Run a scripted upstream on a free port of 127.0.0.1, the same for UDP and TCP."""
+async def upstream(
+    script: Script, *, has_tcp: bool = True, port: int = 0
+) -> AsyncIterator[FakeUpstream]:
+    """Run a scripted upstream on a port of 127.0.0.1, the same for UDP and TCP."""
     fake = FakeUpstream(script)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +78,7 @@ async def upstream(script: Script, *, has_tcp: bool = True) -> AsyncIterator[Fak
             writer.close()
 
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     fake.port = server.sockets[0].getsockname()[1]
     transport, _ = await loop.create_datagram_endpoint(
         lambda: _Udp(fake), local_addr=("127.0.0.1", fake.port), family=socket.AF_INET

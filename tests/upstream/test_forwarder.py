@@ -83,8 +83,9 @@ async def test_cache_size_0_keeps_nothing() -> None:
         upstream(says("192.0.2.1")) as fake,
         forwarder(settings(fake.port, cache_size=0)) as forward,
     ):
-        await forward.resolve(WWW)
+        resolution = await forward.resolve(WWW)
         assert forward.cached(WWW) is None
+        assert resolution.fresh_for == 0  # nor does who answers from ready-made octets
 
 
 @scene
@@ -294,6 +295,26 @@ async def test_nobody_listening_passes_at_once_to_the_next() -> None:
         begun = time.monotonic()
         assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.2"]
         assert time.monotonic() - begun < 0.2
+
+
+@scene
+async def test_servfail_comes_soon_when_nobody_listens_anywhere() -> None:
+    async with forwarder(settings(free_port(), free_port())) as forward:
+        for name in ("www.example.net.", "other.example.net."):
+            begun = time.monotonic()
+            resolution = await forward.resolve(question(name))
+            assert time.monotonic() - begun < 1.5
+            assert resolution.rcode == messages.SERVFAIL
+
+
+@scene
+async def test_a_server_that_restarts_answers_those_who_wait() -> None:
+    port = free_port()
+    async with forwarder(settings(port)) as forward:
+        waiting = asyncio.create_task(forward.resolve(WWW))
+        await asyncio.sleep(0.4)
+        async with upstream(says("192.0.2.1"), port=port):
+            assert addresses(WWW, await waiting) == ["192.0.2.1"]
 
 
 @scene
