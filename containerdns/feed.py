@@ -110,3 +110,8 @@ class Feed:
         reverse = frozenset(zone.reverse.apexes())
         for apex in {nearest(name, reverse) for name in names if name.endswith(".arpa.")} - {""}:
             self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
+
+    def renewed(self, zone: Zone) -> None:
+        """Tell that all zones are others now, without saying in what."""
+        for apex in (*zone.shape.domains, *zone.reverse.apexes()):
+            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())

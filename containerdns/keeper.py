@@ -155,6 +155,7 @@ class Keeper(Truth):
         self.revision += 1
         if is_first:
             self._look_at_listings()
+            self.settle(status.last_sync)
             count = sum(1 for c in self.inventory if c.engine == engine)
             log.info("Docker %s: listed, %d containers", engine, count)
         if self.listing is Listing.COMPLETE and self._freezes_left:
@@ -264,7 +265,7 @@ class Keeper(Truth):
         self._touched |= self.owners_in(listed)
         if self._changed_meanwhile is not None and engine:
             self._changed_meanwhile.update(publication_id for publication_id, _ in listed)
-        self.change(listed, time.time())
+        self.change(listed, time.time(), is_listing=self._is_listing(engine))
         for _, publication in listed:
             if publication is not None and publication.faults:
                 self._warn_of_faults(publication)
@@ -274,6 +275,10 @@ class Keeper(Truth):
             self.counters.event_lag.add(lag)
             if engine in self.engines:
                 self.engines[engine].lag = lag
+
+    def _is_listing(self, engine: str) -> bool:
+        """Whether an Engine's first listing has still to come to its end."""
+        return engine in self.engines and not self.engines[engine].last_sync
 
     def _networks_changed(self) -> None:
         self.set_networks(self.inventory.networks(), self._own_networks())
@@ -392,14 +397,16 @@ def _read_state(
     What was claimed when we stopped may have been removed since: it is remembered
     from now on, until a listing shows its container.
     """
-    if path is None or not path.exists():
+    if path is None:
         return 0, []
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         serial = int(document["serial"])
         remembered = [(str(owner), float(until)) for owner, until in document["remembered"]]
         claimed = [(str(owner), now + lifetime) for owner in document["claimed"]]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except FileNotFoundError:
+        return 0, []
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("--state %s: cannot be read (%s); starting without it", path, error)
         return 0, []
     kept = [(owner, until) for owner, until in remembered if until > now]

@@ -16,7 +16,7 @@ from containerdns.core.ownership import Listing, Ownership
 from containerdns.core.policy import Publication
 from containerdns.core.views import Rights, View, Views
 from containerdns.core.wire import Wire
-from containerdns.core.zone import Shape, Zone
+from containerdns.core.zone import Shape, Zone, next_serial
 from containerdns.feed import Feed
 from containerdns.settings import Endpoint, Settings
 
@@ -100,12 +100,15 @@ class Truth:
             own = [e.host for e in endpoints if e.host not in ("0.0.0.0", "::")]
         return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
 
-    def change(self, changes: Changes, now: float) -> set[str]:
+    def change(self, changes: Changes, now: float, is_listing: bool = False) -> set[str]:
         """Put publications in the place of those with their ids; None takes one away.
 
         Args:
             changes: By id.
             now: Seconds since the epoch.
+            is_listing: Part of an Engine's first listing, which is one change, at its end
+                (`settle`): a serial that counted containers would run ahead of the clock,
+                and be no higher after a restart.
 
         Returns:
             The names whose answers may have changed, which were forgotten in the wire table.
@@ -116,14 +119,25 @@ class Truth:
         before, serial = feed.before(owners) if feed else {}, self.zone.serial
         for publication_id, publication in changes:
             changed |= self.zone.replace(publication_id, publication, now)
+        if is_listing:
+            self.zone.serial = serial
         self._wire.forget(changed)
         if self.zone.serial != serial:
             if feed is not None:
                 feed.after(self.zone, before, serial, owners, changed)
             self.counters.zone_changes += 1
             self._wire.set_serial(self.zone.serial)
-        self._mirror("change", changes, now)
+        self._mirror("change", changes, now, is_listing)
         return changed
+
+    def settle(self, now: float) -> None:
+        """Let the serial tell of a first listing; who copied the zone before takes it whole."""
+        self.zone.serial = next_serial(self.zone.serial, now)
+        self.counters.zone_changes += 1
+        self._wire.set_serial(self.zone.serial)
+        if self.feed is not None and self.feed.is_wanted:
+            self.feed.renewed(self.zone)
+        self._mirror("settle", now)
 
     def owners_in(self, changes: Changes) -> set[str]:
         """The owners that some changes touch, as they are before or will be after."""

@@ -63,8 +63,10 @@ async def _follow(reader: asyncio.StreamReader, truth: Truth, rooms: Rooms) -> N
 
 def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:
     match method, arguments:
-        case "change", (changes, now):
-            truth.change(changes, now)
+        case "change", (changes, now, is_listing):
+            truth.change(changes, now, is_listing)
+        case "settle", (now,):
+            truth.settle(now)
         case "set_networks", (networks, own_networks):
             truth.set_networks(networks, own_networks)
         case "set_listing", (listing,):

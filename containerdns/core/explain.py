@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from containerdns.core import messages, names, zonefile
-from containerdns.core.ownership import Act, Decision, Ownership
+from containerdns.core.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.records import Record
 from containerdns.core.respond import TRANSFERS, answer_to, refusal_of_type
 from containerdns.core.views import View
@@ -86,6 +86,8 @@ def explain(
     if refusal is not None:
         return Explanation(name, qtype, "policy", "type", refusal[0], reason=refusal[1])
     if qtype in TRANSFERS:
+        if not ownership.has_whole_zone:
+            return Explanation(name, qtype, "policy", WAITING, messages.SERVFAIL, reason=WAITING)
         reason = "the whole zone, over TCP"
         return Explanation(name, qtype, "zone", "zone transfer", messages.NOERROR, reason=reason)
     decision = ownership.decide(name, qtype, now)

@@ -95,6 +95,16 @@ class Ownership:
             for search in shape.search_domains
         )
 
+    @property
+    def has_whole_zone(self) -> bool:
+        """Tell whether others may copy the zone: a half one would deny the other half.
+
+        An Engine that was not listed for 10 s is not waited for, if another one was.
+        """
+        if self.listing is Listing.OVERDUE:
+            return any(p.engine and p.is_running for p in self._zone.publications())
+        return self.listing is Listing.COMPLETE
+
     def decide(self, name: str, qtype: int, now: float) -> Decision:
         """Decide about a name.
 

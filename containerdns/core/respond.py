@@ -14,7 +14,7 @@ from containerdns.core.cookies import Cookies, Standing
 from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.messages import RR, Body, Edns, Query
-from containerdns.core.ownership import Act, Decision, Ownership
+from containerdns.core.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.records import Record
 from containerdns.core.views import View
 from containerdns.core.zone import Kind, Zone
@@ -246,6 +246,8 @@ class Responder:
         if refusal is not None:
             return self._without_answer(query, peer, refusal[0], extra)
         if query.qtype in TRANSFERS:
+            if not self._ownership.has_whole_zone:
+                return self._not_ready(query, peer, extra, WAITING)
             return self._respond_with_zone(query, data, peer, extra)
         decision = self._ownership.decide(query.name, query.qtype, now)
         return self._carry_out(decision, query, peer, extra, now)
@@ -258,9 +260,7 @@ class Responder:
         is_kept = decision.suffix.kind is not Kind.DOMAIN
         self._counters.kept_from_upstream += is_kept
         if decision.act is Act.WAIT:
-            text = NOT_READY.to_bytes(2) + decision.rule.encode()
-            waiting = _Extra((*extra.options, (messages.EDE_OPTION, text)), extra.is_personal)
-            return self._without_answer(query, peer, messages.SERVFAIL, waiting)
+            return self._not_ready(query, peer, extra, decision.rule)
         answer = answer_to(self._zone, decision, query.name, query.qtype, peer.view)
         if answer.leads_to:
             return self._leave(answer, query, peer, extra, now)
@@ -421,6 +421,11 @@ class Responder:
         if query.edns is not None:
             opt = messages.opt_record(query.edns.dnssec_ok, rcode, extra.options)
         return messages.assemble(query, flags, rcode, body, limit, opt)
+
+    def _not_ready(self, query: Query, peer: Peer, extra: _Extra, reason: str) -> Reply:
+        text = NOT_READY.to_bytes(2) + reason.encode()
+        waiting = _Extra((*extra.options, (messages.EDE_OPTION, text)), extra.is_personal)
+        return self._without_answer(query, peer, messages.SERVFAIL, waiting)
 
     def _without_answer(
         self, query: Query, peer: Peer, rcode: int, extra: _Extra, flags: int = 0

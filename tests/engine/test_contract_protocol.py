@@ -1,0 +1,66 @@
+"""What secondaries, restarts and other clients see around the first listing."""
+
+import asyncio
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.dockerd import Dockerd
+from tests.engine.running import RecordingUpstream, Running, serving
+from tests.engine.simulated import SimulatedEngine
+
+NOWHERE = ("--upstream", "127.0.0.1:9")  # nobody listens there
+CONTAINERS = 200
+
+
+def transfer(server: Running) -> str:
+    """What dig says about a whole zone."""
+    command = ["dig", "@127.0.0.1", "-p", str(server.port), "AXFR", "docker", "+tries=1"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_no_empty_zone_is_copied_before_docker_is_listed(tmp_path: Path) -> None:
+    """A secondary that took it would deny every name that it knows."""
+    missing = f"unix://{tmp_path}/missing.sock"
+    with serving(*NOWHERE, docker=missing, ready=False) as server:
+        assert "Transfer failed" in transfer(server)
+        assert server.rcode("docker", "IXFR") == "SERVFAIL"
+        [explained] = server.get_json("/explain?name=docker.&type=AXFR")["queries"]
+        assert explained["rcode"] == "SERVFAIL"
+
+
+async def test_a_first_listing_is_one_change(tmp_path: Path) -> None:
+    """A serial that counted containers would not be higher after a restart without --state."""
+    async with SimulatedEngine(tmp_path / "docker.sock", containers=CONTAINERS) as engine:
+        serials = []
+        for _ in range(2):
+            server = await asyncio.to_thread(Running, *NOWHERE, docker=engine.url)
+            with server:
+                serials.append(await asyncio.to_thread(server.metric, "zone_serial"))
+                assert await asyncio.to_thread(server.rcode, "web-0") == "NOERROR"
+            await asyncio.sleep(1.0)
+        assert serials[0] <= time.time() + 2
+        assert serials[1] > serials[0]
+
+
+@pytest.mark.engine
+def test_workers_and_the_copy_of_a_secondary_agree_after_a_first_listing(engine: Dockerd) -> None:
+    engine.run("web")
+    with serving(*NOWHERE, "--workers", "2", docker=engine.socket_url) as server:
+        time.sleep(1.0)  # until the worker listens
+        serials = {server.ask("docker", "SOA").rr[0].rdata.times[0] for _ in range(20)}
+        assert len(serials) == 1
+        assert f"web.docker.\t\t5\tIN\tA\t{engine.address('web')}" in transfer(server)
+
+
+def test_cache_size_0_asks_each_time(tmp_path: Path) -> None:
+    upstream = RecordingUpstream({"public.test-site.example": "192.0.2.7"})
+    options = ("--upstream", f"127.0.0.1:{upstream.port}", "--cache-size", "0")
+    missing = f"unix://{tmp_path}/missing.sock"
+    with serving(*options, docker=missing, ready=False) as server:
+        for _ in range(3):
+            assert server.addresses("public.test-site.example") == ["192.0.2.7"]
+        assert len(upstream.names()) == 3
+    upstream.close()
