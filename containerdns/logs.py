@@ -1,11 +1,17 @@
 """What the log looks like: a line for people, or a JSON object for collectors."""
 
+import asyncio
 import json
 import logging
 import sys
+import time
 from datetime import UTC, datetime
+from typing import Any
 
+EXHAUSTED_EVERY = 60.0  # seconds between two lines about the same lack
 TEXT = "%(asctime)s %(levelname)s %(message)s"
+
+log = logging.getLogger(__name__)
 
 
 class JSONLines(logging.Formatter):
@@ -46,3 +52,26 @@ def configure(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("urllib3", "docker", "asyncio", "aiohttp"):  # their debugging is not ours
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class LoopFaults:
+    """What an event loop could not do, in lines that do not fill the disk.
+
+    Without descriptors asyncio tells of every connection that waits, a hundred at a
+    time and again a second later, each with a traceback; the operator needs one line.
+    """
+
+    def __init__(self) -> None:
+        self._told_at = -EXHAUSTED_EVERY
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Handle what `loop.call_exception_handler` is given."""
+        if not str(context.get("message", "")).startswith("socket.accept() out of"):
+            loop.default_exception_handler(context)
+            return
+        if (now := time.monotonic()) - self._told_at >= EXHAUSTED_EVERY:
+            self._told_at = now
+            log.warning(
+                "no new TCP connections: %s; open ones are served (ulimit -n, LimitNOFILE)",
+                getattr(context.get("exception"), "strerror", None) or "out of descriptors",
+            )

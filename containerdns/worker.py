@@ -33,6 +33,7 @@ async def _run(connection: socket.socket) -> None:
     snapshot, secrets, endpoints = await read_frame(reader)
     settings = snapshot.settings
     logs.configure(settings.log_level, settings.log_format)
+    asyncio.get_running_loop().set_exception_handler(logs.LoopFaults())
     counters = Counters()
     wire = Wire(counters)
     truth = Truth(settings, counters, wire, top_level_domains(), snapshot.serial)

@@ -1,8 +1,12 @@
 """What secondaries, restarts and other clients see around the first listing."""
 
 import asyncio
+import contextlib
+import resource
+import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -64,3 +68,47 @@ def test_cache_size_0_asks_each_time(tmp_path: Path) -> None:
             assert server.addresses("public.test-site.example") == ["192.0.2.7"]
         assert len(upstream.names()) == 3
     upstream.close()
+
+
+def test_out_of_descriptors_is_one_line_and_udp_goes_on(tmp_path: Path) -> None:
+    """Who opens connections without end must not fill the log either."""
+    missing = f"unix://{tmp_path}/missing.sock"
+    with serving(*NOWHERE, docker=missing, ready=False) as server:
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (32, 32))
+        for _ in range(2):
+            with contextlib.ExitStack() as connections:
+                for _ in range(60):
+                    address = ("127.0.0.1", server.port)
+                    connections.enter_context(socket.create_connection(address))
+                time.sleep(1.2)  # asyncio tries again after a second
+                assert server.rcode("localhost", "TXT") == "SERVFAIL"
+                assert server.rcode("x.localhost") == "NOERROR"
+        assert server.log().count("no new TCP connections") == 1
+        assert "Traceback" not in server.log()
+        time.sleep(1.2)
+        assert server.get("/healthz") == "alive\n"
+
+
+def test_a_state_file_out_of_reach_is_a_warning(tmp_path: Path) -> None:
+    """A path below something that is no folder."""
+    (tmp_path / "file").touch()
+    state = tmp_path / "file" / "state.json"
+    missing = f"unix://{tmp_path}/missing.sock"
+    with serving(*NOWHERE, "--state", str(state), docker=missing, ready=False) as server:
+        assert server.log().count("cannot be read") == 1
+
+
+def test_zone_is_sent_again_when_an_engine_is_lost(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with SimulatedEngine(tmp_path / "docker.sock", containers=1) as engine:
+            server = await asyncio.to_thread(Running, *NOWHERE, docker=engine.url)
+            with server:
+                request = urllib.request.Request(server.url + "/zone")
+                tag = (await asyncio.to_thread(urllib.request.urlopen, request)).headers["ETag"]
+                await engine.stop()
+                await asyncio.sleep(0.3)
+                request.add_header("If-None-Match", tag)
+                answer = await asyncio.to_thread(urllib.request.urlopen, request)
+                assert "not connected" in answer.read().decode()
+
+    asyncio.run(test())
