@@ -69,8 +69,13 @@ class Reports:
     # -- the zone ----------------------------------------------------------------
 
     def serial(self) -> int:
-        """Give the serial, which changes with whatever `/zone` shows."""
+        """Give the serial, which grows with every change of any zone."""
         return self._keeper.zone.serial
+
+    def tag(self) -> str:
+        """Give what differs whenever `/zone` would show something else: an Engine's state, too."""
+        zone = self._keeper.zone
+        return f"{zone.serial}-{self._keeper.revision}-{len(zone.memory)}"
 
     def zone_json(self, domain: str | None, name: str | None) -> Document | None:
         """Give the zone as records, the first shape of the contract."""

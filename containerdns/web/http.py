@@ -149,7 +149,7 @@ class Paths:
         parameters = _parameters(request, "domain", "name", "format")
         domain, name = parameters.get("domain"), parameters.get("name")
         as_json = _wants_json(request, parameters, default=False)
-        headers = _validators(self._state.serial(), "json" if as_json else "text")
+        headers = _validators(self._state.tag(), "json" if as_json else "text")
         pieces = self._zone_as_json(domain, name) if as_json else self._zone_as_text(domain, name)
         if _is_unchanged(request, headers["ETag"]):
             return web.Response(status=304, headers=headers)
@@ -390,13 +390,13 @@ def _quality(parameters: str) -> float:
     return 1.0
 
 
-def _validators(serial: int, form: str) -> dict[str, str]:
-    """Headers for documents of a zone: they hold until the serial changes.
+def _validators(tag: str, form: str) -> dict[str, str]:
+    """Headers for documents of a zone: they hold until the tag changes.
 
     The tag is weak, as the same text may go out compressed and not.
     """
     return {
-        "ETag": f'W/"{serial}-{form}"',
+        "ETag": f'W/"{tag}-{form}"',
         "Cache-Control": "no-cache",
         "Vary": "Accept, Accept-Encoding",
     }

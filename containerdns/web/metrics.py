@@ -18,7 +18,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from containerdns.core.counters import Counters, Distribution
+from containerdns.core.counters import DURATION_BOUNDS, Counters, Distribution
 from containerdns.core.messages import has_mnemonic, rcode_text, type_text
 from containerdns.web.state import Gauges
 
@@ -79,11 +79,15 @@ def _dns_metrics(counters: Counters) -> Iterator[Metric]:
         responses[rcode_text(rcode), source] = count
     yield _counter("dns_responses", "DNS responses sent.", ("rcode", "source"), responses)
 
+    durations: dict[tuple[str, ...], Distribution] = {
+        (source,): Distribution(DURATION_BOUNDS) for source in SOURCES
+    }
+    durations.update({(source,): taken for source, taken in counters.durations.items()})
     yield _histogram(
         "dns_request_duration_seconds",
         "Time from receiving a DNS query to sending its response.",
         ("source",),
-        {(source,): taken for source, taken in counters.durations.items()},
+        durations,
     )
     yield _counter(
         "dns_internal_errors",

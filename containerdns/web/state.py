@@ -44,6 +44,9 @@ class State(Protocol):
     def serial(self) -> int:
         """Give the serial; it grows with every change of any zone."""
 
+    def tag(self) -> str:
+        """Give what differs whenever `zone_json` or `zone_text` would give something else."""
+
     def zone_json(self, domain: str | None, name: str | None) -> Document | None:
         """Give the zone as records, the first shape of the contract.
 

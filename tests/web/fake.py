@@ -88,6 +88,9 @@ class FakeState:
     def serial(self) -> int:
         return self.number
 
+    def tag(self) -> str:
+        return str(self.number)
+
     def zone_json(self, domain: str | None, name: str | None) -> Document | None:
         if domain and canonical(domain) not in ("docker.", "."):
             return None
