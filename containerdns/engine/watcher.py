@@ -82,6 +82,7 @@ class _Record:
         ask_again: Something happened since that inspect was sent.
         is_starting: A `start` came; the inspect under way counts only if it shows life.
         event_time: Of the last event that needs an inspect.
+        listed_name: What a list called it, for when nothing else can be read.
     """
 
     id: str
@@ -94,6 +95,7 @@ class _Record:
     ask_again: bool = False
     is_starting: bool = False
     event_time: float | None = None
+    listed_name: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -386,7 +388,7 @@ class Watcher:
         self._tell(record, container, event_time)
 
     def _unreadable(self, record: _Record, document: object, fault: BadDocument) -> None:
-        known = "" if record.container is None else record.container.container_name
+        known = record.listed_name if record.container is None else record.container.container_name
         name = document.get("Name") if isinstance(document, dict) else None
         record.container = None
         record.is_whole = True
@@ -471,6 +473,7 @@ class Watcher:
             return None  # destroyed since the list was asked for
         if record is None:
             record = self._records[container_id] = _Record(container_id)
+            record.listed_name = _listed_name(item)
         likeness = fingerprint(item)
         is_same = record.is_whole and likeness != 0 and likeness == record.likeness
         return None if is_same else record
@@ -670,3 +673,10 @@ def _first(faults: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(fault, BaseExceptionGroup):
         fault = fault.exceptions[0]
     return fault
+
+
+def _listed_name(item: Any) -> str:
+    """What an item of the list calls its container; "" if it says nothing that is a name."""
+    names = item.get("Names")
+    name = names[0] if isinstance(names, list) and names else ""
+    return name.removeprefix("/") if isinstance(name, str) else ""

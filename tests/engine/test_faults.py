@@ -110,6 +110,8 @@ async def test_unreadable_document_costs_only_its_container(socket: Path, docume
         async with watching(engine.url) as (recorder, _):
             await recorder.until_listed()
             assert set(recorder.unreadable) == {bad}
+            told = [call[1] for call in recorder.calls if call[0] == "container_unreadable"]
+            assert told[0][:2] == (bad, "web-0")  # as the list calls it
             assert len(recorder.running()) == 2
             del engine.garbage[bad]
             engine.emit("container", "update", bad)
