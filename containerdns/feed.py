@@ -1,9 +1,10 @@
 """What secondaries get: whole zones as records, and what each change does to them.
 
-Changes are worked out per change, from the owners that it touches, and only once
-somebody takes them: a first transfer, or a `--notify`.
+Changes are worked out from the owners that they touch, those of a moment together,
+and only once somebody takes them: after a first transfer, or with `--notify`.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from containerdns.core.messages import RR, SOA
 from containerdns.core.special import nearest
 from containerdns.core.views import View
 from containerdns.core.zone import Kind, Suffix, Zone
+
+GATHER = 0.1  # seconds in which changes are told together
 
 Snapshot = dict[str, frozenset[RR]]  # by apex
 
@@ -48,30 +51,43 @@ class Zones:
         """Show another zone, in another view, from now on."""
         self._zone, self._view = zone, view
 
+    def shows(self, zone: Zone) -> bool:
+        """Tell whether it is this zone that is shown, and not one of before a reload."""
+        return zone is self._zone
+
     def records(self, apex: str) -> Iterator[RR]:
         """All records of a zone, its SOA first and only once."""
         self.is_wanted = True
         kind = Kind.DOMAIN if apex in self._zone.shape.domains else Kind.REVERSE
         return (r.rr() for r in records.in_zone(self._zone, Suffix(apex, kind), self._view))
 
-    def snapshot(self, owners: Iterable[str]) -> Snapshot:
-        """The records of some owners in each domain, and those of the apex, without SOA."""
-        kept = sorted(owners)
-        found = {}
-        for apex in self._zone.shape.domains:
-            suffix = Suffix(apex, Kind.DOMAIN)
-            own = records.at_apex(self._zone, apex, self._view)
-            rest = (
-                record
-                for owner in kept
-                for record in records.of_owner(self._zone, owner, suffix, self._view)
+    def apexes(self) -> Snapshot:
+        """The records of each domain itself, without SOA."""
+        return {
+            apex: _without_soa(records.at_apex(self._zone, apex, self._view))
+            for apex in self._zone.shape.domains
+        }
+
+    def snapshot(self, owner: str) -> Snapshot:
+        """The records of an owner in each domain."""
+        return {
+            apex: _without_soa(
+                records.of_owner(self._zone, owner, Suffix(apex, Kind.DOMAIN), self._view)
             )
-            found[apex] = frozenset(r.rr() for r in (*own, *rest) if r.rtype != SOA)
-        return found
+            for apex in self._zone.shape.domains
+        }
+
+
+def _without_soa(found: Iterable[records.Record]) -> frozenset[RR]:
+    return frozenset(record.rr() for record in found if record.rtype != SOA)
 
 
 class Feed:
-    """Tells a journal and a notifier what a change of the zone was."""
+    """Tells a journal and a notifier what changed, gathered over a moment.
+
+    An owner is rendered twice per moment, however often it changes in it; who asks for
+    the difference within the moment gets the zone whole.
+    """
 
     def __init__(self, zones: Zones, journal: Journal, notifier: Notifier, notifies: bool) -> None:
         """Take whom to tell; `notifies` if there is anybody to notify."""
@@ -79,39 +95,59 @@ class Feed:
         self._journal = journal
         self._notifier = notifier
         self._notifies = notifies
+        self._before: dict[str, Snapshot] = {}  # by owner, as last told
+        self._apexes: Snapshot = {}
+        self._serial: int | None = None  # as last told; None if nothing has changed since
+        self._reverse: set[str] = set()
+        self._is_scheduled = False
 
     @property
     def is_wanted(self) -> bool:
         """Whether working out changes is of use to anybody."""
         return self._notifies or self._zones.is_wanted
 
-    def before(self, owners: Iterable[str]) -> Snapshot:
-        """What there is before a change of some owners."""
-        return self._zones.snapshot(owners)
+    def before(self, zone: Zone, owners: Iterable[str]) -> None:
+        """Note what there is before a change of some owners."""
+        if self._serial is None:
+            self._serial = zone.serial
+            self._apexes = self._zones.apexes()
+        for owner in owners:
+            if owner not in self._before:
+                self._before[owner] = self._zones.snapshot(owner)
 
-    def after(
-        self, zone: Zone, before: Snapshot, serial: int, owners: Iterable[str], names: Iterable[str]
-    ) -> None:
-        """Tell what the change did.
+    def after(self, zone: Zone, names: Iterable[str]) -> None:
+        """Note that the change was made, and have it told in a moment.
 
         Args:
             zone: After the change.
-            before: As `before` gave it.
-            serial: Before the change.
-            owners: The same as then.
             names: What changed, for the reverse zones among it.
         """
-        if zone.serial == serial:
-            return
-        for apex, now in self._zones.snapshot(owners).items():
-            removed, added = before[apex] - now, now - before[apex]
-            self._journal.changed(apex, serial, zone.serial, sorted(removed), sorted(added))
-            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
-        reverse = frozenset(zone.reverse.apexes())
-        for apex in {nearest(name, reverse) for name in names if name.endswith(".arpa.")} - {""}:
-            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_later(GATHER, self._tell, zone)
+        self._reverse.update(name for name in names if name.endswith(".arpa."))
 
     def renewed(self, zone: Zone) -> None:
         """Tell that all zones are others now, without saying in what."""
         for apex in (*zone.shape.domains, *zone.reverse.apexes()):
+            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
+
+    def _tell(self, zone: Zone) -> None:
+        """Tell what the changes of the last moment did."""
+        self._is_scheduled = False
+        before, self._before = self._before, {}
+        reverse, self._reverse = self._reverse, set()
+        serial, self._serial = self._serial, None
+        if serial is None or serial == zone.serial or not self._zones.shows(zone):
+            return
+        now = {owner: self._zones.snapshot(owner) for owner in before}
+        apexes = self._zones.apexes()
+        for apex in zone.shape.domains:
+            was = self._apexes.get(apex, frozenset()).union(*(s[apex] for s in before.values()))
+            becomes = apexes[apex].union(*(s[apex] for s in now.values()))
+            removed, added = sorted(was - becomes), sorted(becomes - was)
+            self._journal.changed(apex, serial, zone.serial, removed, added)
+            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
+        ours = frozenset(zone.reverse.apexes())
+        for apex in {nearest(name, ours) for name in reverse} - {""}:
             self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())

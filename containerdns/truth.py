@@ -115,8 +115,9 @@ class Truth:
         """
         changed: set[str] = set()
         feed = self.feed if self.feed and self.feed.is_wanted else None
-        owners = self.owners_in(changes) if feed else set()
-        before, serial = feed.before(owners) if feed else {}, self.zone.serial
+        serial = self.zone.serial
+        if feed is not None:
+            feed.before(self.zone, self.owners_in(changes))
         for publication_id, publication in changes:
             changed |= self.zone.replace(publication_id, publication, now)
         if is_listing:
@@ -124,7 +125,7 @@ class Truth:
         self._wire.forget(changed)
         if self.zone.serial != serial:
             if feed is not None:
-                feed.after(self.zone, before, serial, owners, changed)
+                feed.after(self.zone, changed)
             self.counters.zone_changes += 1
             self._wire.set_serial(self.zone.serial)
         self._mirror("change", changes, now, is_listing)

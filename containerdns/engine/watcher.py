@@ -102,6 +102,16 @@ class _Record:
         return self.container is not None and self.container.is_running
 
 
+def _give_way_to_cancellation() -> None:
+    """Stop if we were asked to while a group of tasks failed.
+
+    Python 3.11's TaskGroup then raises the failures, and the cancellation is lost.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Watcher:
     """Follows one Engine and tells a sink; `run` is its whole life."""
 
@@ -145,6 +155,7 @@ class Watcher:
             while True:
                 begun = clock()
                 self._lost(await self._session())
+                _give_way_to_cancellation()
                 if self._is_synced and clock() - begun > STABLE_AFTER:
                     delay = self._timing.retry_first
                     continue  # it worked until now: the first retry does not wait

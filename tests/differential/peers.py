@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.engine.running import free_port
+
 PATIENCE = 10.0  # seconds for a server to answer first, on a busy machine
 
 NSD = """
@@ -78,7 +80,7 @@ def serving(zones: Mapping[str, str], folder: Path) -> Iterator[dict[str, int]]:
     ports = {}
     try:
         for name, program, config in (("nsd", "nsd", NSD), ("knot", "knotd", KNOT)):
-            ports[name] = _free_port()
+            ports[name] = free_port()
             own = folder / name
             own.mkdir()
             zone = NSD_ZONE if name == "nsd" else KNOT_ZONE
@@ -113,12 +115,6 @@ def ask(port: int, data: bytes) -> bytes:
         client.connect(("127.0.0.1", port))
         client.send(data)
         return client.recv(65535)
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(apex: str, port: int, log: Path) -> None:

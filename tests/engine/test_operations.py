@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.dockerd import Dockerd
-from tests.engine.running import RecordingUpstream, Running, serving
+from tests.engine.running import RecordingUpstream, Running, free_port, serving
 from tests.server.test_transfer import knot, nsd
 
 pytestmark = pytest.mark.engine
@@ -164,7 +163,7 @@ def test_secondary_follows_within_two_seconds(
     engine: Dockerd, upstream: RecordingUpstream, tmp_path: Path, program: str
 ) -> None:
     """AXFR at the start, then NOTIFY and IXFR: this is also how the zone leaves the machine."""
-    port = _free_port()
+    port = free_port()
     options = (*forwarding(upstream), "--notify", f"127.0.0.1:{port}")
     engine.run("first")
     with serving(*options, docker=engine.socket_url) as server:
@@ -211,12 +210,6 @@ def _ask_from_many_ports(server: Running, name: str, wanted: list[str]) -> None:
 def _children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def test_zone_as_json_has_what_the_contract_says(

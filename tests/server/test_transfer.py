@@ -18,6 +18,7 @@ from containerdns.core.respond import Peer, Reply, Transfer
 from containerdns.errors import BadSettings
 from containerdns.server.transfer import Notifier, Transfers, read_keys
 from containerdns.settings import Endpoint
+from tests.engine.running import free_port
 from tests.server.serving import Served, StubResponder, query, serving
 
 APEX = b"\x06docker\0"
@@ -277,12 +278,6 @@ async def ask(port: int, name: str, qtype: int) -> str:
         async with asyncio.timeout(0.5):
             response = dnslib.DNSRecord.parse(await loop.sock_recv(client, 4096))
     return str(response.rr[0].rdata) if response.rr else ""
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="

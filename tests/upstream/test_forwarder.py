@@ -14,6 +14,7 @@ from containerdns.errors import BadSettings
 from containerdns.settings import Endpoint
 from containerdns.upstream import forwarder as rooms
 from containerdns.upstream.forwarder import Forwarder
+from tests.engine.running import free_port
 from tests.upstream.fakes import Reply, answer, qtype, truncated, upstream
 from tests.upstream.forwarding import (
     addresses,
@@ -24,7 +25,6 @@ from tests.upstream.forwarding import (
     records,
     settings,
 )
-from tests.upstream.unbound import free_port
 
 WWW = question("www.example.")
 

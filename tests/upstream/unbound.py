@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.engine.running import free_port
+
 NAME = "dns.example"
 
 
@@ -26,13 +28,6 @@ class Unbound:
     tls: int
     https: int
     authority: Path
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as trying:
-        trying.bind(("127.0.0.1", 0))
-        return int(trying.getsockname()[1])
 
 
 def make_certificate(folder: Path, name: str = NAME) -> tuple[Path, Path, Path]:
