@@ -231,6 +231,8 @@ class Keeper(Truth):
         self.read_hosts()
         self.revision += 1
         self._mirror("restore", self.snapshot())
+        if self.feed is not None and self.feed.is_wanted:
+            self.feed.renewed(self.zone)
 
     def read_hosts(self) -> None:
         """Read the hosts files that changed."""
