@@ -30,6 +30,7 @@ from containerdns.engine.swarm import Swarm
 from containerdns.errors import BadDocument, EngineUnavailable
 
 RETRY_LONGEST_NEAR = 1.0  # seconds; on a local socket, and while a zone stands
+CANCEL_AGAIN_AFTER = 0.05  # seconds
 STABLE_AFTER = 2.0  # seconds of a session, after whose end the first retry is immediate
 LISTEN_CHECK_TIMEOUT = 3.0  # seconds; an Engine answers a question about the past at once
 SWARM_EVERY = 5.0  # seconds between listings of a swarm's tasks
@@ -102,16 +103,6 @@ class _Record:
         return self.container is not None and self.container.is_running
 
 
-def _give_way_to_cancellation() -> None:
-    """Stop if we were asked to while a group of tasks failed.
-
-    Python 3.11's TaskGroup then raises the failures, and the cancellation is lost.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
 class Watcher:
     """Follows one Engine and tells a sink; `run` is its whole life."""
 
@@ -148,14 +139,26 @@ class Watcher:
         self._compare_now.set()
 
     async def run(self) -> None:
-        """Watch for ever; stopping is cancelling."""
+        """Watch for ever; stopping is cancelling.
+
+        It is done by a task of its own, which is cancelled until it ends: a TaskGroup of
+        Python 3.11 that fails at the moment of its cancellation loses that.
+        """
+        watching = asyncio.create_task(self._watch())
+        try:
+            await asyncio.shield(watching)
+        finally:
+            while not watching.done():
+                watching.cancel()
+                await asyncio.wait((watching,), timeout=CANCEL_AGAIN_AFTER)
+
+    async def _watch(self) -> None:
         clock = asyncio.get_running_loop().time
         delay = self._timing.retry_first
         try:
             while True:
                 begun = clock()
                 self._lost(await self._session())
-                _give_way_to_cancellation()
                 if self._is_synced and clock() - begun > STABLE_AFTER:
                     delay = self._timing.retry_first
                     continue  # it worked until now: the first retry does not wait

@@ -68,7 +68,7 @@ def page(found: dict[str, Any]) -> Iterator[str]:
         "is medians.",
     )
     yield ""
-    system = f"{platform.system()} {platform.release()}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
     yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {system}"
     yield f"- CPython {platform.python_version()}; {', '.join(_versions())}"
     yield ""

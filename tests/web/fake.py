@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from containerdns.core.messages import type_number
-from containerdns.core.names import canonical, join
+from containerdns.core.names import canonical, is_single_label, join
 from containerdns.errors import BadSettings
 from containerdns.web.state import Document, Gauges
 
@@ -21,10 +21,11 @@ WEB: dict[str, Any] = {
     "names": [
         {"name": "web", "rule": "container name"},
         {"name": "0123456789ab", "rule": "container id"},
-        {"name": "web.frontend", "rule": "container name and network"},
+        {"name": "web.frontend", "rule": "container name on a network"},
     ],
     "addresses": [{"network": "frontend", "address": "172.18.0.2"}],
 }
+SUFFIXES = (".", ".docker.", ".localdomain.")
 RECORD = {
     "name": "web.docker.",
     "type": "A",
@@ -120,13 +121,17 @@ class FakeState:
         return {"queries": [self._explained(one, client) for one in [*names[1:], names[0]]]}
 
     def _explained(self, name: str, client: str) -> Document:
-        listed = {f"{c['name']}{end}": c for c in self.listed for end in (".", ".docker.")}
+        listed = {
+            f"{c['name']}{end}": c
+            for c in self.listed
+            for end in (".", ".docker.", ".localdomain.")
+        }
         is_ours = name in listed
         return {
             "name": name,
             "type": "A",
             "decision": "zone" if is_ours else "upstream",
-            "rule": "bare container name" if is_ours else "everything else",
+            "rule": ("bare " * is_single_label(name) + "container name") if is_ours else "not ours",
             "rcode": "NOERROR" if is_ours else None,
             "ttl": 5 if is_ours else None,
             "upstream": None if is_ours else "1.1.1.1",
@@ -142,7 +147,7 @@ class FakeState:
             ],
             "reason": f"the container {listed[name]['name']} is running; asked by {client}"
             if is_ours
-            else "nothing of ours has this name",
+            else "asked of the upstreams: not ours; 1.1.1.1 is asked first",
         }
 
     def queries(self, after: int) -> tuple[int, Sequence[Document]]:

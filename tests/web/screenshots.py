@@ -52,7 +52,7 @@ async def picture_all(site: Site, folder: Path) -> None:
                 await page.wait_for_selector(".container")
                 await page.click(".container summary >> nth=2")
                 await page.fill("#explain-name", "staging-search_elasticsearch_1")
-                await page.fill("#explain-search", "localdomain")
+                await page.fill("#explain-search", "localdomain corp.example")
                 await page.click("#explain-form .main")
                 await page.wait_for_selector(".steps")
                 await page.evaluate("scrollTo(0, 0)")
@@ -112,9 +112,9 @@ def container(number: int, name: str, row: tuple[str, str]) -> Document:
     names = [{"name": name, "rule": "container name"}]
     names.append({"name": f"{number:x}3f9a27c0b1{number:x}", "rule": "container id"})
     if service:
-        names.append({"name": f"{service}.{project}", "rule": "Compose service and project"})
-        names.append({"name": f"1.{service}.{project}", "rule": "Compose number, service, project"})
-    names.append({"name": f"{name}.{network}", "rule": "container name and network"})
+        names.append({"name": f"{service}.{project}", "rule": "Compose service"})
+        names.append({"name": f"1.{service}.{project}", "rule": "Compose replica"})
+    names.append({"name": f"{name}.{network}", "rule": "container name on a network"})
     is_out = service == "migrate"
     return {
         "name": name,

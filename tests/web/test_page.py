@@ -43,7 +43,13 @@ def test_container_opens_to_its_names_rules_and_addresses_and_stays_open() -> No
     async def test(page: Page, site: Site) -> None:
         await page.click(".container summary")
         opened = page.locator(".more")
-        for text in ("web.frontend", "container name and network", "172.18.0.2", "frontend", "5 s"):
+        for text in (
+            "web.frontend",
+            "container name on a network",
+            "172.18.0.2",
+            "frontend",
+            "5 s",
+        ):
             await expect(opened).to_contain_text(text)
         site.state.listed = [{**WEB, "ttl": 7}]
         site.state.number += 1
@@ -155,12 +161,12 @@ def test_queries_arrive_and_are_filtered() -> None:
 def test_explain_draws_each_query_of_the_search_list() -> None:
     async def test(page: Page, _site: Site) -> None:
         await page.fill("#explain-name", "web")
-        await page.fill("#explain-search", "localdomain docker")
+        await page.fill("#explain-search", "corp.example docker")
         await page.fill("#explain-client", "172.18.0.9")
         await page.press("#explain-search", "Enter")
         steps = page.locator(".steps > li")
         await expect(steps).to_have_count(3)
-        await expect(steps.nth(0)).to_contain_text("web.localdomain. A")
+        await expect(steps.nth(0)).to_contain_text("web.corp.example. A")
         await expect(steps.nth(0)).to_contain_text("as the upstream says")
         await expect(steps.nth(0)).to_contain_text("from 1.1.1.1")
         await expect(steps.nth(1)).to_contain_text("asked by 172.18.0.9")
@@ -278,7 +284,7 @@ def test_axe_finds_no_violation(size: tuple[int, int], scheme: str) -> None:
     async def test(page: Page, _site: Site) -> None:
         await page.click(".container summary")
         await page.fill("#explain-name", "vpn")
-        await page.fill("#explain-search", "localdomain docker")
+        await page.fill("#explain-search", "corp.example docker")
         await page.click("#explain-form .main")
         await page.wait_for_selector(".steps")
         found = await Axe().run(page)
