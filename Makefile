@@ -54,7 +54,7 @@ fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz $(COUNT)
 
 screenshots: $(VENV)/dev
-	$(BIN)/python -m tests.web.screenshots docs/pictures
+	$(BIN)/python -m tests.web.screenshots docs/images
 
 wheels: $(VENV)/dev
 	rm -rf dist/wheels
