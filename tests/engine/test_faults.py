@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from containerdns.engine import watcher as watcher_module
-from containerdns.engine.probe import probe
+from containerdns.engine.client import EngineClient
 from containerdns.errors import EngineUnavailable
 from tests.engine.recorder import Recorder, watching
 from tests.engine.simulated import SimulatedEngine
@@ -125,7 +125,6 @@ async def test_networks_that_a_proxy_forbids_cost_only_themselves(socket: Path) 
             await recorder.until_listed()
             assert len(recorder.running()) == 3
             assert recorder.count("networks_changed") == 0
-        assert (await probe(engine.url, None)).networks is None
 
 
 async def test_version_that_a_proxy_forbids_is_done_without(socket: Path) -> None:
@@ -139,8 +138,11 @@ async def test_version_that_a_proxy_forbids_is_done_without(socket: Path) -> Non
 async def test_forbidden_events_are_a_cause_that_names_the_path(socket: Path) -> None:
     async with SimulatedEngine(socket, 3) as engine:
         engine.statuses["/events"] = 403
+        client = EngineClient(engine.url, None)
+        await client.negotiate()
         with pytest.raises(EngineUnavailable, match=r"forbids GET /v1.41/events"):
-            await probe(engine.url, None)
+            await client.events().__aenter__()
+        client.close()
 
 
 async def test_engine_that_comes_back_is_found_within_two_seconds(socket: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from containerdns.core.containers import Container
-from containerdns.engine.probe import probe
 from tests.engine.dockerd import Dockerd
 from tests.engine.recorder import Recorder, watching
 
@@ -231,16 +230,6 @@ async def test_engine_that_was_stopped_for_a_while_goes_on(engine: Dockerd) -> N
         os.kill(engine.pid, signal.SIGCONT)
         await asyncio.to_thread(engine.run, "web")
         await recorder.until(lambda: "web" in recorder.running())
-
-
-async def test_probe_reports_what_would_be_served(engine: Dockerd) -> None:
-    engine.create_network("frontend")
-    engine.run("web", network="frontend", aliases=["www"])
-    engine.create("stopped")
-    report = await probe(engine.socket_url, None)
-    assert report.api_version.startswith("1.")
-    assert (len(report.containers), report.running) == (2, 1)
-    assert "frontend" in [network.name for network in report.networks or ()]
 
 
 async def test_cancelled_watcher_leaves_no_task_behind(engine: Dockerd) -> None:
