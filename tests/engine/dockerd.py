@@ -429,8 +429,9 @@ def _descendants(pid: int) -> list[int]:
     found = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *_descendants(int(child))]
+            with contextlib.suppress(OSError):  # a thread that has ended
+                for child in (task / "children").read_text().split():
+                    found += [int(child), *_descendants(int(child))]
     return found
 
 
