@@ -210,7 +210,7 @@ def _ask_from_many_ports(server: Running, name: str, wanted: list[str]) -> None:
 
 def _children(pid: int) -> list[int]:
     """The processes that a process started; its threads come and go while we look."""
-    found = []
+    found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found += map(int, (task / "children").read_text().split())
