@@ -51,9 +51,12 @@ def find(zone: Zone, name: str, qtype: int, view: View, suffix: Suffix) -> Answe
     return _find(zone, name, qtype, view, suffix, ())
 
 
-def negative(zone: Zone, rcode: int, apex: str, rule: str, reason: str) -> Answer:
+def negative(
+    zone: Zone, rcode: int, apex: str, rule: str, reason: str, depends_on: tuple[str, ...] = ()
+) -> Answer:
     """A negative answer whose SOA belongs to an apex (RFC 2308 section 2)."""
-    return Answer(rcode, soa=records.soa(zone, apex), rule=rule, reason=reason)
+    soa = records.soa(zone, apex)
+    return Answer(rcode, soa=soa, depends_on=depends_on, rule=rule, reason=reason)
 
 
 def _find(
@@ -72,13 +75,13 @@ def _find(
     node = zone.node(owner, suffix)
     if node is None:
         if suffix.kind is Kind.DOMAIN and zone.is_empty_non_terminal(owner, suffix):
-            empty = negative(zone, 0, suffix.apex, "empty non-terminal", "names exist below it")
-            return replace(empty, depends_on=depends_on)
+            reason = "names exist below it"
+            return negative(zone, 0, suffix.apex, "empty non-terminal", reason, depends_on)
         node = zone.wildcard(owner, suffix)
     if node is None:
         reason = "no running container has this name"
-        absent = negative(zone, messages.NXDOMAIN, suffix.apex, suffix.kind.value, reason)
-        return replace(absent, depends_on=depends_on)
+        rule = suffix.kind.value
+        return negative(zone, messages.NXDOMAIN, suffix.apex, rule, reason, depends_on)
     found = records.at_node(zone, name, node, view, suffix)
     bare = "bare " if suffix.kind is Kind.BARE else ""
     rule, reason = bare + node.holders[0].rule, why(zone, node)
@@ -87,8 +90,8 @@ def _find(
         return _follow(zone, alias, qtype, view, (*before, name))
     chosen = records.of_type(found, qtype)
     if not chosen:
-        empty = negative(zone, 0, suffix.apex, rule, f"{reason}, but has no such record")
-        return replace(empty, depends_on=depends_on)
+        reason = f"{reason}, but has no such record"
+        return negative(zone, 0, suffix.apex, rule, reason, depends_on)
     additional = records.targets_of(zone, chosen, name, view, suffix)
     return Answer(
         0,
@@ -122,8 +125,8 @@ def _follow(zone: Zone, alias: Answer, qtype: int, view: View, before: tuple[str
 def _find_apex(zone: Zone, apex: str, qtype: int, view: View) -> Answer:
     chosen = records.of_type(records.at_apex(zone, apex, view), qtype)
     if not chosen:
-        empty = negative(zone, 0, apex, "domain", "the domain itself has no such record")
-        return replace(empty, depends_on=(apex,))
+        reason = "the domain itself has no such record"
+        return negative(zone, 0, apex, "domain", reason, (apex,))
     is_ns = chosen[0].rtype == messages.NS
     glue = records.of_server(zone, names.join(NS_LABEL, apex), view) if is_ns else ()
     rule = f"bare {chosen[0].rule}" if chosen[0].rule else "domain"
@@ -134,8 +137,8 @@ def _find_server(zone: Zone, name: str, qtype: int, view: View, apex: str) -> An
     chosen = records.of_type(records.of_server(zone, name, view), qtype)
     if chosen:
         return Answer(0, records=chosen, depends_on=(name,), rule=records.SERVER_RULE)
-    empty = negative(zone, 0, apex, records.SERVER_RULE, "this server has no such record")
-    return replace(empty, depends_on=(name,))
+    reason = "this server has no such record"
+    return negative(zone, 0, apex, records.SERVER_RULE, reason, (name,))
 
 
 def _find_pointer(zone: Zone, name: str, qtype: int, apex: str) -> Answer:

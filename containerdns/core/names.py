@@ -9,6 +9,8 @@ other module may assume so; this one alone meets names as typed.
 A *relative name* is the same without the final dot: "web", "web.frontend".
 """
 
+from functools import lru_cache
+
 from containerdns.errors import BadName
 
 LABEL_LONGEST = 63  # octets, RFC 1035 section 2.3.4
@@ -58,6 +60,7 @@ def relative(text: str) -> str:
     return name[:-1]
 
 
+@lru_cache(maxsize=1024)
 def to_wire(name: str) -> bytes:
     """Encode a name without compression, lower case (RFC 1035 section 3.1).
 

@@ -89,6 +89,9 @@ class Ownership:
         self._above_ours = self._above_domains | {
             above for s in shape.search_domains for above in (s, *names.parents(s))
         }
+        self._has_search_in_domain = any(
+            special.nearest(search, self._domains) for search in shape.search_domains
+        )
         self._below_both = frozenset(
             names.join(domain[:-1], search)
             for domain in shape.domains
@@ -163,15 +166,17 @@ class Ownership:
             return Decision(Act.ZONE, "domain", Suffix(domain, Kind.DOMAIN))
         owner = names.strip_suffix(name, domain)
         suffix = Suffix(domain, Kind.DOMAIN)
-        is_known = owner == NS_LABEL or self._has(owner, suffix)
-        if not is_known:
-            for search in self._searches_above(name):
-                below = Suffix(search, Kind.SEARCH)
-                if self._has(names.strip_suffix(name, search), below):
-                    return Decision(Act.ZONE, "search domain", below)
-        if not is_known and self.listing is not Listing.COMPLETE:
-            return Decision(Act.WAIT, WAITING, suffix)
-        return Decision(Act.ZONE, "domain", suffix)
+        found = Decision(Act.ZONE, "domain", suffix)
+        is_whole = self.listing is Listing.COMPLETE
+        if is_whole and not self._has_search_in_domain:
+            return found
+        if owner == NS_LABEL or self._has(owner, suffix):
+            return found
+        for search in self._searches_above(name):
+            below = Suffix(search, Kind.SEARCH)
+            if self._has(names.strip_suffix(name, search), below):
+                return Decision(Act.ZONE, "search domain", below)
+        return found if is_whole else Decision(Act.WAIT, WAITING, suffix)
 
     def _decide_single_label(self, name: str, qtype: int, now: float) -> Decision:
         label = name[:-1]

@@ -1,6 +1,8 @@
 """What stands at a name of the zone, for one view of it."""
 
+import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ STRING_LONGEST = 255  # octets of one character-string, RFC 1035 section 3.3
 REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
 SERVER_RULE = "name of this server"
 
+_SOA_NUMBERS = struct.Struct("!5L")  # serial, refresh, retry, expire, minimum
 _UNHEALTHY = 1_000_000  # added to the preference: behind every healthy one
 
 
@@ -118,16 +121,17 @@ def pointer(zone: Zone, name: str) -> tuple[Record, ...]:
 
 def soa(zone: Zone, apex: str, ttl: int | None = None) -> Record:
     """The SOA record of a zone of ours; by default with the TTL that negative answers have."""
-    primary = _domain_of(zone, apex)
-    rdata = b"".join(
-        (
-            names.to_wire(names.join(NS_LABEL, primary)),
-            names.to_wire(names.join("hostmaster", primary)),
-            *(number.to_bytes(4) for number in (zone.serial, REFRESH, RETRY, EXPIRE)),
-            zone.shape.negative_ttl.to_bytes(4),
-        )
-    )
-    return Record(apex, messages.SOA, zone.shape.negative_ttl if ttl is None else ttl, rdata)
+    minimum = zone.shape.negative_ttl
+    return _soa(apex, _domain_of(zone, apex), zone.serial, minimum, minimum if ttl is None else ttl)
+
+
+@lru_cache(maxsize=256)
+def _soa(apex: str, primary: str, serial: int, minimum: int, ttl: int) -> Record:
+    """Every negative answer has one, of few apexes and of one serial for a while."""
+    server = names.to_wire(names.join(NS_LABEL, primary))
+    person = names.to_wire(names.join("hostmaster", primary))
+    numbers = _SOA_NUMBERS.pack(serial, REFRESH, RETRY, EXPIRE, minimum)
+    return Record(apex, messages.SOA, ttl, server + person + numbers)
 
 
 def ns(zone: Zone, apex: str) -> Record:

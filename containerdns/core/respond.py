@@ -478,11 +478,11 @@ def answer_to(zone: Zone, decision: Decision, name: str, qtype: int, view: View)
 
 def _policy(zone: Zone, rcode: int, decision: Decision, name: str) -> Answer:
     reason = f"never forwarded: {decision.rule}"
-    found = answers.negative(zone, rcode, decision.suffix.apex, decision.rule, reason)
-    if decision.suffix.kind is Kind.REVERSE:
-        return found  # any address may come; such answers are not kept
-    above = tuple(answers.names_between(name, decision.suffix.apex))
-    return Answer(rcode, soa=found.soa, depends_on=above, rule=found.rule, reason=reason)
+    apex, rule = decision.suffix.apex, decision.rule
+    if decision.suffix.kind is Kind.REVERSE:  # any address may come; such answers are not kept
+        return answers.negative(zone, rcode, apex, rule, reason)
+    above = tuple(answers.names_between(name, apex))
+    return answers.negative(zone, rcode, apex, rule, reason, above)
 
 
 def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:

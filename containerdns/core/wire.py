@@ -25,6 +25,7 @@ MOST_OCTETS: Final = {"name": 24 << 20, "absent": 2 << 20, "fresh": 8 << 20}
 MOST_OF_A_NAME: Final = 256  # types, EDNS variants and views of one name
 QUERY_LONGEST: Final = 300  # octets: a header, a name of 255, an OPT without options
 ENTRY_OCTETS: Final = 500  # what an entry costs beside its octets: objects and places
+ASKED_ONCE_MOST: Final = 16384  # names absent that were asked once, while the shelf is full
 SECOND_CHANCES: Final = 4  # how many used entries are passed over to evict one
 
 Table = dict[bytes, "Entry"]
@@ -120,6 +121,7 @@ class Wire:
         self._octets = dict.fromkeys(MOST_ENTRIES, 0)
         self._of_name: dict[str, dict[Entry, None]] = {}
         self._variants: Counter[str] = Counter()
+        self._asked_once: set[int] = set()
         self._serial = b""  # until it is known, entries keep their own
 
     def __len__(self) -> int:
@@ -178,6 +180,8 @@ class Wire:
         end = query.find(b"\0", 12) + 1
         if end < 13 or not _same_question(query, reply.octets, end):
             return  # a name with a zero octet in a label, or an answer without a question
+        if shelf == "absent" and not self._is_worth_keeping(query, reply):
+            return
         until = now + reply.fresh_for if shelf == "fresh" else 0.0
         entry = Entry(self.table(view), query, end, reply, until)
         if (former := entry.table.get(entry.key)) is not None:
@@ -223,6 +227,24 @@ class Wire:
             for entry in shelf:
                 if entry.hits:
                     self._count(entry)
+
+    def _is_worth_keeping(self, query: bytes, reply: Reply) -> bool:
+        """Tell whether there is room for what is absent, or it was asked for before.
+
+        So a flood of random names neither costs what keeping costs, nor pushes out
+        the names that clients do try again and again.
+        """
+        octets = len(query) + 2 * len(reply.octets) + ENTRY_OCTETS
+        has_places = len(self._shelves["absent"]) < MOST_ENTRIES["absent"]
+        if has_places and self._octets["absent"] + octets <= MOST_OCTETS["absent"]:
+            return True
+        mark = hash(query[2:].lower())
+        if mark in self._asked_once:
+            return True
+        if len(self._asked_once) >= ASKED_ONCE_MOST:
+            self._asked_once.clear()
+        self._asked_once.add(mark)
+        return False
 
     def _make_room(self, entry: Entry) -> None:
         shelf, kind = self._shelves[entry.shelf], entry.shelf
@@ -286,7 +308,7 @@ def _turned(tail: bytes, rotation: tuple[tuple[int, int, int], ...], turn: int) 
 
 
 def _has_letters(octets: bytes) -> bool:
-    return any(0x41 <= octet <= 0x5A or 0x61 <= octet <= 0x7A for octet in octets)
+    return octets.lower() != octets.upper()
 
 
 def _same_question(query: bytes, response: bytes, end: int) -> bool:

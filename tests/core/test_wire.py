@@ -173,6 +173,20 @@ def test_flood_of_absent_names_pushes_out_no_name(monkeypatch: pytest.MonkeyPatc
     assert answer(made, hot) is not None
 
 
+def test_what_is_absent_must_be_asked_for_twice_when_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(wire.MOST_ENTRIES, "absent", 2)
+    made = Wire(Counters())
+    datas = [query(f"x{number}.docker") for number in range(3)]
+    for data in datas:
+        made.keep(VIEW, data, reply(data, (), keeping="absent"), 0.0)
+    assert [answer(made, data) is not None for data in datas] == [True, True, False]
+    made.keep(VIEW, datas[2], reply(datas[2], (), keeping="absent"), 0.0)
+    assert answer(made, datas[2]) is not None
+    assert len(made) == 2
+
+
 def test_octets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(wire.MOST_OCTETS, "name", 10 * (wire.ENTRY_OCTETS + 100))
     made = kept(*(query(f"web{number}.docker") for number in range(100)))
