@@ -4,7 +4,7 @@
 # make lint         check style and types only
 # make docs         write what comes from the code, and build the documents into site/
 # make image        build the container image; PYTHON_IMAGE=... names its base
-# make bench        measure, beside dnsmasq, Knot and NSD too, and write docs/performance.md
+# make bench        measure, beside other servers too, and write docs/performance.md
 # make fuzz         a million damaged inputs; COUNT=... of them
 # make screenshots  take the pictures of the status page
 # make lock         lock the dependencies anew, with hashes
