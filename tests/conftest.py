@@ -1,11 +1,24 @@
-"""Fixtures: a private Docker Engine, once for all tests; nothing of it remains."""
+"""Fixtures: a private Docker Engine, once for all tests; nothing of it remains.
+
+Hypothesis tries the same examples on every machine, however slow; `make fuzz` looks for others.
+"""
 
 import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.engine.dockerd import CannotStart, Dockerd, require_machine
+
+settings.register_profile(
+    "same",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -233,7 +233,7 @@ def the_program(name: str) -> str:
 
 def accepts(command: Sequence[str | Path]) -> str:
     """Run a program that checks; all that it says."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.engine.running import free_port
 
 WATCHDOG = 0.4  # seconds
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 @contextmanager

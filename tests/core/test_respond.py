@@ -379,7 +379,7 @@ def test_identity_is_left_out_if_there_is_none() -> None:
 def test_response_is_made_in_well_under_a_millisecond() -> None:
     """A guard against something quadratic, not a measurement."""
     made = responder(*(publication(f"c{n}", f"10.0.{n // 250}.{n % 250}") for n in range(1000)))
-    begun = time.perf_counter()
+    begun = time.process_time()
     for _ in range(200):
         ask(made, query("c999.docker."))
-    assert (time.perf_counter() - begun) / 200 < 0.005
+    assert (time.process_time() - begun) / 200 < 0.005

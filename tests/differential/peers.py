@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.engine.running import free_port
 
-PATIENCE = 10.0  # seconds for a server to answer first, on a busy machine
+PATIENCE = 60.0  # seconds for a server to answer first, on a busy machine
 
 NSD = """
 server:
@@ -105,13 +105,13 @@ def serving(zones: Mapping[str, str], folder: Path) -> Iterator[dict[str, int]]:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(10)
+            process.wait(PATIENCE)
 
 
 def ask(port: int, data: bytes) -> bytes:
     """Ask over UDP."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(2)
+        client.settimeout(10)
         client.connect(("127.0.0.1", port))
         client.send(data)
         return client.recv(65535)

@@ -10,7 +10,7 @@ from typing import Any
 from containerdns.core.containers import Container, Network
 from containerdns.engine.watcher import Timing, Watcher
 
-WAIT_LONGEST = 10.0  # seconds
+WAIT_LONGEST = 60.0  # seconds
 
 
 class Recorder:

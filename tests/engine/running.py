@@ -20,7 +20,8 @@ from typing import Any, Self
 import dnslib
 
 DAY = 86400
-START_LONGEST = 15.0  # seconds until a started server answers
+START_LONGEST = 60.0  # seconds until a started server answers, on a busy machine
+ANSWER_LONGEST = 10.0  # seconds for a response; milliseconds are usual
 
 
 class RecordingUpstream:
@@ -91,7 +92,7 @@ class Client:
     def close(self) -> None:
         self._socket.close()
 
-    def ask(self, name: str, qtype: str = "A", timeout: float = 2.0) -> Any:
+    def ask(self, name: str, qtype: str = "A", timeout: float = ANSWER_LONGEST) -> Any:
         """Ask over UDP; give dnslib's record, None if nothing comes."""
         query = dnslib.DNSRecord.question(name, qtype)
         self._socket.send(bytes(query.pack()))
@@ -106,7 +107,7 @@ class Client:
                 return response
         return None
 
-    def ask_octets(self, query: bytes, timeout: float = 2.0) -> bytes:
+    def ask_octets(self, query: bytes, timeout: float = ANSWER_LONGEST) -> bytes:
         """Ask over UDP with ready octets; give the next response, 12 zeros if none comes."""
         self._socket.settimeout(timeout)
         try:
@@ -161,7 +162,7 @@ class Running:
         started = time.monotonic()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(10)
+            self._process.wait(30)
         self._log.close()
         return time.monotonic() - started
 
@@ -171,7 +172,7 @@ class Running:
     def log(self) -> str:
         return Path(self._log.name).read_text(errors="replace")
 
-    def ask(self, name: str, qtype: str = "A", timeout: float = 2.0) -> Any:
+    def ask(self, name: str, qtype: str = "A", timeout: float = ANSWER_LONGEST) -> Any:
         """Ask over UDP; as `Client.ask`."""
         return self.client.ask(name, qtype, timeout)
 
@@ -188,7 +189,7 @@ class Running:
         return "timeout" if response is None else str(dnslib.RCODE[response.header.rcode])
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.url + path, timeout=5) as response:
+        with urllib.request.urlopen(self.url + path, timeout=30) as response:
             return str(response.read().decode())
 
     def get_json(self, path: str) -> Any:
@@ -205,7 +206,7 @@ class Running:
                     total += float(found[3])
         return total
 
-    def until(self, wanted: list[str], name: str, qtype: str = "A", longest: float = 5.0) -> float:
+    def until(self, wanted: list[str], name: str, qtype: str = "A", longest: float = 30.0) -> float:
         """Ask until the addresses are those; give the seconds that took."""
         started = time.monotonic()
         found: list[str] = []
@@ -239,10 +240,15 @@ def serving(*options: str, docker: str | None, ready: bool = True) -> Iterator[R
         assert server.metric("dns_internal_errors_total") == 0, server.log()
 
 
+_given: set[int] = set()  # ports, of which no two users may get the same before they bind it
+
+
 def free_port() -> int:
-    """A port that is free for UDP and TCP."""
-    for _ in range(100):
+    """A port that is free for UDP and TCP, and was not given before."""
+    for _ in range(1000):
         port = random.randrange(20000, 32000)
+        if port in _given:
+            continue
         with (
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
@@ -250,5 +256,6 @@ def free_port() -> int:
         ):
             udp.bind(("127.0.0.1", port))
             tcp.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
     raise AssertionError("no free port")

@@ -39,6 +39,8 @@ ENGINES = ("unix:///run/one.sock", "unix:///run/two.sock")
 TOP_LEVEL = frozenset({"com.", "app.", "example."})
 SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")  # RFC 9018, appendix A.1
 WAYS = ("core", "wire", "udp", "tcp")
+ANSWER_LONGEST = 60.0  # seconds, on a busy machine; a response takes less than one ms
+SILENCE = 0.05  # seconds without a response to what must have none
 TIMES = 3  # each question is asked, so that ready-made responses are among the answers
 
 
@@ -279,7 +281,7 @@ async def _over_udp(address: tuple[str, int], data: bytes) -> bytes | None:
     transport, _ = await loop.create_datagram_endpoint(Client, remote_addr=address)
     try:
         transport.sendto(data)
-        return await asyncio.wait_for(arrived, 2.0 if _is_answerable(data) else 0.05)
+        return await asyncio.wait_for(arrived, ANSWER_LONGEST if _is_answerable(data) else SILENCE)
     except TimeoutError:
         return None
     finally:
@@ -290,7 +292,7 @@ async def _over_tcp(address: tuple[str, int], data: bytes) -> bytes | None:
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(len(data).to_bytes(2) + data)
-        async with asyncio.timeout(2.0 if _is_answerable(data) else 0.05):
+        async with asyncio.timeout(ANSWER_LONGEST if _is_answerable(data) else SILENCE):
             octets = int.from_bytes(await reader.readexactly(2))
             return await reader.readexactly(octets)
     except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):

@@ -5,6 +5,8 @@ import inspect
 
 import pytest
 
+from tests.timing import WAIT_LONGEST
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -12,5 +14,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
-    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 20))
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 4 * WAIT_LONGEST))
     return True

@@ -8,6 +8,7 @@ import pytest
 from containerdns.server import tcp
 from containerdns.settings import Endpoint
 from tests.server.serving import Served, query, serving
+from tests.timing import WAIT_LONGEST, assert_within, best_of_three, until
 
 
 async def connect(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -18,7 +19,7 @@ def frame(data: bytes) -> bytes:
     return len(data).to_bytes(2) + data
 
 
-async def receive(reader: asyncio.StreamReader, within: float = 1.0) -> bytes:
+async def receive(reader: asyncio.StreamReader, within: float = WAIT_LONGEST) -> bytes:
     async with asyncio.timeout(within):
         return await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
 
@@ -78,9 +79,10 @@ async def test_many_frames_at_once_are_all_answered() -> None:
         writer.close()
 
 
+@best_of_three
 async def test_unfinished_frame_and_idle_connection_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp, "FRAME_LONGEST", 0.2)
-    monkeypatch.setattr(tcp, "IDLE_LONGEST", 0.9)
+    monkeypatch.setattr(tcp, "IDLE_LONGEST", 1.9)
     async with serving() as served:
         stalled, stalled_writer = await connect(served)
         idle, idle_writer = await connect(served)
@@ -88,9 +90,9 @@ async def test_unfinished_frame_and_idle_connection_end(monkeypatch: pytest.Monk
         started = asyncio.get_running_loop().time()
         for reader in (stalled, idle):
             with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
-                await receive(reader, 3)
+                await receive(reader)
             if reader is stalled:
-                assert asyncio.get_running_loop().time() - started < 0.8
+                assert_within(asyncio.get_running_loop().time() - started, 1.8)
         assert served.counters.tcp_connections == 0
         stalled_writer.close()
         idle_writer.close()
@@ -127,6 +129,7 @@ async def test_client_that_does_not_read_holds_little_memory() -> None:
         other.close()
 
 
+@best_of_three
 async def test_many_connections_and_stalled_ones_hold_up_nobody() -> None:
     """200 connections of ten clients are open, 30 of them stalled in the midst of a frame."""
     async with serving(listen=(Endpoint("0.0.0.0", 0),)) as served:
@@ -138,14 +141,16 @@ async def test_many_connections_and_stalled_ones_hold_up_nobody() -> None:
             )
             if number < 30:
                 others[-1][1].write(frame(query("web.docker"))[:7])
+        await until(lambda: served.counters.tcp_connections >= 200)
         assert served.counters.tcp_connections == 200
         started = time.perf_counter()
         reader, writer = await asyncio.open_connection(*address)
         writer.write(frame(query("web.docker")))
         await receive(reader)
-        assert time.perf_counter() - started < 0.1
+        took = time.perf_counter() - started
         for _, each in [*others, (reader, writer)]:
             each.close()
+    assert_within(took, 0.1)
 
 
 async def test_connections_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +176,7 @@ async def test_client_outside_allow_is_refused() -> None:
         writer.close()
 
 
+@best_of_three
 async def test_server_stops_within_a_second_whatever_is_open() -> None:
     async with serving() as served:
         _, idle = await connect(served)
@@ -178,8 +184,9 @@ async def test_server_stops_within_a_second_whatever_is_open() -> None:
         slow.write(frame(query("slow.example")) + frame(query("web.docker")))
         await receive(reader)
         started = time.perf_counter()
-    assert time.perf_counter() - started < 1
+    took = time.perf_counter() - started
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
         await receive(reader)
     idle.close()
     slow.close()
+    assert_within(took, 1.0)

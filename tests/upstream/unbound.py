@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.engine.running import free_port
+from tests.timing import WAIT_LONGEST
 
 NAME = "dns.example"
 
@@ -94,11 +95,12 @@ remote-control:
         yield Unbound(plain, tls, https, authority)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(WAIT_LONGEST)
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(100):
+    deadline = time.monotonic() + WAIT_LONGEST
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         assert process.poll() is None, "unbound did not start"
