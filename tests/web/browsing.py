@@ -1,7 +1,11 @@
 """Run a test's coroutine with the status page open in Debian's Chromium."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from playwright.async_api import ConsoleMessage, Page, async_playwright, expect
 
@@ -9,6 +13,7 @@ from tests.web.fake import FakeState
 from tests.web.serving import Site, with_site
 
 CHROMIUM = "/usr/bin/chromium"
+DEAF = Path(__file__).with_name("deaf.c")
 WIDE = (1440, 900)
 PHONE = (375, 812)
 TIMEOUT = 60_000  # ms; a busy machine may leave a browser standing for some time
@@ -34,23 +39,36 @@ async def opened(
         if message.type in ("error", "warning"):
             complaints.append(message.text)
 
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        context = await browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme="dark" if scheme == "dark" else "light",
-        )
-        page = await context.new_page()
-        page.set_default_timeout(TIMEOUT)
-        page.on("console", note)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        await page.goto(url)
-        yield page
-        await browser.close()
+    with deaf_to_networks() as environment:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(
+                executable_path=CHROMIUM,
+                args=["--headless", "--no-sandbox", "--disable-gpu"],
+                env=environment,
+                timeout=TIMEOUT,
+            )
+            context = await browser.new_context(
+                viewport={"width": size[0], "height": size[1]},
+                color_scheme="dark" if scheme == "dark" else "light",
+            )
+            page = await context.new_page()
+            page.set_default_timeout(TIMEOUT)
+            page.on("console", note)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            await page.goto(url)
+            yield page
+            await browser.close()
     unexpected = [text for text in complaints if not complaint or complaint not in text]
     assert not unexpected, unexpected
+
+
+@contextmanager
+def deaf_to_networks() -> Iterator[dict[str, str | float | bool]]:
+    """An environment in which Chromium does not mind the networks that come and go."""
+    with tempfile.TemporaryDirectory(prefix="cdns-") as folder:
+        library = f"{folder}/deaf.so"
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, DEAF], check=True)
+        yield {**os.environ, "LD_PRELOAD": library}
 
 
 def with_page(

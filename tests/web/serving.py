@@ -11,6 +11,7 @@ from containerdns.core.counters import Counters
 from containerdns.settings import Endpoint
 from containerdns.web.http import HTTPServer
 from containerdns.web.stream import Rates
+from tests.timing import WAIT_LONGEST
 from tests.web.fake import FakeState
 
 
@@ -68,7 +69,7 @@ def with_site(
                 await test(Site(url, port, fake, counts, session, server.rates))
         finally:
             task.cancel()
-            await asyncio.wait([task], timeout=5)
+            await asyncio.wait([task], timeout=WAIT_LONGEST)
             assert task.cancelled()
 
     asyncio.run(run())
