@@ -24,6 +24,7 @@ from containerdns.errors import (
     ContainerDNSError,
     ServerUnreachable,
 )
+from containerdns.usage import Port, Word, WrongUsage, source_of
 
 if TYPE_CHECKING:
     from containerdns.asking import Server
@@ -53,10 +54,21 @@ For fish:
 class _Commands(click.Group):
     """The subcommands; a fault that we name becomes one line and an exit status."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read what stands before the subcommand."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as fault:
+            raise WrongUsage(fault) from None
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand."""
+        """Read what stands behind the subcommand, and run it."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as fault:
+            raise WrongUsage(fault) from None
         except ContainerDNSError as fault:
             click.echo(f"containerdns: {fault}", err=True)
             match fault:
@@ -117,7 +129,7 @@ def _url_option(command: Callable[..., None]) -> Callable[..., None]:
 
 def _format_option(*choices: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
-        "--format", "form", type=click.Choice(choices), default=choices[0], help="How to print it."
+        "--format", "form", type=Word(choices), default=choices[0], help="How to print it."
     )
 
 
@@ -240,9 +252,9 @@ def queries(follow: bool, url: str, form: str) -> None:
 
 
 @main.command("client-config")
-@click.argument("target", type=click.Choice(TARGETS))
+@click.argument("target", type=Word(TARGETS))
 @click.option("--server", "servers", multiple=True, metavar="IP", help="Our address, for clients.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Our port; default: the server's, 53.")
+@click.option("--port", type=Port(), help="Our port; default: the server's, 53.")
 @click.option("--domain", "domains", multiple=True, metavar="NAME", help="Our domains.")
 @click.option(
     "--search-domain",
@@ -282,7 +294,8 @@ def healthcheck(config: Path | None, url: str | None, dns: str | None, form: str
     """Exit with 0 if a running server is ready and answers a DNS query, else with 1."""
     from containerdns import health
 
-    is_healthy, reason = health.check(_loader(config, {})(), url, dns)
+    settings = _loader(config, {})()
+    is_healthy, reason = health.check(settings, url if url is None else _checked(url), dns)
     if form == "json":
         _echo_json({"healthy": is_healthy, "reason": reason})
     else:
@@ -341,7 +354,18 @@ def _findings_of_settings(settings: "Settings") -> Iterable[Any]:
 def _server(url: str) -> "Server":
     from containerdns.asking import Server
 
-    return Server(url)
+    return Server(_checked(url))
+
+
+def _checked(url: str) -> str:
+    """Refuse what is no URL, before it is asked."""
+    from containerdns.readers import web_url
+
+    try:
+        return web_url(url)
+    except ValueError:
+        named = source_of("url", "--url", "CONTAINERDNS_URL")
+        raise BadSettings(named, url, f"http://HOST[:PORT], such as {DEFAULT_URL}") from None
 
 
 def _repeat(fetch: Callable[[], Any], show: Callable[[Any], None], *, watch: bool) -> None:

@@ -144,7 +144,7 @@ def engine_url(value: str) -> str:
     match url.scheme:
         case "unix" if not url.netloc and url.path.startswith("/"):
             return value
-        case "tcp" | "http" | "https" if url.hostname and url.path in ("", "/"):
+        case "tcp" if url.hostname and url.path in ("", "/"):
             return value
         case "ssh" if url.hostname:
             return value
@@ -181,16 +181,31 @@ def network(value: str) -> IPNetwork:
 
 
 def domain(value: str) -> str:
-    """Read a domain; the root is none that anybody may own."""
+    """Read a domain; the root is none that anybody may own.
+
+    DNS takes any octet, but a blank or a comma here stands between two domains, and a colon
+    before a port.  The slash is of reverse zones below /24 (RFC 2317).
+    """
     name = names.canonical(value)
-    if name == names.ROOT:
+    if not re.fullmatch(r"[a-z0-9_./-]+", name) or name == names.ROOT:
         raise ValueError(value)
     return name
 
 
 def host_name(value: str) -> str:
     """Read a name as in a Host header: without its port and final dot."""
+    if "/" in value:
+        raise ValueError(value)
     return domain(value).removesuffix(".")
+
+
+def web_url(value: str) -> str:
+    """Read the URL of a running server: http://HOST[:PORT], perhaps with a proxy's path."""
+    url = urlsplit(text(value))
+    _ = url.port  # a ValueError if it is none
+    if url.scheme not in ("http", "https") or not url.hostname or " " in value:
+        raise ValueError(value)
+    return value
 
 
 def docker_label_prefix(value: str) -> str:

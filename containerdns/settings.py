@@ -10,6 +10,7 @@ import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from containerdns.readers import IPNetwork as IPNetwork  # noqa: PLC0414
 from containerdns.readers import UpstreamServer as UpstreamServer  # noqa: PLC0414
 
 ENVIRONMENT_PREFIX = "CONTAINERDNS_"
-OTHER_VARIABLES = frozenset({"CONTAINERDNS_CONFIG", "CONTAINERDNS_URL", "CONTAINERDNS_DNS"})
+CONFIG_VARIABLE = "CONTAINERDNS_CONFIG"
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "CONTAINERDNS_URL", "CONTAINERDNS_DNS"})
 RESOLV_CONF = Path("/etc/resolv.conf")
 DOCKERS_OWN = "127.0.0.11"  # Docker's resolver: it may ask the host's, and that may be us
 
@@ -427,11 +429,16 @@ def load(
     Raises:
         BadSettings: One cannot be used, or two contradict each other.
     """
-    given = dict([*_of_file(file), *_of_environment(environ), *_of_flags(flags)])
+    is_from_environment = file is not None and environ.get(CONFIG_VARIABLE) == str(file)
+    source = CONFIG_VARIABLE if is_from_environment else "--config"
+    given = dict([*_of_file(file, source), *_of_environment(environ), *_of_flags(flags)])
     fields = {option.field: _field(option, given.get(option.key)) for option in OPTIONS}
     fields["drop_unhealthy"] = fields["drop_unhealthy"] == "drop"
     if "docker" not in given:
         fields.update(_docker_of_environment(environ))
+    if "search-domain" not in given:  # a default that the operator owns whole is not searched
+        domains = fields["domains"]
+        fields["search_domains"] = tuple(d for d in fields["search_domains"] if d not in domains)
     if "listen" not in given:
         fields["listen"] = tuple(replace(e, is_default=True) for e in fields["listen"])
     settings = Settings(**fields)
@@ -466,23 +473,29 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
             yield option.key, _Given(option.variable, texts)
 
 
-def _of_file(file: Path | None) -> Iterator[tuple[str, _Given]]:
+def _of_file(file: Path | None, named: str) -> Iterator[tuple[str, _Given]]:
     if file is None:
         return
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings("--config", str(file), f"a readable file ({error})") from error
+        raise BadSettings(named, str(file), f"a readable file ({error})") from error
     except tomllib.TOMLDecodeError as error:
-        raise BadSettings("--config", str(file), f"a TOML file ({error})") from error
+        raise BadSettings(named, str(file), f"a TOML file ({error})") from error
     for key, value in document.items():
+        source = f"{file}: {key}"
         option = _BY_KEY.get(key.replace("_", "-"))
         if option is None:
-            raise BadSettings(str(file), key, "one of the keys in docs/options.md")
-        source = f"{file}: {key}"
+            raise BadSettings(source, str(value), _another_key(key))
         if not _fits(option, value):
             raise BadSettings(source, str(value), option.expected)
         yield option.key, _Given(source, _texts(value))
+
+
+def _another_key(key: str) -> str:
+    close = get_close_matches(key.replace("_", "-"), _BY_KEY, n=1)
+    perhaps = f", perhaps {close[0]}" if close else ""
+    return f"a key that is the name of an option{perhaps}; `containerdns serve --help` lists them"
 
 
 def _fits(option: Option, value: object) -> bool:

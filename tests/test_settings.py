@@ -212,8 +212,8 @@ def test_file_takes_what_toml_has(tmp_path: Path, text: str, field: str, value: 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("ttll = 5", "ttll"),
-        ("[serve]\nttl = 5", "serve"),
+        ("ttll = 5", "ttll='5': expected a key that is the name of an option, perhaps ttl"),
+        ("[serve]\nttl = 5", "serve="),
         ("ttl = '5s'", "containerdns.toml: ttl='5s': expected seconds, 0 to 3600"),
         ("ttl = 5.0", "ttl='5.0'"),
         ("ttl = [5, 6]", "ttl="),
@@ -249,6 +249,12 @@ def test_wrong_file_is_told_with_its_name_and_key(tmp_path: Path, text: str, tol
 def test_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"--config='.*/nowhere\.toml': expected a readable file"):
         load({}, {}, tmp_path / "nowhere.toml")
+
+
+def test_file_that_is_not_there_is_told_by_the_variable_that_named_it(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere.toml"
+    with pytest.raises(BadSettings, match=r"^CONTAINERDNS_CONFIG="):
+        load({}, {"CONTAINERDNS_CONFIG": str(file)}, file)
 
 
 def test_file_that_is_no_text_is_told(tmp_path: Path) -> None:
@@ -493,7 +499,7 @@ def test_docker_takes(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "/var/run/docker.sock", "unix://", "npipe:////./pipe/docker", "tcp://", "tcp://h:x",
-     "ssh://", "fd://", "docker"],
+     "ssh://", "fd://", "docker", "http://h", "https://h:2376"],
 )  # fmt: skip
 def test_docker_refuses(text: str) -> None:
     line = refusal(docker=(text,))
@@ -510,9 +516,11 @@ def test_domain_is_canonical(text: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "a..b", ".docker", "dócker", "x" * 64, ".".join(["x" * 60] * 5)],
-    ids=["empty", "root", "empty label", "dot first", "not ASCII", "label of 64", "name of 300"],
-)
+    ["", ".", "a..b", ".docker", "dócker", "x" * 64, ".".join(["x" * 60] * 5),
+     "a b", "a,b", "a:53", "*", "a\\032b", "a\n"],
+    ids=["empty", "root", "empty label", "dot first", "not ASCII", "label of 64", "name of 300",
+         "blank", "comma", "port", "wildcard", "escaped blank", "line end"],
+)  # fmt: skip
 def test_domain_refuses(text: str) -> None:
     assert refusal(domain=(text,)).startswith(f"--domain={text!r}: expected a domain name")
 
@@ -566,10 +574,17 @@ def test_host_address_refuses(text: str) -> None:
         ("name_template", (("{name}-{id}",),), ("plain",)),
         ("notify", (("10.0.0.1",), ("[fd00::1]:5353",)), ("10.0.0.1:0",)),
         ("http_host", (("dns.example",), ("DNS.example.",)), ("a..b",)),
+        ("http_host", (("a_b",),), ("a b",)),
+        ("http_host", (("a-b",),), ("dns.example:8080",)),
+        ("http_host", (("a",),), ("http://dns.example",)),
+        ("rebind_allow", (("corp.example",),), ("a b",)),
+        ("search_domain", (("corp.example",),), ("a b",)),
+        ("forward", (("0/25.2.0.192.in-addr.arpa=10.0.0.1",),), ("a b=10.0.0.1",)),
         ("network", (("frontend",), ("my-net_1.x",)), ("",) * 2),
     ],
     ids=["unhealthy", "log level", "log format", "switch", "label prefix", "template field",
-         "template without field", "notify", "HTTP host", "network"],
+         "template without field", "notify", "HTTP host", "Host of two", "Host with port",
+         "Host as URL", "rebinding", "search domain", "forward", "network"],
 )  # fmt: skip
 def test_value_is_one_of_what_is_expected(option: str, right: tuple[Any, ...], wrong: Any) -> None:
     for value in right:
@@ -591,8 +606,9 @@ def test_name_that_is_domain_and_search_domain_is_told() -> None:
     assert refusal(environ).startswith("CONTAINERDNS_SEARCH_DOMAIN='docker.': expected ")
 
 
-def test_default_search_domain_that_became_a_domain_is_told() -> None:
-    assert refusal(domain=("localdomain",)).startswith("--search-domain='localdomain.'")
+def test_default_search_domain_that_became_a_domain_is_not_searched() -> None:
+    """Nobody gave a wrong value."""
+    assert loaded(domain=("localdomain",)).search_domains == ()
 
 
 def test_empty_value_is_no_search_domain_at_all() -> None:
