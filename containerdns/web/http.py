@@ -19,6 +19,7 @@ from containerdns.core.counters import Counters
 from containerdns.errors import BadSettings, CannotListen
 from containerdns.settings import Endpoint
 from containerdns.web.metrics import Metrics
+from containerdns.web.negotiation import JSON, compress, prefers
 from containerdns.web.page import Page
 from containerdns.web.problems import Guard, Refusal, client_of, problem
 from containerdns.web.state import Document, State
@@ -153,7 +154,7 @@ class Paths:
         pieces = self._zone_as_json(domain, name) if as_json else self._zone_as_text(domain, name)
         if _is_unchanged(request, headers["ETag"]):
             return web.Response(status=304, headers=headers)
-        return await send(request, _JSON if as_json else "text/plain", pieces, headers)
+        return await send(request, JSON if as_json else "text/plain", pieces, headers)
 
     def _zone_as_json(self, domain: str | None, name: str | None) -> Iterator[str]:
         document = self._state.zone_json(domain, name)
@@ -179,33 +180,33 @@ class Paths:
             [part for value in request.query.getall("search", []) for part in _list(value)],
         )
         if _wants_json(request, parameters, default=True):
-            return _json_response(document)
+            return _json_response(request, document)
         return _text_response("\n".join(_explanation_lines(document)))
 
     async def queries(self, request: web.Request) -> web.StreamResponse:
         """The last queries, or those to come."""
         _parameters(request)
-        if _prefers(request, "text/event-stream", _JSON):
+        if prefers(request, "text/event-stream", JSON):
             return await self._streams.queries(request)
         _, queries = self._streams.queries_for(client_of(request), 0)
         pieces = json_pieces({"queries": iter(queries)})
-        return await send(request, _JSON, pieces, _FRESH)
+        return await send(request, JSON, pieces, _FRESH)
 
     async def containers(self, request: web.Request) -> web.StreamResponse:
         """The containers, for the page."""
         _parameters(request)
-        return await send(request, _JSON, json_pieces(self._state.containers()), _FRESH)
+        return await send(request, JSON, json_pieces(self._state.containers()), _FRESH)
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         """Engines, upstreams and sums, for the page."""
         _parameters(request)
-        return _json_response(self._streams.status(client_of(request)))
+        return _json_response(request, self._streams.status(client_of(request)))
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """The metrics, for Prometheus."""
         body, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
         response = web.Response(body=body, headers={**_FRESH, "Content-Type": content_type})
-        response.enable_compression()
+        compress(request, response)
         return response
 
     async def healthz(self, _request: web.Request) -> web.StreamResponse:
@@ -218,7 +219,6 @@ class Paths:
         return _text_response("ready" if is_ready else reason, status=200 if is_ready else 503)
 
 
-_JSON = "application/json"
 _FRESH = {"Cache-Control": "no-store"}
 
 
@@ -251,9 +251,19 @@ class _Connection(web.RequestHandler):
         response = super().handle_error(request, status, exc, message)
         assert isinstance(response, web.Response)
         title = HTTPStatus(status).phrase
-        told = problem(Refusal(status, title, response.text or title))
+        told = problem(Refusal(status, title, " ".join((response.text or title).split())))
+        told.headers.update(SECURITY_HEADERS)  # no application prepares this one
         told.force_close()
         return told
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send a response; aiohttp refuses an Expect before the guard could."""
+        if resp.status == HTTPStatus.EXPECTATION_FAILED:
+            detail = "nothing can be expected here but 100-continue"
+            resp = problem(Refusal(resp.status, HTTPStatus(resp.status).phrase, detail))
+        return await super().finish_response(request, resp, start_time)
 
 
 class _Refusing(asyncio.Protocol):
@@ -362,32 +372,10 @@ def _wants_json(request: web.Request, parameters: dict[str, str], *, default: bo
         case "text":
             return False
         case None:
-            preferred, other = (_JSON, "text/plain") if default else ("text/plain", _JSON)
-            return default != _prefers(request, other, preferred)
+            preferred, other = (JSON, "text/plain") if default else ("text/plain", JSON)
+            return default != prefers(request, other, preferred)
         case value:
             raise BadSettings("format", value, "json or text")
-
-
-def _prefers(request: web.Request, content_type: str, usual: str) -> bool:
-    """Tell whether the Accept header names a type above the usual (RFC 9110 section 12.5.1)."""
-    accepted = {}
-    for part in ",".join(request.headers.getall("Accept", [])).lower().split(","):
-        media_range, _, parameters = part.partition(";")
-        accepted[media_range.strip()] = _quality(parameters)
-    wanted = accepted.get(content_type, 0.0)
-    others = (usual, usual.partition("/")[0] + "/*")
-    return wanted > 0.0 and all(wanted > accepted.get(other, 0.0) for other in others)
-
-
-def _quality(parameters: str) -> float:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 def _validators(tag: str, form: str) -> dict[str, str]:
@@ -411,10 +399,10 @@ def _no_such_zone(domain: str | None) -> Refusal:
     return Refusal(404, "No such zone", f"{domain!r} is no zone of ours; /zone lists them")
 
 
-def _json_response(document: Document) -> web.Response:
+def _json_response(request: web.Request, document: Document) -> web.Response:
     body = "".join(json_pieces(document)).encode()
-    response = web.Response(body=body, content_type=_JSON, headers=_FRESH)
-    response.enable_compression()
+    response = web.Response(body=body, content_type=JSON, headers=_FRESH)
+    compress(request, response)
     return response
 
 

@@ -8,6 +8,8 @@ from importlib import resources
 
 from aiohttp import web
 
+from containerdns.web.negotiation import accepts_gzip
+
 _TYPES = {
     "html": "text/html",
     "css": "text/css",
@@ -62,7 +64,7 @@ def _response(request: web.Request, file: str) -> web.Response:
     if any(known.value in ("*", asset.tag) for known in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     body = asset.body
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    if accepts_gzip(request):
         headers["Content-Encoding"] = "gzip"
         body = asset.compressed
     headers["Content-Type"] = f"{asset.content_type}; charset=utf-8"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 
@@ -103,7 +104,8 @@ class Guard:
             return
         host = _without_port(hosts[0])
         if not self._is_known(host):
-            detail = f"Host {host!r} is none of ours; to allow it: --http-host {host}"
+            allowing = f"to allow it: --http-host {host or 'NAME'}"
+            detail = f"Host {host or hosts[0]!r} is none of ours; {allowing}"
             raise Refusal(421, "Misdirected Request", detail)
 
     def _is_known(self, host: str) -> bool:
@@ -135,11 +137,12 @@ def _of_aiohttp(request: web.Request, fault: web.HTTPException) -> Refusal:
     return Refusal(fault.status, fault.reason, detail, headers)
 
 
-def _without_port(host: str) -> str:
-    """Strip the port of a Host header, and the brackets of an IPv6 address."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+def _without_port(header: str) -> str:
+    """Strip the port of a Host header, and the brackets of an IPv6 address; "" if it is none."""
+    match = re.fullmatch(
+        r"(?:\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|([^\[\]:/]*))(?::[0-9]*)?", header
+    )
+    return (match[1] or match[2] or "") if match else ""
 
 
 def _is_address(text: str) -> bool:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from containerdns.core.counters import Counters
 from containerdns.core.messages import REFUSED
+from containerdns.web.negotiation import compress
 from containerdns.web.problems import HAS_STARTED, Refusal, client_of
 from containerdns.web.state import Document, State
 
@@ -60,7 +61,7 @@ async def send(
     response.content_type = content_type
     response.charset = "utf-8"
     if request.method != "HEAD":  # aiohttp would end an empty stream with octets of zlib
-        response.enable_compression()
+        compress(request, response)
     iterator = iter(pieces)
     first = next(iterator, "")  # what fails at once can still be told
     request[HAS_STARTED] = True

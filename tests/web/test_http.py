@@ -164,6 +164,42 @@ def test_what_is_no_http_is_told_and_closed() -> None:
 
 
 @pytest.mark.parametrize(
+    "request_octets",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nExpect: a cat\r\nConnection: close\r\n\r\n",
+        b"GET /nowhere HTTP/1.1\r\nHost: a\r\nExpect: a cat\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["a word", "TLS", "method", "version", "no Host", "two Hosts", "header", "length",
+         "long header", "expectation", "expectation nowhere"],
+)  # fmt: skip
+def test_malformed_request_is_a_problem_as_all_others(request_octets: bytes) -> None:
+    """RFC 9457, and not the name and version of a library for whoever looks for holes."""
+
+    async def test(site: Site) -> None:
+        head, _, body = (await raw(site, request_octets)).partition(b"\r\n\r\n")
+        status = int(head.split()[1])
+        assert status in (400, 417)
+        headers = head.decode().split("\r\n")
+        assert "Content-Type: application/problem+json" in headers
+        assert [line for line in headers if line.startswith("Server:")] == ["Server: containerdns"]
+        assert "X-Content-Type-Options: nosniff" in headers
+        document = json.loads(body)
+        assert document["status"] == status
+        assert "\n" not in document["detail"]
+
+    with_site(test)
+
+
+@pytest.mark.parametrize(
     ("host", "status"),
     [
         ("127.0.0.1:8080", 200),
@@ -178,6 +214,12 @@ def test_what_is_no_http_is_told_and_closed() -> None:
         ("evil.example:8080", 421),
         ("127.0.0.1.evil.example", 421),
         ("", 421),
+        ("[web].evil.example", 421),
+        ("[web]", 421),
+        ("[::1", 421),
+        ("[::1]x", 421),
+        ("web:http", 421),
+        ("web/", 421),
     ],
 )
 def test_host_that_is_not_ours_is_refused(host: str, status: int) -> None:
@@ -231,6 +273,40 @@ def test_answers_are_compressed_for_who_can(path: str) -> None:
         head, _, body = (await raw(site, request.encode())).partition(b"\r\n\r\n")
         assert b"Content-Encoding: gzip" in head
         assert gzip.decompress(body)
+
+    with_site(test)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_compressed"),
+    [
+        ("gzip", True),
+        ("GZIP, br", True),
+        ("br;q=1.0, gzip;q=0.8, *;q=0.1", True),
+        ("*", True),
+        ("x-gzip", True),
+        ("", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+        ("identity", False),
+        ("br", False),
+        ("deflate", False),
+        ("gzipped", False),
+    ],
+)
+def test_answers_are_compressed_for_nobody_else(accepted: str, is_compressed: bool) -> None:
+    """RFC 9110 section 12.5.3."""
+
+    async def test(site: Site) -> None:
+        for path in ("/", "/zone", "/explain?name=web", "/status", "/metrics", "/openapi.json"):
+            request = f"GET {path} HTTP/1.0\r\nHost: a\r\nAccept-Encoding: {accepted}\r\n\r\n"
+            head, _, body = (await raw(site, request.encode())).partition(b"\r\n\r\n")
+            assert (b"Content-Encoding: gzip" in head) == is_compressed, path
+            assert (b"Content-Encoding" in head) == is_compressed, path
+            assert body.startswith(b"\x1f\x8b") == is_compressed, path
+            assert b"Accept-Encoding" in head, path  # of Vary, for caches in between
 
     with_site(test)
 

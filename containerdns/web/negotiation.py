@@ -1,0 +1,49 @@
+"""What a client accepts, in Accept and Accept-Encoding (RFC 9110 section 12.5)."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+JSON = "application/json"
+PACKED = ("gzip", "x-gzip", "*")  # in the order in which the first that is named counts
+
+
+def prefers(request: web.Request, content_type: str, usual: str) -> bool:
+    """Tell whether the Accept header names a type above the usual (section 12.5.1)."""
+    accepted = _accepted(request.headers.getall("Accept", []))
+    wanted = accepted.get(content_type, 0.0)
+    others = (usual, usual.partition("/")[0] + "/*")
+    return wanted > 0.0 and all(wanted > accepted.get(other, 0.0) for other in others)
+
+
+def compress(request: web.Request, response: web.StreamResponse) -> None:
+    """Let a response be compressed if the client accepts that, and tell caches so."""
+    response.headers.setdefault("Vary", "Accept-Encoding")
+    if accepts_gzip(request):
+        response.enable_compression(web.ContentCoding.gzip)
+
+
+def accepts_gzip(request: web.Request) -> bool:
+    """Tell whether gzip was named, or everything was, and not with a quality of 0."""
+    accepted = _accepted(request.headers.getall("Accept-Encoding", []))
+    return next((accepted[coding] for coding in PACKED if coding in accepted), 0.0) > 0.0
+
+
+def _accepted(headers: Iterable[str]) -> dict[str, float]:
+    """Give the quality of each item, in lower case."""
+    accepted = {}
+    for part in ",".join(headers).lower().split(","):
+        item, _, parameters = part.partition(";")
+        accepted[item.strip()] = _quality(parameters)
+    return accepted
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
