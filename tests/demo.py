@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.clients.resolvers import beside, program, started, write_resolv_conf
 from tests.engine.dockerd import CannotStart, Dockerd, require_machine
 from tests.engine.running import RecordingUpstream
+from tests.timing import listens, wait_until
 
 NAME = "staging-search_elasticsearch_1"
 SEARCH = ("localdomain", "pek2.qingcloud.com")
@@ -68,8 +69,13 @@ class Story:
             "exec httpd -f -p 9200 -h /page"
         )
         command = ("sh", "-c", script)
-        run = f"docker run -d --network staging --name {NAME} elasticsearch"
-        self.act(run, lambda: self._engine.run(NAME, network="staging", command=command)[:12])
+
+        def started() -> str:
+            container = self._engine.run(NAME, network="staging", command=command)
+            wait_until(lambda: listens(self._engine.address(container), 9200))
+            return container[:12]
+
+        self.act(f"docker run -d --network staging --name {NAME} elasticsearch", started)
 
     def remove(self) -> None:
         """Remove it; another container gets its address."""

@@ -14,7 +14,7 @@ RECORDED = Path(__file__).parents[1] / "docs/demo.txt"
 VARYING = (
     (r"\b10\.\d+\.", "10.0."),  # the network that is free
     (r"(?m)^[0-9a-f]{12}$", "ID"),
-    (r"\. (599|600) IN A", ". 600 IN A"),
+    (r"\. (5[5-9]\d|600) IN A", ". 600 IN A"),
     (r"\. 863\d\d IN SOA|\. 86400 IN SOA", ". 86400 IN SOA"),
     (r"hostmaster\.docker\. \d+", "hostmaster.docker. SERIAL"),
 )
@@ -39,6 +39,6 @@ def test_demo_tells_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
         program(needed)
     monkeypatch.setenv("DEMO_PAUSE", "0")
     command = [sys.executable, "-m", "tests.demo"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert told(done.stdout) == told(RECORDED.read_text())

@@ -50,7 +50,7 @@ NOT_RUN = {  # by how the command begins
 }
 ENDLESS = (" --follow", " --watch", "curl -N", "containerdns serve")
 ENDLESS_LASTS = 1.5  # seconds that a command without an end is left to run
-START_LONGEST = 15.0  # seconds
+START_LONGEST = 60.0  # seconds
 START_WEB = "docker run -d --name web nginx"
 
 
@@ -224,7 +224,7 @@ class World:
 
     def close(self) -> None:
         self._server.terminate()
-        self._server.wait(10)
+        self._server.wait(START_LONGEST)
         self._log.close()
 
     def run(self, command: str) -> str:
@@ -233,7 +233,7 @@ class World:
             [*self._inside, "bash", "-euo", "pipefail", "-c", command],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
             env=self._environment,
             cwd=ROOT,
@@ -253,7 +253,7 @@ class World:
             running.wait(ENDLESS_LASTS)
         except subprocess.TimeoutExpired:
             running.send_signal(signal.SIGINT)
-            running.wait(10)
+            running.wait(START_LONGEST)
             return
         raise AssertionError(f"{command} ended with {running.returncode}: {self.log()}")
 
@@ -272,6 +272,11 @@ class World:
         """As `start_web`, if it is not there already."""
         if "web" not in self.run("docker ps --format '{{.Names}}'").split():
             self.start_web()
+
+    def until_told(self, path: str, *patterns: str) -> None:
+        """Wait until a document over HTTP has what these match."""
+        for pattern in patterns:
+            self._until(f"curl -sf 'localhost:8080/{path}' | tr -d '\\n' | grep -E '{pattern}'")
 
     def _start(self, command: str, *place: str) -> subprocess.Popen[bytes]:
         up = "ip link set lo up; " if place[0] == "unshare" else ""
@@ -347,7 +352,7 @@ def test_every_document_has_the_keys_that_the_page_shows(world: World) -> None:
     world.run("dig @127.0.0.1 -p 5300 web")
     world.engine.run("hidden", labels={"containerdns.enable": "false"})
     world.engine.remove(world.engine.run("old"))
-    time.sleep(0.2)  # seconds; events take milliseconds
+    world.until_told("zone?format=json", '"hidden"', '"remembered": *[[][^]]*"old')
     page = (ROOT / "docs/http.md").read_text(encoding="utf-8")
     told = re.findall(r"^## `(/\w+)`.*?^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert [path for path, _ in told] == ["/zone", "/explain", "/queries"]
@@ -385,13 +390,14 @@ def test_every_explanation_in_the_table_of_troubleshooting_is_one_that_is_given(
     ]
     heard = [ownership.WAITING, *map(explain, asked)]
     world.engine.stop_container("web")
+    world.until_told("containers", '"exited"')
     heard += [explain("web --search localdomain")]
     world.engine.remove("web")
     world.engine.run("web", labels={"containerdns.enable": "false"})
-    time.sleep(0.2)  # seconds; events take milliseconds
+    world.until_told("zone?format=json", "containerdns.enable=false")
     heard += [explain("web.docker")]
     world.engine.remove("web")
-    time.sleep(0.2)
+    world.until_told("containers", '"skipped": *[[][]]')
     heard += [explain("web.docker")]
     page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
     table = page.partition("| `explain` says |")[2].partition("\n\n")[0]

@@ -21,8 +21,8 @@ import pytest
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 UNPACKED = REPOSITORY / ".programs"  # of tools/install-test-programs
-START_LONGEST = 10.0  # seconds until a started program answers
-LOOKUP_LONGEST = 15.0  # seconds; a stub resolver gives up by itself before
+START_LONGEST = 60.0  # seconds until a started program answers, on a busy machine
+LOOKUP_LONGEST = 60.0  # seconds; a stub resolver gives up by itself before
 NOT_FOUND = re.compile(
     "not known|does not resolve|no usable address|no address associated"  # glibc, musl
     "|no such host|not found|no data",  # Go, c-ares
@@ -160,7 +160,7 @@ def started(command: Sequence[str | Path], is_up: Callable[[], bool]) -> Iterato
         finally:
             process.terminate()
             try:
-                process.wait(5)
+                process.wait(START_LONGEST)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -76,7 +76,7 @@ def _noting(port: int, asked: list[str]) -> Iterator[int]:
             if ".loop-" not in name:
                 asked.append(name)
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inner:
-                inner.settimeout(2)
+                inner.settimeout(10)
                 inner.sendto(query, ("127.0.0.1", port))
                 with contextlib.suppress(OSError):
                     door.sendto(inner.recv(4096), client)

@@ -62,7 +62,7 @@ class Place:
         question = dnslib.DNSRecord.question(name, qtype)
         question.add_ar(dnslib.EDNS0(flags="do", udp_len=1232))
         with contextlib.suppress(OSError):
-            return dnslib.DNSRecord.parse(question.send(self.address, 53, timeout=2))
+            return dnslib.DNSRecord.parse(question.send(self.address, 53, timeout=10))
         return None
 
     def is_up(self) -> bool:

@@ -1,6 +1,5 @@
 """The resolvers of C libraries and languages ask us, as a VPN's clients do."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def test_name_is_found_in_every_form_before_and_after_a_redeploy(
         for suffix in SUFFIXES:
             assert stub.look_up(NAME + suffix, resolv_conf) == Found((after,)), suffix
         engine.remove(NAME)
-        time.sleep(0.1)
+        server.until([], NAME)
         for suffix in SUFFIXES:
             assert stub.look_up(NAME + suffix, resolv_conf).is_absent, suffix
         assert stub.look_up("public.test-site.example", resolv_conf) == Found((PUBLIC_ADDRESS,))

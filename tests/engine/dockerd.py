@@ -24,7 +24,8 @@ from typing import Any
 import docker
 
 IMAGE = "tests/busybox:latest"
-DAEMON_START_LONGEST = 60.0  # seconds; 5 are usual
+DAEMON_START_LONGEST = 120.0  # seconds; 5 are usual
+CLEAR_LONGEST = 30.0  # seconds
 CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 
@@ -123,7 +124,7 @@ class Dockerd:
                 raise CannotStart("dockerd ended: " + self.log_tail())
             if self._accepts():  # the SDK leaves its socket open if nobody listens
                 with contextlib.suppress(docker.errors.DockerException):
-                    self._api = docker.APIClient(self.socket_url, version="auto", timeout=60)
+                    self._api = docker.APIClient(self.socket_url, version="auto", timeout=120)
                     return
             time.sleep(0.02)
         raise CannotStart("dockerd does not answer: " + self.log_tail())
@@ -166,7 +167,7 @@ class Dockerd:
         _remove_links(self.subnet, self._bridge)
         _remove_iptables(self.subnet, self._bridge, everything=not self._had_chains)
         if not self._had_chains and not _other_dockerd():
-            _quietly("iptables", "-P", "FORWARD", self._forward_policy)
+            _quietly("iptables", "-w", "-P", "FORWARD", self._forward_policy)
         shutil.rmtree(self.root, ignore_errors=True)
 
     # Containers.
@@ -306,7 +307,22 @@ class Dockerd:
         return str(list(self.subnet.subnets(new_prefix=24))[100 + third_octet])
 
     def clear(self) -> None:
-        """Remove all containers and all networks that tests made."""
+        """Remove all containers and all networks that tests made.
+
+        What the Engine itself is just removing, or has not let go yet, it refuses for a moment.
+        """
+        deadline = time.monotonic() + CLEAR_LONGEST
+        while True:
+            try:
+                self._remove_all()
+            except docker.errors.APIError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    def _remove_all(self) -> None:
         for item in self.api.containers(all=True, quiet=True):
             with contextlib.suppress(docker.errors.NotFound):
                 self.remove(item["Id"])
@@ -451,13 +467,13 @@ def _remove_iptables(subnet: ipaddress.IPv4Network, bridge: str, everything: boo
             is_ours = bridge in line or _mentions(line, subnet)
             is_docker = everything and "DOCKER" in line
             if line.startswith("-A") and (is_ours or is_docker or _is_orphan(line)):
-                _quietly("iptables", "-t", table, "-D", *line.replace('"', "").split()[1:])
+                _quietly("iptables", "-w", "-t", table, "-D", *line.replace('"', "").split()[1:])
         for line in lines:
             if everything and line.startswith(":DOCKER"):
-                _quietly("iptables", "-t", table, "-F", line[1:].split()[0])
+                _quietly("iptables", "-w", "-t", table, "-F", line[1:].split()[0])
         for line in lines:
             if everything and line.startswith(":DOCKER"):
-                _quietly("iptables", "-t", table, "-X", line[1:].split()[0])
+                _quietly("iptables", "-w", "-t", table, "-X", line[1:].split()[0])
 
 
 def _mentions(rule: str, subnet: ipaddress.IPv4Network) -> bool:
@@ -477,11 +493,11 @@ def _is_orphan(rule: str) -> bool:
 
 
 def _other_dockerd() -> bool:
-    return any(
-        (entry / "cmdline").read_bytes().split(b"\0")[0].endswith(b"dockerd")
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and (entry / "cmdline").exists()
-    )
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # of a process that has ended
+            if command.read_bytes().split(b"\0")[0].endswith(b"dockerd"):
+                return True
+    return False
 
 
 def _forward_policy() -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import Client, RecordingUpstream, Running, serving
+from tests.timing import WAIT_LONGEST, assert_within, best_of_three
 
 pytestmark = pytest.mark.engine
 
@@ -15,6 +16,8 @@ SEARCH = ("--search-domain", "localdomain", "--search-domain", "pek2.qingcloud.c
 SUFFIXES = ("", ".docker", ".localdomain", ".pek2.qingcloud.com")
 TYPES = ("A", "AAAA", "HTTPS", "MX", "TXT", "SRV", "ANY", "PTR", "CAA", "SVCB")
 STORM_SECONDS = 20.0
+REDEPLOYS_LEAST = 10  # in a storm, which lasts for longer where the Engine is slow
+STORM_LONGEST = 300.0  # seconds
 CLIENTS = 8
 
 
@@ -51,7 +54,7 @@ def test_redeployed_name_is_right_at_once_and_never_leaks(
         after = [engine.address(second)]
         assert after != before
         for suffix in SUFFIXES:
-            server.until(after, name + suffix, longest=1.0)
+            server.until(after, name + suffix)
             assert server.ask(name + suffix).rr[0].ttl <= 5
             for qtype in TYPES[1:-2]:
                 if qtype != "ANY":
@@ -67,7 +70,7 @@ def test_rename_moves_the_name_at_once(engine: Dockerd, upstream: RecordingUpstr
         address = [engine.address(container)]
         assert server.addresses("before.docker") == address
         engine.rename(container, "after")
-        server.until(address, "after.docker", longest=1.0)
+        server.until(address, "after.docker")
         assert server.rcode("before") == "NXDOMAIN"
         assert server.rcode("before.pek2.qingcloud.com") == "NXDOMAIN"
         assert upstream.names() == []
@@ -82,10 +85,10 @@ def test_networks_come_and_go(engine: Dockerd, upstream: RecordingUpstream) -> N
         assert server.addresses("www.front.docker") == [front]
         engine.connect("web", "back", aliases=["db"])
         back = engine.address(container, "back")
-        server.until([front, back], "web", longest=1.0)
+        server.until([front, back], "web")
         assert server.addresses("db.back.docker") == [back]
         engine.disconnect("web", "front")
-        server.until([back], "web", longest=1.0)
+        server.until([back], "web")
         assert server.rcode("www.front.docker") == "NXDOMAIN"
 
 
@@ -100,7 +103,7 @@ def test_signals_and_pauses_are_no_deaths(engine: Dockerd, upstream: RecordingUp
         assert server.addresses("stays") == address
         engine.unpause("stays")
         engine.restart_container("stays")
-        server.until([engine.address(container)], "stays", longest=2.0)
+        server.until([engine.address(container)], "stays")
 
 
 def test_odd_containers_cost_nobody_anything(engine: Dockerd, upstream: RecordingUpstream) -> None:
@@ -126,8 +129,10 @@ def test_odd_containers_cost_nobody_anything(engine: Dockerd, upstream: Recordin
         assert upstream.names() == []
 
 
+@best_of_three
 def test_engine_is_killed_and_returns(engine: Dockerd, upstream: RecordingUpstream) -> None:
     """The zone stands while the Engine is gone, and is right within 2 s of its return."""
+    engine.clear()
     engine.run("stays")
     engine.run("goes")
     with start(engine, upstream) as server:
@@ -137,10 +142,8 @@ def test_engine_is_killed_and_returns(engine: Dockerd, upstream: RecordingUpstre
         while time.monotonic() < deadline:
             assert server.addresses("stays") == before
         engine.start()
-        back = time.monotonic()
-        new = engine.run("new")
-        server.until([engine.address(new)], "new", longest=2.0)
-        assert time.monotonic() - back < 3.0  # with the start of the container
+        address = engine.address(engine.run("new"))
+        assert_within(server.until([address], "new"), 2.0)
 
 
 def test_docker_absent_at_the_start(engine: Dockerd, upstream: RecordingUpstream) -> None:
@@ -155,15 +158,19 @@ def test_docker_absent_at_the_start(engine: Dockerd, upstream: RecordingUpstream
         assert "not-there.sock" in server.log()
 
 
+@best_of_three
 def test_stops_within_a_second(engine: Dockerd, upstream: RecordingUpstream) -> None:
     server = start(engine, upstream)
-    assert server.stop() < 1.0
+    assert_within(server.stop(), 1.0)
 
 
 def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
     engine: Dockerd, upstream: RecordingUpstream
 ) -> None:
-    """Eight clients ask for 20 s while names are redeployed, each time with a new address."""
+    """Eight clients ask for 20 s while names are redeployed, each time with a new address.
+
+    From the moment that one of them was told the new address, no other is told anything else.
+    """
     engine.create_network("storm")
     stable = engine.run("stable", network="storm")
     stable_address = engine.address(stable)
@@ -173,12 +180,14 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
     wrong: list[str] = []
     missing: list[str] = []
     counts = {"answers": 0, "redeploys": 0}
+    lags: list[float] = []
     stop = threading.Event()
 
     with start(engine, upstream) as server:
 
         def redeploy() -> None:
             old = first
+            observer = Client(server.port)
             while not stop.is_set():
                 with lock:
                     truth["moving"] = (time.monotonic(), set())  # in between: any or none
@@ -186,12 +195,14 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
                 filler = engine.run(network="storm")
                 new = engine.run("moving", network="storm")
                 address = engine.address(new)
+                lags.append(until_told(observer, address))
                 engine.remove(filler)
                 with lock:
                     truth["moving"] = (time.monotonic(), {address})
                     counts["redeploys"] += 1
                 old = new
                 stop.wait(0.1)
+            observer.close()
 
         def ask(number: int) -> None:
             client = Client(server.port)
@@ -201,7 +212,6 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
                     for qtype in ("A", "AAAA"):
                         with lock:
                             since, expected = truth.get(name, (0.0, {stable_address}))
-                        asked = time.monotonic()
                         response = client.ask(name + suffix, qtype)
                         with lock:
                             is_same = truth.get(name, (0.0, expected))[0] == since
@@ -210,7 +220,7 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
                             missing.append(f"{name}{suffix} {qtype}")
                             continue
                         found = {str(rr.rdata) for rr in response.rr}
-                        if not expected or not is_same or asked - since < 0.05:
+                        if not expected or not is_same:
                             continue  # in the middle of a redeploy
                         right = expected if qtype == "A" else set()
                         if response.header.rcode or found != right:
@@ -221,13 +231,31 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
         threads += [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
         for thread in threads:
             thread.start()
-        stop.wait(STORM_SECONDS)
+        begun = time.monotonic()
+        while threads[0].is_alive() and (lasts := time.monotonic() - begun) < STORM_LONGEST:
+            if lasts > STORM_SECONDS and counts["redeploys"] >= REDEPLOYS_LEAST:
+                break
+            time.sleep(0.1)
         stop.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(WAIT_LONGEST)
         print(f"storm: {counts}, wrong {len(wrong)}, missing {len(missing)}")
-        assert counts["redeploys"] >= 10
+        print(f"lags: {sorted(lags)}")
+        assert counts["redeploys"] >= REDEPLOYS_LEAST
+        assert sorted(lags)[len(lags) // 2] < 1.0
         assert wrong == []
         assert missing == []
         assert upstream.names() == []
         assert server.metric("dns_internal_errors_total") == 0
+
+
+def until_told(client: Client, address: str) -> float:
+    """Ask until a client is told the moving container's address; the seconds that took."""
+    begun = time.monotonic()
+    while True:
+        response = client.ask("moving.docker")
+        assert response is not None
+        if [str(rr.rdata) for rr in response.rr] == [address]:
+            return time.monotonic() - begun
+        assert time.monotonic() - begun < WAIT_LONGEST
+        time.sleep(0.002)

@@ -17,13 +17,14 @@ from typing import Any, Self
 from tests.clients.resolvers import REPOSITORY, beside, program
 from tests.engine.dockerd import IMAGE, Dockerd
 from tests.engine.running import free_port
+from tests.timing import WAIT_LONGEST
 
 DEPLOY = REPOSITORY / "deploy"
 MTU = 1280
 # Where the machine's programs and their libraries are; containers of the tests borrow them.
 BORROWED = ("/bin", "/sbin", "/usr", "/lib", "/lib64", "/etc/alternatives", "/etc/ssl")
 PYTHON = (sys.prefix, sys.base_prefix, str(REPOSITORY))
-COMMAND_LONGEST = 60.0  # seconds
+COMMAND_LONGEST = 180.0  # seconds
 
 
 def run(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:
@@ -179,16 +180,16 @@ class Laptop:
         """Run a command here that must succeed; what it printed."""
         return run(*self.words(*command))
 
-    def fetch(self, url: str, longest: float = 15.0) -> str:
+    def fetch(self, url: str, longest: float = 60.0) -> str:
         """Fetch a page as people do."""
         return self.run(program("curl"), "-sS", "--max-time", str(longest), url)
 
-    def until_fetched(self, url: str, longest: float = 30.0) -> str:
+    def until_fetched(self, url: str, longest: float = 120.0) -> str:
         """Fetch a page as soon as that works."""
         started = time.monotonic()
         while True:
             try:
-                return self.fetch(url, 2.0)
+                return self.fetch(url, 5.0)
             except AssertionError:
                 if time.monotonic() - started > longest:
                     raise
@@ -196,11 +197,11 @@ class Laptop:
 
     def lose(self, rule: str) -> None:
         """Lose packets that match a rule of iptables: CHAIN MATCHES."""
-        self.run(program("iptables"), "-A", *rule.split(), "-j", "DROP")
+        self.run(program("iptables"), "-w", "-A", *rule.split(), "-j", "DROP")
 
     def lost(self) -> int:
         """How many packets were lost."""
-        rules = self.run(program("iptables"), "-nvxL").splitlines()
+        rules = self.run(program("iptables"), "-w", "-nvxL").splitlines()
         return sum(int(line.split()[0]) for line in rules if " DROP " in line)
 
 
@@ -225,7 +226,7 @@ def openvpn(laptop: Laptop, configuration: Path, folder: Path) -> Iterator[None]
         yield
     finally:
         client.terminate()
-        client.wait(10)
+        client.wait(WAIT_LONGEST)
 
 
 @contextlib.contextmanager

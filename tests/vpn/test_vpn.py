@@ -8,26 +8,29 @@ import pytest
 
 from tests.clients.resolvers import program
 from tests.engine.dockerd import Dockerd
+from tests.timing import listens, wait_until
 from tests.vpn.networks import CLIENTS, Laptop, Server, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 NAME = "staging-search_elasticsearch_1"
-URL = f"http://{NAME}:9200/"
+PORT = 9200
+URL = f"http://{NAME}:{PORT}/"
 PAGE_OCTETS = 200_000  # many packets, each as large as the way lets through
 TEXT_OCTETS = 1100  # one answer, near the 1232 octets that we send at most
 
 
 def serve_page(engine: Dockerd, network: str, text: str) -> str:
-    """Start the container, with a web server and a page; its address."""
+    """Start the container, with a web server and a page, until it serves; its address."""
     script = (
         f"mkdir /page; yes {text} | head -c {PAGE_OCTETS} >/page/index.html; "
-        "exec httpd -f -p 9200 -h /page"
+        f"exec httpd -f -p {PORT} -h /page"
     )
     labels = {"containerdns.txt.long": "x" * TEXT_OCTETS}
-    return engine.address(
-        engine.run(NAME, network=network, command=["sh", "-c", script], labels=labels)
-    )
+    container = engine.run(NAME, network=network, command=["sh", "-c", script], labels=labels)
+    address = engine.address(container)
+    wait_until(lambda: listens(address, PORT))
+    return address
 
 
 @pytest.mark.parametrize("kind", ["openvpn", "wireguard"])
