@@ -8,6 +8,7 @@ wrong costs that one name or label and is told in `Publication.faults`.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import IntEnum
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -22,7 +23,10 @@ SERVICES_MOST = 100  # exposed ports with an SRV record; images expose a handful
 TEXT_LONGEST = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
 TTL_LONGEST = 3600  # seconds, as of --ttl
 PORT_HIGHEST = 65535
+UNKNOWN_TOLD = 10  # labels that nobody knows, of one container
 DIGITS_MOST = 6  # of a number in a label; Python refuses to read thousands of them
+LABELS = ("enable", "names", "fqdns", "network", "ttl", "wildcard", "txt", "cname", "address")
+FAMILIES = {"srv.": "srv._SERVICE._PROTOCOL", "txt.": "txt.KEY"}  # labels by what they begin with
 PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # plumbing of the swarm
 
@@ -182,6 +186,7 @@ class _Author:
 
     def write(self) -> Publication:
         container = self._container
+        self._look_for_unknown_labels()
         attachments = self._attachments()
         self._claim_all(attachments)
         cname = self._cname()
@@ -377,6 +382,25 @@ class _Author:
 
     # -- labels --------------------------------------------------------------
 
+    def _look_for_unknown_labels(self) -> None:
+        """Tell of labels that begin as ours do and are none: misspelt ones, mostly."""
+        prefix = f"{self._policy.label_prefix}."
+        unknown = [
+            label
+            for label in self._labels
+            if label not in LABELS
+            and not label.startswith(tuple(FAMILIES))
+            and not any(f"{{label:{prefix}{label}}}" in t for t in self._policy.name_templates)
+        ]
+        for label in unknown[:UNKNOWN_TOLD]:
+            close = get_close_matches(label.lower(), [*LABELS, "srv"], n=1)
+            name = FAMILIES["srv."] if close == ["srv"] else "".join(close)
+            perhaps = f", perhaps {prefix}{name}" if close else ""
+            self._fault(label, f"no label has this name{perhaps}")
+        if len(unknown) > UNKNOWN_TOLD:
+            count = len(unknown) - UNKNOWN_TOLD
+            self._faults.append((f"{prefix}*", f"{count} more labels have names that none has"))
+
     def _ttl(self) -> int:
         text = self._labels.get("ttl")
         if text is None:
@@ -476,8 +500,12 @@ class _Author:
 
     def _fault(self, label: str, reason: str, shown: str | None = None) -> None:
         text = self._labels[label] if shown is None else shown
-        short = text if len(text) <= 64 else text[:61] + "..."
-        self._faults.append((f"{self._policy.label_prefix}.{label}={short}", reason))
+        shown = f"{self._policy.label_prefix}.{_short(label)}={_short(text)}"
+        self._faults.append((shown, reason))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 64 else text[:61] + "..."
 
 
 def _own_labels(docker_labels: Mapping[str, str], prefix: str) -> dict[str, str]:
@@ -490,6 +518,8 @@ def _check_claimable(owner: str, text: str) -> None:
     """Refuse the owners that would take more than one container's names."""
     if owner == names.ROOT:
         raise BadName(text, "the root is nobody's")
+    if any(character.isspace() for character in text):
+        raise BadName(text, "a blank within; commas separate the names of a list")
     if owner == "*" or (owner.startswith("*.") and owner.endswith(".")):
         raise BadName(text, "a wildcard over names that may be others'")
 

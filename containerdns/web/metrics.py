@@ -115,7 +115,7 @@ def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     )
     yield _counter(
         "bad_names",
-        "Names of containers and labels that cannot be domain names and were left out.",
+        "Names that are none and labels that cannot be read, of containers; they were left out.",
         (),
         {(): counters.bad_names},
     )

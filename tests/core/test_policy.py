@@ -233,6 +233,53 @@ def test_fault_shows_the_label_cut_short() -> None:
 
 
 @pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("nmaes", "no label has this name, perhaps containerdns.names"),
+        ("Names", "no label has this name, perhaps containerdns.names"),
+        ("enabled", "no label has this name, perhaps containerdns.enable"),
+        ("", "no label has this name"),
+        ("colour", "no label has this name"),
+        ("srv", "no label has this name, perhaps containerdns.srv._SERVICE._PROTOCOL"),
+    ],
+)
+def test_misspelt_label_is_a_fault_and_costs_nothing_else(label: str, reason: str) -> None:
+    found = published({f"containerdns.{label}": "false"})
+    assert found.faults == ((f"containerdns.{label}=false", reason),)
+    assert owners(found) == owners(published())
+    assert not found.skipped
+
+
+def test_labels_of_others_are_no_faults() -> None:
+    labels = {"containerdnsx.names": "a", "containerdns": "b", "com.example.nmaes": "c"}
+    assert published(labels).faults == ()
+
+
+def test_label_that_a_template_asks_for_is_known() -> None:
+    labels = {"com.example.app": "shop", "com.example.nmaes": "a"}
+    policy = Policy(label_prefix="com.example", name_templates=("{label:com.example.app}.x",))
+    assert [text for text, _ in publish(container(labels), policy).faults] == [
+        "com.example.nmaes=a"
+    ]
+
+
+def test_of_many_misspelt_labels_ten_are_told() -> None:
+    found = published({f"containerdns.x{number}": "" for number in range(1000)})
+    assert len(found.faults) == 11
+    assert found.faults[-1] == ("containerdns.*", "990 more labels have names that none has")
+
+
+@pytest.mark.parametrize("label", ["names", "fqdns"])
+def test_list_with_blanks_for_commas_is_a_fault(label: str) -> None:
+    """Another program's labels are separated so; a name with a blank is nobody's wish."""
+    found = published({f"containerdns.{label}": "a.example b.example, c.example"})
+    assert found.faults == (
+        ("a.example b.example", "a blank within; commas separate the names of a list"),
+    )
+    assert {owner.rstrip(".") for owner in owners(found)} >= {"c.example"}
+
+
+@pytest.mark.parametrize(
     ("template", "labels", "owner"),
     [
         ("{label:app}.{name}", {"app": "shop"}, "shop.web"),
