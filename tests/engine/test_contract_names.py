@@ -8,6 +8,7 @@ import pytest
 
 from tests.engine.dockerd import IMAGE, Dockerd
 from tests.engine.running import RecordingUpstream, Running, serving
+from tests.timing import WAIT_LONGEST
 
 pytestmark = pytest.mark.engine
 
@@ -52,7 +53,7 @@ def test_service_has_its_virtual_address_alone_in_either_spelling(swarm: Dockerd
 
 def _wait_for_addresses(server: Running, name: str) -> list[str]:
     """A task needs a moment, on a busy machine many, to start."""
-    until = time.monotonic() + 30.0
+    until = time.monotonic() + WAIT_LONGEST
     while not (found := server.addresses(name)) and time.monotonic() < until:
         time.sleep(0.1)
     return found

@@ -52,10 +52,10 @@ def test_second_server_is_noticed_over_udp_alone(taken: Endpoint) -> None:
 
 
 def test_nothing_is_left_open_after_a_failure(taken: Endpoint) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(CannotListen):
         sockets.open_all((LOOPBACK, taken))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert set(Path("/proc/self/fd").iterdir()) <= before  # others may be collected meanwhile
 
 
 def test_address_that_is_not_there_yet_is_bound() -> None:
