@@ -441,7 +441,7 @@ async def test_an_upstream_that_folds_case_is_remembered(has_tcp: bool) -> None:
         upstream(script, has_tcp=has_tcp) as fake,
         forwarder(settings(fake.port)) as forward,
     ):
-        asked = question(f"{'all-lower-by-chance-' * 3}never.example.")
+        asked = question(f"{'all-lower-by-chance-' * 2}never.example.")
         assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
         fake.asked.clear()
         asked = question("and-again.example.")
