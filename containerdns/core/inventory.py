@@ -1,14 +1,15 @@
 """What containers there are, and who shares whose network.
 
 Turns news of one container into the publications that change by it: its own,
-and those of the containers that share its network (`container:X`).
+those of the containers that share its network (`container:X`), and those of a
+swarm service's tasks.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from containerdns.core.containers import Container, Network
-from containerdns.core.policy import Policy, Publication, publish
+from containerdns.core.policy import SERVICE_ID, SWARM, Policy, Publication, publish
 
 LOANS_MOST = 8  # containers from one that shares a network to the one that has it
 
@@ -25,7 +26,7 @@ class Inventory:
         self.policy = policy
         self.unreadable: dict[str, tuple[str, str]] = {}
         self._containers: dict[str, Container] = {}
-        self._borrowers: dict[str, set[str]] = {}
+        self._followers: dict[str, set[str]] = {}  # who changes with a container
         self._networks: dict[str, tuple[Network, ...]] = {}
         self._gateways: dict[str, frozenset[str]] = {}  # by network id, as containers tell
 
@@ -51,12 +52,11 @@ class Inventory:
                 told = self._gateways.get(a.network_id, frozenset())
                 self._gateways[a.network_id] = told.union(a.gateways)
         if known is not None:
-            self._forget_loan(known)
-        lender = lender_of(container)
-        if lender:
-            self._borrowers.setdefault(lender, set()).add(container.id)
+            self._unfollow(known)
+        for leader in _leaders_of(container):
+            self._followers.setdefault(leader, set()).add(container.id)
         changed = [self._publish(container)]
-        return changed + self._publish_borrowers(container.id)
+        return changed + self._publish_followers(container.id)
 
     def die(self, container_id: str) -> list[Publication]:
         """A container runs no more: it keeps its names, but not its addresses."""
@@ -69,13 +69,13 @@ class Inventory:
         return self.put(replace(container, state="exited", health="", attachments=attachments))
 
     def remove(self, container_id: str) -> list[Publication]:
-        """Drop a container; give what changes for those who shared its network."""
+        """Drop a container; give what changes for those who followed it."""
         self.unreadable.pop(container_id, None)
         container = self._containers.pop(container_id, None)
         if container is None:
             return []
-        self._forget_loan(container)
-        return self._publish_borrowers(container_id)
+        self._unfollow(container)
+        return self._publish_followers(container_id)
 
     def publication(self, container_id: str) -> Publication | None:
         """What a container publishes by the present policy; None if there is no such container."""
@@ -125,7 +125,8 @@ class Inventory:
         return self._gateways.get(network.id, frozenset()).difference(network.gateways)
 
     def _publish(self, container: Container) -> Publication:
-        return publish(container, self.policy, self._lender(container))
+        service = self._containers.get(_service_of(container))
+        return publish(container, self.policy, self._lender(container), service)
 
     def _lender(self, container: Container) -> Container | None:
         """The running container whose network this one shares, maybe through others."""
@@ -136,20 +137,32 @@ class Inventory:
             lender = self._containers.get(lender_of(lender))
         return lender if lender is not None and lender.is_running else None
 
-    def _publish_borrowers(self, container_id: str) -> list[Publication]:
-        """Publish those who share a network anew, and those who share theirs."""
+    def _publish_followers(self, container_id: str) -> list[Publication]:
+        """Publish those who follow a container anew, and those who follow them."""
         ids = [container_id]
-        for lender in ids:
-            borrowers = sorted(self._borrowers.get(lender, ()))
-            ids += [i for i in borrowers if i in self._containers and i not in ids]
+        for leader in ids:
+            followers = sorted(self._followers.get(leader, ()))
+            ids += [i for i in followers if i in self._containers and i not in ids]
         return [self._publish(self._containers[i]) for i in ids[1:]]
 
-    def _forget_loan(self, container: Container) -> None:
-        borrowers = self._borrowers.get(lender_of(container))
-        if borrowers is not None:
-            borrowers.discard(container.id)
-            if not borrowers:
-                del self._borrowers[lender_of(container)]
+    def _unfollow(self, container: Container) -> None:
+        for leader in _leaders_of(container):
+            followers = self._followers.get(leader)
+            if followers is not None:
+                followers.discard(container.id)
+                if not followers:
+                    del self._followers[leader]
+
+
+def _leaders_of(container: Container) -> list[str]:
+    """Whose news changes what a container publishes: its lender, its service."""
+    return [leader for leader in (lender_of(container), _service_of(container)) if leader]
+
+
+def _service_of(container: Container) -> str:
+    """The id under which a task's service is kept; "" of what is no task."""
+    service = container.docker_labels.get(f"{SWARM}service.id")
+    return f"{SERVICE_ID}{service}" if service else ""
 
 
 def lender_of(container: Container) -> str:

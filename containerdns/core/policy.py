@@ -27,6 +27,8 @@ UNKNOWN_TOLD = 10  # labels that nobody knows, of one container
 DIGITS_MOST = 6  # of a number in a label; Python refuses to read thousands of them
 LABELS = ("enable", "names", "fqdns", "network", "ttl", "wildcard", "txt", "cname", "address")
 FAMILIES = {"srv.": "srv._SERVICE._PROTOCOL", "txt.": "txt.KEY"}  # labels by what they begin with
+TRUE = frozenset({"true", "1", "yes", "on"})
+FALSE = frozenset({"false", "0", "no", "off"})
 PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # plumbing of the swarm
 
@@ -148,15 +150,21 @@ class Policy:
             check_template(template)
 
 
-def publish(container: Container, policy: Policy, lender: Container | None = None) -> Publication:
+def publish(
+    container: Container,
+    policy: Policy,
+    lender: Container | None = None,
+    service: Container | None = None,
+) -> Publication:
     """Decide what a container publishes.
 
     Args:
         container: Running or not.
         policy: The operator's rules.
         lender: The container whose network it shares (`container:X`), if it runs.
+        service: The swarm service whose task it is, if that is known.
     """
-    return _Author(container, policy, lender).write()
+    return _Author(container, policy, lender, service).write()
 
 
 def check_template(template: str) -> None:
@@ -176,8 +184,15 @@ def check_template(template: str) -> None:
 class _Author:
     """Writes the publication of one container."""
 
-    def __init__(self, container: Container, policy: Policy, lender: Container | None) -> None:
+    def __init__(
+        self,
+        container: Container,
+        policy: Policy,
+        lender: Container | None,
+        service: Container | None,
+    ) -> None:
         self._container = container
+        self._service = service
         self._policy = policy
         self._lender = lender
         self._labels = _own_labels(container.docker_labels, policy.label_prefix)
@@ -215,9 +230,16 @@ class _Author:
 
     def _reason_to_skip(self) -> str:
         prefix = self._policy.label_prefix
-        enable = self._flag("enable", self._policy.expose_by_default)
+        service = self._service
+        of_service = service.docker_labels.get(f"{prefix}.enable") if service else None
+        default = self._policy.expose_by_default
+        if of_service is not None:
+            default = _switch(of_service, default)
+        enable = self._flag("enable", default)
         if enable:
             return ""
+        if service and of_service is not None and "enable" not in self._labels:
+            return f"label {prefix}.enable={of_service} of the service {service.container_name}"
         if "enable" in self._labels:
             return f"label {prefix}.enable={self._labels['enable']}"
         return f"no label {prefix}.enable=true, and --no-expose-by-default"
@@ -415,12 +437,9 @@ class _Author:
         text = self._labels.get(label)
         if text is None:
             return default
-        if text.lower() in ("true", "1", "yes", "on"):
-            return True
-        if text.lower() not in ("false", "0", "no", "off"):
+        if text.lower() not in TRUE | FALSE:
             self._fault(label, "expected true or false")
-            return default
-        return False
+        return _switch(text, default)
 
     def _cname(self) -> str:
         text = self._labels.get("cname")
@@ -502,6 +521,11 @@ class _Author:
         text = self._labels[label] if shown is None else shown
         shown = f"{self._policy.label_prefix}.{_short(label)}={_short(text)}"
         self._faults.append((shown, reason))
+
+
+def _switch(text: str, default: bool) -> bool:
+    lower = text.lower()
+    return lower in TRUE if lower in TRUE | FALSE else default
 
 
 def _short(text: str) -> str:

@@ -120,3 +120,51 @@ def test_publications_anew_follow_the_policy() -> None:
     made.put(container(VPN))
     made.policy = replace(made.policy, expose_by_default=False)
     assert [p.is_running for p in map(made.publication, [c.id for c in made]) if p] == [False]
+
+
+SERVICE = "service:s1"
+
+
+def task(**labels: str) -> Container:
+    told = {"com.docker.swarm.service.id": "s1", "com.docker.swarm.service.name": "web"}
+    return container(SIDE, docker_labels={**told, **labels})
+
+
+def service(**labels: str) -> Container:
+    named = {f"containerdns.{key}": value for key, value in labels.items()}
+    return replace(container(SERVICE, docker_labels=named), container_name="web")
+
+
+def test_service_that_is_not_published_takes_its_tasks_with_it() -> None:
+    """`deploy: labels:` of a Compose file, and `docker service create --label`, label it alone."""
+    made = Inventory(Policy())
+    made.put(task())
+    found = {p.id: p.skipped for p in made.put(service(enable="false"))}
+    assert found == {
+        SERVICE: "label containerdns.enable=false",
+        SIDE: "label containerdns.enable=false of the service web",
+    }
+    assert [p.skipped for p in made.put(service(enable="true"))] == ["", ""]
+    made.put(service(enable="false"))
+    assert [(p.id, p.skipped) for p in made.remove(SERVICE)] == [(SIDE, "")]
+
+
+def test_task_that_comes_later_follows_its_service_too() -> None:
+    made = Inventory(Policy(expose_by_default=False))
+    made.put(service(enable="true"))
+    [found] = made.put(task())
+    assert found.skipped == ""
+    assert found.is_running
+
+
+def test_label_of_the_task_itself_goes_before_that_of_its_service() -> None:
+    made = Inventory(Policy())
+    made.put(service(enable="false", ttl="7"))
+    [found] = made.put(task(**{"containerdns.enable": "true"}))
+    assert (found.skipped, found.ttl) == ("", 5)
+
+
+def test_service_with_an_odd_label_decides_nothing() -> None:
+    made = Inventory(Policy())
+    made.put(service(enable="perhaps"))
+    assert [p.skipped for p in made.put(task())] == [""]

@@ -57,3 +57,24 @@ def _wait_for_addresses(server: Running, name: str) -> list[str]:
     while not (found := server.addresses(name)) and time.monotonic() < until:
         time.sleep(0.1)
     return found
+
+
+def test_service_that_wants_no_names_has_none_nor_have_its_tasks(swarm: Dockerd) -> None:
+    """`docker service create --label` labels the service, and no container."""
+    template = docker.types.TaskTemplate(
+        docker.types.ContainerSpec(IMAGE, command=["sleep", "1000000"]),
+        networks=[{"Target": "overlay"}],
+    )
+    mode = docker.types.ServiceMode("replicated", 1)
+    labels = {"containerdns.enable": "false"}
+    swarm.api.create_service(template, name="hidden", mode=mode, labels=labels)
+    swarm.api.create_service(template, name="shown", mode=mode)
+    with serving("--upstream", "127.0.0.1:1", docker=swarm.socket_url) as server:
+        for name in ("shown", "tasks.shown.docker", "1.shown.docker"):
+            assert _wait_for_addresses(server, name)
+        until = time.monotonic() + WAIT_LONGEST
+        while len(server.get_json("/zone?format=json")["skipped"]) < 2:  # it, and its task
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        for name in ("hidden", "tasks.hidden.docker", "1.hidden.docker"):
+            assert server.rcode(name) == "NXDOMAIN"
