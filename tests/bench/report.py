@@ -90,6 +90,7 @@ def page(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "On a real Engine, from its own time of the event. A bare follower reads the same stream"
     yield "in the same run and does nothing: what it is late by is the Engine's and the machine's."
+    yield "*Beyond it* is, for each event, from its arrival there to the right answer."
     yield ""
     yield "| what | containers | p50, ms | p95, ms | p99, ms |"
     yield "| --- | --- | --- | --- | --- |"
