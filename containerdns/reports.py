@@ -14,10 +14,11 @@ from ipaddress import ip_address
 from typing import Any
 
 from containerdns.core import messages, names, records, zonefile
+from containerdns.core.containers import Container
 from containerdns.core.counters import Counters
 from containerdns.core.explain import Explanation, Search, Upstream, as_document, explain
 from containerdns.core.history import History
-from containerdns.core.policy import Publication
+from containerdns.core.policy import SERVICE_ID, Publication
 from containerdns.core.records import Record
 from containerdns.core.views import View, packed
 from containerdns.core.zone import Kind, Suffix
@@ -31,6 +32,9 @@ QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
 RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
 COUNT_SLICE = 0.001  # seconds of counting between queries
 USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
+# A gauge that was never there cannot be told from one that fell to 0.
+STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
 
 
 def version() -> str:
@@ -168,18 +172,22 @@ class Reports:
 
     def _skipped(self) -> list[dict[str, str]]:
         unreadable = [
-            {"container": name, "id": container_id[:12], "reason": f"cannot be read: {reason}"}
+            {
+                "container": name,
+                "id": _shown_id(container_id),
+                "reason": f"cannot be read: {reason}",
+            }
             for container_id, (name, reason) in self._keeper.inventory.unreadable.items()
         ]
         return unreadable + [
-            {"container": p.container_name, "id": p.id[:12], "reason": p.skipped}
+            {"container": p.container_name, "id": _shown_id(p.id), "reason": p.skipped}
             for p in self._keeper.zone.publications()
             if p.skipped
         ]
 
     def _faults(self) -> list[dict[str, str]]:
         return [
-            {"container": p.container_name, "id": p.id[:12], "text": text, "reason": reason}
+            {"container": p.container_name, "id": _shown_id(p.id), "text": text, "reason": reason}
             for p in self._keeper.zone.publications()
             for text, reason in p.faults
         ]
@@ -282,8 +290,8 @@ class Reports:
 
     def status(self) -> Document:
         """Give what the page shows of the whole."""
-        zone, inventory = self._keeper.zone, self._keeper.inventory
-        running = sum(1 for c in inventory if c.is_running)
+        zone, containers = self._keeper.zone, self._containers()
+        running = sum(1 for c in containers if c.is_running)
         return {
             "version": version(),
             "serial": zone.serial,
@@ -306,13 +314,17 @@ class Reports:
                 for upstream in self._forwarder.status()
             ],
             "counts": {
-                "containers": len(inventory),
+                "containers": len(containers),
                 "running": running,
                 "names": len(zone),
                 "skipped": len(self._skipped()),
                 "remembered": len(zone.memory),
             },
         }
+
+    def _containers(self) -> list[Container]:
+        """All but the services of a swarm, which are no containers."""
+        return [c for c in self._keeper.inventory if not c.id.startswith(SERVICE_ID)]
 
     def containers(self) -> Document:
         """Give what the page shows of the containers."""
@@ -336,7 +348,7 @@ class Reports:
         )
         return {
             "name": publication.container_name or publication.id,
-            "id": publication.id[:12],
+            "id": _shown_id(publication.id),
             "engine": publication.engine,
             "state": container.state if container else "running",
             "health": container.health if container else "",
@@ -357,14 +369,14 @@ class Reports:
             while not self.count_on():
                 pass
         return Gauges(
-            zone_records=self._counted,
+            zone_records=dict.fromkeys(COUNTED, 0) | self._counted,
             zone_names=len(zone),
             zone_serial=zone.serial,
             docker_connected={e.url: e.is_connected for e in self._keeper.engines.values()},
             docker_last_sync={
                 e.url: e.last_sync for e in self._keeper.engines.values() if e.last_sync
             },
-            containers=Counter(c.state for c in self._keeper.inventory),
+            containers={**dict.fromkeys(STATES, 0), **Counter(c.state for c in self._containers())},
             upstream_healthy={u.name: u.is_healthy for u in self._forwarder.status()},
             cache_entries=self._forwarder.cache_entries,
         )
@@ -396,6 +408,12 @@ class Reports:
         return False
 
 
+def _shown_id(publication: str) -> str:
+    """The first digits of a container's id, or of a service's; "" of what is neither."""
+    kind, _, own = publication.rpartition(":")
+    return own[:12] if kind in ("", SERVICE_ID.rstrip(":")) else ""
+
+
 def _record_document(record: Record, apex: str) -> Document:
     bare = "bare " if apex == names.ROOT and record.container else ""
     return {
@@ -404,7 +422,7 @@ def _record_document(record: Record, apex: str) -> Document:
         "ttl": record.ttl,
         "data": zonefile.data_text(record.rtype, record.rdata),
         "container": record.container or None,
-        "id": record.container_id[:12] or None,
+        "id": _shown_id(record.container_id) or None,
         "network": record.network or None,
         "rule": bare + record.rule if record.rule else None,
     }

@@ -100,7 +100,7 @@ def _dns_metrics(counters: Counters) -> Iterator[Metric]:
 def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _gauge(
         "zone_records",
-        "Records in all zones.",
+        "Records below the first domain.",
         ("type",),
         {(rtype,): count for rtype, count in gauges.zone_records.items()},
     )
