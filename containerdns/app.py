@@ -186,8 +186,9 @@ class _Server:
             if getattr(new, field) != getattr(self._settings, field):
                 log.warning("reload: --%s changes at the next start only", field.replace("_", "-"))
         self._settings = new
-        await self._keeper.reload(new)
+        self._keeper.use(new, time.time())
         self._rooms.follow()
+        await self._keeper.publish_anew()
         log.info("reload: done")
         supervisor.notify("READY=1")
 

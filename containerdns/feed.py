@@ -51,10 +51,6 @@ class Zones:
         """Show another zone, in another view, from now on."""
         self._zone, self._view = zone, view
 
-    def shows(self, zone: Zone) -> bool:
-        """Tell whether it is this zone that is shown, and not one of before a reload."""
-        return zone is self._zone
-
     def records(self, apex: str) -> Iterator[RR]:
         """All records of a zone, its SOA first and only once."""
         self.is_wanted = True
@@ -129,6 +125,7 @@ class Feed:
 
     def renewed(self, zone: Zone) -> None:
         """Tell that all zones are others now, without saying in what."""
+        self._before, self._reverse, self._serial = {}, set(), None
         for apex in (*zone.shape.domains, *zone.reverse.apexes()):
             self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
 
@@ -138,7 +135,7 @@ class Feed:
         before, self._before = self._before, {}
         reverse, self._reverse = self._reverse, set()
         serial, self._serial = self._serial, None
-        if serial is None or serial == zone.serial or not self._zones.shows(zone):
+        if serial is None or serial == zone.serial:
             return
         now = {owner: self._zones.snapshot(owner) for owner in before}
         apexes = self._zones.apexes()

@@ -18,13 +18,12 @@ from containerdns.core import hosts
 from containerdns.core.containers import Container, Network
 from containerdns.core.counters import Counters
 from containerdns.core.inventory import Inventory, lender_of
-from containerdns.core.memory import Memory
 from containerdns.core.ownership import Listing
 from containerdns.core.policy import Policy, Publication
 from containerdns.core.wire import Wire
-from containerdns.core.zone import Zone, next_serial
+from containerdns.core.zone import next_serial
 from containerdns.settings import Settings
-from containerdns.truth import Truth, shape_of
+from containerdns.truth import Truth
 
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
@@ -84,7 +83,6 @@ class Keeper(Truth):
         self._warned: set[tuple[str, str]] = set()
         self._names_before = 0
         self._touched: set[str] = set()  # owners, since the last telling
-        self._changed_meanwhile: set[str] | None = None  # ids, during a reload
         self._told_serial = 0
         self._hosts_stamps: dict[Path, tuple[int, int, int]] = {}
         self._hosts_ids: dict[Path, set[str]] = {}
@@ -206,36 +204,29 @@ class Keeper(Truth):
         finally:
             self._save_state(self._state())
 
-    async def reload(self, settings: Settings) -> None:
-        """Take over other settings; containers are published anew, a few between queries."""
-        self.inventory.policy = policy_of(settings)
-        self._changed_meanwhile = changed = set[str]()
-        memory = Memory(settings.remember)
-        anew = Zone(shape_of(settings), self.zone.serial, memory)
+    async def publish_anew(self) -> None:
+        """Publish by the present settings, a few containers between queries."""
+        self._hosts_stamps.clear()
+        self.read_hosts()
+        policy = policy_of(self.settings)
+        if policy == self.inventory.policy:
+            return
+        self.inventory.policy = policy
         until = time.perf_counter() + RELOAD_SLICE
         for container in list(self.inventory):
-            anew.replace(container.id, self.inventory.publication(container.id), 0.0)
+            new = self.inventory.publication(container.id)
+            if new is not None and new != self.zone.publication(container.id):
+                self._apply([(container.id, new)], "", None, is_part=True)
             if time.perf_counter() > until:
+                gc.freeze()  # a collection over all that is new would hold up queries
                 await asyncio.sleep(0)
                 until = time.perf_counter() + RELOAD_SLICE
-        self._changed_meanwhile = None
-        for container_id in changed:
-            anew.replace(container_id, self.inventory.publication(container_id), time.time())
-        for owner, ends in self.zone.memory.items():
-            if not anew.is_claimed(owner):
-                memory.put(owner, ends)
-        anew.serial = next_serial(self.zone.serial, time.time())
-        self._take_over(settings, anew, self.listing)
-        self._hosts_stamps.clear()
-        self._hosts_ids.clear()
-        self.read_hosts()
-        self.revision += 1
-        self._mirror("restore", self.snapshot())
-        if self.feed is not None and self.feed.is_wanted:
-            self.feed.renewed(self.zone)
+        self.settle(time.time())
 
     def read_hosts(self) -> None:
-        """Read the hosts files that changed."""
+        """Read the hosts files that changed, and drop those that are configured no more."""
+        for path in self._hosts_ids.keys() - set(self.settings.hosts):
+            self._apply(((i, None) for i in self._hosts_ids.pop(path)), "", None)
         for path in self.settings.hosts:
             stamp = _stamp(path)
             if self._hosts_stamps.get(path) == stamp:
@@ -261,13 +252,13 @@ class Keeper(Truth):
         changes: Iterable[tuple[str, Publication | None]],
         engine: str,
         event_time: float | None,
+        *,
+        is_part: bool = False,
     ) -> None:
         """Put publications into the zone, and forget what was said about their names."""
         listed = list(changes)
         self._touched |= self.owners_in(listed)
-        if self._changed_meanwhile is not None and engine:
-            self._changed_meanwhile.update(publication_id for publication_id, _ in listed)
-        self.change(listed, time.time(), is_listing=self._is_listing(engine))
+        self.change(listed, time.time(), is_part or self._is_listing(engine))
         for _, publication in listed:
             if publication is not None and publication.faults:
                 self._warn_of_faults(publication)

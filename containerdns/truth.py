@@ -100,27 +100,27 @@ class Truth:
             own = [e.host for e in endpoints if e.host not in ("0.0.0.0", "::")]
         return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
 
-    def change(self, changes: Changes, now: float, is_listing: bool = False) -> set[str]:
+    def change(self, changes: Changes, now: float, is_part: bool = False) -> set[str]:
         """Put publications in the place of those with their ids; None takes one away.
 
         Args:
             changes: By id.
             now: Seconds since the epoch.
-            is_listing: Part of an Engine's first listing, which is one change, at its end
-                (`settle`): a serial that counted containers would run ahead of the clock,
-                and be no higher after a restart.
+            is_part: Of an Engine's first listing, or of a reload, which is one change, at
+                its end (`settle`): a serial that counted containers would run ahead of the
+                clock, and be no higher after a restart.
 
         Returns:
             The names whose answers may have changed, which were forgotten in the wire table.
         """
         changed: set[str] = set()
-        feed = self.feed if self.feed and self.feed.is_wanted else None
+        feed = self.feed if self.feed and self.feed.is_wanted and not is_part else None
         serial = self.zone.serial
         if feed is not None:
             feed.before(self.zone, self.owners_in(changes))
         for publication_id, publication in changes:
             changed |= self.zone.replace(publication_id, publication, now)
-        if is_listing:
+        if is_part:
             self.zone.serial = serial
         self._wire.forget(changed)
         if self.zone.serial != serial:
@@ -128,11 +128,11 @@ class Truth:
                 feed.after(self.zone, changed)
             self.counters.zone_changes += 1
             self._wire.set_serial(self.zone.serial)
-        self._mirror("change", changes, now, is_listing)
+        self._mirror("change", changes, now, is_part)
         return changed
 
     def settle(self, now: float) -> None:
-        """Let the serial tell of a first listing; who copied the zone before takes it whole."""
+        """Let the serial tell of many changes; who copied the zone before takes it whole."""
         self.zone.serial = next_serial(self.zone.serial, now)
         self.counters.zone_changes += 1
         self._wire.set_serial(self.zone.serial)
@@ -188,28 +188,29 @@ class Truth:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become what another process is."""
-        memory = Memory(snapshot.settings.remember)
-        zone = Zone(shape_of(snapshot.settings), snapshot.serial, memory)
+        """Become what another process is; to be called once, before anything else."""
         for publication in snapshot.publications:
-            zone.replace(publication.id, publication, 0.0)
+            self.zone.replace(publication.id, publication, 0.0)
         for owner, until in snapshot.remembered:
-            memory.put(owner, until)
-        zone.serial = snapshot.serial
-        self._networks, self.zone.own_networks = snapshot.networks, snapshot.own_networks
-        self._take_over(snapshot.settings, zone, snapshot.listing)
+            self.zone.memory.put(owner, until)
+        self.zone.serial = snapshot.serial
+        self.set_networks(snapshot.networks, snapshot.own_networks)
+        self.set_listing(snapshot.listing)
+        self._wire.set_serial(snapshot.serial)
 
-    def _take_over(self, settings: Settings, zone: Zone, listing: Listing) -> None:
-        """Answer from another zone by other settings; the networks stay."""
-        own_networks = self.zone.own_networks
-        self.settings, self.zone = settings, zone
-        self.ownership = self._make_ownership(listing)
-        zone.own_networks = own_networks
-        zone.reverse.set_networks(self._networks)
+    def use(self, settings: Settings, now: float) -> None:
+        """Answer by other settings from now on; what containers publish stays as it is."""
+        self.settings = settings
+        self.zone.reshape(shape_of(settings))
+        self.zone.serial = next_serial(self.zone.serial, now)
+        self.zone.memory.lifetime = settings.remember
+        self.ownership = self._make_ownership(self.listing)
         self.views.set_rights(rights_of(settings))
-        self.views.set_networks(self._networks, own_networks)
         self._wire.forget_views()
-        self._wire.set_serial(zone.serial)
+        self._wire.set_serial(self.zone.serial)
+        if self.feed is not None and self.feed.is_wanted:
+            self.feed.renewed(self.zone)
+        self._mirror("use", settings, now)
 
     def _make_ownership(self, listing: Listing) -> Ownership:
         made = Ownership(

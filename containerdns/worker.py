@@ -16,7 +16,7 @@ from containerdns.core.counters import Counters
 from containerdns.core.wire import Wire
 from containerdns.delegations import top_level_domains
 from containerdns.rooms import Rooms
-from containerdns.truth import Snapshot, Truth
+from containerdns.truth import Truth
 from containerdns.workers import ROWS_MOST, framed, read_frame
 
 REPORT_EVERY = 0.1  # seconds between two reports of what was counted
@@ -58,14 +58,14 @@ async def _follow(reader: asyncio.StreamReader, truth: Truth, rooms: Rooms) -> N
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         _replay(truth, method, arguments)
-        if method == "restore":
+        if method == "use":
             rooms.follow()
 
 
 def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:
     match method, arguments:
-        case "change", (changes, now, is_listing):
-            truth.change(changes, now, is_listing)
+        case "change", (changes, now, is_part):
+            truth.change(changes, now, is_part)
         case "settle", (now,):
             truth.settle(now)
         case "set_networks", (networks, own_networks):
@@ -74,8 +74,8 @@ def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:
             truth.set_listing(listing)
         case "expire", (now,):
             truth.expire(now)
-        case "restore", (Snapshot() as snapshot,):
-            truth.restore(snapshot)
+        case "use", (settings, now):
+            truth.use(settings, now)
         case _:
             raise AssertionError(method)
 

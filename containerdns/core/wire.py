@@ -14,7 +14,7 @@ upstreams that stay as they are for a moment.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from containerdns.core.counters import Counters
 from containerdns.core.respond import Reply
@@ -26,6 +26,7 @@ MOST_OF_A_NAME: Final = 256  # types, EDNS variants and views of one name
 QUERY_LONGEST: Final = 300  # octets: a header, a name of 255, an OPT without options
 ENTRY_OCTETS: Final = 500  # what an entry costs beside its octets: objects and places
 ASKED_ONCE_MOST: Final = 16384  # names absent that were asked once, while the shelf is full
+FREED_AT_ONCE: Final = 64  # entries; to free all that were forgotten would hold up queries
 SECOND_CHANCES: Final = 4  # how many used entries are passed over to evict one
 
 Table = dict[bytes, "Entry"]
@@ -115,12 +116,12 @@ class Wire:
         self.epoch = 0
         self._counters = counters
         self._tables: dict[View, Table] = {}
-        self._shelves: dict[str, OrderedDict[Entry, None]] = {
-            shelf: OrderedDict() for shelf in MOST_ENTRIES
-        }  # a dict finds its oldest only behind all the places of those removed
-        self._octets = dict.fromkeys(MOST_ENTRIES, 0)
+        self._shelves: dict[str, OrderedDict[Entry, None]] = {}
+        self._octets: dict[str, int] = {}
         self._of_name: dict[str, dict[Entry, None]] = {}
         self._variants: Counter[str] = Counter()
+        self._forgotten: list[dict[Any, Any]] = []
+        self._empty()
         self._asked_once: set[int] = set()
         self._serial = b""  # until it is known, entries keep their own
 
@@ -172,6 +173,8 @@ class Wire:
             reply: Its response, with its question.
             now: In the same clock as that of `answer`.
         """
+        if self._forgotten:
+            self._free_some()
         shelf = reply.keeping
         if shelf == "no" or len(query) > QUERY_LONGEST or _has_letters(query[2:12]):
             return
@@ -211,9 +214,11 @@ class Wire:
 
     def forget_all(self) -> None:
         """Forget everything that was said."""
-        for shelf in self._shelves.values():
-            for entry in list(shelf):
-                self._remove(entry)
+        self.tally()
+        for table in self._tables.values():
+            table.clear()
+        self._forgotten += [*self._shelves.values(), self._of_name, self._variants]
+        self._empty()
 
     def forget_views(self) -> None:
         """Forget the views themselves; tables given out before stay empty for ever."""
@@ -227,6 +232,21 @@ class Wire:
             for entry in shelf:
                 if entry.hits:
                     self._count(entry)
+
+    def _empty(self) -> None:
+        # A dict would find its oldest only behind all the places of those removed.
+        self._shelves = {shelf: OrderedDict() for shelf in MOST_ENTRIES}
+        self._octets = dict.fromkeys(MOST_ENTRIES, 0)
+        self._of_name = {}
+        self._variants = Counter()
+
+    def _free_some(self) -> None:
+        """Free a part of what was forgotten."""
+        last = self._forgotten[-1]
+        for _ in range(min(FREED_AT_ONCE, len(last))):
+            last.popitem()
+        if not last:
+            self._forgotten.pop()
 
     def _is_worth_keeping(self, query: bytes, reply: Reply) -> bool:
         """Tell whether there is room for what is absent, or it was asked for before.

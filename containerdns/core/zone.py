@@ -109,7 +109,7 @@ class Zone:
     """Names and records; changed by `replace` alone.
 
     Attributes:
-        shape: What it is put below.
+        shape: What it is put below; changed by `reshape`.
         serial: The SOA serial of all our zones, 1 to 2**32 - 1.
         memory: The owners of removed containers.
         reverse: Addresses and subnets.
@@ -133,6 +133,11 @@ class Zone:
         self.serial = serial
 
     # -- changes -------------------------------------------------------------
+
+    def reshape(self, shape: Shape) -> None:
+        """Be put below other suffixes, or have other times; every answer may be another one."""
+        self.shape = shape
+        self.replace(HOST_ID, _host(shape.ttl), now=0.0)
 
     def replace(self, publication_id: str, new: Publication | None, now: float) -> set[str]:
         """Put a publication in the place of the one with its id, or take that away.

@@ -1,0 +1,139 @@
+"""Other settings for a running server: the keeper's part of SIGHUP."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from containerdns.core import messages
+from containerdns.core.containers import Attachment, Container
+from containerdns.core.cookies import Cookies
+from containerdns.core.counters import Counters
+from containerdns.core.ownership import Act
+from containerdns.core.respond import Peer, Reply, Responder
+from containerdns.core.views import packed
+from containerdns.core.wire import Wire
+from containerdns.keeper import Keeper
+from containerdns.settings import Settings, load
+from tests.fuzz.worlds import contents
+
+ENGINE = "unix:///run/docker.sock"
+CLIENT = packed("127.0.0.1")
+
+
+def settings(**options: object) -> Settings:
+    return load({"docker": ENGINE, **options}, {})
+
+
+def container(name: str, **labels: str) -> Container:
+    attachment = Attachment("bridge", "b" * 64, addresses=(f"172.17.0.{len(name)}",))
+    docker_labels = {f"containerdns.{key}": value for key, value in labels.items()}
+    return Container(
+        name.ljust(64, "0"),
+        name,
+        ENGINE,
+        "running",
+        docker_labels=docker_labels,
+        attachments=(attachment,),
+    )
+
+
+class Running:
+    """A keeper with some containers, and who answers from it."""
+
+    def __init__(self, *containers: Container, **options: object) -> None:
+        self.wire = Wire(Counters())
+        self.keeper = Keeper(settings(**options), Counters(), self.wire, frozenset())
+        self.keeper.read_hosts()
+        for each in containers:
+            self.keeper.container_changed(ENGINE, each, None)
+        self.keeper.listed(ENGINE)
+        self.responder = Responder(
+            self.keeper.zone, self.keeper.ownership, Cookies(bytes(16)), Counters()
+        )
+
+    def reload(self, options: Mapping[str, object]) -> None:
+        self.keeper.use(settings(**options), time.time())
+        self.responder.use(self.keeper.zone, self.keeper.ownership)
+        asyncio.run(self.keeper.publish_anew())
+
+    def ask(self, name: str) -> tuple[int, list[tuple[int, bytes]]]:
+        """Rcode, and TTL and data of each answer; once more from what was made ready."""
+        data = messages.query(1, messages.RD, question(name))
+        peer = Peer(CLIENT, CLIENT, self.keeper.views.of(CLIENT, CLIENT))
+        reply = self.responder.respond(data, peer, time.time())
+        assert isinstance(reply, Reply)
+        self.wire.keep(peer.view, data, reply, 0.0)
+        found = contents(reply.octets)
+        return found.rcode, [(rr.ttl, rr.rdata) for rr in found.sections[0]]
+
+
+def question(name: str) -> bytes:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return labels + b"\0" + bytes((0, messages.A, 0, 1))
+
+
+WEB = packed("172.17.0.3")
+
+
+def test_other_times_and_domains_hold_at_once() -> None:
+    running = Running(container("web"))
+    serial = running.keeper.zone.serial
+    assert running.ask("web.docker") == (0, [(5, WEB)])
+    running.reload({"domain": "corp", "ttl": 9})
+    assert running.ask("web.corp") == (0, [(9, WEB)])
+    assert running.ask("ns.corp")[0] == 0
+    assert running.keeper.ownership.decide("web.docker.", messages.A, 0.0).act is Act.FORWARD
+    assert running.keeper.zone.serial > serial
+
+
+def test_names_that_the_policy_takes_away_stay_ours() -> None:
+    running = Running(container("web"), container("shown", enable="true"))
+    assert running.ask("web.localdomain")[0] == messages.NOERROR
+    running.reload({"expose-by-default": False})
+    assert running.ask("web.docker")[0] == messages.NXDOMAIN
+    assert running.ask("web.localdomain")[0] == messages.NXDOMAIN
+    assert running.ask("shown.docker")[0] == messages.NOERROR
+    running.reload({})
+    assert running.ask("web.docker") == (0, [(5, WEB)])
+
+
+def test_nothing_said_before_is_said_again() -> None:
+    """Ready-made responses hold for the settings that they were made with."""
+    running = Running(container("web"))
+    view = running.keeper.views.of(CLIENT, CLIENT)
+    data = messages.query(1, messages.RD, question("web.docker"))
+    running.ask("web.docker")
+    table = running.wire.table(view)
+    assert running.wire.answer(table, data, 0.0) is not None
+    running.keeper.use(settings(ttl=7), time.time())
+    assert running.wire.answer(table, data, 0.0) is None
+    assert len(running.wire) == 0
+
+
+def test_hosts_file_that_is_configured_no_more_is_dropped(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("192.0.2.1 printer\n")
+    second.write_text("192.0.2.2 scanner\n")
+    running = Running(hosts=[str(first)])
+    assert running.ask("printer.docker") == (0, [(5, packed("192.0.2.1"))])
+    running.reload({"hosts": [str(second)], "ttl": 8})
+    assert running.ask("printer.docker")[0] == messages.NXDOMAIN
+    assert running.ask("scanner.docker") == (0, [(8, packed("192.0.2.2"))])
+
+
+def test_containers_may_change_while_they_are_published_anew() -> None:
+    many = [container(f"web{number}") for number in range(200)]
+    running = Running(*many)
+    running.keeper.use(settings(ttl=7), time.time())
+    running.responder.use(running.keeper.zone, running.keeper.ownership)
+    work = running.keeper.publish_anew()
+    work.send(None)  # until it lets others have a turn
+    running.keeper.container_died(ENGINE, many[150].id, None)
+    running.keeper.container_removed(ENGINE, many[151].id, None)
+    running.keeper.container_changed(ENGINE, container("late"), None)
+    asyncio.run(work)
+    assert running.ask("web150.docker")[0] == messages.NXDOMAIN
+    assert running.ask("web151.docker")[0] == messages.NXDOMAIN
+    assert {running.ask(f"web{number}.docker")[1][0][0] for number in (0, 149, 199)} == {7}
+    assert running.ask("late.docker")[1][0][0] == 7
