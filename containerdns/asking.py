@@ -11,10 +11,12 @@ from http.client import HTTPResponse
 from typing import IO, Any
 from urllib.parse import urlencode
 
-from containerdns.errors import ServerUnreachable
+from containerdns.errors import QuestionRefused, ServerUnreachable
 
 TIMEOUT = 10.0  # seconds for an answer
 STREAM_TIMEOUT = 45.0  # seconds of silence; the server shows life every 15
+PROBLEM = "application/problem+json"  # RFC 9457
+ASKERS = (400, 404)  # statuses of a question that makes no sense: a bad name, an unknown zone
 PROBLEM_OCTETS = 1 << 16  # of an error's text, at most
 
 Query = Mapping[str, str | None] | Sequence[tuple[str, str | None]]
@@ -34,6 +36,7 @@ class Server:
 
         Raises:
             ServerUnreachable: No server answers, or it refuses; with its reason.
+            QuestionRefused: It says that the question makes no sense.
         """
         text = self.text(path, query, "application/json")
         try:
@@ -73,7 +76,9 @@ class Server:
             with self._open(path, query, accept, timeout) as response:
                 yield response
         except urllib.error.HTTPError as error:
-            raise ServerUnreachable(self.url, _detail(error)) from error
+            is_ours = error.headers.get_content_type() == PROBLEM
+            fault = QuestionRefused if is_ours and error.code in ASKERS else ServerUnreachable
+            raise fault(self.url, _detail(error)) from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise ServerUnreachable(self.url, _hint(error)) from error
 

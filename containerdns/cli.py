@@ -22,6 +22,7 @@ import click
 from containerdns.errors import (
     BadSettings,
     ContainerDNSError,
+    QuestionRefused,
     ServerUnreachable,
 )
 from containerdns.usage import Port, Word, WrongUsage, source_of
@@ -72,7 +73,7 @@ class _Commands(click.Group):
         except ContainerDNSError as fault:
             click.echo(f"containerdns: {fault}", err=True)
             match fault:
-                case BadSettings():
+                case BadSettings() | QuestionRefused():
                     ctx.exit(EXIT_SETTINGS)
                 case ServerUnreachable():
                     ctx.exit(EXIT_UNREACHABLE)

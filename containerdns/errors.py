@@ -78,3 +78,11 @@ class ServerUnreachable(ContainerDNSError):
         super().__init__(f"cannot ask {url}: {reason}")
         self.url = url
         self.reason = reason
+
+
+class QuestionRefused(ServerUnreachable):
+    """A running server cannot answer this question; the fault is of who asked."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.args = (reason,)

@@ -255,6 +255,7 @@ class Reports:
     def queries(self, after: int) -> tuple[int, Sequence[Document]]:
         """Give the queries since a position in the history, newest last, the third shape."""
         found, total = self._history.since(after, self._keeper.settings.query_history)
+        found.sort(key=lambda query: str(query["time"]))  # workers tell theirs a little later
         return total, [{**query, "outcome": self._outcome_of(query)} for query in found]
 
     def _outcome_of(self, query: Document) -> str:

@@ -97,10 +97,12 @@ class StandIn:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def gives(self, path: str, document: Any, status: int = 200) -> None:
+    def gives(
+        self, path: str, document: Any, status: int = 200, kind: str = "application/json"
+    ) -> None:
         """Answer a path with a document, or with bytes as they are."""
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        self.bodies[path] = (status, "application/json", body)
+        self.bodies[path] = (status, kind, body)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -278,6 +280,16 @@ def test_refusal_is_told_in_the_server_s_words(
     result = run(*command, "--url", running.url)
     assert result.exit_code == 3
     assert result.stderr == f"containerdns: cannot ask {running.url}: 10.0.0.9 may not ask\n"
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_question_that_makes_no_sense_is_exit_2(running: StandIn, run: Run, status: int) -> None:
+    detail = "domain='nowhere': expected a zone of ours; /zone lists them"
+    running.gives("/zone", {"detail": detail}, status=status, kind="application/problem+json")
+    result = run("zone", "--domain", "nowhere", "--url", running.url)
+    assert (result.exit_code, result.stderr) == (2, f"containerdns: {detail}\n")
+    running.gives("/zone", b"<html>no such page", status=status)
+    assert run("zone", "--url", running.url).exit_code == 3
 
 
 @pytest.mark.parametrize(

@@ -396,7 +396,9 @@ def _is_unchanged(request: web.Request, tag: str) -> bool:
 
 
 def _no_such_zone(domain: str | None) -> Refusal:
-    return Refusal(404, "No such zone", f"{domain!r} is no zone of ours; /zone lists them")
+    return Refusal(
+        404, "No such zone", f"domain={domain!r}: expected a zone of ours; /zone lists them"
+    )
 
 
 def _json_response(request: web.Request, document: Document) -> web.Response:

@@ -70,7 +70,7 @@ class Guard:
         except Refusal as refusal:
             return problem(refusal)
         except BadName as fault:
-            return problem(Refusal(400, "Not a domain name", str(fault)))
+            return problem(Refusal(400, "Not a domain name", _told(request, fault)))
         except BadSettings as fault:
             return problem(Refusal(400, "Bad parameter", str(fault)))
         except web.HTTPException as fault:
@@ -115,6 +115,13 @@ class Guard:
             return True
         host = host.lower().removesuffix(".")
         return "." not in host or host in self._hosts or self._state.is_our_name(host)
+
+
+def _told(request: web.Request, fault: BadName) -> str:
+    """Tell which parameter is no name; of a list, the item alone is known."""
+    key = next((key for key, value in request.query.items() if value == fault.text), None)
+    given = f"{key}={fault.text!r}" if key else repr(fault.text)
+    return f"{given}: expected a domain name ({fault.reason})"
 
 
 def client_of(request: web.Request) -> str:

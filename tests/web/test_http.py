@@ -132,6 +132,17 @@ def test_bad_parameter_is_told(path: str) -> None:
     with_site(test)
 
 
+def test_name_that_is_none_is_told_with_its_parameter() -> None:
+    async def test(site: Site) -> None:
+        for path, parameter in (("/zone?domain=a..b", "domain"), ("/explain?name=a..b", "name")):
+            detail = assert_problem(await site.get(path), 400)["detail"]
+            assert detail == f"{parameter}='a..b': expected a domain name (empty label)"
+        detail = assert_problem(await site.get("/zone?domain=nowhere.example"), 404)["detail"]
+        assert detail.startswith("domain='nowhere.example': expected a zone of ours")
+
+    with_site(test)
+
+
 def test_unknown_zone_is_not_found() -> None:
     async def test(site: Site) -> None:
         assert_problem(await site.get("/zone?domain=nowhere.example"), 404)

@@ -8,7 +8,7 @@ from typing import Any
 
 import dnslib
 
-from tests.engine.running import RecordingUpstream, Running, serving
+from tests.engine.running import Client, RecordingUpstream, Running, serving
 from tests.engine.simulated import SimulatedEngine
 from tests.timing import wait_until
 
@@ -41,6 +41,12 @@ def with_server(
         upstream.close()
 
     asyncio.run(run())
+
+
+def _sockets(port: int) -> int:
+    """How many UDP sockets are bound to a port, as the system tells (proc_net_udp(5))."""
+    lines = Path("/proc/net/udp").read_text().splitlines()
+    return sum(line.split()[1].endswith(f":{port:04X}") for line in lines[1:])
 
 
 def ask_over_tcp(server: Running, name: str, qtype: str = "A") -> None:
@@ -133,3 +139,17 @@ def test_id_is_that_of_a_container_or_null(tmp_path: Path) -> None:
         assert {r["rule"] for r in records if r["name"] == "printer."} == {f"hosts file {hosts}"}
 
     with_server(tmp_path, test, "--hosts", str(hosts))
+
+
+def test_queries_of_several_workers_are_in_the_order_of_their_times(tmp_path: Path) -> None:
+    def test(server: Running, _engine: SimulatedEngine, _at: Callable[..., Any]) -> None:
+        wait_until(lambda: _sockets(server.port) == 2)
+        for number in range(100):  # each from a port of its own, which chooses the worker
+            client = Client(server.port)
+            assert client.ask(f"nobody-{number}") is not None
+            client.close()
+        wait_until(lambda: len(server.get_json("/queries")["queries"]) == 100)
+        times = [query["time"] for query in server.get_json("/queries")["queries"]]
+        assert times == sorted(times)
+
+    with_server(tmp_path, test, "--workers", "2")
