@@ -11,15 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from containerdns.core import messages
+from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.messages import Response
 from containerdns.core.questions import Question
 from containerdns.upstream import https, streams
 from containerdns.upstream.exchanges import Trouble
 from tests.upstream.fakes import Reply, answer, upstream
-from tests.upstream.forwarding import addresses, forwarder, question, settings
+from tests.upstream.forwarding import forwarder, question, records, settings
 
 QUESTION = Question("www.example.", messages.A, False, False, None).wire
 GARBLED = 300
+TRUE = bytes((192, 0, 2, 1))
 
 
 def garble(octets: bytes, chance: random.Random) -> bytes:
@@ -30,6 +32,11 @@ def garble(octets: bytes, chance: random.Random) -> bytes:
     if chance.random() < 0.3:
         del garbled[chance.randrange(12, len(garbled)) :]
     return bytes(garbled) + chance.randbytes(chance.choice((0, 0, 1, 40)))
+
+
+def octets_of_addresses(asked: Forward, resolution: Resolution) -> list[bytes]:
+    """The addresses that came back; garbled ones may have any length."""
+    return [one.rdata for one in records(asked, resolution) if one.rtype == messages.A]
 
 
 @pytest.mark.parametrize("proto", ["udp", "tcp"])
@@ -47,7 +54,7 @@ def test_garbled_answers_are_survived(proto: str) -> None:
             many = [question(f"n{n}.example.", client=b"") for n in range(GARBLED)]
             resolutions = await asyncio.gather(*map(forward.resolve, many))
             pairs = zip(many, resolutions, strict=True)
-            right = sum(addresses(*pair) == ["192.0.2.1"] for pair in pairs)
+            right = sum(octets_of_addresses(*pair) == [TRUE] for pair in pairs)
             assert right > (GARBLED // 2 if proto == "udp" else 0)
             assert forward._counters.internal_errors == 0
 
