@@ -68,7 +68,7 @@ class Datagrams:
         port.waiting[message_id] = sent
         return sent
 
-    def renew(self) -> None:
+    def renew(self, seconds: float) -> None:
         """Nothing: no datagram depends on one before it."""
 
     def close(self) -> None:

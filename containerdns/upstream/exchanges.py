@@ -82,8 +82,12 @@ class Transport(Protocol):
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question; None if that is not possible, and then `take` was told why."""
 
-    def renew(self) -> None:
-        """Trust the connection no longer: the next question goes over another."""
+    def renew(self, seconds: float) -> None:
+        """Send the next question over another connection, if this is as old and was silent.
+
+        Args:
+            seconds: How long nothing must have come over it.
+        """
 
     def close(self) -> None:
         """Give up sockets and connections; whoever waits is not told."""

@@ -18,7 +18,9 @@ from containerdns.upstream.upstreams import STREAM_PATIENCE, Attempt, Upstream
 
 REFUSALS = 4  # of the last server, when nobody else can answer any more
 REFUSED_PAUSE = 0.25  # seconds after each: so it has a second to restart
+AGAIN_AFTER = 1.0  # seconds; a resolver that is itself still asking others has the question
 PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
+SHARE_LONGEST = 2.1  # seconds for one that is not the last: three time-outs, unmeasured
 ERROR_TEXT_LONGEST = 160  # octets of an extended error, so that an answer has room beside it
 
 
@@ -47,6 +49,8 @@ class Flight:
         self._inbox: Inbox[Upstream] = Inbox(loop)
         self._attempts: list[Attempt] = []
         self._deadline = 0.0
+        self._sent_at = 0.0
+        self._again_at = 0.0  # when the server that is asked now is asked again
         self._refusals = 0
         self._may_answer_late = False  # somebody was silent, as opposed to who refused
 
@@ -56,8 +60,8 @@ class Flight:
         for number, upstream in enumerate(order):
             left = len(order) - number
             now = self._loop.time()
-            until = now + (deadline - now) / left
-            answer = await self._ask(upstream, until, is_last=left == 1)
+            share = deadline - now if left == 1 else min((deadline - now) / left, SHARE_LONGEST)
+            answer = await self._ask(upstream, now + share, is_last=left == 1)
             if answer is not None:
                 return answer
         return None
@@ -71,6 +75,9 @@ class Flight:
     async def _ask(self, upstream: Upstream, until: float, *, is_last: bool) -> Answer | None:
         """Ask one server until it answers, fails, or is silent too often.
 
+        A time-out asks nothing again: a name that is not in the server's cache takes it
+        longer than its round trips tell.  Only what may be lost is asked again.
+
         The last one is asked all the time that is left, if it was alive: it may itself be
         waiting for a slow server.  If nobody listens there, and all others have said or
         refused something, to wait longer than a restart takes is in vain.
@@ -78,12 +85,13 @@ class Flight:
         Returns:
             An answer, which may be a late one of an earlier server.
         """
+        self._send(upstream)
+        share = until - self._sent_at
         has_time = is_last and upstream.is_alive
         number = 0
         while (has_time or number < SILENCES) and (now := self._loop.time()) < until:
             refusals = self._refusals
-            self._attempts.append(upstream.send(self._question, self._inbox))
-            patience = max(upstream.health.timeout(number), upstream.first_patience)
+            patience = min(upstream.timeout(number), share * _part_of_share(number))
             answer, is_silent = await self._listen(upstream, min(now + patience, until), is_last)
             if not is_silent:
                 return answer
@@ -94,18 +102,33 @@ class Flight:
                 continue
             self._may_answer_late = True
             self.failures.append(f"{upstream.name}: no answer")
-            upstream.was_silent("no answer in time")
+            upstream.was_silent("no answer in time", self._loop.time() - now)
         return None
+
+    def _send(self, upstream: Upstream) -> None:
+        self._sent_at = self._loop.time()
+        self._again_at = self._sent_at + AGAIN_AFTER
+        self._attempts.append(upstream.send(self._question, self._inbox))
 
     async def _listen(
         self, upstream: Upstream, until: float, is_last: bool
     ) -> tuple[Answer | None, bool]:
         """Wait for what comes of it; give the answer if any, and whether it was silent."""
         longest = min(until + STREAM_PATIENCE, self._deadline)
-        while (arrival := await self._inbox.get(until)) is not None:
+        while True:
+            wakes_at = min(until, self._again_at)
+            arrival = await self._inbox.get(wakes_at)
+            if arrival is None:
+                if wakes_at == until:
+                    return None, True
+                upstream.streams.renew(self._loop.time() - self._sent_at)
+                self._send(upstream)
+                continue
             source, outcome = arrival
             if isinstance(outcome, Trouble) and outcome.kind is Kind.MOVED:
                 until = min(self._loop.time() + STREAM_PATIENCE, longest)
+                if source is upstream:
+                    self._sent_at, self._again_at = self._loop.time(), until
             elif isinstance(outcome, Response) and _is_final(outcome):
                 return Answer(source, outcome), False
             else:
@@ -115,19 +138,24 @@ class Flight:
                 if source is upstream and not self._may_answer_late:
                     self._refusals += 1
                     until = min(until, self._loop.time() + REFUSED_PAUSE)
-        return None, True
+                    self._again_at = until  # what it refused, it has not got
 
     def _note(self, source: Upstream, outcome: Response | Trouble) -> None:
         """Note why a server has no answer."""
         if isinstance(outcome, Trouble):
             self.failures.append(f"{source.name}: {outcome}")
             if outcome.kind is not Kind.EXHAUSTED:  # that is our fault
-                source.was_silent(str(outcome))
+                source.was_silent(str(outcome), self._loop.time() - self._sent_at)
             return
         text = "a referral" if is_referral(outcome) else messages.rcode_text(outcome.rcode)
         source.health.last_failure = text
         self.failures.append(f"{source.name}: {text}")
         self.error = self.error or error_of(outcome)
+
+
+def _part_of_share(number: int) -> float:
+    """The part of a server's share of the time that a time-out may take, so that all fit in."""
+    return (1 << number) / ((1 << SILENCES) - 1)
 
 
 def error_of(response: Response) -> tuple[int, str] | None:

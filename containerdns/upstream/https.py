@@ -67,16 +67,17 @@ class Https:
             self._spawn(self._connect(connection))
         return connection.send(question, messages.query(0, flags, question, opt), take)
 
-    def renew(self) -> None:
-        """Use another connection from now on, as this one may be dead."""
-        if self._connection is not None:
+    def renew(self, seconds: float) -> None:
+        """Use another connection from now on, if this one was silent so long: it may be dead."""
+        connection = self._connection
+        if connection is not None and connection.alive_at <= self._loop.time() - seconds:
             self._retired = [old for old in self._retired if not old.is_closed]
-            self._retired.append(self._connection)
+            self._retired.append(connection)
             self._connection = None
 
     def close(self) -> None:
         """Close all connections."""
-        self.renew()
+        self.renew(0.0)
         for connection in self._retired:
             connection.close()
 
@@ -107,6 +108,7 @@ class _Connection(asyncio.Protocol):
     ) -> None:
         self.waiting: dict[int, Sent] = {}  # by a number of ours
         self.is_closed = False
+        self.alive_at = loop.time()  # when it was begun, or something came over it
         self._request = request
         self._host = host
         self._loop = loop
@@ -155,6 +157,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; a server that breaks HTTP/2 is left."""
+        self.alive_at = self._loop.time()
         try:
             events = self._h2.receive_data(data)
         except h2.exceptions.ProtocolError as error:

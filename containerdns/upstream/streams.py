@@ -51,16 +51,17 @@ class Streams:
             return None
         return connection.send(question, flags, opt, take)
 
-    def renew(self) -> None:
-        """Use another connection from now on, as this one may be dead."""
-        if self._connection is not None:
+    def renew(self, seconds: float) -> None:
+        """Use another connection from now on, if this one was silent so long: it may be dead."""
+        connection = self._connection
+        if connection is not None and connection.alive_at <= self._loop.time() - seconds:
             self._retired = [old for old in self._retired if not old.is_closed]
-            self._retired.append(self._connection)
+            self._retired.append(connection)
             self._connection = None
 
     def close(self) -> None:
         """Close all connections."""
-        self.renew()
+        self.renew(0.0)
         for connection in self._retired:
             connection.close()
 
@@ -108,6 +109,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
         self.waiting: dict[int, Sent] = {}
         self.is_closed = False
+        self.alive_at = loop.time()  # when it was begun, or something came over it
         self._host = host
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -156,6 +158,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read whole frames; a stream that makes no sense is closed."""
+        self.alive_at = self._loop.time()
         received = self._received
         received += data
         while len(received) >= 2:

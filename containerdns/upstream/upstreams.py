@@ -72,6 +72,7 @@ class Upstream:
         self._surroundings = surroundings
         self.is_closed = False
         self._trial: asyncio.TimerHandle | None = None
+        self._on_trial: Attempt | None = None
         address = (server.host, server.port)
         if server.transport == "https":
             from containerdns.upstream.https import Https  # noqa: PLC0415 - 20 ms, 5 MB
@@ -92,10 +93,11 @@ class Upstream:
         """Whether nobody on the way reads the questions."""
         return self.server.transport != "udp"
 
-    @property
-    def first_patience(self) -> float:
-        """Seconds more than the time-out, for a connection that may have to be made."""
-        return 0.0 if self.datagrams is not None else STREAM_PATIENCE
+    def timeout(self, attempt: int) -> float:
+        """Seconds to wait for it; a connection may have to be made, which takes longer."""
+        if self.datagrams is not None:
+            return self.health.timeout(attempt)
+        return max(self.health.timeout(attempt), Health().timeout(attempt))
 
     def send(self, question: Question, receiver: "Receiver[Upstream]") -> "Attempt":
         """Send a question once; what comes of it goes to the receiver."""
@@ -103,16 +105,21 @@ class Upstream:
         attempt.send(self.datagrams or self.streams)
         return attempt
 
-    def was_silent(self, reason: str) -> None:
-        """Note a time-out, and set the server aside if it is one too many."""
-        self._surroundings.counters.upstream_requests[self.name, NO_RESPONSE] += 1
+    def was_silent(self, reason: str, waited: float) -> None:
+        """Note a time-out, and set the server aside if it is one too many.
+
+        Args:
+            reason: In words.
+            waited: Seconds without a word, up to now.
+        """
         if self.is_closed:
             return
-        self.streams.renew()
+        now = self.loop.time()
         was_aside = self.health.is_aside
-        if self.health.was_silent(reason, self.loop.time()):
+        if self.health.was_silent(reason, now - waited, now):
             if not was_aside:
                 log.warning("upstream %s is set aside: %s", self.name, reason)
+            self.streams.renew(0.0)
             self._try_later()
 
     def leave_for_good(self) -> None:
@@ -127,16 +134,24 @@ class Upstream:
         self.is_closed = True
         if self._trial is not None:
             self._trial.cancel()
+        self._forget_trial()
         if self.datagrams is not None:
             self.datagrams.close()
         self.streams.close()
 
-    def answered(self, response: Response, took: float) -> None:
+    def heard(self, round_trip: float) -> None:
         """Note that it said something."""
+        if self.health.heard(round_trip, self.loop.time()):
+            log.info("upstream %s answers again", self.name)
+
+    def answered(self, response: Response, took: float) -> None:
+        """Count a query that it answered."""
         self._surroundings.counters.upstream_requests[self.name, response.rcode] += 1
         self._surroundings.counters.upstream_took(self.name, took)
-        if self.health.answered(took):
-            log.info("upstream %s answers again", self.name)
+
+    def not_answered(self) -> None:
+        """Count a query that it did not answer."""
+        self._surroundings.counters.upstream_requests[self.name, NO_RESPONSE] += 1
 
     def _try_later(self) -> None:
         """Ask it something of our own at the end of its pause."""
@@ -147,14 +162,19 @@ class Upstream:
     def _try(self) -> None:
         if not self.health.is_aside:
             return
-        attempt = self.send(self._surroundings.probe(), _Trial(self._surroundings.is_loop))
-        patience = max(self.health.timeout(0), self.first_patience)
-        self._trial = self.loop.call_later(patience, self._end_trial, attempt)
+        self._forget_trial()
+        self._on_trial = self.send(self._surroundings.probe(), _Trial(self._surroundings.is_loop))
+        patience = self.health.timeout(0) if self.datagrams is not None else STREAM_PATIENCE
+        self._trial = self.loop.call_later(patience, self._end_trial, patience)
 
-    def _end_trial(self, attempt: "Attempt") -> None:
-        attempt.forget()
+    def _end_trial(self, waited: float) -> None:
+        """Leave it for longer; should its answer still come, before the next, that counts."""
         if self.health.is_aside:
-            self.was_silent("silent when tried again")
+            self.was_silent("silent when tried again", waited)
+
+    def _forget_trial(self) -> None:
+        if self._on_trial is not None:
+            self._on_trial.forget()
 
 
 @dataclass(slots=True)
@@ -179,11 +199,13 @@ class Attempt:
     _doubts_case: bool = False
     _doubts_edns: bool = False
     _was_resent: bool = False
+    _is_open: bool = True
 
     def send(self, transport: Transport) -> None:
         """Send the question over one of the upstream's transports."""
         upstream, question = self.upstream, self.question
         if upstream.is_closed:
+            self._is_open = False
             self.receiver.put(upstream, Trouble(Kind.UNREACHABLE, "not configured any more"))
             return
         wire = question.wire
@@ -202,6 +224,12 @@ class Attempt:
         """Take no response any more."""
         if self._sent is not None:
             self._sent.forget()
+        self._close()
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self.upstream.not_answered()
 
     def _take(self, outcome: Response | Trouble) -> None:
         if isinstance(outcome, Response):
@@ -217,11 +245,14 @@ class Attempt:
             self._was_resent = True
             self._move(self.upstream.streams)
         else:
+            self._is_open &= outcome.kind is not Kind.EXHAUSTED  # else it was never sent
+            self._close()
             self.receiver.put(self.upstream, outcome)
 
     def _take_response(self, response: Response) -> None:
         upstream = self.upstream
         now = upstream.loop.time()
+        upstream.heard(now - self.at)
         if response.flags & messages.TC and self._is_datagram:
             self._move(upstream.streams)
         elif self._had_edns and response.edns is None and response.rcode in _CONFUSED:
@@ -232,6 +263,7 @@ class Attempt:
                 upstream.lacks_edns_until = now + QUIRK_LONGEST
             if self._doubts_case and response.question != self._spelled:
                 upstream.folds_case_until = now + QUIRK_LONGEST
+            self._is_open = False
             upstream.answered(response, now - self.at)
             self.receiver.put(upstream, response)
 

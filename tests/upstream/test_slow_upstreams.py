@@ -1,0 +1,108 @@
+"""Upstreams that are slow, as opposed to dead: asked once, and never set aside."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+from dnslib import DNSRecord
+
+from containerdns.settings import UpstreamServer
+from tests.timing import until
+from tests.upstream.fakes import FakeUpstream, Reply, answer, upstream
+from tests.upstream.forwarding import addresses, forwarder, local, question, settings
+from tests.upstream.test_forwarder import is_silent, says, scene
+
+CLIENTS = 20
+SLOW = question("slow.example.")
+
+
+def recurses(fake: FakeUpstream, seconds: float) -> Callable[[DNSRecord, str], Reply]:
+    """Know "quick" by heart, and take some time for what others must be asked for."""
+
+    def script(query: DNSRecord, _: str) -> Reply:
+        reply = answer(query, "@ 60 A 192.0.2.1")
+        if str(query.q.qname).lower().startswith("quick"):
+            return reply
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, fake.transport.sendto, reply, fake.peers[-1])
+        return None
+
+    return script
+
+
+@pytest.mark.parametrize("is_measured", [True, False], ids=["measured", "unmeasured"])
+@pytest.mark.parametrize("seconds", [0.6, 0.9])
+@scene
+async def test_a_slow_question_is_asked_once_for_all(seconds: float, is_measured: bool) -> None:
+    """A time-out of 0.2 s says nothing about a name that is in nobody's cache."""
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        fake.script = recurses(fake, seconds)
+        for number in range(20 if is_measured else 0):
+            await forward.resolve(question(f"quick{number}.example."))
+        waiting = [question("slow.example.", client=bytes([n])) for n in range(CLIENTS)]
+        for resolution in await asyncio.gather(*map(forward.resolve, waiting)):
+            assert addresses(SLOW, resolution) == ["192.0.2.1"]
+        assert fake.names.count("slow.example.") == 1
+
+
+@pytest.mark.parametrize("is_measured", [True, False], ids=["measured", "unmeasured"])
+@scene
+async def test_slow_questions_at_once_do_not_set_a_live_upstream_aside(is_measured: bool) -> None:
+    """A page is loaded: a question every 50 ms, each of which takes 0.9 s."""
+    async with (
+        upstream(is_silent) as fake,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(fake.port, second.port)) as forward,
+    ):
+        fake.script = recurses(fake, 0.9)
+        for number in range(20 if is_measured else 0):
+            await forward.resolve(question(f"quick{number}.example."))
+        waiting = []
+        for number in range(20):
+            asked = question(f"slow{number}.example.")
+            waiting.append(asyncio.create_task(forward.resolve(asked)))
+            await asyncio.sleep(0.05)
+            assert forward.status()[0].is_healthy
+        for one in waiting:
+            assert addresses(SLOW, await one) == ["192.0.2.1"]
+        assert second.asked == []
+
+
+@pytest.mark.parametrize("was", ["quick", "slow", "unmeasured", "over TLS"])
+@scene
+async def test_a_dead_first_costs_the_first_question_its_time_and_no_other(was: str) -> None:
+    async with (
+        upstream(is_silent) as fake,
+        upstream(says("192.0.2.2")) as second,
+    ):
+        first = local(fake.port)
+        if was == "over TLS":
+            first = UpstreamServer("tls", "127.0.0.1", fake.port, "dead.example")
+        wanted = settings(upstreams=(first, local(second.port)))
+        async with forwarder(wanted) as forward:
+            fake.script = recurses(fake, 0.9)
+            for number in range(3 if was in ("quick", "slow") else 0):
+                await forward.resolve(question(f"{was}{number}.example."))
+            fake.script = is_silent
+            begun = time.monotonic()
+            assert addresses(SLOW, await forward.resolve(SLOW)) == ["192.0.2.2"]
+            took = time.monotonic() - begun
+            assert took > 1.3
+            assert not forward.status()[0].is_healthy
+            begun = time.monotonic()
+            await forward.resolve(question("next.example."))
+            assert time.monotonic() - begun < took / 2
+            assert "next.example." not in fake.names
+
+
+@scene
+async def test_a_lost_datagram_is_sent_again_after_a_second() -> None:
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        waiting = asyncio.create_task(forward.resolve(SLOW))
+        begun = time.monotonic()
+        await until(lambda: bool(fake.asked))
+        fake.script = says("192.0.2.1")
+        assert addresses(SLOW, await waiting) == ["192.0.2.1"]
+        assert time.monotonic() - begun > 0.9
+        assert len(fake.asked) == 2
