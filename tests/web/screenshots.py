@@ -73,13 +73,14 @@ async def pass_on(site: Site) -> None:
 def pass_second(site: Site, second: int) -> None:
     """Count what a second of a small office brings; a redeploy is at two thirds."""
     wave = abs(second % 60 - 30)
-    site.counters.responses[0, "zone"] += 40 + wave
-    site.counters.responses[0, "cache"] += 14 + wave // 3
-    site.counters.responses[0, "upstream"] += 6 + second % 5
+    took = site.counters.took
+    took("zone", 0.0001, 40 + wave)
+    took("cache", 0.0001, 14 + wave // 3)
+    took("upstream", 0.01, 6 + second % 5)
     if 160 < second < 175:
-        site.counters.responses[3, "zone"] += 30
-        site.counters.kept_from_upstream += 30
+        took("policy", 0.0001, 30)
     if second % 50 == 0:
+        took("policy", 0.0001, 6)
         site.counters.responses[5, "policy"] += 6
 
 

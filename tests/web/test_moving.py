@@ -1,7 +1,10 @@
 """Whether each metric and document of the running program moves with what it tells of."""
 
 import asyncio
+import json
 import socket
+import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,3 +156,26 @@ def test_queries_of_several_workers_are_in_the_order_of_their_times(tmp_path: Pa
         assert times == sorted(times)
 
     with_server(tmp_path, test, "--workers", "2")
+
+
+def test_chart_and_list_of_the_page_give_a_query_the_same_outcome(tmp_path: Path) -> None:
+    """A container that answers is no name that was kept from upstream."""
+
+    def test(server: Running, _engine: SimulatedEngine, _at: Callable[..., Any]) -> None:
+        for name, count in (("web-0", 3), ("nobody", 2), ("public.example", 1)):
+            for _ in range(count):
+                server.ask(name)
+        listed = Counter(q["outcome"] for q in server.get_json("/queries")["queries"])
+        assert listed == {"zone": 3, "kept": 2, "upstream": 1}
+        wait_until(lambda: sum(_charted(server).values()) >= 6)
+        assert _charted(server) == listed
+
+    with_server(tmp_path, test)
+
+
+def _charted(server: Running) -> Counter[str]:
+    """The sums of what the page's chart shows."""
+    with urllib.request.urlopen(server.url + "/events", timeout=10) as stream:
+        assert stream.readline() == b"event: rates\n"
+        points = json.loads(stream.readline().removeprefix(b"data: "))
+    return +sum((Counter(point) for point in points), Counter())
