@@ -99,6 +99,11 @@ class Ownership:
         )
 
     @property
+    def is_settled(self) -> bool:
+        """Tell whether what has no record does not exist."""
+        return self.listing is Listing.COMPLETE
+
+    @property
     def has_whole_zone(self) -> bool:
         """Tell whether others may copy the zone: a half one would deny the other half.
 

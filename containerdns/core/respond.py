@@ -12,6 +12,7 @@ from containerdns.core import answers, messages, names, records
 from containerdns.core.answers import Answer
 from containerdns.core.cookies import Cookies, Standing
 from containerdns.core.counters import Counters
+from containerdns.core.denials import Denials, Denied
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.messages import RR, Body, Edns, Query
 from containerdns.core.ownership import WAITING, Act, Decision, Ownership
@@ -143,10 +144,12 @@ class Responder:
         self._identity = identity.encode()
         self._version = version.encode()
         self._turns: dict[tuple[str, int], int] = {}
+        self._denials = Denials()
 
     def use(self, zone: Zone, ownership: Ownership) -> None:
         """Answer from another zone, by other rules, from now on."""
         self._zone, self._ownership = zone, ownership
+        self._denials = Denials()
 
     def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
         """Decide about one message; never raises, whatever the octets.
@@ -158,6 +161,10 @@ class Responder:
         """
         if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
             return None
+        if peer.view.may_ask and not peer.is_slipped and self._ownership.is_settled:
+            denied = self._denials.find(data, self._zone)
+            if denied is not None:
+                return _reply_of(denied)
         if data[2] & messages.OPCODE >> 8:
             return _bare_refusal(data, messages.NOTIMP, _edns_of(data))
         try:
@@ -250,7 +257,13 @@ class Responder:
                 return self._not_ready(query, peer, extra, WAITING)
             return self._respond_with_zone(query, data, peer, extra)
         decision = self._ownership.decide(query.name, query.qtype, now)
-        return self._carry_out(decision, query, peer, extra, now)
+        reply = self._carry_out(decision, query, peer, extra, now)
+        if isinstance(reply, Reply) and reply.rcode == messages.NXDOMAIN:
+            suffix = decision.suffix
+            if suffix.kind is Kind.DOMAIN and decision.act is Act.ZONE and reply.keeping != "no":
+                denied = Denied(reply.octets, reply.name, reply.qtype, reply.serial_at)
+                self._denials.learn(data, denied, suffix.apex, self._zone)
+        return reply
 
     def _carry_out(
         self, decision: Decision, query: Query, peer: Peer, extra: _Extra, now: float
@@ -491,6 +504,19 @@ def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:
     if rtype not in LOOPBACK:
         return ()
     return (Record(name, rtype, ttl, LOOPBACK[rtype], rule="special name localhost."),)
+
+
+def _reply_of(denied: Denied) -> Reply:
+    return Reply(
+        denied.octets,
+        messages.NXDOMAIN,
+        "zone",
+        denied.qtype,
+        denied.name,
+        keeping="absent",
+        depends_on=(denied.name,),
+        serial_at=denied.serial_at,
+    )
 
 
 def _bare_refusal(data: bytes, rcode: int, edns: Edns | None = None) -> Reply | None:

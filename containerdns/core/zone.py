@@ -355,6 +355,17 @@ class Zone:
                     return True
         return False
 
+    def is_free(self, label: str, apex: str) -> bool:
+        """Tell at a glance that nothing makes a label below a domain exist; False is no proof."""
+        if label in self._claims or label in self._above or "*" in self._claims:
+            return False
+        name = f"{label}.{apex}"
+        if label == NS_LABEL or name in self.shape.domains:
+            return False
+        return not self._exact or not (
+            name in self._claims or name in self._above or f"*.{apex}" in self._claims
+        )
+
     def is_above_absolute(self, name: str) -> bool:
         """Tell whether an absolute name with records lies below a name."""
         return name in self._above
