@@ -16,7 +16,14 @@ from typing import Any
 from containerdns.core import messages, names, records, zonefile
 from containerdns.core.containers import Container
 from containerdns.core.counters import Counters
-from containerdns.core.explain import Explanation, Search, Upstream, as_document, explain
+from containerdns.core.explain import (
+    Explanation,
+    Search,
+    Upstream,
+    as_document,
+    explain,
+    led_home,
+)
 from containerdns.core.history import History
 from containerdns.core.policy import SERVICE_ID, Publication
 from containerdns.core.records import Record
@@ -25,7 +32,7 @@ from containerdns.core.zone import Kind, Suffix
 from containerdns.errors import BadName, BadSettings
 from containerdns.keeper import Keeper
 from containerdns.settings import Endpoint
-from containerdns.upstream.forwarder import Forwarder
+from containerdns.upstream.forwarder import Forwarder, Prospect
 from containerdns.web.state import Document, Gauges
 
 QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
@@ -227,7 +234,17 @@ class Reports:
             for asked in Search(name, search).names()
             for number in qtypes
         ]
-        return {"queries": [as_document(t, self._upstream_of(t)) for t in told]}
+        return {"queries": [self._told(one, view, now) for one in told]}
+
+    def _told(self, told: Explanation, view: View, now: float) -> Document:
+        """Add what the forwarder would do, without asking anybody."""
+        if told.decision != "upstream":
+            return as_document(told, Upstream())
+        prospect = self._forwarder.describe(told.asks, told.qtype)
+        if prospect.cached is not None:
+            zone, ownership = self._keeper.zone, self._keeper.ownership
+            told = led_home(zone, ownership, told, view, prospect.cached, now)
+        return as_document(told, _upstream_of(told, prospect))
 
     def _local_for(self, address: bytes) -> bytes:
         """An address of ours that such a client would ask."""
@@ -236,19 +253,6 @@ class Reports:
             if not host.is_unspecified and len(host.packed) == len(address):
                 return host.packed
         return b""
-
-    def _upstream_of(self, told: Explanation) -> Upstream:
-        """What the forwarder would do about an explained query, without asking anybody."""
-        if told.decision != "upstream":
-            return Upstream()
-        listed, server, left = self._forwarder.describe(told.asks, told.qtype)
-        if left is not None:
-            ttl = int(left) if told.ttl_ceiling is None else min(int(left), told.ttl_ceiling)
-            reason = f"{told.reason}; cached for another {left:.0f} s"
-            return Upstream("cache", server, ttl, None, reason)
-        if server is None:
-            return Upstream("upstream", None, None, "SERVFAIL", f"{listed} has no server to ask")
-        return Upstream("upstream", server, None, None, f"{told.reason}; {server} is asked first")
 
     # -- queries -----------------------------------------------------------------------
 
@@ -407,6 +411,18 @@ class Reports:
                 return self._counted_serial == zone.serial
             self._count[messages.type_text(record.rtype)] += 1
         return False
+
+
+def _upstream_of(told: Explanation, prospect: Prospect) -> Upstream:
+    """What the forwarder would do about an explained query."""
+    listed, server, left, _ = prospect
+    if left is not None:
+        ttl = int(left) if told.ttl_ceiling is None else min(int(left), told.ttl_ceiling)
+        reason = f"{told.reason}; cached for another {left:.0f} s"
+        return Upstream("cache", server, ttl, None, reason)
+    if server is None:
+        return Upstream("upstream", None, None, "SERVFAIL", f"{listed} has no server to ask")
+    return Upstream("upstream", server, None, None, f"{told.reason}; {server} is asked first")
 
 
 def _shown_id(publication: str) -> str:

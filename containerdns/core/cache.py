@@ -32,6 +32,8 @@ class Cached:
         expires: When the first of its TTLs is over.
         is_authentic: The AD flag of the upstream.
         upstream: Which one answered.
+        targets: What its CNAMEs lead to, as in `Resolution`.
+        drops_private: The same.
         error: What the upstream, or we, say about it (RFC 8914).
         failing_until: All upstreams failed: given out stale until then, without asking.
         hits: How often it was given out.
@@ -44,6 +46,8 @@ class Cached:
     is_authentic: bool = False
     upstream: str | None = None
     error: tuple[int, str] | None = None
+    targets: tuple[str, ...] = ()
+    drops_private: bool = False
     failing_until: float = 0.0
     hits: int = 0
 
@@ -72,7 +76,8 @@ class Cached:
     @property
     def octets(self) -> int:
         """About what it occupies."""
-        return OVERHEAD_OCTETS + len(self.body.octets) + 32 * len(self.body.ends)
+        octets = len(self.body.octets) + 32 * len(self.body.ends)
+        return OVERHEAD_OCTETS + octets + sum(60 + len(target) for target in self.targets)
 
 
 class Cache:
@@ -110,12 +115,10 @@ class Cache:
             return None
         return cached
 
-    def peek(self, question: Question, now: float) -> float | None:
-        """Seconds that a fresh response has left, None without one; counts as no use."""
+    def peek(self, question: Question, now: float) -> Cached | None:
+        """Give a fresh response, None without one; counts as no use."""
         cached = self._responses.get(question)
-        if cached is None or now >= cached.expires:
-            return None
-        return cached.expires - now
+        return None if cached is None or now >= cached.expires else cached
 
     def put(self, question: Question, cached: Cached) -> None:
         """Keep a response, in the place of an earlier one."""

@@ -1,13 +1,15 @@
 """The same decisions as `respond`, told in words: never a second set of rules."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from containerdns.core import messages, names, zonefile
+from containerdns.core.cache import Cached
 from containerdns.core.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.records import Record
-from containerdns.core.respond import TRANSFERS, answer_to, refusal_of_type
+from containerdns.core.respond import REBINDING, TRANSFERS, answer_to, end_of, lead, refusal_of_type
+from containerdns.core.scrub import is_private
 from containerdns.core.views import View
 from containerdns.core.zone import Zone
 
@@ -124,6 +126,30 @@ def explain(
     )
 
 
+def led_home(
+    zone: Zone, ownership: Ownership, told: Explanation, view: View, cached: Cached, now: float
+) -> Explanation:
+    """Tell where the CNAMEs of a cached response lead, if that is to a name of ours.
+
+    Returns:
+        What was told, if they do not; else our part of the answer.
+    """
+    led = lead(ownership, cached.targets, told.qtype, now)
+    if not led.home:
+        return told
+    way = f"{told.reason}; its CNAME leads to {led.home}"
+    if led.decision.act is Act.WAIT:
+        return replace(told, rcode=messages.SERVFAIL, records=(), reason=f"{way}: {WAITING}")
+    end = end_of(zone, led, told.qtype, view, {record.name for record in told.records})
+    found = (*told.records, *end.chain, *end.records)
+    reason = f"{way}: {end.reason}" if end.reason else way
+    if cached.drops_private and any(is_private(record.rr()) for record in found):
+        found = tuple(record for record in found if not is_private(record.rr()))
+        reason = f"{way}: {REBINDING}"
+    soa_ttl = end.soa.ttl if end.soa else None
+    return replace(told, rcode=end.rcode, records=found, soa_ttl=soa_ttl, reason=reason)
+
+
 def as_document(told: Explanation, upstream: "Upstream") -> dict[str, object]:
     """One entry of the `/explain` document.
 
@@ -133,9 +159,8 @@ def as_document(told: Explanation, upstream: "Upstream") -> dict[str, object]:
     """
     rcode = upstream.rcode if told.rcode is None else messages.rcode_text(told.rcode)
     ttls = [r.ttl for r in told.records]
-    if told.soa_ttl is not None:
-        ttls.append(told.soa_ttl)
-    ttl = min(ttls, default=upstream.ttl)
+    ttls += [ttl for ttl in (told.soa_ttl, upstream.ttl) if ttl is not None]
+    ttl = min(ttls, default=None)
     return {
         "name": told.name,
         "type": messages.type_text(told.qtype),

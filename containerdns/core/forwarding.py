@@ -45,6 +45,9 @@ class Resolution:
         upstream: Which one answered, as configured; None if none did.
         extended_error: Code and text for the client (RFC 8914), None without one.
         reason: In words, for `explain` and the log.
+        targets: Canonical names that the CNAMEs of `body` lead to, in order; whatever it
+            says about one of ours does not count.
+        drops_private: No private address may stand behind them (`--rebind-protection`).
         fresh_for: Seconds for which the same octets may be given out again (to the next
             whole second of its TTLs), 0 if they may not.
     """
@@ -57,3 +60,5 @@ class Resolution:
     extended_error: tuple[int, str] | None = None
     reason: str = ""
     fresh_for: float = 0.0
+    targets: tuple[str, ...] = ()
+    drops_private: bool = False

@@ -4,8 +4,9 @@ The order of the checks is NSD's: what cannot be read, what we do not speak, who
 may not ask, and only then what is asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple
 
 from containerdns.core import answers, messages, names, records
@@ -17,19 +18,23 @@ from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.messages import RR, Body, Edns, Query
 from containerdns.core.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.records import Record
+from containerdns.core.scrub import is_private
 from containerdns.core.views import View
 from containerdns.core.zone import Kind, Zone
 from containerdns.errors import BadMessage
 
 ADDRESSES_MOST = 100  # in one answer; of more, each answer has the next hundred
 TURNS_MOST = 4096  # RRsets whose answers are counted; then all start anew
-NOT_READY, PROHIBITED, NOT_SUPPORTED = 14, 18, 21  # extended errors, RFC 8914 section 4
+NOT_READY, FILTERED = 14, 17  # extended errors, RFC 8914 section 4
+PROHIBITED, NOT_SUPPORTED = 18, 21
 CHAOS_VERSION = frozenset({"version.bind.", "version.server."})
 CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
 LOOPBACK = {messages.A: bytes((127, 0, 0, 1)), messages.AAAA: bytes(15) + b"\x01"}
 UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # no types to ask for: FORMERR
 UNSUPPORTED = frozenset({messages.TKEY, messages.MAILA, messages.MAILB})  # NOTIMP
 TRANSFERS = frozenset({messages.AXFR, messages.IXFR})
+REBINDING = "a private address behind a public name (--rebind-protection)"
+NOT_HOME = Decision(Act.FORWARD, "not ours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +204,20 @@ class Responder:
                 reply = self._carry_out(again, query, peer, extra, now)
                 if isinstance(reply, Reply):
                     return reply
+        led = lead(self._ownership, resolution.targets, forward.qtype, now)
+        if led.home:
+            return self._come_home(forward, resolution, led, peer, extra)
         rcode, body = resolution.rcode, resolution.body
         is_negative = rcode == messages.NXDOMAIN or (not rcode and not body.counts[0])
-        if forward.negative_becomes_servfail and is_negative:
+        if is_negative and (forward.negative_becomes_servfail or led.is_doubtful):
             not_ready = (*extra.options, (messages.EDE_OPTION, NOT_READY.to_bytes(2)))
             waiting = _Extra(not_ready, extra.is_personal)
             return self._without_answer(query, peer, messages.SERVFAIL, waiting)
         if resolution.extended_error is not None:
-            code, text = resolution.extended_error
-            option = (messages.EDE_OPTION, code.to_bytes(2) + text.encode())
-            extra = _Extra((*extra.options, option), extra.is_personal)
-        if forward.ttl_ceiling is not None:
-            body = messages.with_ttls(body, 0, forward.ttl_ceiling)
+            extra = _with_error(extra, *resolution.extended_error)
+        is_near = forward.ttl_ceiling is not None or led.is_near
+        if is_near:
+            body = messages.with_ttls(body, 0, self._zone.shape.ttl)
         flags = messages.RA | query.flags & messages.CD
         if forward.chain:
             body = _with_chain(forward, body)
@@ -229,8 +236,44 @@ class Responder:
             query.name,
             resolution.upstream,
             keeping="fresh" if can_keep and resolution.fresh_for > 0 else "no",
-            depends_on=tuple(names.parents(query.name)) if forward.ttl_ceiling is not None else (),
+            depends_on=_above(query.name, *resolution.targets) if is_near else resolution.targets,
             fresh_for=resolution.fresh_for,
+        )
+
+    def _come_home(
+        self,
+        forward: Forward,
+        resolution: Resolution,
+        led: "Led",
+        peer: Peer,
+        extra: _Extra,
+    ) -> Reply:
+        """Go on where an upstream's CNAME leads to a name of ours, as a resolver would.
+
+        What the upstream says of that name is left out.  The response is not kept: it is
+        made of two sources, and the zone's may change.
+        """
+        query, zone = forward.query, self._zone
+        if led.decision.act is Act.WAIT:
+            return self._not_ready(query, peer, extra, led.decision.rule)
+        before = _aliases_to(led.home, forward, resolution, zone.shape.ttl)
+        passed = {names.from_wire(record.owner) for record in forward.chain}
+        end = end_of(zone, led, forward.qtype, peer.view, passed)
+        shown, _ = self._in_turn(end.records)
+        after = tuple(record.rr() for record in (*end.chain, *shown))
+        if resolution.extended_error is not None:
+            extra = _with_error(extra, *resolution.extended_error)
+        if resolution.drops_private and any(map(is_private, after)):
+            extra = _with_error(extra, FILTERED, REBINDING)
+            after = tuple(record for record in after if not is_private(record))
+        authority = (end.soa.rr(),) if end.soa else ()
+        body = messages.encode(query.question[:-4], before + after, authority)
+        flags = messages.RA | query.flags & messages.CD
+        if forward.chain:  # AA is about the first owner, RFC 1035 section 4.1.1
+            flags |= messages.AA
+        octets = self._assemble(query, peer, flags, end.rcode, body, extra)
+        return Reply(
+            octets, end.rcode, resolution.source, query.qtype, query.name, resolution.upstream
         )
 
     # -- the checks in their order ------------------------------------------------
@@ -464,6 +507,41 @@ def refusal_of_type(zone: Zone, name: str, qtype: int, view: View) -> tuple[int,
     return None
 
 
+class Led(NamedTuple):
+    """Where the CNAMEs of an upstream lead.
+
+    Attributes:
+        home: The first name on their way that is not an upstream's to answer; "" for none.
+        decision: What is done about that.
+        is_near: A container's name could be on their way in a moment.
+        is_doubtful: Or may be already, as Docker is not listed.
+    """
+
+    home: str
+    decision: Decision
+    is_near: bool = False
+    is_doubtful: bool = False
+
+
+def lead(ownership: Ownership, targets: Iterable[str], qtype: int, now: float) -> Led:
+    """Tell where the CNAMEs of an upstream lead; `explain` asks the same."""
+    is_near = is_doubtful = False
+    for target in targets:
+        decision = ownership.decide(target, qtype, now)
+        if decision.act is not Act.FORWARD:
+            return Led(target, decision)
+        is_near |= decision.is_near
+        is_doubtful |= decision.is_doubtful
+    return Led("", NOT_HOME, is_near, is_doubtful)
+
+
+def end_of(zone: Zone, led: Led, qtype: int, view: View, passed: Container[str]) -> Answer:
+    """Answer where the CNAMEs of an upstream lead to; nothing if they came from there."""
+    if led.home in passed:
+        return Answer(messages.NOERROR)
+    return answer_to(zone, led.decision, led.home, qtype, view)
+
+
 def answer_to(zone: Zone, decision: Decision, name: str, qtype: int, view: View) -> Answer:
     """Answer what the rules say is ours; `explain` asks the same.
 
@@ -530,6 +608,27 @@ def _edns_of(data: bytes) -> Edns | None:
         return messages.parse_query(data).edns
     except BadMessage:
         return None
+
+
+def _with_error(extra: _Extra, code: int, text: str) -> _Extra:
+    """Say more about a response (RFC 8914)."""
+    option = (messages.EDE_OPTION, code.to_bytes(2) + text.encode())
+    return _Extra((*extra.options, option), extra.is_personal)
+
+
+def _aliases_to(
+    home: str, forward: Forward, resolution: Resolution, ceiling: int
+) -> tuple[RR, ...]:
+    """The CNAMEs that lead to a name of ours, and what the upstream says before that."""
+    answer, *_ = messages.decode(names.to_wire(forward.name), resolution.body)
+    wire = names.to_wire(home)
+    before = takewhile(lambda record: record.owner.lower() != wire, answer)
+    return forward.chain + tuple(r._replace(ttl=min(r.ttl, ceiling)) for r in before)
+
+
+def _above(*below: str) -> tuple[str, ...]:
+    """Names, and all above them."""
+    return tuple(dict.fromkeys(n for name in below for n in (name, *names.parents(name))))
 
 
 def _with_chain(forward: Forward, body: Body) -> Body:

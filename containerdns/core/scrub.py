@@ -62,6 +62,7 @@ class Scrubbed:
         ttl: Seconds for which it may be cached; 0 for not at all.
         is_negative: The type, or the name, does not exist.
         lost_private: Private addresses were dropped from it.
+        targets: Canonical names that its CNAMEs lead to, in order; of ours only the last.
     """
 
     rcode: int
@@ -69,12 +70,21 @@ class Scrubbed:
     ttl: int
     is_negative: bool
     lost_private: bool = False
+    targets: tuple[str, ...] = ()
 
 
 def scrub(response: Response, question: Question, trust: Trust) -> Scrubbed:
     """Keep what answers the question, and the proof of what does not exist."""
-    qname = question.wire[:-4]
-    chain, leads_home = _chain(response.answer, qname, question.qtype, trust.is_ours)
+    chain, targets = _chain(response.answer, question.wire[:-4], question.qtype, trust.is_ours)
+    scrubbed = _scrub(response, question, trust, chain, leads_home=len(targets) == len(chain))
+    return replace(scrubbed, targets=targets) if targets else scrubbed
+
+
+def _scrub(
+    response: Response, question: Question, trust: Trust, chain: list[bytes], *, leads_home: bool
+) -> Scrubbed:
+    """As `scrub`; the names of the chain may own records."""
+    qname = chain[0]
     answer = _answer(response.answer, chain, question.qtype, leads_home)
     lost_private = False
     if trust.drops_private:
@@ -120,26 +130,28 @@ def is_private(record: RR) -> bool:
 
 def _chain(
     answer: Iterable[RR], qname: bytes, qtype: int, is_ours: Callable[[str], bool]
-) -> tuple[list[bytes], bool]:
+) -> tuple[list[bytes], tuple[str, ...]]:
     """Follow the CNAMEs of an answer from the question.
 
     Returns:
-        The wire names, lower case, that may own records, the question's first; and
-        whether it ended before a name of ours.
+        The wire names, lower case, that may own records, the question's first; and the
+        canonical names that its CNAMEs lead to: as many, if the last is a name of ours.
     """
     chain = [qname]
     if qtype in (CNAME, ANY):
-        return chain, False
-    targets = {r.owner.lower(): r.rdata.lower() for r in answer if r.rtype == CNAME}
-    if not targets:
-        return chain, False
-    while len(chain) <= CHAIN_LONGEST and (target := targets.get(chain[-1])) is not None:
+        return chain, ()
+    aliases = {r.owner.lower(): r.rdata.lower() for r in answer if r.rtype == CNAME}
+    if not aliases:
+        return chain, ()
+    targets: list[str] = []
+    while len(chain) <= CHAIN_LONGEST and (target := aliases.get(chain[-1])) is not None:
         if target in chain:
             break
-        if is_ours(names.from_wire(target)):
-            return chain, True
+        targets.append(names.from_wire(target))
+        if is_ours(targets[-1]):
+            break
         chain.append(target)
-    return chain, False
+    return chain, tuple(targets)
 
 
 def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bool) -> list[RR]:

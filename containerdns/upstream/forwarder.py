@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from containerdns.core import messages, names
 from containerdns.core.cache import FAILURE_TTL, Cache, Cached
@@ -61,6 +61,22 @@ class UpstreamStatus:
     aside_for: float
     round_trip: float
     last_failure: str
+
+
+class Prospect(NamedTuple):
+    """What would become of a question.
+
+    Attributes:
+        listed: Which list is asked: "--upstream", or the domain of a `--forward`.
+        server: Its first server that is alive; None without one.
+        left: Seconds that a cached response has left; None without one.
+        cached: That response.
+    """
+
+    listed: str
+    server: str | None
+    left: float | None = None
+    cached: Cached | None = None
 
 
 class Forwarder:
@@ -192,18 +208,17 @@ class Forwarder:
             if not self._waiting[client]:
                 del self._waiting[client]
 
-    def describe(self, name: str, qtype: int) -> tuple[str, str | None, float | None]:
-        """Tell what would become of a question, without asking it.
-
-        Returns:
-            Which list ("--upstream", or the domain of a `--forward`), its first server
-            that is alive, and the seconds that a cached response has left.
-        """
+    def describe(self, name: str, qtype: int) -> Prospect:
+        """Tell what would become of a question, without asking it."""
         apex = self._apex_of(name)
         question = Question(name, qtype, False, False, apex)
         order = self._order(apex)
-        left = self._cache.peek(question, self._loop.time())
-        return apex or "--upstream", order[0].name if order else None, left
+        prospect = Prospect(apex or "--upstream", order[0].name if order else None)
+        now = self._loop.time()
+        cached = self._cache.peek(question, now)
+        if cached is None:
+            return prospect
+        return prospect._replace(left=cached.expires - now, cached=cached)
 
     def status(self) -> list[UpstreamStatus]:
         """How every upstream is doing, list by list, in order."""
@@ -341,7 +356,8 @@ class Forwarder:
         upstream, response = answer
         now = self._loop.time()
         is_first = self._lists.get(question.apex, ())[:1] == (upstream,)
-        scrubbed = scrub(response, question, self._trust(question, is_first))
+        trust = self._trust(question, is_first)
+        scrubbed = scrub(response, question, trust)
         error = error_of(response)
         if scrubbed.lost_private:
             error = FILTERED, "private addresses dropped (--rebind-protection)"
@@ -353,6 +369,8 @@ class Forwarder:
             bool(response.flags & messages.AD),
             upstream.name,
             error,
+            scrubbed.targets,
+            trust.drops_private,
         )
         self._keep(question, cached)
         return Resolution(
@@ -364,6 +382,8 @@ class Forwarder:
             error,
             f"answered by {upstream.name}",
             min(scrubbed.ttl, 1.0) if self._settings.cache_size else 0.0,
+            cached.targets,
+            cached.drops_private,
         )
 
     def _trust(self, question: Question, is_first: bool) -> Trust:
@@ -424,4 +444,6 @@ def _resolution(cached: Cached, now: float, reason: str = "") -> Resolution:
         error,
         reason or "cached",
         cached.steady_for(now),
+        cached.targets,
+        cached.drops_private,
     )

@@ -3,20 +3,26 @@
 import struct
 import time
 from collections import Counter
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import dnslib
 import pytest
 
 from containerdns.core import messages, names
+from containerdns.core.cache import Cached
 from containerdns.core.cookies import Cookies
 from containerdns.core.counters import Counters
+from containerdns.core.explain import explain, led_home
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.memory import Memory
-from containerdns.core.messages import RR
+from containerdns.core.messages import RR, Response
 from containerdns.core.ownership import Listing, Ownership
 from containerdns.core.policy import Address, Claim, Publication, Rank
+from containerdns.core.questions import question_of
 from containerdns.core.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.scrub import Trust, scrub
 from containerdns.core.views import View
 from containerdns.core.zone import Shape, Zone
 
@@ -360,6 +366,183 @@ def test_alias_that_leads_to_a_special_name_is_answered_here() -> None:
     made = responder(publication("alias", cname="localhost."))
     response = read(ask(made, query("alias.docker.")))
     assert [str(r.rdata) for r in response.rr] == ["localhost.", "127.0.0.1"]
+
+
+# -- CNAMEs of upstreams that lead home ------------------------------------------------------------
+
+
+def cname(owner: str, target: str, ttl: int = 300) -> RR:
+    return RR(names.to_wire(owner), messages.CNAME, 1, ttl, names.to_wire(target))
+
+
+def a(owner: str, address: str = "203.0.113.66", ttl: int = 300) -> RR:
+    return RR(names.to_wire(owner), messages.A, 1, ttl, ip_address(address).packed)
+
+
+SEARCH = "search.company.example."
+HOME = (cname(SEARCH, "web.docker."), a("web.docker."))  # and a lie about it
+
+
+def scrubbed(made: Responder, forward: Forward, *answer: RR, **more: Any) -> Resolution:
+    """What the forwarder gives of an upstream's answer."""
+    question = question_of(forward)
+    found = scrub(
+        Response(1, messages.QR, 0, question.wire, answer, (), ()),
+        question,
+        Trust(lambda name: made._ownership.is_ours(name, NOW)),
+    )
+    return Resolution(0, found.body, upstream="u", fresh_for=1.0, targets=found.targets, **more)
+
+
+def led(
+    made: Responder, *answer: RR, qtype: int = messages.A, peer: Peer = PEER, **more: Any
+) -> tuple[Reply, Any]:
+    forward = forwarded(made, query(SEARCH, qtype, opt=messages.opt_record(dnssec_ok=True)))
+    reply = made.finish(forward, scrubbed(made, forward, *answer, **more), peer, NOW)
+    return reply, read(reply)
+
+
+def lines(records: list[Any]) -> list[tuple[str, int, str, str]]:
+    return [(str(r.rname), r.ttl, dnslib.QTYPE[r.rtype], str(r.rdata)) for r in records]
+
+
+def test_alias_of_an_upstream_for_a_name_of_ours_has_our_address() -> None:
+    """As a resolver would: a stub does not ask again for the target."""
+    made = responder(publication("web", "10.0.0.1"))
+    reply, response = led(made, *HOME, is_authentic=True)
+    assert lines(response.rr) == [
+        (SEARCH, 5, "CNAME", "web.docker."),
+        ("web.docker.", 5, "A", "10.0.0.1"),
+    ]
+    assert (response.header.rcode, response.header.aa, response.header.ad) == (0, 0, 0)
+    assert (reply.keeping, reply.source) == ("no", "upstream"), "the container may change"
+
+
+@pytest.mark.parametrize("target", ["web.", "web.corp.example.", "shop.example.org."])
+def test_alias_of_an_upstream_may_lead_to_any_kind_of_name_of_ours(target: str) -> None:
+    claims = (
+        Claim("web", Rank.CONTAINER, "container name", "web"),
+        Claim("shop.example.org.", Rank.LABEL, "label fqdns", "web"),
+    )
+    made = responder(replace(publication("web", "10.0.0.1"), claims=claims))
+    _, response = led(made, cname(SEARCH, target))
+    assert lines(response.rr)[1:] == [(target, 5, "A", "10.0.0.1")]
+
+
+def test_our_part_is_what_the_container_is_now() -> None:
+    made = responder(publication("web", "10.0.0.1"))
+    forward = forwarded(made, query(SEARCH))
+    cached = scrubbed(made, forward, *HOME)
+    made._zone.replace("web", publication("web", "10.0.0.2"), NOW)
+    assert addresses(made.finish(forward, cached, PEER, NOW))[1:] == ["10.0.0.2"]
+    made._zone.replace("web", None, NOW)
+    response = read(made.finish(forward, cached, PEER, NOW))
+    assert response.header.rcode == messages.NXDOMAIN
+
+
+@pytest.mark.parametrize(
+    ("target", "qtype", "rcode", "apex"),
+    [
+        ("gone.docker.", messages.A, messages.NXDOMAIN, "docker."),
+        ("gone.", messages.AAAA, messages.NXDOMAIN, "."),
+        ("web.docker.", messages.AAAA, messages.NOERROR, "docker."),
+        ("localhost.", messages.MX, messages.NOERROR, "."),
+    ],
+    ids=["unknown", "unknown single label", "another type", "special"],
+)
+def test_what_our_name_lacks_is_denied_with_our_soa(
+    target: str, qtype: int, rcode: int, apex: str
+) -> None:
+    """RFC 2308 section 2.1, RFC 6604: the rcode is of the last name."""
+    made = responder(publication("web", "10.0.0.1"))
+    _, response = led(made, cname(SEARCH, target), qtype=qtype)
+    assert response.header.rcode == rcode
+    assert lines(response.rr) == [(SEARCH, 5, "CNAME", target)]
+    assert [(name, ttl, rtype) for name, ttl, rtype, _ in lines(response.auth)] == [
+        (apex, 1, "SOA")
+    ]
+
+
+def test_the_alias_alone_is_given_to_who_asks_for_it() -> None:
+    made = responder(publication("web", "10.0.0.1"))
+    _, response = led(made, *HOME, qtype=messages.CNAME)
+    assert lines(response.rr) == [(SEARCH, 300, "CNAME", "web.docker.")]
+
+
+def test_alias_that_leads_home_is_servfail_before_the_first_listing() -> None:
+    made = responder()
+    made._ownership.listing = Listing.PENDING
+    _, response = led(made, *HOME)
+    assert (response.header.rcode, response.rr) == (messages.SERVFAIL, [])
+
+
+def test_name_that_became_ours_is_ours_in_what_is_cached() -> None:
+    """Until then it was an upstream's, below a search domain; its TTLs were short."""
+    made = responder()
+    forward = forwarded(made, query(SEARCH))
+    target = "web.corp.example."
+    cached = scrubbed(made, forward, cname(SEARCH, target), a(target))
+    before = made.finish(forward, cached, PEER, NOW)
+    assert [ttl for _, ttl, *_ in lines(read(before).rr)] == [5, 5]
+    assert (before.keeping, target in before.depends_on) == ("fresh", True)
+    made._zone.replace("web", publication("web", "10.0.0.1"), NOW)
+    assert addresses(made.finish(forward, cached, PEER, NOW)) == [target, "10.0.0.1"]
+
+
+def test_alias_of_ours_that_leads_home_by_way_of_an_upstream() -> None:
+    made = responder(publication("alias", cname=SEARCH), publication("web", "10.0.0.1"))
+    forward = forwarded(made, query("alias.docker."))
+    response = read(made.finish(forward, scrubbed(made, forward, *HOME), PEER, NOW))
+    assert [name for name, *_ in lines(response.rr)] == ["alias.docker.", SEARCH, "web.docker."]
+    assert response.header.aa == 1
+
+
+def test_aliases_in_a_circle_end() -> None:
+    made = responder(publication("web", cname=SEARCH))
+    forward = forwarded(made, query("web.docker."))
+    response = read(made.finish(forward, scrubbed(made, forward, *HOME), PEER, NOW))
+    assert [name for name, *_ in lines(response.rr)] == ["web.docker.", SEARCH]
+    _, response = led(made, *HOME)
+    assert [name for name, *_ in lines(response.rr)] == [SEARCH, "web.docker."]
+
+
+def test_rebind_protection_holds_for_addresses_of_ours_behind_a_public_name() -> None:
+    made = responder(publication("web", "10.0.0.1", "192.0.2.1"))
+    _, response = led(made, *HOME, drops_private=True)
+    assert [data for *_, data in lines(response.rr)] == ["web.docker.", "192.0.2.1"]
+
+
+@pytest.mark.parametrize("drops_private", [True, False], ids=["protected", "unprotected"])
+@pytest.mark.parametrize("listing", [Listing.COMPLETE, Listing.PENDING])
+@pytest.mark.parametrize("qtype", [messages.A, messages.AAAA, messages.CNAME])
+@pytest.mark.parametrize("target", ["web.docker.", "gone.", "alias.docker.", "www.example.net."])
+def test_explanation_of_what_is_cached_is_the_response(
+    target: str, qtype: int, listing: Listing, drops_private: bool
+) -> None:
+    made = responder(publication("web", "10.0.0.1"), publication("alias", cname="web.docker."))
+    zone, ownership = made._zone, made._ownership
+    ownership.listing = listing
+    forward = forwarded(made, query(SEARCH, qtype))
+    resolution = scrubbed(made, forward, cname(SEARCH, target), drops_private=drops_private)
+    reply = made.finish(forward, resolution, PEER, NOW)
+    told = led_home(
+        zone,
+        ownership,
+        explain(zone, ownership, SEARCH, qtype, VIEW, NOW),
+        VIEW,
+        Cached(
+            0, resolution.body, NOW, NOW, targets=resolution.targets, drops_private=drops_private
+        ),
+        NOW,
+    )
+    response = messages.parse_response(reply.octets)
+    if told.rcode is None:
+        assert response.rcode == 0
+        assert len(response.answer) == 1
+        return
+    assert told.rcode == response.rcode
+    assert [r.rr() for r in told.records] == list(response.answer[1:])
+    assert told.soa_ttl == (response.authority[0].ttl if response.authority else None)
 
 
 def test_forward_knows_its_client() -> None:

@@ -524,6 +524,9 @@ async def test_an_upstream_never_answers_for_a_name_of_ours() -> None:
     async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
         resolution = await forward.resolve(WWW)
         assert [(r.rtype, r.ttl) for r in records(WWW, resolution)] == [(messages.CNAME, 5)]
+        again = forward.cached(WWW)
+        assert again is not None
+        assert resolution.targets == again.targets == ("web.docker.",)
         assert resolution.rcode == messages.NOERROR
 
 
