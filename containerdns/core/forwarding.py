@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from containerdns.core.messages import EMPTY_BODY, RR, Body, Query
+from containerdns.core.tsig import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Forward:
         ttl_ceiling: The highest TTL that may be given out; None for the usual caps.
         negative_becomes_servfail: A negative response may be wrong before Docker was listed.
         chain: Our own CNAME records that led here; they stand first in the answer.
+        signature: What that of the query came to, None without one (RFC 8945).
     """
 
     query: Query
@@ -30,6 +32,7 @@ class Forward:
     ttl_ceiling: int | None = None
     negative_becomes_servfail: bool = False
     chain: tuple[RR, ...] = ()
+    signature: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)

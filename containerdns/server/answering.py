@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_WAITING: Final = 5000  # questions at the forwarder; more get REFUSED
+KEPT_IF_CUT: Final = messages.AA | messages.RA | messages.AD | messages.CD
 TSIG_ANY: Final = struct.pack("!HH", messages.TSIG, messages.ANY_CLASS)
 
 
@@ -84,7 +85,7 @@ class Answering:
         def finished(task: asyncio.Task[Resolution]) -> None:
             self._waiting.discard(task)
             if not task.cancelled():  # else we stop, and nobody waits
-                send(self._or_failure(data, lambda: self._finish(forward, task, peer)))
+                send(self._or_failure(data, lambda: self._finish(forward, task.result(), peer)))
 
         task.add_done_callback(finished)
 
@@ -159,16 +160,9 @@ class Answering:
             return Reply(octets, messages.NOTAUTH, "policy", query.qtype, query.name)
         decision = self._responder.respond(data, peer, now)
         if isinstance(decision, Forward):
-            decision = self._at_once(decision, peer) or decision
-        if not isinstance(decision, Reply):
-            return decision
-        octets, _ = tsig.sign_response(decision.octets, standing, now)
-        if not peer.over_tcp and len(octets) > query.datagram_octets:
-            cut = messages.assemble(
-                query, messages.TC, decision.rcode, messages.EMPTY_BODY, messages.PLAIN_OCTETS
-            )
-            octets, _ = tsig.sign_response(cut, standing, now)
-        return replace(decision, octets=octets, keeping="no")
+            decision = replace(decision, signature=standing)
+            return self._at_once(decision, peer) or decision
+        return _signed(decision, query, standing, peer) if isinstance(decision, Reply) else decision
 
     def _at_once(self, forward: Forward, peer: Peer) -> Reply | None:
         """Give a response that needs no upstream, or None."""
@@ -182,10 +176,13 @@ class Answering:
                 resolution = _refused("too many questions wait for upstreams")
             else:
                 return None
-        return self._responder.finish(forward, resolution, peer, time.time())
+        return self._finish(forward, resolution, peer)
 
-    def _finish(self, forward: Forward, task: asyncio.Task[Resolution], peer: Peer) -> Reply:
-        return self._responder.finish(forward, task.result(), peer, time.time())
+    def _finish(self, forward: Forward, resolution: Resolution, peer: Peer) -> Reply:
+        reply = self._responder.finish(forward, resolution, peer, time.time())
+        if forward.signature is None:
+            return reply
+        return _signed(reply, forward.query, forward.signature, peer)
 
     def _or_failure(self, data: bytes, step: Callable[[], T]) -> T | Reply | None:
         """Take a step; a fault of ours costs this one client its answer, and no more."""
@@ -222,6 +219,19 @@ def _read_if_signed(data: bytes) -> tuple[Query, int] | None:
         return None
     is_query = not data[2] & (messages.QR | messages.OPCODE) >> 8
     return None if query.tsig is None or not is_query else (query, query.tsig)
+
+
+def _signed(reply: Reply, query: Query, standing: tsig.Standing, peer: Peer) -> Reply:
+    """Sign a response; one that is too long then has no records (RFC 8945 section 5.3)."""
+    now = time.time()
+    octets, _ = tsig.sign_response(reply.octets, standing, now)
+    limit = messages.TCP_OCTETS if peer.over_tcp else query.datagram_octets
+    if len(octets) > limit:
+        opt = messages.opt_record(query.edns.dnssec_ok, reply.rcode) if query.edns else b""
+        flags = messages.TC | int.from_bytes(reply.octets[2:4]) & KEPT_IF_CUT
+        cut = messages.assemble(query, flags, reply.rcode, messages.EMPTY_BODY, limit, opt)
+        octets, _ = tsig.sign_response(cut, standing, now)
+    return replace(reply, octets=octets, keeping="no")
 
 
 def _refused(reason: str) -> Resolution:

@@ -78,14 +78,15 @@ class StubResponder(Responder):
 
 
 class StubForwarder:
-    """Resolves "slow" when `released` is set, everything else a moment later."""
+    """Resolves "slow" when `released` is set, else what is `known` at once, or a moment later."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.resolved: list[str] = []
+        self.known: Resolution | None = None
 
     def cached(self, forward: Forward) -> Resolution | None:
-        return None
+        return self.known
 
     async def resolve(self, forward: Forward) -> Resolution:
         self.resolved.append(forward.name)
