@@ -415,11 +415,11 @@ class Reports:
 
 def _upstream_of(told: Explanation, prospect: Prospect) -> Upstream:
     """What the forwarder would do about an explained query."""
-    listed, server, left, _ = prospect
-    if left is not None:
+    listed, server, left, cached = prospect
+    if left is not None and cached is not None:
         ttl = int(left) if told.ttl_ceiling is None else min(int(left), told.ttl_ceiling)
         reason = f"{told.reason}; cached for another {left:.0f} s"
-        return Upstream("cache", server, ttl, None, reason)
+        return Upstream("cache", cached.upstream, ttl, None, reason)
     if server is None:
         return Upstream("upstream", None, None, "SERVFAIL", f"{listed} has no server to ask")
     return Upstream("upstream", server, None, None, f"{told.reason}; {server} is asked first")

@@ -215,7 +215,8 @@ def _negative(
     ]
     ttl = min((longest, *soa_ttls)) if soa_ttls else 0
     authority = _with_ceiling(authority, ttl)
-    answer = _with_ceiling(answer, POSITIVE_LONGEST)
+    is_final = longest >= NEGATIVE_LONGEST  # else its CNAMEs may lead elsewhere in a moment, too
+    answer = _with_ceiling(answer, POSITIVE_LONGEST if is_final else longest)
     body = messages.encode(qname, answer, authority)
     return Scrubbed(rcode, body, min((ttl, *(record.ttl for record in answer))), True)
 

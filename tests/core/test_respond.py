@@ -489,6 +489,22 @@ def test_name_that_became_ours_is_ours_in_what_is_cached() -> None:
     assert addresses(made.finish(forward, cached, PEER, NOW)) == [target, "10.0.0.1"]
 
 
+@pytest.mark.parametrize(
+    ("target", "rcode"),
+    [("printer.corp.example.", messages.SERVFAIL), ("www.example.org.", messages.NXDOMAIN)],
+    ids=["below a search domain", "elsewhere"],
+)
+def test_denial_behind_an_alias_is_doubtful_while_docker_is_overdue(
+    target: str, rcode: int
+) -> None:
+    """Contract, section 4: below search domains data passes, a negative becomes SERVFAIL."""
+    made = responder()
+    made._ownership.listing = Listing.OVERDUE
+    forward = forwarded(made, query(SEARCH))
+    denied = replace(scrubbed(made, forward, cname(SEARCH, target)), rcode=messages.NXDOMAIN)
+    assert read(made.finish(forward, denied, PEER, NOW)).header.rcode == rcode
+
+
 def test_alias_of_ours_that_leads_home_by_way_of_an_upstream() -> None:
     made = responder(publication("alias", cname=SEARCH), publication("web", "10.0.0.1"))
     forward = forwarded(made, query("alias.docker."))

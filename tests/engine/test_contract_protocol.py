@@ -11,11 +11,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from dnslib import DNSRecord
 
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import RecordingUpstream, Running, serving
 from tests.engine.simulated import SimulatedEngine
 from tests.timing import wait_until
+from tests.upstream.fakes import answer, upstream
 
 NOWHERE = ("--upstream", "127.0.0.1:9")  # nobody listens there
 CONTAINERS = 200
@@ -124,3 +126,38 @@ def test_zone_is_sent_again_when_an_engine_is_lost(tmp_path: Path) -> None:
                 await asyncio.to_thread(wait_until, lambda: "not connected" in sent(request))
 
     asyncio.run(test())
+
+
+async def test_an_upstreams_alias_leads_to_the_container_as_it_is_now(tmp_path: Path) -> None:
+    """From the cache, too, and however often it is asked: nothing of it is kept ready-made."""
+
+    def script(query: DNSRecord, _: str) -> bytes:
+        return answer(query, "@ 3600 CNAME web-0.docker.", "web-0.docker. 3600 A 203.0.113.66")
+
+    def check(server: Running, address: str) -> None:
+        server.until([address], "web-0.docker")
+        for _ in range(3):
+            response = server.ask("search.example")
+            records = [(r.ttl, str(r.rdata)) for r in response.rr]
+            assert records[1:] == [(60, address)]
+            assert records[0][0] <= 60
+        [told] = server.get_json("/explain?name=search.example&type=A")["queries"]
+        assert (told["rcode"], told["upstream"]) == ("NOERROR", server_name)
+        assert [record["data"] for record in told["records"]] == [address]
+
+    async with (
+        SimulatedEngine(tmp_path / "docker.sock", containers=1) as engine,
+        upstream(script) as fake,
+    ):
+        server_name = f"127.0.0.1:{fake.port}"
+        options = ("--upstream", server_name, "--ttl", "60")
+        [container_id] = engine.ids()
+        with await asyncio.to_thread(Running, *options, docker=engine.url) as server:
+            before = await asyncio.to_thread(server.addresses, "web-0.docker")
+            await asyncio.to_thread(check, server, before[0])
+            engine.move(container_id, "172.31.99.99")
+            await asyncio.to_thread(check, server, "172.31.99.99")
+            engine.die(container_id)
+            await asyncio.to_thread(server.until, [], "web-0.docker")
+            assert await asyncio.to_thread(server.rcode, "search.example") == "NXDOMAIN"
+            assert await asyncio.to_thread(server.metric, "dns_internal_errors_total") == 0

@@ -192,6 +192,25 @@ async def test_nxdomain_of_a_later_one_lives_ttl_seconds() -> None:
 
 
 @scene
+async def test_aliases_that_a_later_one_says_lead_nowhere_live_ttl_seconds() -> None:
+    def denies_the_target(query: DNSRecord, _: str) -> Reply:
+        soa = "example. 86400 SOA ns. root. 1 2 3 4 86400"
+        return answer(query, "@ 3600 CNAME gone.example.", rcode="NXDOMAIN", auth=soa)
+
+    async with (
+        upstream(denies_the_target) as first,
+        upstream(denies_the_target) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        resolution = await forward.resolve(WWW)
+        assert [record.ttl for record in records(WWW, resolution)] == [3600]
+        first.script = says_rcode("SERVFAIL")
+        asked = question("other.example.")
+        resolution = await forward.resolve(asked)
+        assert [record.ttl for record in records(asked, resolution)] == [5]
+
+
+@scene
 async def test_all_failing_is_servfail_with_the_first_reason_and_remembered() -> None:
     async with (
         upstream(says_rcode("REFUSED")) as first,
