@@ -21,6 +21,7 @@ REFUSED_PAUSE = 0.25  # seconds after each: so it has a second to restart
 AGAIN_AFTER = 1.0  # seconds; a resolver that is itself still asking others has the question
 PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
 SHARE_LONGEST = 2.1  # seconds for one that is not the last: three time-outs, unmeasured
+REST = 0.1  # of such a share; not worth another time-out, which may be 2 s over TCP
 ERROR_TEXT_LONGEST = 160  # octets of an extended error, so that an answer has room beside it
 
 
@@ -87,9 +88,10 @@ class Flight:
         """
         self._send(upstream)
         share = until - self._sent_at
+        asks_until = until if is_last else until - share * REST
         has_time = is_last and upstream.is_alive
         number = 0
-        while (has_time or number < SILENCES) and (now := self._loop.time()) < until:
+        while (has_time or number < SILENCES) and (now := self._loop.time()) < asks_until:
             refusals = self._refusals
             patience = min(upstream.timeout(number), share * _part_of_share(number))
             answer, is_silent = await self._listen(upstream, min(now + patience, until), is_last)

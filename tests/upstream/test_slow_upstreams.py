@@ -9,7 +9,7 @@ from dnslib import DNSRecord
 
 from containerdns.settings import UpstreamServer
 from tests.timing import until
-from tests.upstream.fakes import FakeUpstream, Reply, answer, upstream
+from tests.upstream.fakes import FakeUpstream, Reply, answer, truncated, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings
 from tests.upstream.test_forwarder import is_silent, says, scene
 
@@ -94,6 +94,23 @@ async def test_a_dead_first_costs_the_first_question_its_time_and_no_other(was: 
             await forward.resolve(question("next.example."))
             assert time.monotonic() - begun < took / 2
             assert "next.example." not in fake.names
+
+
+@scene
+async def test_silence_over_tcp_costs_the_first_server_its_time_once() -> None:
+    """It says that the answer is too long, and then nothing; that takes 2 s."""
+
+    def cuts(query: DNSRecord, proto: str) -> Reply:
+        return truncated(query) if proto == "udp" else None
+
+    async with (
+        upstream(cuts) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        assert addresses(SLOW, await forward.resolve(SLOW)) == ["192.0.2.2"]
+        assert [proto for _, proto in first.asked] == ["udp", "tcp"]
+        assert forward.status()[0].is_healthy, "it did say something"
 
 
 @scene
