@@ -4,7 +4,7 @@ The order of the checks is NSD's: what cannot be read, what we do not speak, who
 may not ask, and only then what is asked.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
@@ -34,7 +34,6 @@ UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # no types to ask for: 
 UNSUPPORTED = frozenset({messages.TKEY, messages.MAILA, messages.MAILB})  # NOTIMP
 TRANSFERS = frozenset({messages.AXFR, messages.IXFR})
 REBINDING = "a private address behind a public name (--rebind-protection)"
-NOT_HOME = Decision(Act.FORWARD, "not ours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,8 +522,13 @@ class Led(NamedTuple):
     is_doubtful: bool = False
 
 
-def lead(ownership: Ownership, targets: Iterable[str], qtype: int, now: float) -> Led:
+NOWHERE = Led("", Decision(Act.FORWARD, "not ours"))
+
+
+def lead(ownership: Ownership, targets: Sequence[str], qtype: int, now: float) -> Led:
     """Tell where the CNAMEs of an upstream lead; `explain` asks the same."""
+    if not targets:  # nearly always
+        return NOWHERE
     is_near = is_doubtful = False
     for target in targets:
         decision = ownership.decide(target, qtype, now)
@@ -532,7 +536,7 @@ def lead(ownership: Ownership, targets: Iterable[str], qtype: int, now: float) -
             return Led(target, decision)
         is_near |= decision.is_near
         is_doubtful |= decision.is_doubtful
-    return Led("", NOT_HOME, is_near, is_doubtful)
+    return NOWHERE._replace(is_near=is_near, is_doubtful=is_doubtful)
 
 
 def end_of(zone: Zone, led: Led, qtype: int, view: View, passed: Container[str]) -> Answer:

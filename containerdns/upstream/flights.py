@@ -21,6 +21,7 @@ REFUSED_PAUSE = 0.25  # seconds after each: so it has a second to restart
 AGAIN_AFTER = 1.0  # seconds; a resolver that is itself still asking others has the question
 PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
 SHARE_LONGEST = 2.1  # seconds for one that is not the last: three time-outs, unmeasured
+SHARE_PARTS = (1 << SILENCES) - 1  # so that time-outs of 1, 2 and 4 parts fit into it
 REST = 0.1  # of such a share; not worth another time-out, which may be 2 s over TCP
 ERROR_TEXT_LONGEST = 160  # octets of an extended error, so that an answer has room beside it
 
@@ -93,7 +94,7 @@ class Flight:
         number = 0
         while (has_time or number < SILENCES) and (now := self._loop.time()) < asks_until:
             refusals = self._refusals
-            patience = min(upstream.timeout(number), share * _part_of_share(number))
+            patience = min(upstream.timeout(number), share * (1 << number) / SHARE_PARTS)
             answer, is_silent = await self._listen(upstream, min(now + patience, until), is_last)
             if not is_silent:
                 return answer
@@ -153,11 +154,6 @@ class Flight:
         source.health.last_failure = text
         self.failures.append(f"{source.name}: {text}")
         self.error = self.error or error_of(outcome)
-
-
-def _part_of_share(number: int) -> float:
-    """The part of a server's share of the time that a time-out may take, so that all fit in."""
-    return (1 << number) / ((1 << SILENCES) - 1)
 
 
 def error_of(response: Response) -> tuple[int, str] | None:

@@ -139,9 +139,9 @@ class Upstream:
             self.datagrams.close()
         self.streams.close()
 
-    def heard(self, round_trip: float) -> None:
+    def heard(self, round_trip: float, now: float) -> None:
         """Note that it said something."""
-        if self.health.heard(round_trip, self.loop.time()):
+        if self.health.heard(round_trip, now):
             log.info("upstream %s answers again", self.name)
 
     def answered(self, response: Response, took: float) -> None:
@@ -252,7 +252,7 @@ class Attempt:
     def _take_response(self, response: Response) -> None:
         upstream = self.upstream
         now = upstream.loop.time()
-        upstream.heard(now - self.at)
+        upstream.heard(now - self.at, now)
         if response.flags & messages.TC and self._is_datagram:
             self._move(upstream.streams)
         elif self._had_edns and response.edns is None and response.rcode in _CONFUSED:
