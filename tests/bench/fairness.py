@@ -1,0 +1,206 @@
+"""How long others than UDP clients wait for us, without load and at full load.
+
+    python -m tests.bench.fairness [--samples N] [--json FILE]
+
+Full load is dnsperf, which keeps the socket full.  The server has one CPU, all else the
+other; who measures goes before dnsperf, where the system lets it.  He is client, upstream
+and Engine at once, so that of a forwarded miss only what we add is measured.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dnslib import RR, A, DNSRecord
+
+from tests.bench.peers import CLIENT_CPU, SERVER_CPU, cpu_seconds
+from tests.engine.running import Running
+from tests.engine.simulated import SimulatedEngine
+
+CONTAINERS = 100
+OUTSTANDING = 500  # queries of dnsperf at once
+WARM_UP = 1.0  # seconds
+PAUSE = 0.005  # seconds between two measures
+POLL = 0.0003  # seconds between two questions for a container that starts
+PATIENCE = 5.0  # seconds
+
+
+class Witness:
+    """Asks one server, and is its upstream and its Engine."""
+
+    def __init__(self, server: Running, engine: SimulatedEngine, upstream: socket.socket) -> None:
+        self._server = server
+        self._engine = engine
+        self._upstream = upstream
+        self._asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._asking.setblocking(False)
+        self._asking.connect(("127.0.0.1", server.port))
+        self._made = 0
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._asking.close()
+
+    async def http(self) -> float:
+        """Seconds of GET /healthz, on a connection of its own."""
+        begun = time.perf_counter()
+        port = int(self._server.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b" 200 " in await reader.readline()
+        taken = time.perf_counter() - begun
+        writer.close()
+        return taken
+
+    async def tcp(self) -> float:
+        """Seconds of a query over TCP, on a connection of its own."""
+        query = _query("web-1.docker")
+        begun = time.perf_counter()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._server.port)
+        writer.write(len(query).to_bytes(2) + query)
+        await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+        taken = time.perf_counter() - begun
+        writer.close()
+        return taken
+
+    async def miss(self) -> float:
+        """Seconds that we add to a question for an upstream: there, and back again."""
+        self._made += 1
+        asked = f"miss-{self._made}.example."
+        loop = asyncio.get_running_loop()
+        begun = time.perf_counter()
+        await loop.sock_sendall(self._asking, _query(asked))
+        while True:
+            octets, address = await loop.sock_recvfrom(self._upstream, 4096)
+            there = time.perf_counter()
+            query = DNSRecord.parse(octets)
+            if str(query.q.qname).lower() == asked:  # and no probe of the server's own
+                break
+        response = query.reply()
+        response.add_answer(RR(query.q.qname, rdata=A("192.0.2.1"), ttl=60))
+        packed = bytes(response.pack())
+        answered = time.perf_counter()
+        await loop.sock_sendto(self._upstream, packed, address)
+        await loop.sock_recv(self._asking, 4096)
+        return there - begun + time.perf_counter() - answered
+
+    async def event(self) -> float:
+        """Seconds from the start of a container to its address."""
+        self._made += 1
+        query = _query(f"new-{self._made}.docker")
+        loop = asyncio.get_running_loop()
+        begun = time.perf_counter()
+        container = self._engine.add(f"new-{self._made}")
+        while True:
+            await loop.sock_sendall(self._asking, query)
+            if (await loop.sock_recv(self._asking, 4096))[7]:
+                break
+            await asyncio.sleep(POLL)
+        taken = time.perf_counter() - begun
+        self._engine.remove(container)
+        return taken
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found = asyncio.run(measure(options.samples))
+    for row in found:
+        print(
+            "{what:30} {load:6} p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   max {max:6.2f} ms".format(
+                **row
+            )
+        )
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+async def measure(samples: int) -> list[dict[str, Any]]:
+    """All measures without load, then with it."""
+    os.sched_setaffinity(0, {int(CLIENT_CPU)})  # those that are started later inherit it
+    with contextlib.suppress(PermissionError):
+        first = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(0, first, os.sched_param(1))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as upstream,
+    ):
+        upstream.bind(("127.0.0.1", 0))
+        upstream.setblocking(False)
+        public = f"127.0.0.1:{upstream.getsockname()[1]}"
+        async with SimulatedEngine(Path(folder) / "docker.sock", CONTAINERS) as engine:
+            server = await asyncio.to_thread(Running, "--upstream", public, docker=engine.url)
+            os.sched_setaffinity(server.pid, {int(SERVER_CPU)})
+            witness = Witness(server, engine, upstream)
+            try:
+                rows = await _rows(witness, samples, "none")
+                with full_load(server.port, Path(folder)):
+                    await asyncio.sleep(WARM_UP)
+                    before, begun = cpu_seconds(server.pid), time.monotonic()
+                    rows += await _rows(witness, samples, "full")
+                    used = (cpu_seconds(server.pid) - before) / (time.monotonic() - begun)
+                print(f"the server used {used:.0%} of its CPU at full load")
+            finally:
+                witness.close()
+                await asyncio.to_thread(server.stop)
+    return rows
+
+
+@contextlib.contextmanager
+def full_load(port: int, folder: Path) -> Iterator[None]:
+    """Ask for all names, as fast as they are answered, until the end of the block."""
+    names = folder / "names"
+    names.write_text("".join(f"web-{n}.docker A\n" for n in range(CONTAINERS)))
+    command = f"dnsperf -s 127.0.0.1 -p {port} -d {names} -c 8 -T 1 -q {OUTSTANDING} -l 600"
+    process = subprocess.Popen(command.split(), stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _rows(witness: Witness, samples: int, load: str) -> list[dict[str, Any]]:
+    measures: dict[str, Callable[[], Awaitable[float]]] = {
+        "GET /healthz": witness.http,
+        "query over TCP": witness.tcp,
+        "forwarded miss, what we add": witness.miss,
+        "start of a container to answer": witness.event,
+    }
+    taken: dict[str, list[float]] = {what: [] for what in measures}
+    for _ in range(samples):
+        for what, once in measures.items():
+            taken[what].append(await asyncio.wait_for(once(), PATIENCE))
+            await asyncio.sleep(PAUSE)
+    return [_row(what, load, sorted(times)) for what, times in taken.items()]
+
+
+def _row(what: str, load: str, ordered: list[float]) -> dict[str, Any]:
+    return {
+        "what": what,
+        "load": load,
+        "p50": statistics.median(ordered) * 1000,
+        "p99": ordered[len(ordered) * 99 // 100] * 1000,
+        "max": ordered[-1] * 1000,
+    }
+
+
+def _query(name: str) -> bytes:
+    return bytes(DNSRecord.question(name).pack())
+
+
+if __name__ == "__main__":
+    main()
