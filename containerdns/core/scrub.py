@@ -32,6 +32,7 @@ NO_AGE = 0x80000000  # a TTL with its highest bit set means 0, RFC 2181 section 
 DNAME, RRSIG, NSEC, NSEC3, SVCB = 39, 46, 47, 50, 64
 _SIGNER_AT = 18  # octets before the signer's name in RRSIG data, RFC 4034 section 3.1
 _PROOFS = (NSEC, NSEC3)
+_OCTETS = {A: 4, AAAA: 16}  # of the data; other lengths no client can read
 _SOA_NUMBERS = 20  # octets behind the names in SOA data
 
 
@@ -159,7 +160,7 @@ def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bo
     place = {name: number for number, name in enumerate(chain)}
     kept: list[tuple[int, RR]] = []
     for record in answer:
-        if record.rclass != IN:
+        if record.rclass != IN or len(record.rdata) != _OCTETS.get(record.rtype, len(record.rdata)):
             continue
         number = place.get(record.owner.lower())
         covered = _covered(record)

@@ -109,7 +109,7 @@ def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _counter("zone_changes", "Changes of the zone.", (), {(): counters.zone_changes})
     yield _counter(
         "names_kept_from_upstream",
-        "Queries for names of ours without a running container, which no upstream saw.",
+        "Queries that no upstream saw, though their names are below no domain of ours.",
         (),
         {(): counters.kept_from_upstream},
     )

@@ -55,6 +55,13 @@ def kept(given_: Response, question: Question = WWW, trust: Trust = TRUST) -> li
     return [list(section) for section in messages.decode(question.wire[:-4], body)]
 
 
+@pytest.mark.parametrize(("rtype", "octets"), [(A, 3), (A, 5), (messages.AAAA, 4)])
+def test_addresses_of_another_length_are_dropped(rtype: int, octets: int) -> None:
+    """No client could read them, and nobody could tell whether they are private."""
+    odd = record("www.example.", rtype, bytes(octets))
+    assert kept(response(odd), WWW._replace(qtype=rtype)) == [[], [], []]
+
+
 def test_records_that_nobody_asked_for_are_dropped() -> None:
     true = address("www.example.")
     poisoned = response(
