@@ -8,7 +8,15 @@ from containerdns.core import messages, names, zonefile
 from containerdns.core.cache import Cached
 from containerdns.core.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.records import Record
-from containerdns.core.respond import REBINDING, TRANSFERS, answer_to, end_of, lead, refusal_of_type
+from containerdns.core.respond import (
+    REBINDING,
+    TRANSFERS,
+    answer_to,
+    end_of,
+    follow,
+    lead,
+    refusal_of_type,
+)
 from containerdns.core.scrub import is_private
 from containerdns.core.views import View
 from containerdns.core.zone import Zone
@@ -101,18 +109,16 @@ def explain(
         return _forwarded(zone, decision, name, name, qtype)
     answer = answer_to(zone, decision, name, qtype, view)
     if answer.leads_to:
-        further = ownership.decide(answer.leads_to, qtype, now)
-        if further.act is Act.FORWARD:
+        answer = follow(zone, ownership, answer, qtype, view, now)
+        further = ownership.decide(answer.leads_to, qtype, now) if answer.leads_to else None
+        if further is not None and further.act is Act.FORWARD:
             told = _forwarded(zone, further, name, answer.leads_to, qtype)
             reason = f"{answer.reason}; its target {answer.leads_to} is asked for upstream"
             return _with_records(told, answer.rule, (*answer.chain,), reason)
-        if further.act is not Act.WAIT:
-            end = answer_to(zone, further, answer.leads_to, qtype, view)
-            found = (*answer.chain, *end.chain, *end.records)
-            return Explanation(
-                name, qtype, "zone", answer.rule, end.rcode, found,
-                end.soa.ttl if end.soa else None, reason=answer.reason,
-            )  # fmt: skip
+        return Explanation(
+            name, qtype, "zone", answer.rule, answer.rcode, (*answer.chain, *answer.records),
+            answer.soa.ttl if answer.soa else None, reason=answer.reason,
+        )  # fmt: skip
     absence = _absence(zone, name, decision, now) if answer.rcode else ""
     return Explanation(
         name,

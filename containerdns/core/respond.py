@@ -5,7 +5,7 @@ may not ask, and only then what is asked.
 """
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -326,23 +326,13 @@ class Responder:
         self, answer: Answer, query: Query, peer: Peer, extra: _Extra, now: float
     ) -> Reply | Forward:
         """Go on where a CNAME of ours leads out of our domains."""
-        chain = tuple(record.rr() for record in answer.chain)
-        decision = self._ownership.decide(answer.leads_to, query.qtype, now)
-        if decision.act is Act.FORWARD and query.wants_recursion:
-            return self._forward(decision, query, peer, answer.leads_to, chain)
-        if decision.act in (Act.FORWARD, Act.WAIT):
-            return self._reply(answer, query, peer, extra, "zone")
-        end = answer_to(self._zone, decision, answer.leads_to, query.qtype, peer.view)
-        joined = Answer(
-            end.rcode,
-            chain=answer.chain + end.chain,
-            records=end.records,
-            additional=end.additional,
-            soa=end.soa,
-            rule=answer.rule,
-            reason=answer.reason,
-        )
-        return self._reply(joined, query, peer, extra, "zone")
+        answer = follow(self._zone, self._ownership, answer, query.qtype, peer.view, now)
+        if answer.leads_to and query.wants_recursion:
+            decision = self._ownership.decide(answer.leads_to, query.qtype, now)
+            if decision.act is Act.FORWARD:
+                chain = tuple(record.rr() for record in answer.chain)
+                return self._forward(decision, query, peer, answer.leads_to, chain)
+        return self._reply(answer, query, peer, extra, "zone")
 
     def _forward(
         self,
@@ -569,6 +559,28 @@ def answer_to(zone: Zone, decision: Decision, name: str, qtype: int, view: View)
             return _policy(zone, 0, decision, name)
         case _:
             return _policy(zone, messages.NXDOMAIN, decision, name)
+
+
+def follow(
+    zone: Zone, ownership: Ownership, answer: Answer, qtype: int, view: View, now: float
+) -> Answer:
+    """Go on where CNAMEs of ours lead out of a domain; `explain` does the same.
+
+    Returns:
+        The aliases and what is at their end.  It leads on to nothing but a name that is
+        an upstream's, or of which nobody knows yet.
+    """
+    while answer.leads_to:
+        decision = ownership.decide(answer.leads_to, qtype, now)
+        if decision.act in (Act.FORWARD, Act.WAIT):
+            return answer
+        passed = {record.name for record in answer.chain}
+        if answer.leads_to in passed or len(passed) > answers.CHAIN_LONGEST:
+            return replace(answer, leads_to="")
+        end = answer_to(zone, decision, answer.leads_to, qtype, view)
+        chain = tuple(dict.fromkeys(answer.chain + end.chain))
+        answer = replace(end, chain=chain, depends_on=(), rule=answer.rule, reason=answer.reason)
+    return answer
 
 
 def _policy(zone: Zone, rcode: int, decision: Decision, name: str) -> Answer:
