@@ -9,7 +9,7 @@ from typing import NamedTuple
 from containerdns.core import messages, names
 from containerdns.core.policy import Address, Claim, Publication, Rank
 from containerdns.core.views import View
-from containerdns.core.zone import NS_LABEL, Kind, Node, Suffix, Zone, befores
+from containerdns.core.zone import NS_LABEL, Kind, Node, Suffix, Zone
 
 STRING_LONGEST = 255  # octets of one character-string, RFC 1035 section 3.3
 REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
@@ -173,8 +173,8 @@ def of_owner(zone: Zone, owner: str, suffix: Suffix, view: View) -> list[Record]
         found += at_node(zone, name, Node(relative, "", holders), view, suffix)
     if suffix.kind not in (Kind.DOMAIN, Kind.SEARCH):
         return found
-    for before in sorted({b for c in holders for b in befores(zone.holder(c))}):
-        having = tuple(c for c in holders if before in befores(zone.holder(c)))
+    for before in sorted({b for c in holders for b in zone.befores_of(c)}):
+        having = tuple(c for c in holders if before in zone.befores_of(c))
         below = f"{before}.{relative}"
         if not zone.holders(below, suffix) and names.fits(suffix.name_of(below)):
             node = Node(relative, before, having)

@@ -334,14 +334,14 @@ class Zone:
         for count in range(1, len(labels)):
             base = ".".join(labels[count:])
             before = ".".join(labels[:count])
-            having = tuple(
-                c
-                for c in self.holders(base, suffix)
-                if before in befores(self._publications[c.publication])
-            )
+            having = tuple(c for c in self.holders(base, suffix) if before in self.befores_of(c))
             if having:
                 return Node(base, before, having)
         return None
+
+    def befores_of(self, claim: Claim) -> tuple[str, ...]:
+        """The relative names that exist before a claimed name; an fqdn is exactly that."""
+        return () if claim.owner.endswith(".") else befores(self._publications[claim.publication])
 
     def is_empty_non_terminal(self, owner: str, suffix: Suffix) -> bool:
         """Tell whether there is nothing at an owner, but something below."""
@@ -351,7 +351,7 @@ class Zone:
         for count in range(1, len(labels)):
             end = "." + ".".join(labels[:count])
             for claim in self.holders(".".join(labels[count:]), suffix):
-                if any(b.endswith(end) for b in befores(self._publications[claim.publication])):
+                if any(b.endswith(end) for b in self.befores_of(claim)):
                     return True
         return False
 
