@@ -2,8 +2,8 @@
 
     python -m tests.bench.report [--quick] [--write]
 
-`--quick` takes a few minutes instead of a quarter of an hour; `--write` replaces the page and
-its plot.  Needs root for the private Engine, and the peers from Debian.
+`--quick` takes a few minutes instead of half an hour; `--write` replaces the page and its
+plot.  Needs root for the private Engine, and the peers from Debian.
 """
 
 import argparse
@@ -44,6 +44,8 @@ def main() -> None:
     _run("churn", "--names", "1000", "--case", "positive", "--churn", "100", *length)
     _run("events")
     _run("scale")
+    _run("fairness")
+    _run("workers")
     found = {path.stem: json.loads(path.read_text()) for path in BUILD.glob("*.json")}
     if options.write:
         PAGE.write_text("\n".join(page(found)) + "\n")
@@ -73,6 +75,7 @@ def page(found: dict[str, Any]) -> Iterator[str]:
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {system}"
     yield f"- CPython {platform.python_version()}; {', '.join(_versions())}"
+    yield "- `make bench`, which installs the others and runs `python -m tests.bench.report --write`"
     yield ""
     yield "![Queries per second beside others](images/performance.svg)"
     yield ""
@@ -106,6 +109,28 @@ def page(found: dict[str, Any]) -> Iterator[str]:
     for what in found["scale"][0]:
         if what != "containers":
             yield f"| {what} | " + " | ".join(str(row[what]) for row in found["scale"]) + " |"
+    yield ""
+    yield "## Others at full load"
+    yield ""
+    yield "dnsperf keeps the UDP socket full, on the other core. *Waited* is how much of the time the"
+    yield "server was ready to run, but other work of the machine had its core."
+    yield ""
+    yield "| what | load | p50, ms | p99, ms | longest, ms | waited |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for row in found["fairness"]:
+        yield (
+            "| {what} | {load} | {p50:.2f} | {p99:.2f} | {max:.2f} | {waited:.1%} |".format(**row)
+        )
+    yield ""
+    yield "## Workers"
+    yield ""
+    yield "With `--workers 3`, from the right answer of the process that watches Docker to that of"
+    yield "each other; all are asked in turns."
+    yield ""
+    yield "| what | p50, ms | p99, ms | longest, ms |"
+    yield "| --- | --- | --- | --- |"
+    for row in found["workers"]:
+        yield "| {what} | {p50:.2f} | {p99:.2f} | {max:.2f} |".format(**row)
 
 
 def _throughput_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
