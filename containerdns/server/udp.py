@@ -24,9 +24,8 @@ log = logging.getLogger(__name__)
 
 QUERY_OCTETS: Final = 2112  # no honest query is longer; what is cut cannot be parsed
 MOST_CLIENTS: Final = 8192  # addresses whose view is kept
-TURN: Final = (
-    0.0005  # seconds, and what is left of a batch; then others have a turn: HTTP takes four
-)
+# In seconds, to which the last batch adds; then others have a turn, of which HTTP needs four.
+TURN: Final = 0.0005
 PER_CLOCK: Final = 16  # datagrams between two looks at the clock
 
 
