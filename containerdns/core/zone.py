@@ -117,7 +117,7 @@ class Zone:
     """
 
     def __init__(self, shape: Shape, serial: int, memory: Memory) -> None:
-        self.shape = shape
+        self._take_shape(shape)
         self.serial = serial
         self.memory = memory
         self.reverse = Reverse()
@@ -136,8 +136,18 @@ class Zone:
 
     def reshape(self, shape: Shape) -> None:
         """Be put below other suffixes, or have other times; every answer may be another one."""
-        self.shape = shape
+        self._take_shape(shape)
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
+
+    def _take_shape(self, shape: Shape) -> None:
+        self.shape = shape
+        suffixes = shape.domains + shape.search_domains
+        self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
+        self._nested = tuple(  # search domains that hold names of a domain
+            Suffix(s, Kind.SEARCH)
+            for s in shape.search_domains
+            if any(names.is_below(s, d) for d in shape.domains)
+        )
 
     def replace(self, publication_id: str, new: Publication | None, now: float) -> set[str]:
         """Put a publication in the place of the one with its id, or take that away.
@@ -345,8 +355,13 @@ class Zone:
 
     def is_empty_non_terminal(self, owner: str, suffix: Suffix) -> bool:
         """Tell whether there is nothing at an owner, but something below."""
-        if owner in self._above or suffix.name_of(owner) in self._above:
+        name = suffix.name_of(owner)
+        if owner in self._above or name in self._above or name in self._above_suffixes:
             return True
+        for inner in self._nested:
+            is_inside = len(inner.apex) > len(suffix.apex) and names.is_below(name, inner.apex)
+            if is_inside and self.is_empty_non_terminal(inner.owner_of(name), inner):
+                return True
         labels = names.labels_of_text(owner)
         for count in range(1, len(labels)):
             end = "." + ".".join(labels[:count])
@@ -360,7 +375,7 @@ class Zone:
         if label in self._claims or label in self._above or "*" in self._claims:
             return False
         name = f"{label}.{apex}"
-        if label == NS_LABEL or name in self.shape.domains:
+        if label == NS_LABEL or name in self._above_suffixes:
             return False
         return not self._exact or not (
             name in self._claims or name in self._above or f"*.{apex}" in self._claims
