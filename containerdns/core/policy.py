@@ -207,7 +207,8 @@ class _Author:
         cname = self._cname()
         addresses = self._addresses(attachments)
         skipped = self._reason_to_skip()
-        on_host = self._policy.host_mode or (self._lender or container).network_mode == "host"
+        mode = (self._lender or container).network_mode
+        on_host = mode == "host" or (self._policy.host_mode and mode != "none")
         has_own = "address" in self._labels and bool(addresses)
         return Publication(
             id=container.id,
