@@ -75,7 +75,7 @@ def page(found: dict[str, Any]) -> Iterator[str]:
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {system}"
     yield f"- CPython {platform.python_version()}; {', '.join(_versions())}"
-    yield "- `make bench`: installs the others and runs `python -m tests.bench.report --write`"
+    yield f"- `python -m tests.bench.report {' '.join(sys.argv[1:])}`; `make bench` installs the others"
     yield ""
     yield "![Queries per second beside others](images/performance.svg)"
     yield ""
