@@ -75,7 +75,7 @@ def page(found: dict[str, Any], *, is_quick: bool) -> Iterator[str]:
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {system}"
     yield f"- CPython {platform.python_version()}; {', '.join(_versions())}"
-    yield "- `make bench`: installs the others and runs `python -m tests.bench.report --write`"
+    yield "- `make bench`: installs the others and runs `tests.bench.report`"
     if is_quick:
         yield "- shortened: fewer names and turns than that"
     yield ""
