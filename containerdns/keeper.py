@@ -206,6 +206,7 @@ class Keeper(Truth):
 
     async def publish_anew(self) -> None:
         """Publish by the present settings, a few containers between queries."""
+        self.revision += 1
         self._hosts_stamps.clear()
         self.read_hosts()
         policy = policy_of(self.settings)

@@ -78,13 +78,14 @@ WEB = packed("172.17.0.3")
 
 def test_other_times_and_domains_hold_at_once() -> None:
     running = Running(container("web"))
-    serial = running.keeper.zone.serial
+    serial, revision = running.keeper.zone.serial, running.keeper.revision
     assert running.ask("web.docker") == (0, [(5, WEB)])
     running.reload({"domain": "corp", "ttl": 9})
     assert running.ask("web.corp") == (0, [(9, WEB)])
     assert running.ask("ns.corp")[0] == 0
     assert running.keeper.ownership.decide("web.docker.", messages.A, 0.0).act is Act.FORWARD
     assert running.keeper.zone.serial > serial
+    assert running.keeper.revision > revision  # the page is told
 
 
 def test_names_that_the_policy_takes_away_stay_ours() -> None:

@@ -217,7 +217,8 @@ class Wire:
         self.tally()
         for table in self._tables.values():
             table.clear()
-        self._forgotten += [*self._shelves.values(), self._of_name, self._variants]
+        dropped: list[dict[Any, Any]] = [*self._shelves.values(), self._of_name, self._variants]
+        self._forgotten += [places for places in dropped if places]
         self._empty()
 
     def forget_views(self) -> None:

@@ -187,6 +187,21 @@ def test_what_is_absent_must_be_asked_for_twice_when_there_is_no_room(
     assert len(made) == 2
 
 
+def test_what_was_forgotten_is_freed_bit_by_bit() -> None:
+    datas = [query(f"web{number}.docker") for number in range(200)]
+    made = kept(*datas)
+    made.forget_all()
+    assert not any(answer(made, data) for data in datas)
+    assert made._forgotten
+    for data in datas * 2:
+        made.keep(VIEW, data, reply(data), 0.0)
+    assert not made._forgotten
+    assert len(made) == 200
+    for _ in range(5):
+        made.forget_all()
+    assert len(made._forgotten) < 5
+
+
 def test_octets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(wire.MOST_OCTETS, "name", 10 * (wire.ENTRY_OCTETS + 100))
     made = kept(*(query(f"web{number}.docker") for number in range(100)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 import urllib.request
 from collections import Counter
@@ -179,3 +180,29 @@ def _charted(server: Running) -> Counter[str]:
         assert stream.readline() == b"event: rates\n"
         points = json.loads(stream.readline().removeprefix(b"data: "))
     return +sum((Counter(point) for point in points), Counter())
+
+
+def test_every_worker_takes_other_settings_over(tmp_path: Path) -> None:
+    """SIGHUP reaches the one that watches; the others hear of it from there."""
+    config = tmp_path / "containerdns.toml"
+    config.write_text("ttl = 5\n")
+
+    def test(server: Running, engine: SimulatedEngine, at: Callable[..., Any]) -> None:
+        def seen(name: str) -> set[int]:
+            found = set()
+            for _ in range(24):  # from as many ports: every process gets some of them
+                client = Client(server.port)
+                response = client.ask(name)
+                client.close()
+                found.add(response.rr[0].ttl if response is not None and response.rr else -1)
+            return found
+
+        wait_until(lambda: _sockets(server.port) == 2)
+        wait_until(lambda: seen("web-0.docker") == {5})
+        config.write_text('ttl = 7\ndomain = ["lab"]\nlabel-prefix = "other"\n')
+        server.send_signal(signal.SIGHUP)
+        wait_until(lambda: seen("web-0.lab") == {7})
+        at(engine.add, "late")
+        wait_until(lambda: seen("late.lab") == {7})
+
+    with_server(tmp_path, test, "--workers", "2", "--config", str(config))
