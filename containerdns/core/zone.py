@@ -193,19 +193,7 @@ class Zone:
                     del self._reserved[owner]
             return self._names_of(publication)
         for claim in publication.claims:
-            rest = _without(self._claims[claim.owner], claim)
-            if rest:
-                self._claims[claim.owner] = rest
-                self._best.pop(claim.owner, None)
-                if len(rest) == 1:
-                    self._contested.pop(claim.owner, None)
-            else:
-                del self._claims[claim.owner]
-                self._exact -= claim.owner.endswith(".")
-                for above in _above(claim.owner):
-                    self._above[above] -= 1
-                    if not self._above[above]:
-                        del self._above[above]
+            self._set_claims(claim.owner, _without(self._claims[claim.owner], claim))
         pointers = {self.reverse.remove(a, publication.id) for a in publication.pointers}
         return self._names_of(publication) | pointers
 
@@ -215,18 +203,36 @@ class Zone:
             self._reserved.update(_owners_to_keep(publication))
             return self._names_of(publication)
         for claim in publication.claims:
-            known = self._claims.get(claim.owner)
-            self._claims[claim.owner] = (claim,) if known is None else _with(known, claim)
-            if known is not None:
-                self._contested[claim.owner] = None
-                self._best.pop(claim.owner, None)
-            else:
-                self._exact += claim.owner.endswith(".")
-                self._above.update(_above(claim.owner))
+            self._set_claims(claim.owner, _with(self._claims.get(claim.owner, ()), claim))
         for owner in _owners_to_keep(publication):
             self.memory.discard(owner)
         pointers = {self.reverse.add(a, publication.id) for a in publication.pointers}
         return self._names_of(publication) | pointers
+
+    def _set_claims(self, owner: str, claims: Claims) -> None:
+        """Replace the claims to an owner, and update everything that is derived from them.
+
+        Claims change here and nowhere else, so that no derived table outlives its source.
+        """
+        self._best.pop(owner, None)
+        had_claims = owner in self._claims
+        if claims:
+            self._claims[owner] = claims
+        elif had_claims:
+            del self._claims[owner]
+        if len(claims) > 1:
+            self._contested[owner] = None
+        else:
+            self._contested.pop(owner, None)
+        if had_claims == bool(claims):
+            return
+        change = 1 if claims else -1
+        if owner.endswith("."):
+            self._exact += change
+        for above in _above(owner):
+            self._above[above] += change
+            if not self._above[above]:
+                del self._above[above]
 
     def _names_of(self, publication: Publication) -> set[str]:
         """The absolute names of a publication, and those above, which may be empty."""

@@ -90,6 +90,16 @@ def test_bare_service_of_one_project_is_below_domains_only(suffix: Suffix, has: 
     assert holders(zone, "web", suffix) == set()
 
 
+def test_service_of_the_last_container_is_forgotten_with_it() -> None:
+    """`docker compose up --force-recreate`: the only container of a service is replaced."""
+    zone = a_zone(claiming("old", "web", project="p"))
+    assert holders(zone, "web") == {"old"}
+    zone.replace("old", None, NOW)
+    assert holders(zone, "web") == set()
+    zone.replace("new", claiming("new", "web", project="p"), NOW)
+    assert holders(zone, "web") == {"new"}
+
+
 def test_absolute_name_is_held_with_the_relative_one_of_the_same_place() -> None:
     zone = a_zone(claiming("a", "web.docker.", rank=Rank.LABEL), claiming("b", "web"))
     assert holders(zone, "web") == {"b"}
