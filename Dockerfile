@@ -12,11 +12,11 @@ COPY containerdns containerdns
 COPY deploy/image deploy/image
 # The first file is there always, and COPY wants one; the brackets let the second be absent.
 COPY LICENSE dist/wheel[s] wheels/
-RUN ["python3", "deploy/image/assemble.py", "/image"]
+RUN ["python3", "deploy/image/assemble.py", "/image", "/state"]
 
 FROM scratch
 COPY --from=build /image /
-COPY --from=build --chown=65532:65532 /image/var/lib/containerdns /var/lib/containerdns
+COPY --from=build --chown=65532:65532 /state /var/lib/containerdns
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt

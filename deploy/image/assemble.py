@@ -33,8 +33,14 @@ UNUSED = (
 NET_BIND_SERVICE = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
 
 
-def main(root: Path) -> None:
-    """Fill an empty folder with all that the image holds."""
+def main(root: Path, state: Path) -> None:
+    """Fill an empty folder with all that the image holds, and make the one of its user.
+
+    Args:
+        root: Becomes the image's root, and belongs to root.
+        state: Becomes /var/lib/containerdns.  It is copied by itself, to a place that does not
+            exist before: COPY --chown leaves the owner of a folder that is there already.
+    """
     packages = Path(sysconfig.get_path("purelib"))
     install(root / packages.relative_to("/"))
     copy_interpreter(root)
@@ -43,6 +49,7 @@ def main(root: Path) -> None:
     write_command(root)
     compile_all(root)
     os.setxattr(root / _relative(_interpreter()), "security.capability", NET_BIND_SERVICE)
+    state.mkdir()
 
 
 def install(packages: Path) -> None:
@@ -109,7 +116,7 @@ def write_etc(root: Path) -> None:
     user = f"containerdns:x:{USER}:{USER}:containerdns:/var/lib/containerdns:/sbin/nologin\n"
     (etc / "passwd").write_text(f"root:x:0:0:root:/:/sbin/nologin\n{user}")
     (etc / "group").write_text(f"root:x:0:\ncontainerdns:x:{USER}:\n")
-    (root / "var/lib/containerdns").mkdir(parents=True)
+    (root / "var/lib").mkdir(parents=True)
     known = ssl.get_default_verify_paths().cafile
     for found in (CERTIFICATES, Path(known) if known else CERTIFICATES):
         if found.is_file():
@@ -146,4 +153,4 @@ def _relative(path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

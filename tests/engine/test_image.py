@@ -116,11 +116,11 @@ def build(dockerd: Dockerd, context: bytes) -> None:
     assert not any("error" in line for line in told), json.dumps(told[-20:])
 
 
-def start(engine: Dockerd, network: str, **environment: str) -> str:
-    """Run the image as the README does; give the container's id."""
+def start(engine: Dockerd, network: str, *binds: str, **environment: str) -> str:
+    """Run the image as the README does; return the container's id."""
     api = engine.api
     host_config = api.create_host_config(
-        binds=[f"{engine.socket}:/var/run/docker.sock:ro"],
+        binds=[f"{engine.socket}:/var/run/docker.sock:ro", *binds],
         group_add=[str(engine.socket.stat().st_gid)],
         read_only=True,
         cap_drop=["ALL"],
@@ -176,6 +176,35 @@ def test_it_resolves_names_for_other_containers_and_becomes_healthy(
         assert engine.address("web", "vpn") in told
     told = engine.execute(client, "nslookup", "nobody.docker", engine.address(server, "vpn"))
     assert "NXDOMAIN" in told
+
+
+def test_it_keeps_its_state_in_a_named_volume(image: dict[str, Any], engine: Dockerd) -> None:
+    """As all Compose files mount it: the names of removed containers outlive the server's."""
+    assert image
+    engine.create_network("vpn")
+    engine.run("web", network="vpn")
+    client = engine.run("client", network="vpn")
+    volume = engine.api.create_volume(name="containerdns-state")["Name"]
+    bind = f"{volume}:/var/lib/containerdns"
+    environment = {"STATE": "/var/lib/containerdns/state", "NETWORK": "vpn", "UPSTREAM": ""}
+    environment = {f"CONTAINERDNS_{key}": value for key, value in environment.items()}
+    try:
+        first = start(engine, "vpn", bind, **environment)
+        until(engine, first, "healthy")
+        engine.remove("web")
+        engine.api.stop(first)
+        assert b"not saved" not in engine.api.logs(first)
+        engine.remove(first)
+        second = start(engine, "vpn", bind, **environment)
+        until(engine, second, "healthy")
+        told = engine.execute(
+            client, "wget", "-q", "-O-", f"http://{engine.address(second, 'vpn')}:8080/zone"
+        )
+        assert "; remembered web until " in told
+        engine.remove(second)
+    finally:
+        engine.clear()
+        engine.api.remove_volume(volume, force=True)
 
 
 @best_of_three
