@@ -59,6 +59,15 @@ class Event:
         """The same in seconds; None if the Engine did not tell."""
         return self.time_ns / 1e9 if self.time_ns else None
 
+    @property
+    def container_id(self) -> str:
+        """The container that was connected or disconnected, of such an event of a network.
+
+        Docker names the network as the actor and the container in an attribute; Podman
+        names the container as the actor and has no attributes.
+        """
+        return self.attributes.get("container") or self.actor_id
+
 
 @dataclass(frozen=True, slots=True)
 class Version:

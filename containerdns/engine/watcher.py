@@ -254,6 +254,8 @@ class Watcher:
         return True
 
     def _apply(self, event: Event) -> None:
+        if event.kind == "container" and not event.actor_id:
+            return
         match event.kind, event.action:
             case "container", "die" | "died":
                 self._die(event)
@@ -295,6 +297,7 @@ class Watcher:
         event_time: float | None = event.time
         if record.container is not None and name:
             self._tell(record, replace(record.container, container_name=name), event_time)
+            record.likeness = 0  # of a document with the former name
             event_time = None  # of the change that was just told
         self._ask_soon(record, event_time)
 
@@ -307,7 +310,9 @@ class Watcher:
             self._ask_soon(record, event.time)
 
     def _connect(self, event: Event) -> None:
-        record = self._record(event.attributes.get("container", ""))
+        if not event.container_id:
+            return
+        record = self._record(event.container_id)
         if record.is_running:
             self._ask_soon(record, event.time)
         elif record.is_asking:
@@ -318,7 +323,9 @@ class Watcher:
             self._ask_soon(record, None, self._early_slots)
 
     def _disconnect(self, event: Event) -> None:
-        record = self._record(event.attributes.get("container", ""))
+        if not event.container_id:
+            return
+        record = self._record(event.container_id)
         if record.is_running or record.is_asking:
             self._ask_soon(record, event.time)
         else:

@@ -106,6 +106,49 @@ async def test_missed_changes_are_found_by_the_comparison(socket: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("action", ["connect", "disconnect"])
+async def test_network_event_that_names_the_container_as_its_actor_is_followed(
+    socket: Path, action: str
+) -> None:
+    """Podman: Actor.ID is the container's, and there are no attributes."""
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        moved = next(iter(recorder.containers))
+        engine.move(moved, "172.28.9.9", announce=False)
+        engine.emit("network", action, moved)
+        await recorder.until(lambda: address_of(recorder, "web-0") == "172.28.9.9", within=20)
+
+
+async def test_network_event_without_any_container_makes_none(socket: Path) -> None:
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+        await recorder.until_listed()
+        engine.emit("network", "disconnect", "")
+        engine.emit("container", "update", "")
+        engine.emit("network", "connect", "1" * 64)  # a network, as no container has this id
+        engine.add("late")
+        await recorder.until(lambda: "late" in recorder.running())
+        watcher.compare_soon()
+        await recorder.until_listed()
+        assert recorder.count("container_unreadable") == 0
+        assert len(recorder.containers) == 3
+
+
+async def test_rename_and_back_over_a_cut_stream_ends_in_the_truth(socket: Path) -> None:
+    """The inspect after the first rename never came, and the list looks as it did before."""
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        web = next(iter(recorder.containers))
+        engine.slow[web] = 30.0
+        engine.rename(web, "renamed", announce=False)
+        engine.emit("container", "rename", web, name="renamed", oldName="/web-0")
+        await recorder.until(lambda: "renamed" in recorder.running())
+        engine.cut()
+        engine.slow.clear()
+        engine.rename(web, "web-0", announce=False)
+        await recorder.until(lambda: recorder.count("resynced", "reconnect"))
+        assert set(recorder.running()) == {"web-0", "web-1"}
+
+
 @pytest.mark.parametrize(
     "document",
     ["", "{", "[]", "null", "{}", '{"Id": 5}', "[" * 100_000],
