@@ -16,11 +16,11 @@ from aiohttp import web
 
 from containerdns.core.counters import Counters
 from containerdns.core.messages import REFUSED
+from containerdns.turns import turns
 from containerdns.web.negotiation import compress
 from containerdns.web.problems import HAS_STARTED, Refusal, client_of
 from containerdns.web.state import Document, State
 
-SLICE = 0.001  # seconds of writing before others have their turn
 TICK = 0.2  # seconds between two looks at what is new
 HEARTBEAT = 15.0  # seconds; what proxies close as idle is mostly 30 or 60
 WRITE_TIMEOUT = 20.0  # seconds until a client that does not read is let go
@@ -63,28 +63,30 @@ async def send(
     if request.method != "HEAD":  # aiohttp would end an empty stream with octets of zlib
         compress(request, response)
     iterator = iter(pieces)
+    client = client_of(request)
+    await turns().take(client)
     first = next(iterator, "")  # what fails at once can still be told
     request[HAS_STARTED] = True
     await response.prepare(request)
     if request.method == "HEAD":
         return response
-    async for part in _slices(first, iterator):
+    async for part in _slices(first, iterator, client):
         async with asyncio.timeout(WRITE_TIMEOUT):
             await response.write(part)
     await response.write_eof()
     return response
 
 
-async def _slices(first: str, rest: Iterator[str]) -> AsyncIterator[bytes]:
+async def _slices(first: str, rest: Iterator[str], client: str) -> AsyncIterator[bytes]:
+    """Join pieces, as many as are made in one turn of all long work."""
     parts = [first]
-    end = perf_counter() + SLICE
+    shared = turns()
     for piece in rest:
         parts.append(piece)
-        if perf_counter() > end:
+        if shared.is_over():
             yield "".join(parts).encode()
             parts.clear()
-            await asyncio.sleep(0)
-            end = perf_counter() + SLICE
+            await shared.take(client)
     yield "".join(parts).encode()
 
 
