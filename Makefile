@@ -1,6 +1,7 @@
 # make run          start a server on high ports, as an ordinary user
 # make demo         see dnsmasq lose a container's name, and containerdns keep it; as root
 # make test         check style and types, and run all tests
+# make quick        check style and types, and run the tests of core and the scenarios: under a minute
 # make lint         check style and types only
 # make docs         write what comes from the code, and build the documents into site/
 # make image        build the container image; PYTHON_IMAGE=... names its base
@@ -17,7 +18,7 @@ HTTP ?= 127.0.0.1:8080
 TESTS ?= tests
 COUNT ?= 1000000
 
-.PHONY: run demo test lint docs image bench fuzz screenshots lock wheels
+.PHONY: run demo test quick lint docs image bench fuzz screenshots lock wheels
 
 run: $(VENV)/run
 	@name=$$(docker ps --format '{{.Names}}' 2>/dev/null | head -n 1); \
@@ -35,6 +36,9 @@ demo: $(VENV)/dev
 test: $(VENV)/dev lint
 	tools/install-test-programs
 	$(BIN)/pytest $(TESTS)
+
+quick: $(VENV)/dev lint
+	$(BIN)/pytest -q tests/core tests/test_scenarios.py tests/test_layers.py tests/test_architecture.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .

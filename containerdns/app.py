@@ -13,9 +13,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from containerdns import logs, supervisor
 from containerdns.core.cookies import SECRET_OCTETS
@@ -25,9 +26,10 @@ from containerdns.delegations import top_level_domains
 from containerdns.engine.watcher import Watcher
 from containerdns.errors import BadSettings
 from containerdns.keeper import COLLECT_AFTER, Keeper
+from containerdns.parts import Part, Parts
 from containerdns.reports import Reports, version
 from containerdns.rooms import Rooms, Secrets
-from containerdns.settings import Endpoint, Settings
+from containerdns.settings import Settings
 from containerdns.web.http import HTTPServer
 from containerdns.workers import Workers
 
@@ -101,6 +103,7 @@ class _Server:
         self._wire = Wire(self._counters)
         self._keeper = Keeper(settings, self._counters, self._wire, top_level_domains())
         self._secrets = Secrets(secrets.token_bytes(SECRET_OCTETS), secrets.token_hex(8))
+        self._parts = Parts(self._counters)
         self._rooms = Rooms(self._keeper, self._wire, self._counters, self._secrets, notifies=True)
         self._reports = Reports(
             self._keeper,
@@ -109,6 +112,7 @@ class _Server:
             self._counters,
             lambda: self._rooms.servers.endpoints,
             self._rooms.servers.tally,
+            self._parts.failing,
         )
 
     async def run(self) -> None:
@@ -118,7 +122,7 @@ class _Server:
         http = self._open_http()
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(logs.LoopFaults())
+        loop.set_exception_handler(logs.LoopFaults(self._counters))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
@@ -130,19 +134,16 @@ class _Server:
         )
         try:
             async with asyncio.TaskGroup() as rooms:
-                self._rooms.begin(rooms)
-                for url in self._settings.docker:
-                    watcher = Watcher(url, self._settings.docker_tls, self._keeper)
-                    rooms.create_task(watcher.run())
-                rooms.create_task(self._keeper.run())
-                if http is not None:
-                    rooms.create_task(http.run())
-                rooms.create_task(self._reload_when_asked())
-                rooms.create_task(self._count())
-                rooms.create_task(self._show_life())
-                rooms.create_task(self._rooms.forwarder.detect_loop(endpoints))
-                if self._settings.workers > 1:
-                    rooms.create_task(self._workers(endpoints).run())
+                self._rooms.begin(rooms, self._parts)
+                for name, part in self._other_parts(http):
+                    rooms.create_task(self._parts.keep(name, part))
+                rooms.create_task(
+                    self._parts.keep(
+                        "loop detection",
+                        lambda: self._rooms.forwarder.detect_loop(endpoints),
+                        fatal=BadSettings,
+                    )
+                )
                 rooms.create_task(_until(stopping))
         except* _Stopped:
             log.info("stopped")
@@ -150,6 +151,32 @@ class _Server:
             raise bad.exceptions[0] from None
         finally:
             supervisor.notify("STOPPING=1")
+
+    def _other_parts(self, http: HTTPServer | None) -> Iterator[tuple[str, Part]]:
+        """Yield what runs beside DNS, each part with its name."""
+        for url in self._settings.docker:
+            yield f"the watcher of {url}", self._watching(url)
+        yield "housekeeping", self._keeper.run
+        if http is not None:
+            yield "HTTP", _OpenAgain(http, self._open_http).run
+        yield "reload", self._reload_when_asked
+        yield "statistics", self._count
+        yield "signs of life", self._show_life
+        if self._settings.workers > 1:
+            others = self._settings.workers - 1  # this process answers as well
+            yield "workers", partial(self._workers().run, others)
+
+    def _watching(self, url: str) -> Part:
+        watcher = Watcher(url, self._settings.docker_tls, self._keeper)
+
+        async def watch() -> None:
+            try:
+                await watcher.run()
+            except Exception:
+                self._keeper.disconnected(url, "internal error in its watcher; see the log")
+                raise
+
+        return watch
 
     def _open_http(self) -> HTTPServer | None:
         if self._settings.http is None:
@@ -162,10 +189,16 @@ class _Server:
             version=version(),
         )
 
-    def _workers(self, endpoints: Sequence[Endpoint]) -> Workers:
-        count = self._settings.workers - 1  # this process answers as well
-        history = self._rooms.history
-        return Workers(self._keeper, self._counters, history, self._secrets, endpoints, count)
+    def _workers(self) -> Workers:
+        rooms = self._rooms
+        return Workers(
+            self._keeper,
+            self._counters,
+            rooms.history,
+            self._secrets,
+            rooms.servers.endpoints,
+            self._parts,
+        )
 
     async def _reload_when_asked(self) -> None:
         while True:
@@ -204,6 +237,20 @@ class _Server:
         while interval is not None:
             supervisor.notify("WATCHDOG=1")
             await asyncio.sleep(interval)
+
+
+class _OpenAgain:
+    """The HTTP server; after an internal error another one, on the same address."""
+
+    def __init__(self, first: HTTPServer, open_again: Callable[[], HTTPServer | None]) -> None:
+        self._server: HTTPServer | None = first
+        self._open_again = open_again
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        server, self._server = self._server or self._open_again(), None
+        if server is not None:
+            await server.run()
 
 
 class _Stopped(Exception):

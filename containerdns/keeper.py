@@ -22,6 +22,7 @@ from containerdns.core.ownership import Listing
 from containerdns.core.policy import Policy, Publication
 from containerdns.core.wire import Wire
 from containerdns.core.zone import next_serial
+from containerdns.parts import contained
 from containerdns.settings import Settings
 from containerdns.truth import Truth
 
@@ -107,7 +108,17 @@ class Keeper(Truth):
     def container_changed(
         self, engine: str, container: Container, event_time: float | None
     ) -> None:
-        """A container, running or not, now exists like this."""
+        """A container, running or not, now exists like this.
+
+        An internal error costs this container its names, not the others theirs.
+        """
+        with contained(self.counters, f"publishing the container {container.container_name}"):
+            self._publish(engine, container, event_time)
+            return
+        reason = "internal error; see the log"
+        self.container_unreadable(engine, container.id, container.container_name, reason)
+
+    def _publish(self, engine: str, container: Container, event_time: float | None) -> None:
         was_unreadable = container.id in self.inventory.unreadable
         has_gateway = self.inventory.has_unknown_gateway(container)
         publications = self.inventory.put(container)
@@ -121,15 +132,17 @@ class Keeper(Truth):
 
     def container_died(self, engine: str, container_id: str, event_time: float | None) -> None:
         """A container does not run any more, but exists."""
-        publications = self.inventory.die(container_id)
-        self._apply(((p.id, p) for p in publications), engine, event_time)
+        with contained(self.counters, f"withdrawing the container {container_id[:12]}"):
+            publications = self.inventory.die(container_id)
+            self._apply(((p.id, p) for p in publications), engine, event_time)
 
     def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
         """A container does not exist any more."""
-        changes: list[tuple[str, Publication | None]] = [(container_id, None)]
-        changes += [(p.id, p) for p in self.inventory.remove(container_id)]
-        self._warned = {w for w in self._warned if w[0] != container_id}
-        self._apply(changes, engine, event_time)
+        with contained(self.counters, f"removing the container {container_id[:12]}"):
+            changes: list[tuple[str, Publication | None]] = [(container_id, None)]
+            changes += [(p.id, p) for p in self.inventory.remove(container_id)]
+            self._warned = {w for w in self._warned if w[0] != container_id}
+            self._apply(changes, engine, event_time)
 
     def container_unreadable(
         self, engine: str, container_id: str, container_name: str, reason: str

@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from containerdns.core.counters import Counters
+
 EXHAUSTED_EVERY = 60.0  # seconds between two lines about the same lack
 TEXT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -61,12 +63,15 @@ class LoopFaults:
     time and again a second later, each with a traceback; the operator needs one line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._told_at = -EXHAUSTED_EVERY
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Handle what `loop.call_exception_handler` is given."""
         if not str(context.get("message", "")).startswith("socket.accept() out of"):
+            error = context.get("exception")
+            self._counters.internal_errors += error is not None and not isinstance(error, OSError)
             loop.default_exception_handler(context)
             return
         if (now := time.monotonic()) - self._told_at >= EXHAUSTED_EVERY:

@@ -6,7 +6,7 @@ questions that a query asks them.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
@@ -63,7 +63,20 @@ class Reports:
         counters: Counters,
         endpoints: Callable[[], Sequence[Endpoint]],
         tally: Callable[[], None],
+        failing: Mapping[str, str],
     ) -> None:
+        """Take what the documents are made of.
+
+        Args:
+            keeper: The zone and the Engines.
+            forwarder: The upstreams.
+            history: The last queries.
+            counters: Counts of the process.
+            endpoints: Returns the addresses that DNS is answered on.
+            tally: Brings the counters up to date.
+            failing: Parts of the process that failed lately, each with its error.
+        """
+        self._failing = failing
         self._keeper = keeper
         self._forwarder = forwarder
         self._history = history
@@ -288,9 +301,12 @@ class Reports:
     # -- the whole ---------------------------------------------------------------------
 
     def readiness(self) -> tuple[bool, str]:
-        """Tell whether every Engine was listed and every socket is open; if not, why."""
+        """Return whether every Engine was listed, all sockets are open and all parts run."""
         if not self._endpoints():
             return False, "no socket is open yet"
+        if self._failing:
+            failing = "; ".join(f"{part}: {error}" for part, error in self._failing.items())
+            return False, f"restarting after an internal error: {failing}"
         return self._keeper.readiness()
 
     def status(self) -> Document:
@@ -384,6 +400,7 @@ class Reports:
             containers={**dict.fromkeys(STATES, 0), **Counter(c.state for c in self._containers())},
             upstream_healthy={u.name: u.is_healthy for u in self._forwarder.status()},
             cache_entries=self._forwarder.cache_entries,
+            part_failing={part: part in self._failing for part in self._counters.part_restarts},
         )
 
     def count_on(self) -> bool:

@@ -12,6 +12,7 @@ from containerdns.core.history import History
 from containerdns.core.respond import Responder
 from containerdns.core.wire import Wire
 from containerdns.feed import Feed, Zones
+from containerdns.parts import Parts
 from containerdns.reports import version
 from containerdns.server.servers import Servers
 from containerdns.server.transfer import Notifier, Transfers, read_keys
@@ -85,11 +86,11 @@ class Rooms:
         self.servers.open(endpoints)
         self._zones.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
 
-    def begin(self, tasks: asyncio.TaskGroup) -> None:
-        """Run all rooms as tasks of a group."""
+    def begin(self, tasks: asyncio.TaskGroup, parts: Parts) -> None:
+        """Run all rooms as tasks of a group; only the sockets end it when they fail."""
         tasks.create_task(self.servers.run())
-        tasks.create_task(self.forwarder.run())
-        tasks.create_task(self._notifier.run())
+        tasks.create_task(parts.keep("the forwarder", self.forwarder.run))
+        tasks.create_task(parts.keep("NOTIFY", self._notifier.run))
 
     def follow(self) -> None:
         """Take over the truth's zone and rules, which were replaced."""

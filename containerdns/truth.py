@@ -18,6 +18,7 @@ from containerdns.core.views import Rights, View, Views
 from containerdns.core.wire import Wire
 from containerdns.core.zone import Shape, Zone, next_serial
 from containerdns.feed import Feed
+from containerdns.parts import contained
 from containerdns.settings import Endpoint, Settings
 
 Changes = Sequence[tuple[str, Publication | None]]
@@ -117,7 +118,8 @@ class Truth:
         feed = self.feed if self.feed and self.feed.is_wanted and not is_part else None
         serial = self.zone.serial
         if feed is not None:
-            feed.before(self.zone, self.owners_in(changes))
+            with contained(self.counters, "noting a change for secondaries"):
+                feed.before(self.zone, self.owners_in(changes))
         for publication_id, publication in changes:
             changed |= self.zone.replace(publication_id, publication, now)
         if is_part:
@@ -125,7 +127,8 @@ class Truth:
         self._wire.forget(changed)
         if self.zone.serial != serial:
             if feed is not None:
-                feed.after(self.zone, changed)
+                with contained(self.counters, "telling secondaries of a change"):
+                    feed.after(self.zone, changed)
             self.counters.zone_changes += 1
             self._wire.set_serial(self.zone.serial)
         self._mirror("change", changes, now, is_part)

@@ -9,12 +9,14 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from containerdns import logs
 from containerdns.core.counters import Counters
 from containerdns.core.wire import Wire
 from containerdns.delegations import top_level_domains
+from containerdns.parts import Parts
 from containerdns.rooms import Rooms
 from containerdns.truth import Truth
 from containerdns.workers import ROWS_MOST, framed, read_frame
@@ -33,8 +35,8 @@ async def _run(connection: socket.socket) -> None:
     snapshot, secrets, endpoints = await read_frame(reader)
     settings = snapshot.settings
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.get_running_loop().set_exception_handler(logs.LoopFaults())
     counters = Counters()
+    asyncio.get_running_loop().set_exception_handler(logs.LoopFaults(counters))
     wire = Wire(counters)
     truth = Truth(settings, counters, wire, top_level_domains(), snapshot.serial)
     truth.restore(snapshot)
@@ -42,8 +44,11 @@ async def _run(connection: socket.socket) -> None:
     rooms.open(endpoints)
     gc.freeze()
     async with asyncio.TaskGroup() as tasks:
-        rooms.begin(tasks)
-        reporting = tasks.create_task(_report(writer, rooms, counters))
+        parts = Parts(counters)
+        rooms.begin(tasks, parts)
+        reporting = tasks.create_task(
+            parts.keep("the report of a worker", partial(_report, writer, rooms, counters))
+        )
         following = tasks.create_task(_follow(reader, truth, rooms))
         following.add_done_callback(lambda _: reporting.cancel())
         await following
@@ -88,7 +93,8 @@ async def _report(writer: asyncio.StreamWriter, rooms: Rooms, counters: Counters
         rooms.servers.tally()
         rows, seen = rooms.history.rows_since(seen, ROWS_MOST)
         writer.write(framed((os.getpid(), counters.take(), rows)))
-        await writer.drain()
+        with suppress(ConnectionError):  # `_follow` sees the end of the connection, too
+            await writer.drain()
 
 
 if __name__ == "__main__":

@@ -9,19 +9,22 @@ import logging
 import pickle
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from containerdns.core.counters import Counters
 from containerdns.core.history import History, Row
+from containerdns.parts import Parts, Pauses, contained
 from containerdns.rooms import Secrets
 from containerdns.settings import Endpoint
 from containerdns.truth import Truth
 
 LENGTH_OCTETS = 4
 UNREAD_MOST = 256 << 20  # octets of changes; a worker that is so far behind is started anew
-RESTART_PAUSE = 0.2  # seconds before a dead worker is replaced
+RESTART_PAUSE = 0.2  # seconds before a dead worker is replaced; longer if it keeps dying
 ROWS_MOST = 1000  # of the history in one report
 
 log = logging.getLogger(__name__)
@@ -37,7 +40,7 @@ class Workers:
         history: History,
         secrets: Secrets,
         endpoints: Sequence[Endpoint],
-        count: int,
+        parts: Parts,
     ) -> None:
         """Take what is told to them, and where their reports go.
 
@@ -47,43 +50,46 @@ class Workers:
             history: Their queries are added here.
             secrets: What they share with us.
             endpoints: What they listen on, as it was bound here.
-            count: How many.
+            parts: Runs the connection to each of them.
         """
         self._truth = truth
         self._counters = counters
         self._history = history
         self._secrets = secrets
         self._endpoints = tuple(endpoints)
-        self._count = count
+        self._parts = parts
         self._writers: set[asyncio.StreamWriter] = set()
-        self._pids: set[int] = set()
 
-    async def run(self) -> None:
-        """Keep all of them alive until cancelled."""
-        self._truth.mirrors.append(self._replay)
+    async def run(self, count: int) -> None:
+        """Keep some of them alive until cancelled."""
+        if self._replay not in self._truth.mirrors:
+            self._truth.mirrors.append(self._replay)
         async with asyncio.TaskGroup() as tasks:
-            for number in range(1, self._count + 1):
-                tasks.create_task(self._keep(number))
-
-    @property
-    def pids(self) -> list[int]:
-        """The processes that live now."""
-        return sorted(self._pids)
+            for number in range(1, count + 1):
+                name = f"worker {number}"
+                tasks.create_task(self._parts.keep(name, partial(self._keep, number)))
 
     def _replay(self, method: str, arguments: tuple[Any, ...]) -> None:
-        """Send a change to all; what they have not read yet waits in this process."""
+        """Send a change to all; what they have not read yet waits in this process.
+
+        A change that cannot be sent must reach them all the same: they are started anew.
+        """
         if not self._writers:
             return
-        message = framed((method, arguments))
+        message = b""
+        with contained(self._counters, "sending a change to the workers"):
+            message = framed((method, arguments))
         for writer in list(self._writers):
-            if writer.transport.get_write_buffer_size() > UNREAD_MOST:
+            if not message or writer.transport.get_write_buffer_size() > UNREAD_MOST:
                 self._writers.discard(writer)
                 writer.transport.abort()
             else:
                 writer.write(message)
 
     async def _keep(self, number: int) -> None:
+        pauses = Pauses(RESTART_PAUSE)
         while True:
+            begun = time.monotonic()
             ours, theirs = socket.socketpair()
             with theirs:
                 process = await asyncio.create_subprocess_exec(
@@ -93,7 +99,6 @@ class Workers:
                     str(theirs.fileno()),
                     pass_fds=(theirs.fileno(),),
                 )
-            self._pids.add(process.pid)
             reader, writer = await asyncio.open_connection(sock=ours)
             try:
                 first = (self._truth.snapshot(), self._secrets, self._endpoints)
@@ -102,14 +107,13 @@ class Workers:
                 await self._take_reports(reader)
             finally:
                 self._writers.discard(writer)
-                self._pids.discard(process.pid)
                 writer.close()
                 with suppress(ProcessLookupError):
                     process.terminate()
                 status = await process.wait()
                 self._counters.elsewhere.pop(process.pid, None)
             log.warning("worker %d ended with status %d; it is replaced", number, status)
-            await asyncio.sleep(RESTART_PAUSE)
+            await asyncio.sleep(pauses.after(time.monotonic() - begun))
 
     async def _take_reports(self, reader: asyncio.StreamReader) -> None:
         while True:

@@ -52,6 +52,7 @@ class Counters:
         resyncs: By (engine, reason).
         upstream_requests: By (upstream, rcode number, or -1 for no response).
         upstream_durations: By upstream.
+        part_restarts: By part of the process, see `parts`.
         elsewhere: By process id of a worker: its TCP connections, and dropped datagrams.
     """
 
@@ -66,6 +67,7 @@ class Counters:
     event_lag: Distribution = field(default_factory=lambda: Distribution(LAG_BOUNDS))
     bad_names: int = 0
     bad_documents: int = 0
+    part_restarts: Counter[str] = field(default_factory=Counter)
     upstream_requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     upstream_durations: dict[str, Distribution] = field(default_factory=dict)
     cache_hits: int = 0
@@ -117,7 +119,7 @@ class Counters:
         distribution.add(seconds)
 
 
-_TABLES = ("requests", "responses", "upstream_requests")
+_TABLES = ("requests", "responses", "upstream_requests", "part_restarts")
 _DURATIONS = ("durations", "upstream_durations")
 _COUNTS = (
     "internal_errors",

@@ -130,6 +130,7 @@ class Forwarder:
             finally:
                 for upstream in self._upstreams.values():
                     upstream.close()
+                self._upstreams.clear()  # should this run again, with connections of its own
 
     def reload(self, settings: Settings) -> None:
         """Use other settings; responses of lists that stay the same stay cached."""

@@ -58,7 +58,7 @@ class Metrics(Collector):
         yield from _zone_metrics(self._counters, gauges)
         yield from _docker_metrics(self._counters, gauges)
         yield from _upstream_metrics(self._counters, gauges)
-        yield from _process_metrics(self._counters)
+        yield from _process_metrics(self._counters, gauges)
         yield _gauge(
             "build_info",
             "Which containerdns this is, and on which Python it runs; always 1.",
@@ -91,7 +91,7 @@ def _dns_metrics(counters: Counters) -> Iterator[Metric]:
     )
     yield _counter(
         "dns_internal_errors",
-        "Queries that became SERVFAIL, or HTTP requests that became 500, by a fault of ours.",
+        "Internal errors: bugs. Each has a traceback in the log.",
         (),
         {(): counters.internal_errors},
     )
@@ -199,7 +199,19 @@ def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     )
 
 
-def _process_metrics(counters: Counters) -> Iterator[Metric]:
+def _process_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
+    yield _counter(
+        "part_restarts",
+        "Restarts of a part of the process after an internal error.",
+        ("part",),
+        {(part,): count for part, count in counters.part_restarts.items()},
+    )
+    yield _gauge(
+        "part_failing",
+        "1 if a part of the process keeps failing with internal errors, 0 once it runs again.",
+        ("part",),
+        {(part,): is_failing for part, is_failing in gauges.part_failing.items()},
+    )
     yield _gauge(
         "tcp_connections",
         "Open DNS connections over TCP.",

@@ -26,6 +26,7 @@ class Gauges:
         containers: By state; those that exist, running or not.
         upstream_healthy: By upstream, as configured.
         cache_entries: Responses of upstreams that are kept.
+        part_failing: By part of the process that was ever restarted: whether it is failing.
     """
 
     zone_records: Mapping[str, int]
@@ -36,6 +37,7 @@ class Gauges:
     containers: Mapping[str, int]
     upstream_healthy: Mapping[str, bool]
     cache_entries: int
+    part_failing: Mapping[str, bool]
 
 
 class State(Protocol):

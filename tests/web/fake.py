@@ -198,5 +198,6 @@ class FakeState:
             docker_last_sync={e["url"]: 1795515600.0 for e in self.engines},
             containers={"running": len(self.listed)},
             upstream_healthy={u["name"]: u["healthy"] for u in self.upstreams},
+            part_failing={"statistics": True},
             cache_entries=0,
         )

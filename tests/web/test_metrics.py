@@ -53,6 +53,7 @@ def busy_counters() -> Counters:
     counters.upstream_requests.update({("1.1.1.1", 0): 3, ("1.1.1.1", -1): 1})
     counters.upstream_took("1.1.1.1", 0.02)
     counters.internal_errors = 2
+    counters.part_restarts["statistics"] += 1
     return counters
 
 
