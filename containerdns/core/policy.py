@@ -27,6 +27,7 @@ UNKNOWN_TOLD = 10  # labels that nobody knows, of one container
 DIGITS_MOST = 6  # of a number in a label; Python refuses to read thousands of them
 LABELS = ("enable", "names", "fqdns", "network", "ttl", "wildcard", "txt", "cname", "address")
 FAMILIES = {"srv.": "srv._SERVICE._PROTOCOL", "txt.": "txt.KEY"}  # labels by what they begin with
+LABELS_OF_ONE_OFFS = ("enable", "network", "ttl")  # Compose copies all labels of the service
 TRUE = frozenset({"true", "1", "yes", "on"})
 FALSE = frozenset({"false", "0", "no", "off"})
 PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
@@ -196,6 +197,9 @@ class _Author:
         self._policy = policy
         self._lender = lender
         self._labels = _own_labels(container.docker_labels, policy.label_prefix)
+        self._is_one_off = _is_one_off(container)
+        if self._is_one_off:
+            self._labels = {k: t for k, t in self._labels.items() if k in LABELS_OF_ONE_OFFS}
         self._faults: list[tuple[str, str]] = []
         self._claims: dict[tuple[str, str], Claim] = {}
 
@@ -299,8 +303,9 @@ class _Author:
             return self._claim_labels()
         self._claim(container.container_name, Rank.CONTAINER, "container name")
         self._claim(container.id[:12], Rank.CONTAINER, "container id")
-        self._claim_labels()
-        self._claim_compose()
+        if not self._is_one_off:
+            self._claim_labels()
+            self._claim_compose()
         self._claim_swarm()
         for attachment in attachments:
             network = attachment.network_id
@@ -310,7 +315,7 @@ class _Author:
                 for alias in attachment.aliases:
                     alias_name = f"{alias}.{attachment.network}"
                     self._claim(alias_name, Rank.DERIVED, "network alias", network=network)
-        if container.hostname:
+        if container.hostname and not self._is_one_off:
             self._claim(container.hostname, Rank.HOST_NAME, "host name")
             if container.domainname:
                 whole = f"{container.hostname}.{container.domainname}"
@@ -330,7 +335,7 @@ class _Author:
     def _claim_compose(self) -> None:
         label = self._container.docker_labels.get
         project, service = label(f"{COMPOSE}project"), label(f"{COMPOSE}service")
-        if not project or not service or label(f"{COMPOSE}oneoff", "False").lower() == "true":
+        if not project or not service:
             return
         self._claim(f"{service}.{project}", Rank.DERIVED, "Compose service")
         number = label(f"{COMPOSE}container-number")
@@ -531,6 +536,11 @@ def _switch(text: str, default: bool) -> bool:
 
 def _short(text: str) -> str:
     return text if len(text) <= 64 else text[:61] + "..."
+
+
+def _is_one_off(container: Container) -> bool:
+    """Return whether `docker compose run` made a container, with a copy of its service's labels."""
+    return container.docker_labels.get(f"{COMPOSE}oneoff", "").lower() == "true"
 
 
 def _own_labels(docker_labels: Mapping[str, str], prefix: str) -> dict[str, str]:

@@ -49,6 +49,27 @@ def test_plain_container_is_no_wildcard_and_says_nothing_else() -> None:
     assert (found.cname, found.on_host, found.faults, found.skipped) == ("", False, (), "")
 
 
+def test_one_off_takes_nothing_from_its_service() -> None:
+    """`docker compose run` copies all labels of the service, and its host name."""
+    labels = {
+        "com.docker.compose.project": "shop",
+        "com.docker.compose.service": "web",
+        "com.docker.compose.oneoff": "True",
+        "containerdns.names": "www",
+        "containerdns.fqdns": "www.example",
+        "containerdns.cname": "elsewhere.example.",
+        "containerdns.address": "192.0.2.1",
+        "containerdns.txt": "text",
+        "containerdns.wildcard": "true",
+        "containerdns.ttl": "60",
+    }
+    policy = Policy(name_templates=("{service}.{project}.test",))
+    found = publish(container(labels, container_name="errand", hostname="www"), policy)
+    assert set(owners(found)) == {"errand", ID[:12], "errand.front"}
+    assert [address.text for address in found.addresses] == ["172.18.0.2"]
+    assert (found.cname, found.texts, found.is_wildcard, found.ttl) == ("", None, False, 60)
+
+
 def test_name_claimed_twice_has_its_best_rank() -> None:
     found = published({"containerdns.names": "x,web"}, hostname="x")
     assert owners(found)["x"] is Rank.LABEL
