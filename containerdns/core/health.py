@@ -14,6 +14,7 @@ SILENCE_SHORTEST = 1.3  # seconds that they last together: nearly 0.2 + 0.4 + 0.
 NEVER = float("-inf")  # before any time
 PAUSE_SHORTEST = 1.0  # seconds aside after the first time
 PAUSE_LONGEST = 4.0  # a server that returns is used again within 5 s
+DISTRUST_LONGEST = 60.0  # between two looks at a bad certificate; renewing one takes longer
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Health:
         aside_until: When it is tried again.
         silent_since: When it was set aside.
         last_failure: What went wrong last, in words; "" if nothing ever did.
+        is_distrusted: It is aside as its certificate cannot be trusted, and must not be
+            asked before the next trial.
     """
 
     smoothed: float = 0.0
@@ -43,6 +46,7 @@ class Health:
     aside_until: float = 0.0
     silent_since: float = 0.0
     last_failure: str = ""
+    is_distrusted: bool = False
 
     @property
     def is_aside(self) -> bool:
@@ -70,8 +74,26 @@ class Health:
             self.smoothed, self.deviation = round_trip, round_trip / 2
         was_aside = self.is_aside
         self.heard_at = now
-        self.silences, self.pause = 0, 0.0
+        self.silences, self.pause, self.is_distrusted = 0, 0.0, False
         return was_aside
+
+    def distrust(self, reason: str, now: float) -> bool:
+        """Set it aside as its certificate is bad; return whether it was not before.
+
+        Args:
+            reason: In words.
+            now: When that was found.
+        """
+        self.last_failure = reason
+        if self.is_aside and now < self.aside_until:
+            return False
+        is_new = not self.is_aside
+        if is_new:
+            self.silent_since = now
+        self.is_distrusted = True
+        self.pause = min(self.pause * 2 or PAUSE_SHORTEST, DISTRUST_LONGEST)
+        self.aside_until = now + self.pause
+        return is_new
 
     def was_silent(self, reason: str, since: float, now: float) -> bool:
         """Note a time-out; tell whether that sets it aside, or leaves it there for longer.

@@ -11,14 +11,24 @@ import socket
 from asyncio import AbstractEventLoop
 
 from containerdns.core import messages
+from containerdns.core.messages import Response
 from containerdns.core.questions import is_same
 from containerdns.errors import BadMessage
-from containerdns.upstream.exchanges import EXHAUSTED, Kind, Sent, Take, Trouble, trouble_of
+from containerdns.upstream.exchanges import (
+    EXHAUSTED,
+    Kind,
+    Sent,
+    Take,
+    Trouble,
+    is_response,
+    trouble_of,
+)
 
 PORTS = 512  # sockets, each with a random port of the system's choice, contract section 5
 USES_OF_A_PORT = 256  # then it is given up for another, so that none can be learned
 STRANGERS_MOST = 16  # wrong answers to one port, RFC 5452 section 9.3
 LONGEST = 4096  # octets read; more than we ask for
+TC = messages.TC >> 8  # in the third octet of a header
 
 log = logging.getLogger(__name__)
 
@@ -142,18 +152,28 @@ class Datagrams:
         elif is_same(echoed, question):
             sent.forget()
             sent.take(Trouble(Kind.FOLDED))
-        elif len(data) == messages.HEADER_OCTETS and data[3] & 0xF:
-            self._deliver(port, sent, data)  # an old server's FORMERR may have no question
+        elif len(data) == messages.HEADER_OCTETS and (data[2] & TC or data[3] & 0xF):
+            self._deliver(port, sent, data)  # cut to its header, or an old server's FORMERR
         else:
             self._count_stranger(port)
 
     def _deliver(self, port: _Port, sent: Sent, data: bytes) -> None:
-        try:
-            response = messages.parse_response(data)
-        except BadMessage as error:
-            log.debug("%s: %s", self._address[0], error)
+        """Hand over what repeats the ID and the question of a query.
+
+        A truncated response is read no further: it may be cut anywhere.  After one that
+        cannot be read, a true one is still awaited, as the other may have been forged.
+        """
+        if not is_response(data):
             self._count_stranger(port)
             return
+        if data[2] & TC:
+            response = _without_records(data, sent.question)
+        else:
+            try:
+                response = messages.parse_response(data)
+            except BadMessage as error:
+                sent.take(Trouble(Kind.USELESS, f"malformed response: {error}"))
+                return
         port.strangers = 0
         sent.forget()
         sent.take(response)
@@ -168,6 +188,12 @@ class Datagrams:
         port.strangers = 0
         port.uses = USES_OF_A_PORT
         _tell(port, Trouble(Kind.FLOODED))
+
+
+def _without_records(data: bytes, question: bytes) -> Response:
+    """Read the header of a truncated response; the rest may be cut anywhere."""
+    flags = int.from_bytes(data[2:4])
+    return Response(int.from_bytes(data[:2]), flags, flags & 0xF, question, (), (), ())
 
 
 def _tell(port: _Port, trouble: Trouble) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from containerdns.core import messages
 from containerdns.core.messages import Response
 
 T = TypeVar("T")
@@ -19,7 +20,10 @@ class Kind(Enum):
 
     FOLDED = "the answer does not keep the case of the question"
     FLOODED = "many answers to questions that nobody asked"
+    USELESS = "a response that cannot be used"
     MOVED = "asked again over TCP"
+    REPLACED = "not configured any more"
+    UNTRUSTED = "bad certificate"
     UNREACHABLE = "nobody listens there"
     BROKEN = "the connection broke"
     EXHAUSTED = "out of file descriptors"
@@ -38,6 +42,13 @@ class Trouble(NamedTuple):
 
     def __str__(self) -> str:
         return self.text or self.kind.value
+
+
+def is_response(data: bytes) -> bool:
+    """Return whether the header is that of a response to a query (opcode 0)."""
+    if len(data) < messages.HEADER_OCTETS:
+        return False
+    return data[2] & (messages.QR | messages.OPCODE) >> 8 == messages.QR >> 8
 
 
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -60,7 +71,8 @@ class Sent:
 
     Attributes:
         question: As spelled in the query; the response must repeat it.
-        take: Is told of the response, once, or of trouble.
+        take: Is told of the response, once, or of trouble; of a useless response
+            perhaps before that, as a true one may follow.
         message_id: The ID it went out with.
         home: Those that wait on the same socket or connection, by ID.
     """

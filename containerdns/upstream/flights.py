@@ -5,6 +5,7 @@ whether the next one is.  Whoever was asked may still answer until the flight en
 """
 
 import asyncio
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 from containerdns.core import messages
@@ -24,6 +25,9 @@ SHARE_LONGEST = 2.1  # seconds for one that is not the last: three time-outs, un
 SHARE_PARTS = (1 << SILENCES) - 1  # so that time-outs of 1, 2 and 4 parts fit into it
 REST = 0.1  # of such a share; not worth another time-out, which may be 2 s over TCP
 ERROR_TEXT_LONGEST = 160  # octets of an extended error, so that an answer has room beside it
+
+
+FINAL_RCODES = (messages.NOERROR, messages.NXDOMAIN)
 
 
 class Answer(NamedTuple):
@@ -55,16 +59,38 @@ class Flight:
         self._again_at = 0.0  # when the server that is asked now is asked again
         self._refusals = 0
         self._may_answer_late = False  # somebody was silent, as opposed to who refused
+        self._is_rerouted = False
 
-    async def fly(self, order: tuple[Upstream, ...]) -> Answer | None:
-        """Ask one server after the other; None if they all failed or were silent."""
-        deadline = self._deadline = self._loop.time() + PATIENCE
+    async def fly(self, order: Callable[[], tuple[Upstream, ...]]) -> Answer | None:
+        """Ask one server after the other; None if they all failed or were silent.
+
+        Args:
+            order: Returns the servers to ask; called again if one of them was replaced.
+        """
+        self._deadline = self._loop.time() + PATIENCE
+        answer = None
+        self._is_rerouted = True
+        while answer is None and self._is_rerouted:
+            self._is_rerouted = False
+            answer = await self._ask_in_order(order())
+        return answer
+
+    def leave(self, closed: Container[Upstream]) -> None:
+        """Begin again with the servers that are configured now, if one asked is closed."""
+        left = [attempt for attempt in self._attempts if attempt.upstream in closed]
+        self._attempts = [attempt for attempt in self._attempts if attempt not in left]
+        for attempt in left:
+            attempt.forget()
+            self._inbox.put(attempt.upstream, Trouble(Kind.REPLACED))
+
+    async def _ask_in_order(self, order: tuple[Upstream, ...]) -> Answer | None:
+        deadline = self._deadline
         for number, upstream in enumerate(order):
             left = len(order) - number
             now = self._loop.time()
             share = deadline - now if left == 1 else min((deadline - now) / left, SHARE_LONGEST)
             answer = await self._ask(upstream, now + share, is_last=left == 1)
-            if answer is not None:
+            if answer is not None or self._is_rerouted:
                 return answer
         return None
 
@@ -132,25 +158,47 @@ class Flight:
                 until = min(self._loop.time() + STREAM_PATIENCE, longest)
                 if source is upstream:
                     self._sent_at, self._again_at = self._loop.time(), until
-            elif isinstance(outcome, Response) and _is_final(outcome):
+            elif isinstance(outcome, Trouble) and outcome.kind is Kind.REPLACED:
+                self._is_rerouted = True
+                return None, False
+            elif isinstance(outcome, Response) and self._is_final(source, outcome):
                 return Answer(source, outcome), False
             else:
                 self._note(source, outcome)
-                if source is upstream and (isinstance(outcome, Response) or not is_last):
+                is_over = isinstance(outcome, Response) or outcome.kind is Kind.UNTRUSTED
+                if source is upstream and (is_over or not is_last):
                     return None, False
                 if source is upstream and not self._may_answer_late:
                     self._refusals += 1
                     until = min(until, self._loop.time() + REFUSED_PAUSE)
                     self._again_at = until  # what it refused, it has not got
 
+    def _is_final(self, source: Upstream, response: Response) -> bool:
+        """Return whether a response answers, rather than passing the question on.
+
+        A server that has an answer, but one too long for UDP, and cannot be reached over
+        TCP, must not be contradicted: the other server may not know what that one serves.
+        """
+        if response.rcode not in FINAL_RCODES or is_referral(response):
+            return False
+        if not any(a.has_long_answer and a.upstream is not source for a in self._attempts):
+            return True
+        qtype = self._question.qtype
+        is_positive = any(r.rtype == qtype for r in response.answer) or qtype == messages.ANY
+        return is_positive and not response.rcode
+
     def _note(self, source: Upstream, outcome: Response | Trouble) -> None:
         """Note why a server has no answer."""
         if isinstance(outcome, Trouble):
             self.failures.append(f"{source.name}: {outcome}")
-            if outcome.kind is not Kind.EXHAUSTED:  # that is our fault
+            if outcome.kind is Kind.USELESS:
+                source.health.last_failure = str(outcome)
+            elif outcome.kind not in (Kind.EXHAUSTED, Kind.UNTRUSTED):  # the first is our fault
                 source.was_silent(str(outcome), self._loop.time() - self._sent_at)
             return
         text = "a referral" if is_referral(outcome) else messages.rcode_text(outcome.rcode)
+        if outcome.rcode in FINAL_RCODES and not is_referral(outcome):
+            text += ", which another server contradicts by a truncated answer"
         source.health.last_failure = text
         self.failures.append(f"{source.name}: {text}")
         self.error = self.error or error_of(outcome)
@@ -162,8 +210,3 @@ def error_of(response: Response) -> tuple[int, str] | None:
     if data is None or len(data) < 2:
         return None
     return int.from_bytes(data[:2]), data[2 : 2 + ERROR_TEXT_LONGEST].decode(errors="replace")
-
-
-def _is_final(response: Response) -> bool:
-    """Tell whether a response answers, rather than passing the question on."""
-    return response.rcode in (messages.NOERROR, messages.NXDOMAIN) and not is_referral(response)

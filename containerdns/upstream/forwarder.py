@@ -213,7 +213,7 @@ class Forwarder:
         """Tell what would become of a question, without asking it."""
         apex = self._apex_of(name)
         question = Question(name, qtype, False, False, apex)
-        order = self._order(apex)
+        order = self._order(question)
         prospect = Prospect(apex or "--upstream", order[0].name if order else None)
         now = self._loop.time()
         cached = self._cache.peek(question, now)
@@ -242,8 +242,7 @@ class Forwarder:
     def _take_lists(self, settings: Settings) -> None:
         lists = _servers_by_apex(settings)
         wanted = dict.fromkeys(server for servers in lists.values() for server in servers)
-        for server in [server for server in self._upstreams if server not in wanted]:
-            self._upstreams.pop(server).close()
+        gone = [upstream for server, upstream in self._upstreams.items() if server not in wanted]
         for server in wanted:
             if server not in self._upstreams:
                 self._upstreams[server] = Upstream(server, self._surroundings)
@@ -251,6 +250,11 @@ class Forwarder:
             apex: tuple(self._upstreams[server] for server in servers)
             for apex, servers in lists.items()
         }
+        for upstream in gone:
+            del self._upstreams[upstream.server]
+            upstream.close()
+        for flight in list(self._flights.values()) if gone else ():
+            flight.leave(gone)
 
     def _is_a_loop(self, upstream: Upstream) -> BadSettings:
         is_plain = upstream.server in self._settings.upstreams
@@ -290,14 +294,17 @@ class Forwarder:
         above = [apex for apex in self._lists if apex and names.is_below(name, apex)]
         return max(above, key=lambda apex: len(names.labels_of_text(apex)), default=None)
 
-    def _order(self, apex: str | None) -> tuple[Upstream, ...]:
+    def _order(self, question: Question) -> tuple[Upstream, ...]:
         """Whom to ask: those alive in order, else the one silent longest ago."""
-        upstreams = self._lists.get(apex, ())
+        apex = question.apex
+        if apex not in self._lists:  # a reload took the list away
+            apex = self._apex_of(question.name)
+        upstreams = self._lists[apex]
         alive = tuple(upstream for upstream in upstreams if upstream.is_alive)
         if alive:
             return alive
         others = [upstream for upstream in upstreams if not upstream.is_ourselves]
-        return tuple(sorted(others, key=lambda upstream: upstream.health.silent_since)[:1])
+        return tuple(sorted(others, key=_last_resort)[:1])
 
     def _has_alive(self, apex: str | None) -> bool:
         return any(upstream.is_alive for upstream in self._lists.get(apex, ()))
@@ -341,7 +348,7 @@ class Forwarder:
     async def _finish(self, question: Question, flight: Flight) -> Resolution:
         """Bring a flight to its end; those who wait with us are told in any case."""
         try:
-            answer = await flight.fly(self._order(question.apex))
+            answer = await flight.fly(lambda: self._order(question))
             if answer is not None:
                 resolution = self._accept(question, answer)
             else:
@@ -416,6 +423,11 @@ class Forwarder:
             return _resolution(stale, now, reason)
         source = "upstream" if flight.failures else "policy"
         return Resolution(messages.SERVFAIL, source=source, extended_error=error, reason=reason)
+
+
+def _last_resort(upstream: Upstream) -> tuple[bool, float]:
+    """Sort servers that are set aside; one with a bad certificate cannot be asked."""
+    return upstream.health.is_distrusted, upstream.health.silent_since
 
 
 def _servers_by_apex(settings: Settings) -> dict[str | None, tuple[UpstreamServer, ...]]:

@@ -5,7 +5,6 @@ This module, and so `h2`, is imported only if such an upstream is configured.
 """
 
 import asyncio
-import logging
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -16,15 +15,18 @@ import h2.exceptions
 from containerdns.core import messages
 from containerdns.core.messages import Response
 from containerdns.core.questions import is_same
-from containerdns.errors import BadMessage
 from containerdns.upstream.exchanges import Bootstrap, Kind, Sent, Spawn, Take, Trouble
-from containerdns.upstream.streams import CONNECT_LONGEST, IDLE_LONGEST, tls_context, why_not
+from containerdns.upstream.streams import (
+    CONNECT_LONGEST,
+    IDLE_LONGEST,
+    read_whole,
+    tls_context,
+    why_not,
+)
 
 LONGEST = messages.TCP_OCTETS
 STREAMS_MOST = 100  # at a time, what RFC 9113 section 6.5.2 wants servers to allow
 MEDIA_TYPE = "application/dns-message"
-
-log = logging.getLogger(__name__)
 
 
 class Https:
@@ -196,7 +198,7 @@ class _Connection(asyncio.Protocol):
             case h2.events.ResponseReceived(stream_id=stream, headers=headers):
                 status = dict(headers or ()).get(b":status", b"")
                 if status != b"200":
-                    self._end(stream, Trouble(Kind.BROKEN, f"HTTP status {status.decode()}"))
+                    self._end(stream, Trouble(Kind.USELESS, f"HTTP status {status.decode()}"))
             case h2.events.DataReceived(stream_id=stream, data=data):
                 self._h2.acknowledge_received_data(event.flow_controlled_length or 0, stream)
                 _, body = self._streams.get(stream, (0, bytearray()))
@@ -215,15 +217,13 @@ class _Connection(asyncio.Protocol):
             return  # it ended before
         number, body = self._streams[stream]
         sent = self.waiting.get(number)
-        try:
-            response = messages.parse_response(bytes(body))
-        except BadMessage as error:
-            self._end(stream, Trouble(Kind.BROKEN, str(error)))
-            return
-        if sent is None or not is_same(response.question, sent.question) or response.id:
-            self._end(stream, Trouble(Kind.BROKEN, "a response to another question"))
+        outcome = read_whole(bytes(body))
+        if sent is None or not isinstance(outcome, Response):
+            self._end(stream, outcome)
+        elif outcome.id or not is_same(outcome.question, sent.question):
+            self._end(stream, Trouble(Kind.USELESS, "response to another question"))
         else:
-            self._end(stream, response)
+            self._end(stream, outcome)
 
     def _end(self, stream: int, outcome: Response | Trouble) -> None:
         number, _ = self._streams.pop(stream, (-1, b""))

@@ -5,21 +5,27 @@ closes when it likes; a question that was on the way then goes once over a new c
 """
 
 import asyncio
-import logging
 import os
 import ssl
 from typing import cast
 
 from containerdns.core import messages
+from containerdns.core.messages import Response
 from containerdns.core.questions import is_same
 from containerdns.errors import BadMessage
-from containerdns.upstream.exchanges import Kind, Sent, Spawn, Take, Trouble, trouble_of
+from containerdns.upstream.exchanges import (
+    Kind,
+    Sent,
+    Spawn,
+    Take,
+    Trouble,
+    is_response,
+    trouble_of,
+)
 
 CONNECT_LONGEST = 2.0  # seconds, as long as the longest time-out of a question
 IDLE_LONGEST = 60.0  # seconds; servers close earlier as they like, RFC 7766 section 6.2.3
 WAITING_MOST = 1000  # questions on one connection; IDs must stay hard to guess
-
-log = logging.getLogger(__name__)
 
 
 class Streams:
@@ -90,11 +96,25 @@ def tls_context(protocol: str) -> ssl.SSLContext:
     return context
 
 
+def read_whole(data: bytes) -> Response | Trouble:
+    """Read a response of a transport that has no reason to truncate any.
+
+    A truncated one is no answer there either (RFC 2181 section 9).
+    """
+    try:
+        response = messages.parse_response(data)
+    except BadMessage as error:
+        return Trouble(Kind.USELESS, f"malformed response: {error}")
+    if response.flags & messages.TC:
+        return Trouble(Kind.USELESS, "truncated response")
+    return response
+
+
 def why_not(error: OSError | TimeoutError) -> Trouble:
     """Say why there is no connection."""
     match error:
         case ssl.SSLCertVerificationError():
-            return Trouble(Kind.UNREACHABLE, f"bad certificate: {error.verify_message}")
+            return Trouble(Kind.UNTRUSTED, f"bad certificate: {error.verify_message}")
         case ssl.SSLError():
             return Trouble(Kind.UNREACHABLE, f"no TLS: {error.reason}")
         case TimeoutError():
@@ -177,19 +197,21 @@ class _Connection(asyncio.Protocol):
         self.fail(Trouble(Kind.BROKEN))
 
     def _deliver(self, frame: bytes) -> bool:
-        """Hand a response to who waits for it; tell whether it was one."""
-        try:
-            response = messages.parse_response(frame)
-        except BadMessage as error:
-            log.debug("%s over TCP: %s", self._host, error)
+        """Hand a response to the question that waits for it; return whether it is one.
+
+        A malformed one costs its own question: the others on the connection go on.
+        """
+        if not is_response(frame):
             return False
-        sent = self.waiting.get(response.id)
+        sent = self.waiting.get(int.from_bytes(frame[:2]))
         if sent is None:
             return True  # too late
-        if response.question and not is_same(response.question, sent.question):
+        outcome = read_whole(frame)
+        question = outcome.question if isinstance(outcome, Response) else b""
+        if question and not is_same(question, sent.question):
             return False
         sent.forget()
-        sent.take(response)
+        sent.take(outcome)
         return True
 
     def _rest(self) -> None:

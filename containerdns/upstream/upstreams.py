@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from containerdns.core import messages
+from containerdns.core import messages, names
 from containerdns.core.counters import Counters
 from containerdns.core.health import Health
 from containerdns.core.messages import Response
@@ -28,6 +28,8 @@ STREAM_PATIENCE = 2.0  # seconds for a connection and a question on it
 QUIRK_LONGEST = 3600.0  # seconds until case and EDNS are tried again
 PADDED_TO = 128  # octets, RFC 8467 section 4.1
 NO_RESPONSE = -1  # in the counters, in the place of an rcode
+
+ANYTHING = Question(names.ROOT, messages.NS, False, False, None)
 
 _CONFUSED = (messages.FORMERR, messages.NOTIMP)  # by EDNS perhaps, RFC 6891 section 6.2.2
 _OPT = {wants: messages.opt_record(wants) for wants in (False, True)}
@@ -72,6 +74,7 @@ class Upstream:
         self._surroundings = surroundings
         self.is_closed = False
         self._trial: asyncio.TimerHandle | None = None
+        self._word: Attempt | None = None
         self._on_trial: Attempt | None = None
         address = (server.host, server.port)
         if server.transport == "https":
@@ -115,12 +118,22 @@ class Upstream:
         if self.is_closed:
             return
         now = self.loop.time()
-        was_aside = self.health.is_aside
+        was_aside, silences = self.health.is_aside, self.health.silences
         if self.health.was_silent(reason, now - waited, now):
             if not was_aside:
                 log.warning("upstream %s is set aside: %s", self.name, reason)
             self.streams.renew(0.0)
             self._try_later()
+        elif self.health.silences > silences and not was_aside:
+            self._ask_for_a_word(messages.RD if silences else 0)
+
+    def distrust(self, reason: str) -> None:
+        """Set the server aside, as its certificate is bad."""
+        if self.is_closed:
+            return
+        if self.health.distrust(reason, self.loop.time()):
+            log.warning("upstream %s is set aside: %s", self.name, reason)
+        self._try_later()
 
     def leave_for_good(self) -> None:
         """Never ask it again: it is ourselves."""
@@ -135,6 +148,7 @@ class Upstream:
         if self._trial is not None:
             self._trial.cancel()
         self._forget_trial()
+        self._forget_word()
         if self.datagrams is not None:
             self.datagrams.close()
         self.streams.close()
@@ -153,6 +167,23 @@ class Upstream:
         """Count a query that it did not answer."""
         self._surroundings.counters.upstream_requests[self.name, NO_RESPONSE] += 1
 
+    def _ask_for_a_word(self, flags: int) -> None:
+        """Ask what any server answers at once, so that a dead name is no dead server.
+
+        Whatever it says is heard before the silences are too many.
+
+        Args:
+            flags: RD or not: one server ignores queries without it, another one that
+                cannot reach the root answers no others.
+        """
+        self._forget_word()
+        self._word = Attempt(self, ANYTHING, _Nobody(), self.loop.time())
+        self._word.send(self.datagrams or self.streams, flags)
+
+    def _forget_word(self) -> None:
+        if self._word is not None:
+            self._word.forget()
+
     def _try_later(self) -> None:
         """Ask it something of our own at the end of its pause."""
         if self._trial is not None:
@@ -163,6 +194,7 @@ class Upstream:
         if not self.health.is_aside:
             return
         self._forget_trial()
+        self._ask_for_a_word(0)
         self._on_trial = self.send(self._surroundings.probe(), _Trial(self._surroundings.is_loop))
         patience = self.health.timeout(0) if self.datagrams is not None else STREAM_PATIENCE
         self._trial = self.loop.call_later(patience, self._end_trial, patience)
@@ -186,6 +218,7 @@ class Attempt:
         question: What is asked.
         receiver: Where what comes of it goes.
         at: When it was sent, by the loop's clock.
+        has_long_answer: There is an answer, but it was truncated over UDP.
     """
 
     upstream: Upstream
@@ -200,13 +233,23 @@ class Attempt:
     _doubts_edns: bool = False
     _was_resent: bool = False
     _is_open: bool = True
+    has_long_answer: bool = False
 
-    def send(self, transport: Transport) -> None:
-        """Send the question over one of the upstream's transports."""
+    def send(self, transport: Transport, flags: int | None = None) -> None:
+        """Send the question over one of the upstream's transports.
+
+        Args:
+            transport: Which.
+            flags: Header flags in the place of the question's own.
+        """
         upstream, question = self.upstream, self.question
         if upstream.is_closed:
             self._is_open = False
-            self.receiver.put(upstream, Trouble(Kind.UNREACHABLE, "not configured any more"))
+            self.receiver.put(upstream, Trouble(Kind.REPLACED))
+            return
+        if upstream.health.is_distrusted and self.at < upstream.health.aside_until:
+            self._is_open = False
+            self.receiver.put(upstream, Trouble(Kind.UNTRUSTED, upstream.health.last_failure))
             return
         wire = question.wire
         if self.at >= upstream.folds_case_until:
@@ -218,7 +261,8 @@ class Attempt:
         if has_edns and upstream.is_encrypted:
             opt = _padded_opt(question.wants_dnssec, len(wire))
         self._is_datagram = transport is upstream.datagrams
-        self._sent = transport.send(wire, question.flags, opt, self._take)
+        flags = question.flags if flags is None else flags
+        self._sent = transport.send(wire, flags, opt, self._take)
 
     def forget(self) -> None:
         """Take no response any more."""
@@ -244,7 +288,13 @@ class Attempt:
         elif outcome.kind is Kind.BROKEN and not self._was_resent:  # closed as we sent
             self._was_resent = True
             self._move(self.upstream.streams)
+        elif outcome.kind is Kind.USELESS:  # over UDP, a good one may follow
+            now = self.upstream.loop.time()
+            self.upstream.heard(now - self.at, now)
+            self.receiver.put(self.upstream, outcome)
         else:
+            if outcome.kind is Kind.UNTRUSTED:
+                self.upstream.distrust(outcome.text)
             self._is_open &= outcome.kind is not Kind.EXHAUSTED  # else it was never sent
             self._close()
             self.receiver.put(self.upstream, outcome)
@@ -254,6 +304,7 @@ class Attempt:
         now = upstream.loop.time()
         upstream.heard(now - self.at, now)
         if response.flags & messages.TC and self._is_datagram:
+            self.has_long_answer = response.rcode == messages.NOERROR
             self._move(upstream.streams)
         elif self._had_edns and response.edns is None and response.rcode in _CONFUSED:
             self._doubts_edns = True
@@ -284,6 +335,13 @@ class _Trial:
         """Look whether it is we who answer."""
         if isinstance(outcome, Response) and self.is_loop(outcome):
             source.leave_for_good()
+
+
+class _Nobody:
+    """Takes what a server says that is asked for a word: that it says something is enough."""
+
+    def put(self, source: Upstream, outcome: Response | Trouble) -> None:
+        """Nothing: the server was heard already."""
 
 
 def _padded_opt(wants_dnssec: bool, question_octets: int) -> bytes:

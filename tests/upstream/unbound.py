@@ -31,8 +31,13 @@ class Unbound:
     authority: Path
 
 
-def make_certificate(folder: Path, name: str = NAME) -> tuple[Path, Path, Path]:
+def make_certificate(folder: Path, name: str = NAME, days: int = 2) -> tuple[Path, Path, Path]:
     """Make an authority and a certificate for a name and 127.0.0.1.
+
+    Args:
+        folder: Where to.
+        name: The certificate's.
+        days: Until it expires; below 0 for one that has.
 
     Returns:
         The files of the authority, the certificate and its key.
@@ -50,7 +55,7 @@ def make_certificate(folder: Path, name: str = NAME) -> tuple[Path, Path, Path]:
     extension = folder / "extension"
     extension.write_text(f"subjectAltName=DNS:{name},IP:127.0.0.1\n")
     _openssl(
-        "x509", "-req", "-in", request, "-CA", authority, "-CAkey", key, "-days", "2",
+        "x509", "-req", "-in", request, "-CA", authority, "-CAkey", key, "-days", str(days),
         "-extfile", extension, "-out", own,
     )  # fmt: skip
     return authority, own, own_key
