@@ -46,11 +46,17 @@ class BadMessage(ContainerDNSError):
 
 
 class EngineUnavailable(ContainerDNSError):
-    """An Engine cannot be reached, or broke off; the last zone stands."""
+    """An Engine cannot be reached, broke off or refused; the last zone stands.
 
-    def __init__(self, cause: str) -> None:
+    Attributes:
+        cause: In words, for the log.
+        status: The HTTP status of a refusal; 0 if there was no response.
+    """
+
+    def __init__(self, cause: str, status: int = 0) -> None:
         super().__init__(cause)
         self.cause = cause
+        self.status = status
 
 
 class UpstreamFailed(ContainerDNSError):

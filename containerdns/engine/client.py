@@ -9,16 +9,17 @@ for the GIL; its ssh:// needs paramiko, and its listing is decoded at once.
 """
 
 import asyncio
-import codecs
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from containerdns.engine.decoding import MAX_DOCUMENT, ArrayDecoder
 from containerdns.engine.transport import Connections, Response, parse_url
 from containerdns.errors import BadDocument, EngineUnavailable
 
@@ -27,7 +28,8 @@ INSPECT_TIMEOUT = 60.0  # seconds; the Engine makes it wait while a container st
 HEAD_TIMEOUT = 30.0  # seconds until a listing, or the stream of events, begins
 PIECE_TIMEOUT = 10.0  # seconds between two pieces of a listing
 SLICE = 0.001  # seconds of a long computation before others have their turn
-ITEM_LONGEST = 1 << 24  # characters of one item of a listing; a safety net
+EVENT_HEAD = 1 << 12  # octets at the head of an event that is too long: what, and of whom
+EVENT_TAIL = 256  # octets at its end: when
 
 ACTIONS = (
     *("create", "start", "die", "died", "destroy", "remove", "rename", "pause", "unpause"),
@@ -121,13 +123,15 @@ class EngineClient:
             BadDocument: The Engine cannot say, or says it in no JSON object.
         """
         target = f"{self._prefix}/containers/{container_id}/json"
-        response, body = await self._call(target, INSPECT_TIMEOUT)
+        response, body = await self._call(target, INSPECT_TIMEOUT, MAX_DOCUMENT)
         if response.status == 404:
             return None
         if response.status == 403:
-            raise EngineUnavailable(self._refusal(response, body, target))
+            raise self._refusal(response, body, target)
         if response.status != 200:
             raise BadDocument(container_id, f"its inspect, status {response.status}")
+        if not response.is_complete:
+            raise BadDocument(container_id, f"its inspect, which is longer than {MAX_DOCUMENT}")
         try:
             document = json.loads(body)
         except (ValueError, RecursionError) as fault:
@@ -137,15 +141,31 @@ class EngineClient:
         return document
 
     async def containers(self) -> AsyncGenerator[Any, None]:
-        """Yield the items of the list of all containers, running or not, as they come.
+        """Yield the items of the list of all containers, running or not, as `items` does."""
+        async for item in self.items("/containers/json?all=1"):
+            yield item
+
+    async def listed(self, container_id: str) -> Any | None:
+        """Return the item of the list for one container; None if there is none any more.
+
+        The Engine answers from a snapshot, without the lock that an inspect waits for.
+        """
+        filters = urlencode({"filters": json.dumps({"id": [container_id]})})
+        async with aclosing(self.items(f"/containers/json?all=1&{filters}")) as items:
+            async for item in items:
+                return item
+        return None
+
+    async def items(self, path: str) -> AsyncGenerator[Any, None]:
+        """Yield the items of a list as they come; a `SkippedItem` for those that are too long.
 
         Others on the event loop have their turn in between.
         """
-        target = f"{self._prefix}/containers/json?all=1"
+        target = self._prefix + path
         turn = Turn()
         async with self._get(target) as response:
             if response.status != 200:
-                raise EngineUnavailable(self._refusal(response, await response.body(), target))
+                raise self._refusal(response, await response.body(), target)
             decoder = ArrayDecoder()
             while octets := await self._next_piece(response):
                 for item in self._items(decoder, octets):
@@ -184,14 +204,16 @@ class EngineClient:
         target = f"{self._prefix}/events?{urlencode(query)}"
         async with self._get(target) as response:
             if response.status != 200:
-                raise EngineUnavailable(self._refusal(response, await response.body(), target))
+                raise self._refusal(response, await response.body(), target)
             yield EventStream(response, self.address.url)
 
-    async def _call(self, target: str, within: float = CALL_TIMEOUT) -> tuple[Response, bytes]:
-        """Ask a small question: give the response and its whole body."""
+    async def _call(
+        self, target: str, within: float = CALL_TIMEOUT, longest: int | None = None
+    ) -> tuple[Response, bytes]:
+        """Ask a small question: return the response and its body, of at most some octets."""
         try:
             async with asyncio.timeout(within), self._get(target, within) as response:
-                return response, await response.body()
+                return response, await response.body(longest)
         except TimeoutError as fault:
             raise EngineUnavailable(f"no answer from {self.address.url}") from fault
 
@@ -223,18 +245,20 @@ class EngineClient:
 
     def _decoded(self, response: Response, body: bytes, target: str) -> Any:
         if response.status != 200:
-            raise EngineUnavailable(self._refusal(response, body, target))
+            raise self._refusal(response, body, target)
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as fault:
             raise EngineUnavailable(f"{self.address.url}: {target} is no JSON") from fault
 
-    def _refusal(self, response: Response, body: bytes, target: str) -> str:
-        path = target.partition("?")[0]
-        if response.status == 403:
-            return f"{self.address.url} forbids GET {path}: allow it in the socket proxy"
-        said = body[:200].decode(errors="replace").strip()
-        return f"{self.address.url} answers GET {path} with status {response.status}: {said}"
+    def _refusal(self, response: Response, body: bytes, target: str) -> EngineUnavailable:
+        url, status, path = self.address.url, response.status, target.partition("?")[0]
+        if status == 403:
+            cause = f"{url} forbids GET {path}: allow it in the socket proxy"
+        else:
+            said = body[:200].decode(errors="replace").strip()
+            cause = f"{url} answers GET {path} with status {status}: {said}"
+        return EngineUnavailable(cause, status)
 
 
 class Turn:
@@ -258,7 +282,7 @@ class EventStream:
         self.clock = _clock_of(response)
         self._response = response
         self._url = url
-        self._rest = b""
+        self._line = _Line()
 
     async def next(self) -> list[Event]:
         """Wait for events and give all that are there; empty once the stream has ended.
@@ -267,64 +291,52 @@ class EventStream:
             EngineUnavailable: The stream broke, or holds something else than events.
         """
         while octets := await self._response.piece():
-            *lines, self._rest = (self._rest + octets).split(b"\n")
-            if events := [self._event(line) for line in lines if line.strip()]:
+            first, *others = octets.split(b"\n")
+            self._line.add(first)
+            if not others:
+                continue
+            found = [self._event(self._line)]
+            found += [self._event(_Line(line)) for line in others[:-1]]
+            self._line = _Line(others[-1])
+            if events := [event for event in found if event is not None]:
                 return events
         return []
 
-    def _event(self, line: bytes) -> Event:
+    def _event(self, line: "_Line") -> Event | None:
         try:
-            return _event_of(json.loads(line))
+            return line.event()
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise EngineUnavailable(f"{self._url} sent an event that is none") from fault
 
 
-class ArrayDecoder:
-    """Decodes a JSON array that arrives in pieces, item by item."""
+class _Line:
+    """A line of the stream of events, which may come in pieces.
 
-    def __init__(self) -> None:
-        self.is_complete = False
-        self._has_begun = False
-        self._text = ""
-        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
-        self._decode = json.JSONDecoder().raw_decode
+    Events carry all labels of a container.  Of one that is too long, only what happened to
+    whom and when is kept.
+    """
 
-    def feed(self, octets: bytes) -> Iterator[Any]:
-        """Yield the items that are complete with these octets.
+    def __init__(self, octets: bytes = b"") -> None:
+        self._pieces = [octets]
+        self._length = len(octets)
+
+    def add(self, octets: bytes) -> None:
+        self._pieces.append(octets)
+        self._length += len(octets)
+        if self._length > MAX_DOCUMENT:
+            whole = b"".join(self._pieces)
+            self._pieces = [whole[:EVENT_HEAD], whole[EVENT_HEAD:][-EVENT_TAIL:]]
+
+    def event(self) -> Event | None:
+        """Return the event; None for an empty line.
 
         Raises:
-            ValueError: It is no array, or an item is far too long.
+            ValueError, TypeError, KeyError, AttributeError, RecursionError: It is no event.
         """
-        text = self._text + self._characters.decode(octets)
-        at = 0
-        while not self.is_complete:
-            at = _after_blanks(text, at)
-            if at == len(text):
-                break
-            if not self._has_begun:
-                if text[at] != "[":
-                    raise ValueError("no array")
-                self._has_begun = True
-                at += 1
-            elif text[at] == "]":
-                self.is_complete = True
-            elif text[at] == ",":
-                at += 1
-            else:
-                try:
-                    item, at = self._decode(text, at)
-                except (ValueError, RecursionError):
-                    if len(text) - at > ITEM_LONGEST:
-                        raise ValueError("item too long") from None
-                    break  # its end is still to come
-                yield item
-        self._text = text[at:]
-
-
-def _after_blanks(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
+        line = b"".join(self._pieces)
+        if self._length > MAX_DOCUMENT:
+            return _event_of_ends(line)
+        return _event_of(json.loads(line)) if line.strip() else None
 
 
 def _event_of(document: dict[str, Any]) -> Event:
@@ -339,6 +351,23 @@ def _event_of(document: dict[str, Any]) -> Event:
         attributes={str(key): str(value) for key, value in attributes.items()},
         time_ns=int(time_ns),
     )
+
+
+def _event_of_ends(line: bytes) -> Event:
+    """Read an event of which only both ends are left; quotes inside of labels are escaped."""
+    found = {
+        key: re.search(pattern, line)
+        for key, pattern in (
+            ("kind", rb'"Type":"(\w+)"'),
+            ("action", rb'"Action":"([^":]*)'),
+            ("actor_id", rb'"Actor":\{"ID":"(\w+)"'),
+            ("time_ns", rb'"timeNano":(\d+)\}\s*$'),
+        )
+    }
+    kind, action, actor_id, time_ns = (match[1] if match else b"" for match in found.values())
+    if not kind or not action:
+        raise ValueError("neither type nor action")
+    return Event(kind.decode(), action.decode(), actor_id.decode(), {}, int(time_ns or b"0"))
 
 
 def _clock_of(response: Response) -> float | None:

@@ -175,11 +175,19 @@ class Response:
                 self.is_complete = True
             return octets
 
-    async def body(self) -> bytes:
-        """Read the whole body; only for what is known to be small."""
+    async def body(self, longest: int | None = None) -> bytes:
+        """Read the whole body, of what is known to be small.
+
+        Args:
+            longest: Octets after which the rest is left unread, and `is_complete` False.
+        """
         pieces = []
+        length = 0
         while octets := await self.piece():
             pieces.append(octets)
+            length += len(octets)
+            if longest is not None and length > longest:
+                break
         return b"".join(pieces)
 
     async def _line(self) -> bytes:

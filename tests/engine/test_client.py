@@ -1,7 +1,6 @@
 """The door to the Engine: ways to reach it, refusals, and listings in pieces."""
 
 import asyncio
-import json
 import os
 import stat
 import subprocess
@@ -11,15 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from containerdns.engine.client import ArrayDecoder, EngineClient
+from containerdns.engine.client import EngineClient, Event
 from containerdns.engine.transport import Address, parse_url
 from containerdns.errors import BadDocument, EngineUnavailable
 from tests.engine.dockerd import Dockerd
 from tests.engine.recorder import watching
 from tests.engine.simulated import SimulatedEngine
+from tests.timing import until
 
 
 @pytest.fixture
@@ -91,6 +89,43 @@ async def test_gone_container_is_none_and_a_failure_is_a_bad_document(socket: Pa
         client.close()
 
 
+async def test_inspect_of_many_megabytes_is_a_bad_document(socket: Path) -> None:
+    """An Engine accepts a label of 17 MiB."""
+    async with SimulatedEngine(socket) as engine:
+        big = engine.add("big", docker_labels={"text": "x" * (17 << 20)})
+        small = engine.add("small")
+        client = EngineClient(engine.url)
+        await client.negotiate()
+        with pytest.raises(BadDocument, match="longer than"):
+            await client.inspect(big)
+        assert await client.inspect(small) is not None
+        client.close()
+
+
+@pytest.mark.parametrize("order", ["old", "new"])
+async def test_event_of_many_megabytes_is_read_by_its_ends(socket: Path, order: str) -> None:
+    """Events carry all labels; old Engines begin with other fields than new ones."""
+    head = '"status":"start","id":"0a","from":"web",' if order == "old" else ""
+    label = '\\"Type\\":\\"network\\"' * 100_000
+    event = (
+        f'{{{head}"Type":"container","Action":"health_status: healthy",'
+        f'"Actor":{{"ID":"0a","Attributes":{{"text":"{label}","name":"web"}}}},'
+        '"scope":"local","time":1700000000,"timeNano":1700000000123456789}\n'
+    )
+    async with SimulatedEngine(socket, 1) as engine:
+        client = EngineClient(engine.url)
+        async with client.events() as stream:
+            await until(lambda: engine.requests["/events"])
+            engine.send(event.encode())
+            engine.emit("container", "start", "0b")
+            found: list[Event] = []
+            while len(found) < 2:
+                found += await stream.next()
+        client.close()
+    assert found[0] == Event("container", "health_status", "0a", {}, 1_700_000_000_123_456_789)
+    assert found[1].actor_id == "0b"
+
+
 async def test_connection_that_was_closed_while_idle_is_replaced(socket: Path) -> None:
     engine = SimulatedEngine(socket)
     await engine.start()
@@ -101,35 +136,6 @@ async def test_connection_that_was_closed_while_idle_is_replaced(socket: Path) -
     await client.negotiate()
     client.close()
     await engine.stop()
-
-
-@given(
-    st.lists(st.dictionaries(st.text(max_size=4), st.text(max_size=4) | st.integers()), max_size=6),
-    st.integers(1, 7),
-    st.booleans(),
-)
-def test_array_is_decoded_however_it_is_cut(
-    items: list[dict[str, str | int]], step: int, escaped: bool
-) -> None:
-    octets = json.dumps(items, ensure_ascii=escaped).encode(errors="replace")
-    decoder = ArrayDecoder()
-    decoded = []
-    for at in range(0, len(octets), step):
-        decoded += list(decoder.feed(octets[at : at + step]))
-    assert decoder.is_complete
-    assert decoded == json.loads(octets)
-
-
-@pytest.mark.parametrize("octets", [b"", b"[", b"[{}", b"[{},", b"[nonsense]", b'[{"a": }]'])
-def test_broken_array_is_never_complete(octets: bytes) -> None:
-    decoder = ArrayDecoder()
-    list(decoder.feed(octets))
-    assert not decoder.is_complete
-
-
-def test_no_array_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="no array"):
-        list(ArrayDecoder().feed(b'{"message": "no"}'))
 
 
 async def test_engine_is_reached_over_ssh(
