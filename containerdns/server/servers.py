@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from containerdns.core.counters import Counters
 from containerdns.core.history import History
 from containerdns.core.limits import Limiter
+from containerdns.core.places import Limits
 from containerdns.core.respond import Responder
 from containerdns.core.tsig import Key
 from containerdns.core.views import Views
@@ -16,6 +18,10 @@ from containerdns.server.batch import BatchLoop
 from containerdns.server.tcp import Connections, Transfers
 from containerdns.server.udp import Datagrams, PlainLoop
 from containerdns.settings import Endpoint, Settings
+
+# asyncio's `backlog` is also how many connections it accepts in one pass of the loop; each
+# costs a tenth of a millisecond, and a flood of them must not hold up the others.
+ACCEPTED_AT_ONCE: Final = 4
 
 
 class Servers:
@@ -36,6 +42,7 @@ class Servers:
         transfers: Transfers | None = None,
         keys: Sequence[Key] = (),
         may_batch: bool = True,
+        tcp_limits: Limits | None = None,
     ) -> None:
         self._settings = settings
         self._may_batch = may_batch
@@ -46,7 +53,9 @@ class Servers:
         )
         limiter = Limiter(settings.rate_limit) if settings.rate_limit else None
         self._datagrams = Datagrams(views, wire, self._answering, limiter, settings.log_queries)
-        self._connections = Connections(views, wire, self._answering, counters, transfers)
+        self._connections = Connections(
+            views, wire, self._answering, counters, transfers, tcp_limits
+        )
         self._listeners: list[sockets.Listener] = []
 
     @property
@@ -89,9 +98,10 @@ class Servers:
                 loop.add_reader(listener.udp, udp.on_readable)
                 servers.append(
                     await loop.create_server(
-                        self._connections.new, sock=listener.tcp, backlog=sockets.BACKLOG
+                        self._connections.new, sock=listener.tcp, backlog=ACCEPTED_AT_ONCE
                     )
                 )
+                listener.tcp.listen(sockets.BACKLOG)  # which asyncio has set to the same
             await self._connections.sweep()
         finally:
             for server in servers:

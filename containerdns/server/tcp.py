@@ -2,33 +2,40 @@
 
 Queries of one connection are answered as they become ready, so that a slow
 forwarded one does not hold up those behind it.  What a client may cost is bounded:
-connections, time, queries in flight, and octets that it does not read.
+connections (`core/places`), time, turns on the event loop (`turns`), queries in flight
+and their octets, and octets that it does not read.  An answer from an upstream that is
+ready while the client does not read is not kept: its query is, and it is answered again,
+from the cache as a rule, when the client has read.
 """
 
 import asyncio
 import logging
+import resource
 import socket
 import time
+from collections import deque
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
 from containerdns.core import messages
 from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward
+from containerdns.core.places import Limits, Places, limits_by
 from containerdns.core.respond import Peer, Reply, Transfer
-from containerdns.core.views import Views, packed
+from containerdns.core.views import View, Views, packed
 from containerdns.core.wire import Wire
 from containerdns.server.answering import Answering
+from containerdns.turns import turns
 
 log = logging.getLogger(__name__)
 
 FRAME_LONGEST: Final = 5.0  # seconds from a frame's first octet to its last
 IDLE_LONGEST: Final = 10.0  # seconds without a query (RFC 7766 section 6.2.3: some seconds)
-MOST_CONNECTIONS: Final = 256
-MOST_OF_A_CLIENT: Final = 32
-MOST_IN_FLIGHT: Final = 128  # queries of a connection that wait for an upstream
-FRAMES_PER_TURN: Final = 32  # then whoever else waits for the event loop has a turn
-UNREAD_OCTETS: Final = 65536  # responses that wait in us for the client to read
+MAX_IN_FLIGHT: Final = 128  # queries of a connection that wait for an upstream
+MAX_OCTETS_IN_FLIGHT: Final = 65536  # of those queries; one may be as long as a frame
+MAX_UNREAD_OCTETS: Final = 16384  # responses that wait in us for the client; then no more is made
+READ_OCTETS: Final = 16384  # taken from a socket at a time
+FRAME_OCTETS: Final = 2  # the length before each message, RFC 1035 section 4.2.2
 SWEEP: Final = 0.25  # seconds between two looks for connections whose time is over
 
 
@@ -40,7 +47,12 @@ class Transfers(Protocol):
 
 
 class Connections:
-    """All TCP connections: how many there are, and whose time is over."""
+    """All TCP connections: who has a place, and whose time is over.
+
+    Attributes:
+        received: What was last read from any socket, until it is copied: one area for all
+            connections, as each would otherwise be given 256 KiB by asyncio.
+    """
 
     def __init__(
         self,
@@ -49,68 +61,65 @@ class Connections:
         answering: Answering,
         counters: Counters,
         transfers: Transfers | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        """Introduce the others; without limits, those that the system's leave."""
         self.views = views
         self.wire = wire
         self.answering = answering
         self.counters = counters
         self.transfers = transfers
-        self._open: set[Connection] = set()
+        self.received = memoryview(bytearray(READ_OCTETS))
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._places = Places(limits or limits_by(descriptors))
 
     def new(self) -> "Connection":
         """The protocol of a new connection, for `create_server`."""
         return Connection(self)
 
-    def admit(self, connection: "Connection") -> None:
+    def admit(self, connection: "Connection", view: View) -> None:
         """Take a connection in; the one that was idle longest makes room for it."""
-        same = [other for other in self._open if other.address == connection.address]
-        if len(same) >= MOST_OF_A_CLIENT:
-            self._make_room(same)
-        elif len(self._open) >= MOST_CONNECTIONS:
-            self._make_room(list(self._open))
-        self._open.add(connection)
-        self.counters.tcp_connections = len(self._open)
+        self._places.admit(connection, may_ask=view.may_ask)
+        self.counters.tcp_connections = len(self._places)
 
     def leave(self, connection: "Connection") -> None:
         """Forget a connection that is over."""
-        self._open.discard(connection)
-        self.counters.tcp_connections = len(self._open)
+        self._places.leave(connection)
+        self.counters.tcp_connections = len(self._places)
 
     async def sweep(self) -> None:
         """Close the connections whose time is over, for ever."""
         while True:
             await asyncio.sleep(SWEEP)
             now = time.monotonic()
-            for connection in [c for c in self._open if c.is_over(now)]:
-                connection.abort()
+            for connection in self._places:
+                assert isinstance(connection, Connection)
+                if connection.is_over(now):
+                    connection.abort()
 
     def close_all(self) -> None:
         """Close every connection."""
-        for connection in list(self._open):
+        for connection in self._places:
             connection.abort()
 
-    def _make_room(self, connections: "list[Connection]") -> None:
-        idle = [c for c in connections if not c.in_flight] or connections
-        longest = min(idle, key=lambda connection: connection.active_at)
-        longest.abort()
-        self.leave(longest)
 
-
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One client's connection.
 
     Attributes:
         address: The octets of the client's address.
         active_at: When a query last came whole or a response was last sent.
-        in_flight: How many queries wait for an upstream or a transfer.
+        in_flight: How many queries wait for an upstream, a transfer or the client to read.
     """
 
     def __init__(self, connections: Connections) -> None:
         self.address = b""
         self.active_at = time.monotonic()
         self.in_flight = 0
+        self._octets_in_flight = 0
         self._connections = connections
         self._buffer = bytearray()
+        self._unsent: deque[bytes] = deque()  # queries to be answered again
         self._frame_since: float | None = None
         self._is_at_end = False
         self._is_parsing_later = False
@@ -119,12 +128,18 @@ class Connection(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
         self._local = b""
+        self._turns = turns()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a query waits for its answer, and the client for that."""
+        return self.in_flight > 0 and self._is_writable.is_set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in, whoever has to make room for it."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.set_write_buffer_limits(high=UNREAD_OCTETS)
+        transport.set_write_buffer_limits(high=MAX_UNREAD_OCTETS)
         sender, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if not sender or not own:  # gone before we looked
             transport.abort()
@@ -132,19 +147,26 @@ class Connection(asyncio.Protocol):
         self.address, self._local = _octets(sender), _octets(own)
         connected = transport.get_extra_info("socket")
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connections.admit(self)
+        view = self._connections.views.of(self.address, self._local)
+        self._connections.admit(self, view)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what was under way."""
         self._transport = None
         self._is_writable.set()
+        self._unsent.clear()
+        self._buffer.clear()
         for task in self._tasks:
             task.cancel()
         self._connections.leave(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Give the area that is read into; `buffer_updated` follows at once."""
+        return self._connections.received
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take in what came, however the frames are split."""
-        self._buffer += data
+        self._buffer += self._connections.received[:nbytes]
         if not self._is_parsing_later:
             self._parse()
 
@@ -162,8 +184,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has read: go on where we were."""
         self._is_writable.set()
-        self._update_reading()
-        self._parse()
+        if not self._is_parsing_later:
+            self._parse()
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -173,7 +195,7 @@ class Connection(asyncio.Protocol):
     def is_over(self, now: float) -> bool:
         """Tell whether its time is over: idle, in the middle of a frame, or not reading."""
         if self._frame_since is not None and now - self._frame_since >= FRAME_LONGEST:
-            return self._can_take()  # else it is we who do not read
+            return self._can_take() and not self._is_parsing_later  # else it is we who do not read
         is_idle = now - self.active_at >= IDLE_LONGEST
         return is_idle and (not self.in_flight or not self._is_writable.is_set())
 
@@ -195,36 +217,51 @@ class Connection(asyncio.Protocol):
         self._transport.write(len(octets).to_bytes(2) + octets)
 
     def _can_take(self) -> bool:
-        return self.in_flight < MOST_IN_FLIGHT and self._is_writable.is_set()
+        return (
+            self.in_flight < MAX_IN_FLIGHT
+            and self._octets_in_flight < MAX_OCTETS_IN_FLIGHT
+            and self._is_writable.is_set()
+        )
 
     def _parse(self) -> None:
-        """Answer the whole frames that are there, some per turn."""
+        """Answer the whole frames that are there, for as long as the turn lasts."""
         self._is_parsing_later = False
-        at = frames = 0
-        buffer = self._buffer
-        while self._transport is not None and self._can_take() and len(buffer) - at >= 2:
-            length = int.from_bytes(buffer[at : at + 2])
-            if length < messages.HEADER_OCTETS:  # no message: its sender has lost count
-                self.abort()
-                return
-            if len(buffer) - at - 2 < length:
-                break
-            if frames >= FRAMES_PER_TURN:
-                self._is_parsing_later = True
-                asyncio.get_running_loop().call_soon(self._parse)
-                break
-            frames += 1
-            data = bytes(buffer[at + 2 : at + 2 + length])
-            at += 2 + length
+        while self._transport is not None and (data := self._next_query()):
             self.active_at = time.monotonic()
             self._answer(data)
-        if at:
-            del buffer[:at]
-            self._frame_since = None
-        if buffer and self._frame_since is None:
+        if self._buffer and self._frame_since is None:
             self._frame_since = time.monotonic()
         self._update_reading()
         self._close_if_done()
+
+    def _next_query(self) -> bytes:
+        """Take a whole query from what came; b"" if there is none, or others have a turn."""
+        while self._unsent and self._is_writable.is_set():
+            if self._waits_for_turn():
+                return b""
+            self._answer_again()
+        buffer = self._buffer
+        if len(buffer) < FRAME_OCTETS or not self._can_take():
+            return b""
+        length = int.from_bytes(buffer[:FRAME_OCTETS])
+        if length < messages.HEADER_OCTETS:  # no message: its sender has lost count
+            self.abort()
+            return b""
+        end = FRAME_OCTETS + length
+        if len(buffer) < end or self._waits_for_turn():
+            return b""
+        data = bytes(buffer[FRAME_OCTETS:end])
+        del buffer[:end]
+        self._frame_since = None
+        return data
+
+    def _waits_for_turn(self) -> bool:
+        """Return whether others go on first; we are called back then."""
+        if not self._turns.is_over():
+            return False
+        self._is_parsing_later = True
+        self._turns.call(self.address, self._parse)
+        return True
 
     def _answer(self, data: bytes) -> None:
         started = time.monotonic()
@@ -250,12 +287,23 @@ class Connection(asyncio.Protocol):
 
     def _wait_for(self, forward: Forward, data: bytes, peer: Peer, started: float) -> None:
         def finish(reply: Reply | None) -> None:
+            if reply is not None and not self._is_writable.is_set() and self._transport:
+                self._unsent.append(data)  # and it counts as in flight
+                return
             if reply is not None:
                 self._send_reply(reply, peer, started)
-            self._one_less()
+            self._one_less(data)
 
         self.in_flight += 1
+        self._octets_in_flight += len(data)
         self._connections.answering.wait_for(forward, data, peer, finish)
+
+    def _answer_again(self) -> None:
+        """Answer a query whose answer came while the client did not read."""
+        data = self._unsent.popleft()
+        self.in_flight -= 1
+        self._octets_in_flight -= len(data)
+        self._answer(data)
 
     def _transfer(self, transfer: Transfer, peer: Peer, started: float) -> None:
         transfers = self._connections.transfers
@@ -271,16 +319,17 @@ class Connection(asyncio.Protocol):
 
     def _transferred(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        self._one_less()
+        self._one_less(b"")
         if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, ConnectionResetError):
                 self._connections.counters.internal_errors += 1
                 log.error("a zone transfer met a fault of ours", exc_info=error)
             self.abort()
 
-    def _one_less(self) -> None:
+    def _one_less(self, data: bytes) -> None:
         self.in_flight -= 1
-        if self._transport is not None:
+        self._octets_in_flight -= len(data)
+        if self._transport is not None and not self._is_parsing_later:
             self._parse()
 
     def _update_reading(self) -> None:

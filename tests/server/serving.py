@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.history import History
 from containerdns.core.messages import RR
+from containerdns.core.places import Limits
 from containerdns.core.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.tsig import Key
 from containerdns.core.views import Rights, Views
@@ -29,15 +31,22 @@ class StubResponder(Responder):
 
     "slow" and "forward" are forwarded, "fault" raises, "silent" gets nothing, "big"
     an answer of 60,000 octets over TCP; everything else is 172.18.0.2.
+
+    Attributes:
+        takes: Seconds of work that a query costs.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Peer]] = []
         self.proven: set[bytes] = set()
+        self.takes = 0.0
 
     def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
         query = messages.parse_query(data)
         self.asked.append((query.name, peer))
+        until = time.perf_counter() + self.takes
+        while time.perf_counter() < until:
+            pass
         match query.name.partition(".")[0]:
             case "fault":
                 raise RuntimeError("on purpose")
@@ -59,7 +68,8 @@ class StubResponder(Responder):
         return data in self.proven
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
-        octets = messages.assemble(forward.query, 0, resolution.rcode, resolution.body, 1232)
+        limit = messages.TCP_OCTETS if peer.over_tcp else messages.PAYLOAD_OCTETS
+        octets = messages.assemble(forward.query, 0, resolution.rcode, resolution.body, limit)
         return Reply(octets, resolution.rcode, resolution.source, forward.qtype, forward.name)
 
     def _made(
@@ -84,6 +94,7 @@ class StubForwarder:
         self.released = asyncio.Event()
         self.resolved: list[str] = []
         self.known: Resolution | None = None
+        self.records = 0  # of 256 octets in each answer
 
     def cached(self, forward: Forward) -> Resolution | None:
         return self.known
@@ -93,7 +104,10 @@ class StubForwarder:
         if forward.name.startswith("slow"):
             await self.released.wait()
         await asyncio.sleep(0)
-        return Resolution(0, source="upstream", upstream="192.0.2.53")
+        octets, source = forward.query.question[:-4], "upstream"
+        records = [RR(octets, 16, 1, 5, b"\xff" + b"x" * 255)] * self.records
+        body = messages.encode(octets, records)
+        return Resolution(0, body=body, source=source, upstream="192.0.2.53")
 
 
 @dataclass
@@ -137,6 +151,7 @@ async def serving(
     responder: StubResponder | None = None,
     transfers: Transfers | None = None,
     keys: tuple[Key, ...] = (),
+    tcp_limits: Limits | None = None,
     **changes: Any,
 ) -> AsyncIterator[Served]:
     """Run a server on loopback."""
@@ -146,7 +161,17 @@ async def serving(
     responder, forwarder = responder or StubResponder(), StubForwarder()
     views = Views(Rights(wanted.allow, wanted.allow_transfer, wanted.allow_history))
     servers = Servers(
-        wanted, responder, views, forwarder, wire, history, counters, transfers, keys, may_batch
+        wanted,
+        responder,
+        views,
+        forwarder,
+        wire,
+        history,
+        counters,
+        transfers,
+        keys,
+        may_batch,
+        tcp_limits=tcp_limits,
     )
     servers.open()
     task = asyncio.create_task(servers.run())

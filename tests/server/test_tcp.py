@@ -1,12 +1,17 @@
 """DNS over TCP (RFC 7766) on real sockets of loopback."""
 
 import asyncio
+import struct
 import time
+import tracemalloc
+from ipaddress import ip_network
 
 import pytest
 
+from containerdns.core.places import MAX_CONNECTIONS_OF_A_CLIENT, MAX_STRANGERS, Limits
 from containerdns.server import tcp
 from containerdns.settings import Endpoint
+from containerdns.turns import MAX_SLICE
 from tests.server.serving import Served, query, serving
 from tests.timing import WAIT_LONGEST, assert_within, best_of_three, until
 
@@ -100,14 +105,14 @@ async def test_unfinished_frame_and_idle_connection_end(monkeypatch: pytest.Monk
 
 async def test_longest_idle_connection_makes_room_for_the_next() -> None:
     async with serving() as served:
-        open_ones = [await connect(served) for _ in range(tcp.MOST_OF_A_CLIENT)]
+        open_ones = [await connect(served) for _ in range(MAX_CONNECTIONS_OF_A_CLIENT)]
         await asyncio.sleep(0.05)
         open_ones[0][1].write(frame(query("web.docker")))  # no longer the one idle longest
         await receive(open_ones[0][0])
         reader, writer = await connect(served)
         writer.write(frame(query("web.docker")))
         await receive(reader)
-        assert served.counters.tcp_connections == tcp.MOST_OF_A_CLIENT
+        assert served.counters.tcp_connections == MAX_CONNECTIONS_OF_A_CLIENT
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
             await receive(open_ones[1][0])
         for _, each in [*open_ones, (reader, writer)]:
@@ -153,9 +158,8 @@ async def test_many_connections_and_stalled_ones_hold_up_nobody() -> None:
     assert_within(took, 0.1)
 
 
-async def test_connections_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "MOST_CONNECTIONS", 20)
-    async with serving(listen=(Endpoint("0.0.0.0", 0),)) as served:
+async def test_connections_are_bounded_in_all() -> None:
+    async with serving(tcp_limits=Limits(20, 5), listen=(Endpoint("0.0.0.0", 0),)) as served:
         address = ("127.0.0.1", served.address[1])
         others = [
             await asyncio.open_connection(*address, local_addr=(f"127.0.1.{number}", 0))
@@ -166,6 +170,85 @@ async def test_connections_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -
         assert served.counters.tcp_connections == 20
         for _, each in others:
             each.close()
+
+
+async def test_strangers_take_no_place_of_a_client() -> None:
+    """Who is outside `--allow` is refused, and keeps nobody out by having many connections."""
+    allowed = (ip_network("127.0.0.1/32"),)
+    limits = Limits(4, 4)
+    async with serving(
+        tcp_limits=limits, listen=(Endpoint("0.0.0.0", 0),), allow=allowed
+    ) as served:
+        address = ("127.0.0.1", served.address[1])
+        mine = [await asyncio.open_connection(*address) for _ in range(4)]
+        strangers = [
+            await asyncio.open_connection(*address, local_addr=(f"127.0.1.{number}", 0))
+            for number in range(2 * MAX_STRANGERS)
+        ]
+        strangers[-1][1].write(frame(query("web.docker")))
+        assert (await receive(strangers[-1][0]))[3] & 15 == 5
+        assert served.counters.tcp_connections == 4 + MAX_STRANGERS
+        for reader, writer in mine:
+            writer.write(frame(query("web.docker")))
+            assert (await receive(reader))[3] & 15 == 0
+        for _, each in [*mine, *strangers]:
+            each.close()
+
+
+async def test_answers_from_upstreams_wait_for_the_client_to_read() -> None:
+    """128 answers of 60 KB that are ready at once are not held: 8 MB for each connection."""
+    async with serving() as served:
+        served.forwarder.records = 220
+        reader, writer = await connect(served)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"".join(frame(query("slow.example", message_id=i)) for i in range(100)))
+        writer.write(frame(query("big.docker", message_id=100)) * 200)
+        await until(lambda: len(served.forwarder.resolved) == 100)
+        await asyncio.sleep(0.1)
+        tracemalloc.start()
+        served.forwarder.released.set()
+        await asyncio.sleep(0.3)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        seen: set[bytes] = set()
+        while len(seen) < 101:
+            seen.add((await receive(reader))[:2])
+        writer.transport.abort()
+    assert held < 1 << 20
+
+
+async def test_queries_in_flight_are_bounded_by_their_octets() -> None:
+    async with serving() as served:
+        _, writer = await connect(served)
+        plain, padding = query("slow.example"), struct.pack("!HH", 12, 30_000) + bytes(30_000)
+        opt = b"\0" + struct.pack("!HHIH", 41, 1232, 0, len(padding)) + padding  # RFC 7830
+        padded = plain[:11] + b"\1" + plain[12:] + opt
+        writer.write(frame(padded) * 20)
+        await until(lambda: len(served.forwarder.resolved) >= 3)
+        await asyncio.sleep(0.1)
+        assert len(served.forwarder.resolved) == 3
+        writer.transport.abort()
+
+
+async def test_a_pass_of_the_loop_answers_for_one_slice() -> None:
+    """Frames that are pumped over many connections leave room for everybody else.
+
+    Counted, not timed: of all connections together, a pass lets one go on.
+    """
+    async with serving() as served:
+        pumping = [await connect(served) for _ in range(20)]
+        asked = served.responder.asked
+        served.responder.takes = MAX_SLICE  # the first of a turn uses it up
+        for number, (_, writer) in enumerate(pumping):
+            writer.write(b"".join(frame(query(f"n{number}-{i}.docker")) for i in range(20)))
+        most, before = 0, 0
+        while len(asked) < 400:
+            await asyncio.sleep(0)
+            most, before = max(most, len(asked) - before), len(asked)
+        assert most <= 2
+        for _, writer in pumping:
+            writer.transport.abort()
 
 
 async def test_client_outside_allow_is_refused() -> None:
