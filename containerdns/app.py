@@ -29,7 +29,8 @@ from containerdns.keeper import COLLECT_AFTER, Keeper
 from containerdns.parts import Part, Parts
 from containerdns.reports import Reports, version
 from containerdns.rooms import Rooms, Secrets
-from containerdns.settings import Settings
+from containerdns.server.transfer import read_keys
+from containerdns.settings import Settings, reloaded
 from containerdns.web.http import HTTPServer
 from containerdns.workers import Workers
 
@@ -37,16 +38,6 @@ SWITCH_INTERVAL = 0.001  # seconds until another thread must give way to the ans
 FILES_MOST = 65536  # descriptors, where the system would allow more
 COUNT_EVERY = 0.01  # seconds between two pieces of counting a large zone
 CHECK_PATIENCE = 10.0  # seconds for the first listing, in `check`
-FIXED = (
-    "docker",
-    "docker_tls",
-    "listen",
-    "http",
-    "workers",
-    "state",
-    "query_history",
-    "rate_limit",
-)
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +90,7 @@ class _Server:
         self._settings = settings
         self._load = load
         self._reload_asked = asyncio.Event()
+        self._http: HTTPServer | None = None
         self._counters = Counters()
         self._wire = Wire(self._counters)
         self._keeper = Keeper(settings, self._counters, self._wire, top_level_domains())
@@ -181,13 +173,14 @@ class _Server:
     def _open_http(self) -> HTTPServer | None:
         if self._settings.http is None:
             return None
-        return HTTPServer(
+        self._http = HTTPServer(
             self._settings.http,
             self._reports,
             self._counters,
             hosts=self._settings.http_hosts,
             version=version(),
         )
+        return self._http
 
     def _workers(self) -> Workers:
         rooms = self._rooms
@@ -210,19 +203,24 @@ class _Server:
         """Read the configuration again; a bad one changes nothing."""
         supervisor.notify("RELOADING=1")
         try:
-            new = self._load()
+            new = reloaded(self._settings, self._load())
+            keys = read_keys(new.settings.transfer_keys)
         except BadSettings as bad:
+            self._counters.has_reloaded = False
             log.error("reload: %s; the old settings stand", bad)  # noqa: TRY400 - no traceback
             supervisor.notify("READY=1")
             return
-        for field in FIXED:
-            if getattr(new, field) != getattr(self._settings, field):
-                log.warning("reload: --%s changes at the next start only", field.replace("_", "-"))
-        self._settings = new
-        self._keeper.use(new, time.time())
-        self._rooms.follow()
+        self._counters.has_reloaded = True
+        for option in new.waiting:
+            log.warning("reload: %s changes at the next start only", option.flag)
+        self._settings = new.settings
+        logs.configure(new.settings.log_level, new.settings.log_format)
+        self._keeper.use(new.settings, time.time())
+        self._rooms.follow(keys)
+        if self._http is not None:
+            self._http.use(new.settings.http_hosts)
         await self._keeper.publish_anew()
-        log.info("reload: done")
+        log.info("reload: done; %s", ", ".join(o.flag for o in new.applied) or "nothing changed")
         supervisor.notify("READY=1")
 
     async def _count(self) -> None:

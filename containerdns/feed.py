@@ -81,6 +81,9 @@ def _without_soa(found: Iterable[records.Record]) -> frozenset[RR]:
 class Feed:
     """Tells a journal and a notifier what changed, gathered over a moment.
 
+    Attributes:
+        notifies: There is somebody to notify.
+
     An owner is rendered twice per moment, however often it changes in it; who asks for
     the difference within the moment gets the zone whole.
     """
@@ -90,7 +93,7 @@ class Feed:
         self._zones = zones
         self._journal = journal
         self._notifier = notifier
-        self._notifies = notifies
+        self.notifies = notifies
         self._before: dict[str, Snapshot] = {}  # by owner, as last told
         self._apexes: Snapshot = {}
         self._serial: int | None = None  # as last told; None if nothing has changed since
@@ -100,7 +103,7 @@ class Feed:
     @property
     def is_wanted(self) -> bool:
         """Whether working out changes is of use to anybody."""
-        return self._notifies or self._zones.is_wanted
+        return self.notifies or self._zones.is_wanted
 
     def before(self, zone: Zone, owners: Iterable[str]) -> None:
         """Note what there is before a change of some owners."""

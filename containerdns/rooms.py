@@ -10,6 +10,7 @@ from containerdns.core.cookies import Cookies
 from containerdns.core.counters import Counters
 from containerdns.core.history import History
 from containerdns.core.respond import Responder
+from containerdns.core.tsig import Key
 from containerdns.core.wire import Wire
 from containerdns.feed import Feed, Zones
 from containerdns.parts import Parts
@@ -61,10 +62,12 @@ class Rooms:
         )
         keys = read_keys(settings.transfer_keys)
         self._zones = Zones(truth.zone, truth.neutral_view(settings.listen))
-        transfers = Transfers(self._zones, keys)
+        self._transfers = Transfers(self._zones, keys)
+        self._notifies = notifies
         targets = settings.notify if notifies else ()
         self._notifier = Notifier(targets, keys[0] if keys else None)
-        truth.feed = Feed(self._zones, transfers, self._notifier, notifies=bool(targets))
+        self._feed = Feed(self._zones, self._transfers, self._notifier, notifies=bool(targets))
+        truth.feed = self._feed
         self.servers = Servers(
             _share_of(settings),
             self._responder,
@@ -73,7 +76,7 @@ class Rooms:
             wire,
             self.history,
             counters,
-            transfers,
+            self._transfers,
             keys,
         )
 
@@ -92,11 +95,24 @@ class Rooms:
         tasks.create_task(parts.keep("the forwarder", self.forwarder.run))
         tasks.create_task(parts.keep("NOTIFY", self._notifier.run))
 
-    def follow(self) -> None:
-        """Take over the truth's zone and rules, which were replaced."""
+    def follow(self, keys: Sequence[Key]) -> None:
+        """Take over the truth's settings, zone and rules, which were replaced.
+
+        Args:
+            keys: Those that transfers need from now on, as `read_keys` returns them.
+        """
+        settings = self._truth.settings
         self._responder.use(self._truth.zone, self._truth.ownership)
-        self.forwarder.reload(self._truth.settings)
+        self.forwarder.reload(settings)
         self._zones.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
+        self.history.resize(settings.query_history)
+        self.servers.use(_share_of(settings), keys)
+        self._transfers.use(keys)
+        targets = settings.notify if self._notifies else ()
+        is_new = self._notifier.use(targets, keys[0] if keys else None)
+        self._feed.notifies = bool(targets)
+        if is_new:
+            self._feed.renewed(self._truth.zone)
 
     def _is_ours(self, name: str) -> bool:
         return self._truth.ownership.is_ours(name, time.time())

@@ -104,6 +104,7 @@ class Option:
         is_needed: Of a repeatable one: there must be at least one.
         separator: Of values in an environment variable: "list" is spaces and commas, "spaces"
             is spaces alone, "templates" is spaces and commas outside braces.
+        needs_restart: SIGHUP does not apply a change of it; the log and the documents say so.
     """
 
     key: str
@@ -118,6 +119,7 @@ class Option:
     is_repeatable: bool = False
     is_needed: bool = False
     separator: str = "list"
+    needs_restart: bool = False
 
     @property
     def flag(self) -> str:
@@ -143,7 +145,7 @@ OPTIONS: tuple[Option, ...] = (
         "Whoever uses the docker command with `DOCKER_HOST` means the same Engine here.",
         default=("unix:///var/run/docker.sock",),
         default_text="`DOCKER_HOST`, else `unix:///var/run/docker.sock`",
-        metavar="URL", is_repeatable=True, is_needed=True,
+        metavar="URL", is_repeatable=True, is_needed=True, needs_restart=True,
     ),
     Option(
         "docker-tls", "docker_tls", readers.tls_directory,
@@ -151,7 +153,7 @@ OPTIONS: tuple[Option, ...] = (
         "Certificates for `tcp://` Engines.",
         "An Engine that listens on TCP without TLS gives root to everybody who reaches it.",
         default_text="`DOCKER_CERT_PATH` if `DOCKER_HOST` and `DOCKER_TLS_VERIFY` are set",
-        metavar="DIR",
+        metavar="DIR", needs_restart=True,
     ),
     Option(
         "listen", "listen", readers.endpoint, "an address and a port, 0.0.0.0:53 or [::]:53",
@@ -160,13 +162,14 @@ OPTIONS: tuple[Option, ...] = (
         "53 is the only port that clients ask. A default whose family the system lacks is "
         "skipped with a line in the log; one that was asked for is not.",
         default=("0.0.0.0:53", "[::]:53"), metavar="ADDR:PORT", is_repeatable=True, is_needed=True,
+        needs_restart=True,
     ),
     Option(
         "http", "http", readers.endpoint_or_off,
         "an address and a port, 0.0.0.0:8080, or off",
         "Where the status page, `/zone` and `/metrics` are; `off` disables them.",
         "`--allow` holds here too, so that all addresses are a safe default.",
-        default=("0.0.0.0:8080",), metavar="ADDR:PORT",
+        default=("0.0.0.0:8080",), metavar="ADDR:PORT", needs_restart=True,
     ),
     Option(
         "http-host", "http_hosts", readers.host_name, "a host name",
@@ -239,7 +242,7 @@ OPTIONS: tuple[Option, ...] = (
         "Keeps remembered names and serials across restarts.",
         "Without it, a restart forgets the names of containers that were removed before it; "
         "most people never notice, and need no volume.",
-        default_text="none", metavar="FILE",
+        default_text="none", metavar="FILE", needs_restart=True,
     ),
     Option(
         "upstream", "upstreams", readers.upstream,
@@ -368,7 +371,7 @@ OPTIONS: tuple[Option, ...] = (
         "Processes that answer; one of them watches Docker.",
         "One suffices for a company; more cost memory each, and a second server on the same "
         "port is then not noticed by the system.",
-        default=("1",), metavar="N",
+        default=("1",), metavar="N", needs_restart=True,
     ),
     Option(
         "doh-canary", "doh_canary", readers.boolean, "true or false",
@@ -444,6 +447,37 @@ def load(
     settings = Settings(**fields)
     _refuse_contradictions(settings, given)
     return _with_system_servers(settings, resolv_conf)
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload makes of the settings.
+
+    Attributes:
+        settings: In effect from now on; what needs a restart is as before.
+        applied: The options that have changed.
+        waiting: Those whose new value takes effect at the next start.
+    """
+
+    settings: Settings
+    applied: tuple[Option, ...]
+    waiting: tuple[Option, ...]
+
+
+def reloaded(old: Settings, new: Settings) -> Reloaded:
+    """Return the settings after a reload: the new ones, but for what needs a restart.
+
+    Args:
+        old: In effect so far.
+        new: As loaded.
+    """
+    changed = [o for o in OPTIONS if getattr(new, o.field) != getattr(old, o.field)]
+    kept = {o.field: getattr(old, o.field) for o in OPTIONS if o.needs_restart}
+    return Reloaded(
+        replace(new, **kept),
+        tuple(o for o in changed if not o.needs_restart),
+        tuple(o for o in changed if o.needs_restart),
+    )
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

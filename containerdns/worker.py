@@ -18,6 +18,7 @@ from containerdns.core.wire import Wire
 from containerdns.delegations import top_level_domains
 from containerdns.parts import Parts
 from containerdns.rooms import Rooms
+from containerdns.server.transfer import read_keys
 from containerdns.truth import Truth
 from containerdns.workers import ROWS_MOST, framed, read_frame
 
@@ -64,7 +65,8 @@ async def _follow(reader: asyncio.StreamReader, truth: Truth, rooms: Rooms) -> N
             return
         _replay(truth, method, arguments)
         if method == "use":
-            rooms.follow()
+            logs.configure(truth.settings.log_level, truth.settings.log_format)
+            rooms.follow(read_keys(truth.settings.transfer_keys))
 
 
 def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:

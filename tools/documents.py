@@ -35,9 +35,9 @@ bare-names = true
 What one source gives replaces what a weaker one or the default gives; nothing is added to it. One
 empty flag (`--search-domain ''`) or an empty array leaves a list empty.
 
-SIGHUP reads environment and file again. `docker`, `docker-tls`, `listen`, `http`, `workers`,
-`state`, `query-history` and `rate-limit` take effect at the next start only; the log says so if
-one of them changed.
+SIGHUP reads environment and file again, and the files that they name. All options take effect at
+once but {needing_restart}: if one of
+these has changed, the log says that it waits for the next start.
 
 <!-- `make docs` writes this page from containerdns/settings.py. -->
 """
@@ -137,7 +137,9 @@ SEPARATORS = {
 
 def options_page() -> str:
     """Give docs/options.md."""
-    return "\n".join([HEAD, *(line for option in OPTIONS for line in _section(option))])
+    needing = [f"`{option.key}`" for option in OPTIONS if option.needs_restart]
+    head = HEAD.replace("{needing_restart}", f"{', '.join(needing[:-1])} and {needing[-1]}")
+    return "\n".join([head, *(line for option in OPTIONS for line in _section(option))])
 
 
 def _section(option: Option) -> Iterator[str]:

@@ -53,6 +53,7 @@ class Counters:
         upstream_requests: By (upstream, rcode number, or -1 for no response).
         upstream_durations: By upstream.
         part_restarts: By part of the process, see `parts`.
+        has_reloaded: The configuration was valid when it was last read.
         elsewhere: By process id of a worker: its TCP connections, and dropped datagrams.
     """
 
@@ -75,6 +76,7 @@ class Counters:
     forwards_refused: int = 0
     rate_limited: int = 0
     tcp_connections: int = 0
+    has_reloaded: bool = True
     datagrams_dropped: int = 0
     elsewhere: dict[int, tuple[int, int]] = field(default_factory=dict)
 

@@ -80,6 +80,10 @@ class History:
         self.total = 0
         self._rows: deque[Row] = deque(maxlen=capacity)
 
+    def resize(self, capacity: int) -> None:
+        """Keep so many queries from now on; of those there are, the newest stay."""
+        self._rows = deque(self._rows, maxlen=capacity)
+
     def extend(self, rows: list[Row]) -> None:
         """Add the queries of a batch, in the order in which they came."""
         self.total += len(rows)

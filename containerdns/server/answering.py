@@ -67,6 +67,11 @@ class Answering:
         self._keys = keys
         self._waiting: set[asyncio.Task[Resolution]] = set()
 
+    def use(self, keys: Sequence[tsig.Key], *, log_queries: bool) -> None:
+        """Accept other keys from now on, and log every query or none."""
+        self._keys = keys
+        self._log_queries = log_queries
+
     def begin(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
         """Decide about a message; a `Forward` must be given to `wait_for`."""
         return self._or_failure(data, lambda: self._decide(data, peer))

@@ -51,8 +51,9 @@ class Servers:
         self._answering = Answering(
             responder, forwarder, history, counters, settings.log_queries, keys
         )
-        limiter = Limiter(settings.rate_limit) if settings.rate_limit else None
-        self._datagrams = Datagrams(views, wire, self._answering, limiter, settings.log_queries)
+        self._datagrams = Datagrams(
+            views, wire, self._answering, _limiter(settings), settings.log_queries
+        )
         self._connections = Connections(
             views, wire, self._answering, counters, transfers, tcp_limits
         )
@@ -62,6 +63,11 @@ class Servers:
     def endpoints(self) -> list[Endpoint]:
         """What was bound, with the ports that the system chose."""
         return [listener.endpoint for listener in self._listeners]
+
+    @property
+    def limiter(self) -> Limiter | None:
+        """The rate limit of all sockets, if there is one."""
+        return self._datagrams.limiter
 
     def open(self, shared: Sequence[Endpoint] | None = None) -> None:
         """Bind every address.
@@ -81,6 +87,16 @@ class Servers:
             for listener in self._listeners:
                 listener.close()
             self._listeners = sockets.open_all(bound, shared=True)
+
+    def use(self, settings: Settings, keys: Sequence[Key]) -> None:
+        """Answer by other settings and keys from now on; the sockets stay as they are."""
+        if settings.rate_limit == self._settings.rate_limit:
+            limiter = self.limiter  # with what it knows of the clients
+        else:
+            limiter = _limiter(settings)
+        self._settings = settings
+        self._answering.use(keys, log_queries=settings.log_queries)
+        self._datagrams.use(limiter, log_queries=settings.log_queries)
 
     def tally(self) -> None:
         """Bring the counters up to date; to be called before they are read."""
@@ -116,3 +132,7 @@ class Servers:
         if self._may_batch and batch.works():
             return BatchLoop(listener, self._datagrams)
         return PlainLoop(listener, self._datagrams)
+
+
+def _limiter(settings: Settings) -> Limiter | None:
+    return Limiter(settings.rate_limit) if settings.rate_limit else None

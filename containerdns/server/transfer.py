@@ -72,6 +72,10 @@ class Transfers:
         self._journal = Journal()
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
 
+    def use(self, keys: Sequence[tsig.Key]) -> None:
+        """Need one of these keys from now on; none if there are none."""
+        self._keys = keys
+
     def changed(
         self, apex: str, before: int, after: int, removed: Sequence[RR], added: Sequence[RR]
     ) -> None:
@@ -164,24 +168,37 @@ class Notifier:
 
     def __init__(self, targets: Sequence[Endpoint], key: tsig.Key | None = None) -> None:
         """Take whom to tell, and what to sign it with."""
-        self._targets = targets
+        self._news: dict[Endpoint, dict[str, RR]] = {}
+        self._wakers: dict[Endpoint, asyncio.Event] = {}
+        self._has_changed = asyncio.Event()
+        self.use(targets, key)
+
+    def use(self, targets: Sequence[Endpoint], key: tsig.Key | None) -> bool:
+        """Notify these targets from now on, and sign with this key; return whether any is new."""
         self._key = key
-        self._news: dict[Endpoint, dict[str, RR]] = {target: {} for target in targets}
-        self._wakers = {target: asyncio.Event() for target in targets}
+        is_new = not self._news.keys() >= set(targets)
+        self._news = {target: self._news.get(target, {}) for target in targets}
+        self._wakers = {target: self._wakers.get(target, asyncio.Event()) for target in targets}
+        self._has_changed.set()
+        return is_new
 
     def changed(self, apex: str, soa: RR) -> None:
         """Have every target told of a zone's new SOA, soon."""
-        for target in self._targets:
-            self._news[target][apex] = soa
+        for target, news in self._news.items():
+            news[apex] = soa
             self._wakers[target].set()
 
     async def run(self) -> None:
-        """Tell them, for ever."""
-        if not self._targets:
-            return
+        """Notify the targets until cancelled, those that come with a reload as well."""
+        telling: dict[Endpoint, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
-            for target in self._targets:
-                group.create_task(self._tell(target))
+            while True:
+                self._has_changed.clear()
+                for target in telling.keys() - self._news.keys():
+                    telling.pop(target).cancel()
+                for target in self._news.keys() - telling.keys():
+                    telling[target] = group.create_task(self._tell(target))
+                await self._has_changed.wait()
 
     async def _tell(self, target: Endpoint) -> None:
         """Tell one target, again and again; it asks for the newest serial anyway."""

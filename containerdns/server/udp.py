@@ -50,7 +50,11 @@ class Client:
 
 
 class Datagrams:
-    """What all UDP sockets share: the clients, the limits, the slow path."""
+    """What all UDP sockets share: the clients, the limits, the slow path.
+
+    Attributes:
+        limiter: The rate limit, if there is one.
+    """
 
     def __init__(
         self,
@@ -65,11 +69,18 @@ class Datagrams:
         self.counters = answering.counters
         self._views = views
         self._answering = answering
-        self._limiter = limiter
+        self.limiter = limiter
         self._log_queries = log_queries
         self._clients: dict[tuple[bytes, bytes], Client] = {}
         self._epoch = (views.epoch, wire.epoch)
         self.generation = 0  # grows when no client that was given out holds any longer
+
+    def use(self, limiter: Limiter | None, *, log_queries: bool) -> None:
+        """Limit by another rate from now on, and log every query or none."""
+        self.limiter = limiter
+        self._log_queries = log_queries
+        self._clients.clear()
+        self.generation += 1
 
     def refresh(self) -> int:
         """Drop what is known of clients if it no longer holds; give the generation."""
@@ -88,7 +99,7 @@ class Datagrams:
         if client is None:
             view = self._views.of(address, local)
             table = self.wire.table(view)
-            is_limited = self._limiter is not None and view.is_limited
+            is_limited = self.limiter is not None and view.is_limited
             fast = {} if is_limited or self._log_queries else table
             client = Client(Peer(address, local, view), table, fast)
             self._clients[address, local] = client
@@ -103,8 +114,8 @@ class Datagrams:
             started: `time.monotonic()`.
         """
         peer = client.peer
-        if self._limiter is not None and client.view.is_limited:
-            verdict = self._limiter.take(client.address, started)
+        if self.limiter is not None and client.view.is_limited:
+            verdict = self.limiter.take(client.address, started)
             if verdict != "answer" and not self._answering.is_proven(data, peer):
                 self.counters.rate_limited += 1
                 if verdict == "drop":

@@ -135,6 +135,8 @@ class Forwarder:
     def reload(self, settings: Settings) -> None:
         """Use other settings; responses of lists that stay the same stay cached."""
         was = _servers_by_apex(self._settings)
+        if _scrubbed_by(settings) != _scrubbed_by(self._settings):
+            self._cache.clear()
         self._settings = settings
         self._take_lists(settings)
         for apex, servers in was.items():
@@ -436,6 +438,17 @@ def _servers_by_apex(settings: Settings) -> dict[str | None, tuple[UpstreamServe
     if any(server.transport == "https" for servers in lists.values() for server in servers):
         lists[BOOTSTRAP] = bootstrap_servers(settings)
     return lists
+
+
+def _scrubbed_by(settings: Settings) -> tuple[object, ...]:
+    """Return what decides how much of a response is cached, see `_trust`."""
+    return (
+        settings.rebind_protection,
+        settings.rebind_allow,
+        settings.ttl,
+        settings.domains,
+        settings.search_domains,
+    )
 
 
 def _resolution(cached: Cached, now: float, reason: str = "") -> Resolution:

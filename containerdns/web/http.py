@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -84,12 +84,16 @@ class HTTPServer:
         self._socket = _bound(endpoint)
         self.endpoint = Endpoint(*self._socket.getsockname()[:2])
         self.rates = Rates(counters)
-        guard = Guard(state, counters, hosts)
+        self._guard = Guard(state, counters, hosts)
         self._app = web.Application(
-            middlewares=[_note_request, guard.middleware], client_max_size=1
+            middlewares=[_note_request, self._guard.middleware], client_max_size=1
         )
         self._app.on_response_prepare.append(_add_security_headers)
         Paths(state, Metrics(counters, state.gauges, version), self.rates).add_to(self._app)
+
+    def use(self, hosts: Iterable[str]) -> None:
+        """Answer to these further Host names from now on, `--http-host`."""
+        self._guard.use(hosts)
 
     async def run(self) -> None:
         """Answer until cancelled."""

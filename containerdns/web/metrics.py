@@ -218,6 +218,12 @@ def _process_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
         (),
         {(): counters.tcp_connections + sum(c for c, _ in counters.elsewhere.values())},
     )
+    yield _gauge(
+        "config_last_reload_successful",
+        "1 if the configuration was valid when it was last read, else 0.",
+        (),
+        {(): float(counters.has_reloaded)},
+    )
     yield _counter(
         "rate_limited",
         "Responses truncated or dropped by the rate limit.",

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
 from aiohttp import web
@@ -50,6 +50,11 @@ class Guard:
     def __init__(self, state: State, counters: Counters, hosts: tuple[str, ...]) -> None:
         self._state = state
         self._counters = counters
+        self._hosts: frozenset[str] = frozenset()
+        self.use(hosts)
+
+    def use(self, hosts: Iterable[str]) -> None:
+        """Answer to these further Host names from now on."""
         self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
 
     @property

@@ -155,6 +155,12 @@ class SimulatedEngine:
         if announce:
             self.emit("container", "rename", container_id)
 
+    def set_health(self, container_id: str, health: str) -> None:
+        """Give a container a health check with this outcome."""
+        self._inspects[container_id]["State"]["Health"] = {"Status": health}
+        self._items[container_id]["Status"] = f"Up 1 second ({health})"
+        self.emit("container", f"health_status: {health}", container_id)
+
     def move(self, container_id: str, address: str, *, announce: bool = True) -> None:
         """Give a running container another address, as `network connect` does."""
         for documents in (self._inspects, self._items):

@@ -5,7 +5,7 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -21,7 +21,7 @@ from containerdns.core.views import Rights, Views
 from containerdns.core.wire import Wire
 from containerdns.server.servers import Servers
 from containerdns.server.transfer import Transfers
-from containerdns.settings import Endpoint, Settings
+from containerdns.settings import Endpoint, Settings, load
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -130,19 +130,11 @@ class Served:
 
 def settings(**changes: Any) -> Settings:
     """Settings as they are without any option, but for what a test changes."""
-    values: dict[str, Any] = {
-        "docker": (), "docker_tls": None, "listen": (Endpoint("127.0.0.1", 0),), "http": None,
-        "http_hosts": (), "query_history": 100, "allow_history": LOOPBACK, "domains": ("docker.",),
-        "search_domains": ("localdomain.",), "bare_names": True, "ttl": 5, "negative_ttl": 1,
-        "remember": 86400, "state": None, "upstreams": (), "forwards": (), "cache_size": 100,
-        "hosts": (), "networks": (), "expose_by_default": True, "drop_unhealthy": True,
-        "host_addresses": (), "host_mode": False, "wildcard": False, "name_templates": (),
-        "label_prefix": "containerdns", "allow": LOOPBACK, "allow_transfer": LOOPBACK,
-        "transfer_keys": (), "notify": (), "rebind_protection": False, "rebind_allow": (),
-        "workers": 1, "doh_canary": True, "rate_limit": 200, "log_level": "info",
-        "log_format": "text", "log_queries": False,
+    usual: dict[str, Any] = {
+        "listen": (Endpoint("127.0.0.1", 0),), "http": None, "query_history": 100,
+        "upstreams": (), "cache_size": 100, "allow": LOOPBACK,
     }  # fmt: skip
-    return Settings(**{**values, **changes})
+    return replace(load({}, {}), **{**usual, **changes})
 
 
 @asynccontextmanager

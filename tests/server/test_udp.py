@@ -12,7 +12,7 @@ import pytest
 from containerdns.core.views import Rights
 from containerdns.server import batch, udp
 from containerdns.settings import Endpoint
-from tests.server.serving import Served, query, serving
+from tests.server.serving import Served, query, serving, settings
 from tests.timing import WAIT_LONGEST, assert_within, best_of_three
 
 REFILL = 0.25  # seconds until a rate of 4 a second lets one more through
@@ -137,6 +137,20 @@ async def test_limited_client_is_slipped_and_dropped_beyond_its_rate(may_batch: 
                 client.recv(512)
         assert [bool(flag & 2) for flag in flags] == [False] * 4 + [True] * 3
         assert served.counters.rate_limited == 6
+
+
+async def test_reload_applies_another_rate_limit_to_clients_known_before(may_batch: bool) -> None:
+    async with serving(may_batch, rate_limit=1) as served:
+        view = served.views.of(b"\x7f\0\0\1", b"\x7f\0\0\1")
+        object.__setattr__(view, "is_limited", True)
+        await ask(served, query("web.docker"))
+        limiter = served.servers.limiter
+        served.servers.use(settings(rate_limit=1), ())
+        assert served.servers.limiter is limiter  # what it knows of clients is kept
+        served.servers.use(settings(rate_limit=0), ())
+        for _ in range(5):
+            await ask(served, query("web.docker"))
+        assert served.counters.rate_limited == 0
 
 
 async def test_client_with_a_valid_cookie_is_not_limited(may_batch: bool) -> None:

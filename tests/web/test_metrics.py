@@ -35,6 +35,7 @@ CONTRACT = {  # section 7: name without the prefix, as exposed, and its labels
     "cache_misses_total": "",
     "cache_entries": "",
     "tcp_connections": "",
+    "config_last_reload_successful": "",
     "rate_limited_total": "",
     "build_info": "version python",
 }
