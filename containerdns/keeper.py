@@ -393,6 +393,7 @@ def policy_of(settings: Settings) -> Policy:
         wildcard=settings.wildcard,
         name_templates=settings.name_templates,
         label_prefix=settings.label_prefix,
+        suffixes=settings.domains + settings.search_domains,
     )
 
 

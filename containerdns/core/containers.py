@@ -6,6 +6,7 @@ ContainerList, NetworkList.  Only fields that Engines of both ages fill are read
 `BadDocument` of that one object.
 """
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from typing import Any
 from containerdns.errors import BadDocument
 
 SHORT_ID_DIGITS = 12  # of a container id, as Docker shows it
+
+_ID = re.compile("[0-9a-f]{12}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Attachment:
         addresses: Canonical texts of IPv4 and IPv6 addresses, IPv4 first; may be empty.
         subnets: The subnets those lie in, "172.18.0.0/16", as the document gives them.
         gateways: Canonical texts of the network's gateways.
-        aliases: As given by people; without the short id that old Engines add.
+        aliases: As given by people; without ids, which Engines and tools add.
     """
 
     network: str
@@ -127,7 +130,7 @@ def container_from_inspect(document: object, engine: str) -> Container:
     network_mode = _network_mode(host_config, container_id)
     hostname = _text(config, "Hostname", container_id)
     if (
-        hostname == container_id[:SHORT_ID_DIGITS]
+        _ID.fullmatch(hostname)  # or another's, copied by a tool that made the container anew
         or network_mode == "host"
         or network_mode.startswith("container:")
         or host_config.get("UTSMode") == "host"
@@ -338,9 +341,7 @@ def _attachment(network: str, endpoint: Mapping[str, Any], container_id: str) ->
         addresses=tuple(addresses),
         subnets=tuple(subnets),
         gateways=tuple(gateways),
-        aliases=tuple(
-            alias for alias in dict.fromkeys(aliases) if alias != container_id[:SHORT_ID_DIGITS]
-        ),
+        aliases=tuple(alias for alias in dict.fromkeys(aliases) if not _ID.fullmatch(alias)),
     )
 
 

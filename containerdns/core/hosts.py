@@ -45,7 +45,7 @@ def publications(text: str, path: str, ttl: int) -> tuple[list[Publication], lis
 
 def _owner(field: str) -> str:
     name = names.canonical(field)
-    if name == names.ROOT or name.startswith("*."):
+    if name == names.ROOT or "*" in name or ":" in name or "/" in name:
         raise BadName(field, "no name for a static record")
     return names.relative(field) if names.is_single_label(name) else name
 

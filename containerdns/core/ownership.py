@@ -124,6 +124,8 @@ class Ownership:
         domain = special.nearest(name, self._domains)
         if domain:
             return self._decide_in_domain(name, domain, now)
+        if name.endswith(special.LOOPBACK_NAME) and names.is_below(name, special.LOOPBACK_NAME):
+            return Decision(Act.LOOPBACK, "special name localhost.")
         if names.is_single_label(name):
             return self._decide_single_label(name, qtype, now)
         search = special.nearest(name, self._search_domains)
@@ -196,7 +198,8 @@ class Ownership:
             return Decision(Act.ZONE, "label fqdns", Suffix(names.ROOT, Kind.EXACT))
         if self.listing is not Listing.COMPLETE:
             return Decision(Act.WAIT, WAITING)
-        if zone.is_ours(label, now) or zone.is_ours(name, now) or self._has(label, BARE):
+        is_kept = zone.is_ours(label, now) or zone.is_ours(name, now) or self._has(label, BARE)
+        if is_kept and name not in special.SPECIAL_NAMES:
             return Decision(Act.NXDOMAIN, "name of a container that does not run")
         if self._covering(name):
             return self._forward(name, "", is_near=True)

@@ -14,7 +14,8 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from containerdns.core import messages, names
-from containerdns.core.containers import Attachment, Container
+from containerdns.core.containers import Attachment, Container, PortBinding
+from containerdns.core.special import LOOPBACK_NAME
 from containerdns.errors import BadName, BadSettings
 
 NAMES_PER_LABEL = 100  # names that one Docker label may add; a Compose file has a handful
@@ -136,7 +137,12 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules that the operator chose; see the options of the same names."""
+    """The rules that the operator chose; see the options of the same names.
+
+    Attributes:
+        suffixes: The domains and search domains, canonical: a name that is written with one of
+            them means the same without.
+    """
 
     ttl: int = 5
     networks: tuple[str, ...] = ()
@@ -145,6 +151,7 @@ class Policy:
     wildcard: bool = False
     name_templates: tuple[str, ...] = ()
     label_prefix: str = "containerdns"
+    suffixes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for template in self.name_templates:
@@ -234,20 +241,24 @@ class _Author:
         )
 
     def _reason_to_skip(self) -> str:
+        """Why the container publishes nothing; a label that cannot be read hides it as well."""
         prefix = self._policy.label_prefix
-        service = self._service
-        of_service = service.docker_labels.get(f"{prefix}.enable") if service else None
-        default = self._policy.expose_by_default
-        if of_service is not None:
-            default = _switch(of_service, default)
-        enable = self._flag("enable", default)
-        if enable:
+        text, of_service = self._labels.get("enable"), ""
+        if text is None and self._service is not None:
+            text = _own_labels(self._service.docker_labels, prefix).get("enable")
+            of_service = f" of the service {self._service.container_name}"
+        if text is None:
+            is_enabled = self._policy.expose_by_default
+            return (
+                "" if is_enabled else f"no label {prefix}.enable=true, and --no-expose-by-default"
+            )
+        if text.lower() in TRUE:
             return ""
-        if service and of_service is not None and "enable" not in self._labels:
-            return f"label {prefix}.enable={of_service} of the service {service.container_name}"
-        if "enable" in self._labels:
-            return f"label {prefix}.enable={self._labels['enable']}"
-        return f"no label {prefix}.enable=true, and --no-expose-by-default"
+        if text.lower() in FALSE:
+            return f"label {prefix}.enable={text}{of_service}"
+        expected = "expected true or false"
+        self._faults.append((f"{prefix}.enable={_short(text)}{of_service}", expected))
+        return f"label {prefix}.enable={_short(text)}{of_service}: {expected}"
 
     def _attachments(self) -> tuple[Attachment, ...]:
         """The networks whose addresses may be published, in order of preference."""
@@ -256,6 +267,9 @@ class _Author:
         wanted = self._labels.get("network")
         if wanted is not None:
             chosen = [a for a in published if a.network == wanted]
+            if not chosen:  # Compose and stacks put their project before the names of networks
+                spelled = {f"{project}_{wanted}" for project in projects_of(self._container)}
+                chosen = [a for a in published if a.network in spelled]
             if not chosen and published and self._container.is_running:
                 self._fault("network", "the container is on no network of this name")
             return tuple(chosen)
@@ -366,8 +380,8 @@ class _Author:
     ) -> None:
         """Note a claim, and that of its spelling with hyphens; of equal owners the best rank."""
         try:
-            owner = names.canonical(text) if absolute else names.relative(text)
-            _check_claimable(owner, text)
+            owner = names.canonical(text) if absolute else self._relative(text, rank)
+            _check_claimable(owner, text, is_wildcard=rank is Rank.LABEL and not absolute)
         except BadName as bad:
             self._faults.append((bad.text, bad.reason))
             return
@@ -381,6 +395,20 @@ class _Author:
             # A service's virtual address goes before its tasks in this spelling as well.
             weaker = Rank.TASK_HYPHENS if rank is Rank.TASK else Rank.HYPHENS
             self._keep(claim._replace(owner=spelled, rank=weaker, rule=f"{rule}, hyphens"))
+
+    def _relative(self, text: str, rank: Rank) -> str:
+        """Read a relative name; one that somebody wrote may have a suffix of ours behind it.
+
+        What Docker and Compose call things is taken as it is: "web." is not "web".
+        """
+        if rank not in (Rank.LABEL, Rank.HOST_NAME):
+            if text.endswith("."):
+                raise BadName(text, "ends in a dot")
+            return names.relative(text)
+        owner = names.relative(text)
+        above = names.parents(owner + ".")[:-1]
+        suffix = next((a for a in above if a in self._policy.suffixes), "")
+        return names.strip_suffix(owner + ".", suffix) if suffix else owner
 
     def _keep(self, claim: Claim) -> None:
         """Keep the best claim of each owner; on networks of one name, one for each."""
@@ -443,9 +471,10 @@ class _Author:
         text = self._labels.get(label)
         if text is None:
             return default
-        if text.lower() not in TRUE | FALSE:
-            self._fault(label, "expected true or false")
-        return _switch(text, default)
+        if text.lower() in TRUE | FALSE:
+            return text.lower() in TRUE
+        self._fault(label, "expected true or false")
+        return default
 
     def _cname(self) -> str:
         text = self._labels.get("cname")
@@ -459,10 +488,23 @@ class _Author:
         if target == names.ROOT:
             self._fault("cname", "the root is no target")
             return ""
+        if fault := _spelling_fault(text):
+            self._fault("cname", fault)
+            return ""
+        if target in self._own_names():
+            self._fault("cname", "the target is a name of the container itself")
         if _is_address(target[:-1]):
             self._fault("cname", f"expected a name; {self._policy.label_prefix}.address takes IPs")
             return ""
         return target
+
+    def _own_names(self) -> set[str]:
+        """The absolute names that the claims so far stand for."""
+        owners = {claim.owner for claim in self._claims.values()}
+        relative = {owner for owner in owners if not owner.endswith(".")}
+        bare = {owner + "." for owner in relative if names.is_single_label(owner)}
+        below = {names.join(o, suffix) for o in relative for suffix in self._policy.suffixes}
+        return (owners - relative) | bare | below
 
     def _texts(self) -> dict[str, tuple[str, ...]]:
         texts: dict[str, tuple[str, ...]] = {}
@@ -483,7 +525,7 @@ class _Author:
         """Ports by "_9200._tcp": exposed ones, in host mode the published, and of labels."""
         services: dict[str, list[int]] = {}
         for port in self._container.ports[:SERVICES_MOST]:
-            number = port.host_port if self._policy.host_mode else port.port
+            number = _reachable_host_port(port) if self._policy.host_mode else port.port
             if 0 < number <= PORT_HIGHEST and port.protocol in PROTOCOLS:
                 services.setdefault(f"_{port.port}._{port.protocol}", []).append(number)
         for label, text in list(self._labels.items()):
@@ -497,14 +539,14 @@ class _Author:
                 self._fault(label, f"expected a port, 1 to {PORT_HIGHEST}")
             elif before is not None:
                 shown = self._host_port(number) if self._policy.host_mode else number
-                services.setdefault(before, []).append(shown)
-        return {before: tuple(dict.fromkeys(ports)) for before, ports in services.items()}
+                services.setdefault(before, []).extend([shown] if shown else [])
+        return {before: tuple(dict.fromkeys(ports)) for before, ports in services.items() if ports}
 
     def _host_port(self, port: int) -> int:
-        """Where a container's port is published, in host mode; itself if it is not."""
-        ports = self._container.ports
-        published = (p.host_port for p in ports if p.port == port)
-        return next((h for h in published if 0 < h <= PORT_HIGHEST), port)
+        """Where a port is published, in host mode; itself if it is not, 0 if on loopback alone."""
+        published = [p for p in self._container.ports if p.port == port and p.host_port]
+        reachable = (found for p in published if (found := _reachable_host_port(p)) > 0)
+        return next(reachable, 0 if published else port)
 
     def _before_name(self, label: str, text: str) -> str | None:
         try:
@@ -512,8 +554,8 @@ class _Author:
         except BadName as bad:
             self._fault(label, bad.reason)
             return None
-        if "*" in names.labels_of_text(before):
-            self._fault(label, "a wildcard is no key; see the label wildcard")
+        if "*" in before:
+            self._fault(label, "an asterisk is no key; see the label wildcard")
             return None
         return before
 
@@ -529,11 +571,6 @@ class _Author:
         self._faults.append((shown, reason))
 
 
-def _switch(text: str, default: bool) -> bool:
-    lower = text.lower()
-    return lower in TRUE if lower in TRUE | FALSE else default
-
-
 def _short(text: str) -> str:
     return text if len(text) <= 64 else text[:61] + "..."
 
@@ -544,19 +581,61 @@ def _is_one_off(container: Container) -> bool:
 
 
 def _own_labels(docker_labels: Mapping[str, str], prefix: str) -> dict[str, str]:
-    """Our labels, without their prefix."""
+    """Our labels, without their prefix; blanks around a value do not count, but of a text.
+
+    An empty one is as good as none: Compose makes it of a variable that nobody set.
+    """
     start = prefix + "."
-    return {k[len(start) :]: v for k, v in docker_labels.items() if k.startswith(start)}
+    own = {k[len(start) :]: v for k, v in docker_labels.items() if k.startswith(start)}
+    return {
+        label: text if label == "txt" or label.startswith("txt.") else text.strip()
+        for label, text in own.items()
+        if text.strip()
+    }
 
 
-def _check_claimable(owner: str, text: str) -> None:
-    """Refuse the owners that would take more than one container's names."""
+def projects_of(container: Container) -> list[str]:
+    """The Compose project and the stack that a container belongs to, of which mostly one is."""
+    labels = (f"{COMPOSE}project", "com.docker.stack.namespace")
+    return [p for label in labels if (p := container.docker_labels.get(label))]
+
+
+def _reachable_host_port(port: PortBinding) -> int:
+    """Where a port is published for others than the host itself; 0 if it is not."""
+    try:
+        is_loopback = bool(port.host_address) and ip_address(port.host_address).is_loopback
+    except ValueError:
+        is_loopback = False
+    return 0 if is_loopback else port.host_port
+
+
+def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:
+    """Refuse the owners that would take more than one container's names, or that none asks for.
+
+    Args:
+        owner: Canonical.
+        text: As it was written.
+        is_wildcard: Its first label may be an asterisk, all of it.
+    """
     if owner == names.ROOT:
         raise BadName(text, "the root is nobody's")
     if any(character.isspace() for character in text):
         raise BadName(text, "a blank within; commas separate the names of a list")
-    if owner == "*" or (owner.startswith("*.") and owner.endswith(".")):
+    if fault := _spelling_fault(text):
+        raise BadName(text, fault)
+    if owner == "*" or (owner.startswith("*.") and not is_wildcard):
         raise BadName(text, "a wildcard over names that may be others'")
+    if "*" in owner.removeprefix("*."):
+        raise BadName(text, "an asterisk within a name")
+    if owner.endswith(".") and names.is_below(owner, LOOPBACK_NAME):
+        raise BadName(text, "localhost and what is below it are always loopback")
+
+
+def _spelling_fault(text: str) -> str:
+    """What somebody wrote beside a name: a URL or a port; "" if nothing."""
+    if "/" in text:
+        return "expected a name alone, not a URL or a path"
+    return "expected a name alone, without a port" if ":" in text else ""
 
 
 def _is_address(text: str) -> bool:

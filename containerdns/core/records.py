@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from containerdns.core import messages, names
 from containerdns.core.policy import Address, Claim, Publication, Rank
+from containerdns.core.special import LOOPBACK_NAME
 from containerdns.core.views import View
 from containerdns.core.zone import NS_LABEL, Kind, Node, Suffix, Zone
 
@@ -56,6 +57,9 @@ def at_node(zone: Zone, name: str, node: Node, view: View, suffix: Suffix) -> tu
     if is_plain:
         aliases = [(c, p) for c, p in held if p.cname]
         if aliases and len(aliases) == len(held):
+            aliases = [(c, p) for c, p in aliases if p.cname != name]
+            if not aliases:  # an alias of itself
+                return ()
             claim, publication = min(aliases, key=lambda pair: pair[1].container_name)
             rdata = names.to_wire(publication.cname)
             lowest = min(p.ttl for _, p in aliases)
@@ -79,7 +83,7 @@ def at_node(zone: Zone, name: str, node: Node, view: View, suffix: Suffix) -> tu
 def at_apex(zone: Zone, apex: str, view: View) -> tuple[Record, ...]:
     """The records at a domain: SOA, NS, and those of a container of that very name."""
     own = (soa(zone, apex, zone.shape.ttl), ns(zone, apex))
-    if not (zone.shape.bare_names and names.is_single_label(apex)):
+    if not (zone.shape.bare_names and names.is_single_label(apex)) or apex == LOOPBACK_NAME:
         return own
     bare = Suffix(names.ROOT, Kind.BARE)
     node = zone.node(apex[:-1], bare)
@@ -102,7 +106,7 @@ def pointer(zone: Zone, name: str) -> tuple[Record, ...]:
     publication = zone.publication(zone.reverse.holder(name) or "")
     if publication is None:
         return ()
-    own = (c.owner for c in publication.claims if c.rank == Rank.CONTAINER)
+    own = (c.owner for c in publication.claims if c.rank == Rank.CONTAINER and c.owner != NS_LABEL)
     target = names.join(next(own, publication.id[:12]), zone.shape.domains[0])
     if not names.fits(target):  # too long with the domain; the id is short
         target = names.join(publication.id[:12], zone.shape.domains[0])
@@ -209,7 +213,9 @@ def of_type(found: Iterable[Record], qtype: int) -> tuple[Record, ...]:
 def _place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | None:
     """Where a claimed owner stands below a suffix; None if it does not, or is told elsewhere."""
     if not owner.endswith("."):
-        if suffix.kind is Kind.BARE and not names.is_single_label(owner):
+        if suffix.kind is Kind.BARE and (
+            not names.is_single_label(owner) or owner + "." == LOOPBACK_NAME
+        ):
             return None
         is_server = suffix.kind is Kind.DOMAIN and owner == NS_LABEL
         return None if is_server else (owner, suffix)

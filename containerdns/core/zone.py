@@ -329,7 +329,12 @@ class Zone:
         return known[is_domain]
 
     def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
-        """As `_relative_holders`, with the absolute claims to the same name."""
+        """As `_relative_holders`, with the absolute claims to the same name.
+
+        `ns.DOMAIN` and what would follow from it is this server's, whatever containers claim.
+        """
+        if owner == NS_LABEL and suffix.kind is Kind.DOMAIN:
+            return ()
         holders = self._relative_holders(owner, suffix)
         if suffix.kind is Kind.EXACT or not self._exact:
             return holders
@@ -410,8 +415,11 @@ class Zone:
 
     def losses(self, owners: Iterable[str] | None = None) -> Iterator[Loss]:
         """Who lost which name to whom; of some owners, or of all."""
+        if NS_LABEL in self._claims and (owners is None or NS_LABEL in owners):
+            for claim in self._claims[NS_LABEL]:
+                yield Loss(NS_LABEL, self._called(claim), "this server", claim.rule)
         for owner in list(self._contested) if owners is None else owners:
-            if owner not in self._contested:
+            if owner not in self._contested or owner == NS_LABEL:
                 continue
             claims = self._claims[owner]
             holders = self.holders(owner, Suffix(self.shape.domains[0], Kind.DOMAIN))

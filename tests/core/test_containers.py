@@ -96,13 +96,20 @@ def test_sidecar_names_the_container_whose_network_it_shares() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value"),
-    [("Config/Hostname", "0" * 12), ("HostConfig/UTSMode", "host")],
-    ids=["another host name", "host's own"],
+    ("path", "value", "expected"),
+    [
+        ("Config/Hostname", "es1", "es1"),
+        ("Config/Hostname", "0123456789a", "0123456789a"),
+        ("Config/Hostname", "0" * 12, ""),
+        ("Config/Hostname", "f" * 64, ""),
+        ("Config/Hostname", "f" * 63, "f" * 63),
+        ("HostConfig/UTSMode", "host", ""),
+    ],
+    ids=["set", "11 digits", "another's id", "another's long id", "63 digits", "host's own"],
 )
-def test_host_name_counts_only_if_it_was_set(path: str, value: str) -> None:
+def test_host_name_counts_only_if_it_was_set(path: str, value: str, expected: str) -> None:
+    """Tools that make a container anew (Watchtower) copy the id of the one before."""
     document = changed(GOLDEN["inspect"][WEB], path, value)
-    expected = value if path == "Config/Hostname" else ""
     assert container_from_inspect(document, ENGINE).hostname == expected
 
 

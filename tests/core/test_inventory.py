@@ -164,7 +164,13 @@ def test_label_of_the_task_itself_goes_before_that_of_its_service() -> None:
     assert (found.skipped, found.ttl) == ("", 5)
 
 
-def test_service_with_an_odd_label_decides_nothing() -> None:
+def test_service_with_an_odd_label_hides_its_tasks() -> None:
+    """As a container's own label does; an empty one is as good as none."""
     made = Inventory(Policy())
     made.put(service(enable="perhaps"))
-    assert [p.skipped for p in made.put(task())] == [""]
+    [found] = made.put(task())
+    assert found.skipped.startswith("label containerdns.enable=perhaps of the service")
+    made = Inventory(Policy())
+    made.put(service(enable=""))
+    [found] = made.put(task())
+    assert found.is_running

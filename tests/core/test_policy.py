@@ -97,6 +97,112 @@ def test_absolute_name_is_not_spelled_with_hyphens() -> None:
     assert "a-b.example." not in owners(published({"containerdns.fqdns": "a_b.example"}))
 
 
+@pytest.mark.parametrize(
+    ("text", "owner"),
+    [
+        ("app.docker", "app"),
+        ("App.Docker.", "app"),
+        ("a.b.corp.example", "a.b"),
+        ("app.xdocker", "app.xdocker"),
+        ("docker", "docker"),
+        ("app.", "app"),
+        ("*.app.docker", "*.app"),
+    ],
+)
+@pytest.mark.parametrize("way", ["label", "template", "host name"])
+def test_name_written_with_a_domain_of_ours_is_the_name_without(
+    text: str, owner: str, way: str
+) -> None:
+    """Else it would be `app.docker.docker`, which nobody asks for."""
+    suffixes = ("docker.", "corp.example.")
+    if way == "host name":
+        if "*" in text:
+            return
+        found = publish(container(hostname=text), Policy(suffixes=suffixes))
+    elif way == "template":
+        templates = ("{label:app}",)
+        policy = Policy(suffixes=suffixes, name_templates=templates)
+        found = publish(container({"app": text}), policy)
+    else:
+        found = publish(container({"containerdns.names": text}), Policy(suffixes=suffixes))
+    assert owner in owners(found)
+    assert not found.faults
+
+
+def test_what_docker_calls_things_is_taken_as_it_is() -> None:
+    """Docker takes `web.` for a name other than `web`."""
+    found = published(container_name="web.")
+    assert set(owners(found)) == {"0123456789ab"}
+    assert ("web.", "ends in a dot") in found.faults
+    alias = Attachment("front", "f", ("172.18.0.2",), aliases=("*", "a*", "ok"))
+    aliased = published(attachments=(alias,), hostname="*")
+    assert set(owners(aliased)) == {"web", "web.front", "ok.front", "0123456789ab"}
+    assert len(aliased.faults) == 3
+
+
+def test_wildcard_is_for_labels_and_templates_alone() -> None:
+    assert "*.foo" in owners(published({"containerdns.names": "*.foo"}))
+    assert "*.foo" not in owners(published(hostname="*.foo"))
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["enable", "names", "fqdns", "network", "ttl", "wildcard", "txt", "txt.a", "cname", "address",
+     "srv._http._tcp", "nmaes"],
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["", " "])
+def test_empty_label_is_as_good_as_none(label: str, text: str) -> None:
+    """Compose makes one of a variable that nobody set."""
+    assert published({f"containerdns.{label}": text}) == published()
+
+
+@pytest.mark.parametrize(
+    ("project", "networks", "addresses"),
+    [
+        ("com.docker.compose.project", ("shop_front", "shop_back"), ["10.0.0.0"]),
+        ("com.docker.stack.namespace", ("shop_front", "shop_back"), ["10.0.0.0"]),
+        ("com.docker.compose.project", ("shop_front", "front"), ["10.0.0.1"]),
+        ("com.docker.compose.project", ("other_front",), []),
+        ("com.example.project", ("shop_front",), []),
+    ],
+    ids=["Compose", "stack", "exactly so", "of another project", "no project"],
+)
+def test_network_of_a_label_may_be_called_as_in_the_compose_file(
+    project: str, networks: tuple[str, ...], addresses: list[str]
+) -> None:
+    attached = tuple(Attachment(n, n, (f"10.0.0.{i}",)) for i, n in enumerate(networks))
+    found = published({"containerdns.network": "front", project: "shop"}, attachments=attached)
+    assert [a.text for a in found.addresses] == addresses
+    assert bool(found.faults) is not bool(addresses)
+
+
+@pytest.mark.parametrize("target", ["web.docker", "WEB.corp.example.", "a.example", "web"])
+def test_cname_to_a_name_of_its_own_is_reported(target: str) -> None:
+    labels = {"containerdns.cname": target, "containerdns.fqdns": "a.example"}
+    found = publish(container(labels), Policy(suffixes=("docker.", "corp.example.")))
+    assert [reason for _, reason in found.faults] == [
+        "the target is a name of the container itself"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "services"),
+    [
+        (("127.0.0.1",), None),
+        (("127.8.0.1", "::1"), None),
+        (("127.0.0.1", "0.0.0.0"), {"_80._tcp": (8081,), "_http._tcp": (8081,)}),
+        (("10.8.0.1",), {"_80._tcp": (8080,), "_http._tcp": (8080,)}),
+        (("",), {"_80._tcp": (8080,), "_http._tcp": (8080,)}),
+    ],
+)
+def test_host_mode_announces_no_port_published_on_loopback_alone(
+    addresses: tuple[str, ...], services: dict[str, tuple[int, ...]] | None
+) -> None:
+    ports = tuple(PortBinding(80, "tcp", 8080 + i, text) for i, text in enumerate(addresses))
+    labels = {"containerdns.srv._http._tcp": "80"}
+    assert publish(container(labels, ports=ports), Policy(host_mode=True)).services == services
+
+
 @pytest.mark.parametrize(("count", "kept"), [(100, 100), (101, 100)])
 def test_label_adds_a_hundred_names_at_most(count: int, kept: int) -> None:
     found = published({"containerdns.names": ",".join(f"n{i}" for i in range(count))})
@@ -123,6 +229,13 @@ def test_container_has_a_bounded_number_of_names_its_own_among_them() -> None:
         ("*", "a wildcard over names that may be others'"),
         ("w\u00e4b", "not ASCII"),
         ("a\\.", "a dot in the last label"),
+        ("foo.*", "an asterisk within a name"),
+        ("*.*.foo", "an asterisk within a name"),
+        ("*foo", "an asterisk within a name"),
+        ("\\042foo", "an asterisk within a name"),
+        ("https://foo", "expected a name alone, not a URL or a path"),
+        ("foo/bar", "expected a name alone, not a URL or a path"),
+        ("foo:8080", "expected a name alone, without a port"),
     ],
 )
 def test_bad_name_costs_itself_alone(text: str, reason: str) -> None:
@@ -131,7 +244,9 @@ def test_bad_name_costs_itself_alone(text: str, reason: str) -> None:
     assert "good" in owners(found)
 
 
-@pytest.mark.parametrize("text", ["*.docker", "*.a.b.", "."])
+@pytest.mark.parametrize(
+    "text", ["*.docker", "*.a.b.", ".", "a.*.b", "a*.b", "a.b.*", "localhost", "a.localhost."]
+)
 def test_absolute_wildcard_is_refused(text: str) -> None:
     found = published({"containerdns.fqdns": f"good.example,{text}"})
     assert [c.owner for c in found.claims if c.owner.endswith(".")] == ["good.example."]
@@ -141,7 +256,8 @@ def test_absolute_wildcard_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "ttl", "is_fault"),
     [
-        ("0", 0, False), ("3600", 3600, False), ("3601", 5, True), ("-1", 5, True), ("", 5, True),
+        ("0", 0, False), ("3600", 3600, False), ("3601", 5, True), ("-1", 5, True), ("", 5, False),
+        (" 7 ", 7, False),
         ("5s", 5, True), ("\u0665", 5, True), ("1" * 5000, 5, True), ("000060", 60, False),
     ],
 )  # fmt: skip
@@ -205,15 +321,20 @@ def test_key_that_is_no_name_or_a_wildcard_is_a_fault(label: str) -> None:
 @pytest.mark.parametrize(
     ("text", "skipped"),
     [("true", False), ("1", False), ("YES", False), ("false", True), ("0", True), ("No", True),
-     ("off", True), ("perhaps", False), ("", False)],
+     ("off", True), ("perhaps", True), ('"true"', True), ("'false'", True), (" true ", False),
+     ("\tFalse", True), ("", False), (" ", False)],
 )  # fmt: skip
 def test_enable_is_a_word_for_true_or_false(text: str, skipped: bool) -> None:
+    """Whoever wrote another word wanted to hide it, or else will look why it is hidden."""
     found = published({"containerdns.enable": text})
     assert bool(found.skipped) is skipped
     assert found.is_running is not skipped
+    assert bool(found.faults) is (text in ("perhaps", '"true"', "'false'"))
 
 
 def test_skipped_container_tells_why() -> None:
+    odd = published({"containerdns.enable": '"true"'})
+    assert odd.skipped == 'label containerdns.enable="true": expected true or false'
     found = published({"containerdns.enable": "false"})
     assert found.skipped == "label containerdns.enable=false"
     hidden = publish(container(), Policy(expose_by_default=False, label_prefix="dns"))
@@ -241,7 +362,7 @@ def test_fixed_addresses_that_are_all_wrong_leave_the_own_ones() -> None:
     assert [a.text for a in found.addresses] == ["172.18.0.2"]
 
 
-@pytest.mark.parametrize("target", ["", ".", "a..b", "w\u00e4b"])
+@pytest.mark.parametrize("target", [".", "a..b", "w\u00e4b", "https://a.example", "a.example:80"])
 def test_cname_that_leads_nowhere_is_a_fault(target: str) -> None:
     found = published({"containerdns.cname": target})
     assert found.cname == ""
@@ -285,7 +406,7 @@ def test_label_that_a_template_asks_for_is_known() -> None:
 
 
 def test_of_many_misspelt_labels_ten_are_told() -> None:
-    found = published({f"containerdns.x{number}": "" for number in range(1000)})
+    found = published({f"containerdns.x{number}": "y" for number in range(1000)})
     assert len(found.faults) == 11
     assert found.faults[-1] == ("containerdns.*", "990 more labels have names that none has")
 
