@@ -7,74 +7,174 @@ tasks on this node are containers like all others.  Managers send no event when
 a task starts or ends elsewhere, so the tasks are asked for every few seconds.
 """
 
+import asyncio
+import json
+import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing, suppress
 from ipaddress import ip_interface
 from typing import Any
+from urllib.parse import urlencode
 
 from containerdns.core.containers import Attachment, Container
-from containerdns.engine.client import EngineClient
+from containerdns.engine.client import EngineClient, Turn
+from containerdns.engine.decoding import SkippedItem
 from containerdns.engine.sink import Sink
-from containerdns.errors import BadDocument
+from containerdns.errors import BadDocument, EngineUnavailable
 
 LABEL = "com.docker.swarm."
+POLL_EVERY = 5.0  # seconds between listings of the tasks, by a manager
+LOOK_EVERY = 60.0  # seconds between looks whether this Engine has become a manager
+MAX_RETRY = 60.0  # seconds between attempts while the swarm has no leader
+NOT_A_MANAGER = 503  # or one whose swarm is locked, or that is just starting
+TASKS = "/tasks?" + urlencode({"filters": json.dumps({"desired-state": ["running"]})})
+
+log = logging.getLogger(__name__)
 
 
 class Swarm:
-    """What one manager has told of its swarm.
+    """What one Engine says about its swarm, if it is a manager.
+
+    Its faults are its own: a manager without a leader cannot list services, but its
+    containers all the same.  What was said last holds until a manager says otherwise,
+    or the Engine has left the swarm.
 
     Attributes:
-        is_managed: The Engine is a manager, and no proxy forbids to ask it.
+        is_known: Set once the Engine has listed its services, or said that it has none.
     """
 
     def __init__(self, client: EngineClient, url: str, sink: Sink) -> None:
-        self.is_managed = False
+        self.is_known = asyncio.Event()
         self._client = client
         self._url = url
         self._sink = sink
         self._told: dict[str, Container] = {}
         self._unreadable: set[str] = set()
+        self._node_id = ""
+        self._tells_all = False
+        self._ask_now = asyncio.Event()
+        self._cause = ""  # of the last failure
 
-    async def compare(self, networks: Mapping[str, str]) -> None:
-        """Ask for everything, and tell what differs; nothing if this is no manager.
+    def ask_soon(self, *, is_about_nodes: bool = False) -> None:
+        """Ask now, as an event has come.
 
         Args:
-            networks: Names by id.
+            is_about_nodes: Nodes have changed, perhaps our own id.  Another manager may have
+                left and withdrawn its services, so that ours are told once more.
+        """
+        if is_about_nodes:
+            self._node_id = ""
+            self._tells_all = True
+        self._ask_now.set()
+
+    async def follow(self, networks: Callable[[], Mapping[str, str]]) -> None:
+        """Ask for ever: on events, and every few seconds, as tasks elsewhere send none.
+
+        Args:
+            networks: Returns names by id.
+        """
+        self._node_id = ""
+        retry = POLL_EVERY
+        while True:
+            self._ask_now.clear()
+            try:
+                pause = POLL_EVERY if await self._look(networks()) else LOOK_EVERY
+                retry, self._cause = POLL_EVERY, ""
+            except EngineUnavailable as fault:
+                self._warn(fault.cause)
+                pause, retry = retry, min(2 * retry, MAX_RETRY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._ask_now.wait()
+
+    def _warn(self, cause: str) -> None:
+        if cause != self._cause:
+            self._cause = cause
+            log.warning("Docker %s: no news of the swarm: %s; retrying", self._url, cause)
+
+    async def _look(self, networks: Mapping[str, str]) -> bool:
+        """Compare once, and return whether it is worth asking again within seconds."""
+        try:
+            await self._compare(networks)
+        except EngineUnavailable as fault:
+            if fault.status == NOT_A_MANAGER:
+                await self._leave_if_gone()
+            elif not 400 <= fault.status < 500:  # Podman has no swarm, a proxy forbids it
+                raise
+            self.is_known.set()
+            return bool(self._told)
+        self.is_known.set()
+        return True
+
+    async def _leave_if_gone(self) -> None:
+        """Withdraw everything if the Engine is in no swarm any more.
+
+        One that was demoted, restarts or is locked says nothing about the services.
+        """
+        if self._told and (await self._own_node()).get("LocalNodeState") == "inactive":
+            self._node_id = ""
+            await self._withdraw(set(self._told))
+
+    async def _compare(self, networks: Mapping[str, str]) -> None:
+        """List services and tasks, and tell what differs.
 
         Raises:
-            EngineUnavailable: The Engine cannot be reached.
+            EngineUnavailable: The Engine does not list them.
         """
-        services = await self._client.get("/services")
-        tasks = await self._client.get("/tasks") if isinstance(services, list) else None
-        self.is_managed = isinstance(tasks, list)
-        found: dict[str, Container] = {}
-        if isinstance(services, list) and isinstance(tasks, list):
-            node_id = await self._node_id()
-            for document in (*services, *tasks):
-                try:
-                    if "Status" not in document:
-                        container = service_from_document(document, networks, self._url)
-                    else:
-                        container = task_from_document(document, services, node_id, self._url)
-                except BadDocument as fault:
-                    self._note_unreadable(fault)
-                else:
+        tells_all, self._tells_all = self._tells_all, False
+        service_names: dict[str, str] = {}
+        found: set[str] = set()
+        unreadable: set[str] = set()
+        for path in ("/services", TASKS):
+            async with aclosing(self._client.items(path)) as documents:
+                async for document in documents:
+                    try:
+                        container = self._read(path, document, networks, service_names)
+                    except BadDocument as fault:
+                        unreadable.add(fault.document_id)
+                        self._note_unreadable(fault)
+                        continue
                     if container is not None:
-                        found[container.id] = container
-        self._tell(found)
+                        found.add(container.id)
+                        self._tell(container, tells_all)
+            if not service_names:
+                break  # the tasks are those of containers on attachable networks
+            if not self._node_id:
+                self._node_id = str((await self._own_node()).get("NodeID") or "")
+        gone = (self._told.keys() | self._unreadable) - found - unreadable
+        self._unreadable &= unreadable
+        await self._withdraw(gone)
 
-    async def _node_id(self) -> str:
+    def _read(
+        self, path: str, document: Any, networks: Mapping[str, str], service_names: dict[str, str]
+    ) -> Container | None:
+        if isinstance(document, SkippedItem):
+            raise BadDocument(str(document.fields.get("ID") or "?"), f"it: {document.reason}")
+        if path == TASKS:
+            return task_from_document(document, service_names, self._node_id, self._url)
+        container = service_from_document(document, networks, self._url)
+        service_names[document["ID"]] = document["Spec"]["Name"]
+        return container
+
+    async def _own_node(self) -> dict[str, Any]:
+        """Return what the Engine says about its part in the swarm; its /info is expensive."""
         document = await self._client.get("/info")
         swarm = document.get("Swarm") if isinstance(document, dict) else None
-        return str(swarm.get("NodeID") or "") if isinstance(swarm, dict) else ""
+        return swarm if isinstance(swarm, dict) else {}
 
-    def _tell(self, found: dict[str, Container]) -> None:
-        before, self._told = self._told, found
-        for container_id in before.keys() - found.keys():
+    def _tell(self, container: Container, tells_all: bool) -> None:
+        was_unreadable = container.id in self._unreadable
+        if tells_all or was_unreadable or self._told.get(container.id) != container:
+            self._told[container.id] = container
+            self._sink.container_changed(self._url, container, None)
+
+    async def _withdraw(self, container_ids: set[str]) -> None:
+        turn = Turn()
+        for container_id in container_ids:
+            self._told.pop(container_id, None)
             self._sink.container_removed(self._url, container_id, None)
-        for container_id, container in found.items():
-            if before.get(container_id) != container:
-                self._sink.container_changed(self._url, container, None)
+            await turn.offer()
 
     def _note_unreadable(self, fault: BadDocument) -> None:
         if fault.document_id not in self._unreadable:
@@ -93,6 +193,7 @@ def service_from_document(
     document_id = _id_of(document)
     try:
         spec = document["Spec"]
+        service = _text(spec["Name"])
         attachments = tuple(
             _attachment(networks.get(pool["NetworkID"], ""), pool["NetworkID"], [pool["Addr"]])
             for pool in (document.get("Endpoint") or {}).get("VirtualIPs") or ()
@@ -102,7 +203,7 @@ def service_from_document(
             return None
         return Container(
             id=f"service:{document_id}",
-            container_name=_text(spec["Name"]),
+            container_name=service,
             engine=engine,
             state="running",
             network_mode="",
@@ -114,9 +215,20 @@ def service_from_document(
 
 
 def task_from_document(
-    document: Any, services: list[Any], node_id: str, engine: str
+    document: Any, service_names: Mapping[str, str], node_id: str, engine: str
 ) -> Container | None:
-    """Read an item of TaskList; None if the task does not run, or runs on this node.
+    """Read an item of TaskList.
+
+    Args:
+        document: The item.
+        service_names: By service id.
+        node_id: Of this node.
+        engine: The URL of its Engine.
+
+    Returns:
+        None if the task does not run, runs on this node, or has no service: that of
+        `docker service rm` is gone before its tasks are, and containers on attachable
+        networks have tasks without one.
 
     Raises:
         BadDocument: A field has another shape than the Engine API says.
@@ -125,8 +237,10 @@ def task_from_document(
     try:
         if document["Status"]["State"] != "running" or document.get("NodeID") == node_id:
             return None
-        service_id = _text(document["ServiceID"])
-        [service] = [_text(s["Spec"]["Name"]) for s in services if s.get("ID") == service_id]
+        service_id = _text(document.get("ServiceID") or "")
+        service = service_names.get(service_id)
+        if service is None:
+            return None
         # A global service has no slots; Docker names its tasks by their nodes.
         slot = str(document.get("Slot") or document.get("NodeID"))
         task_name = f"{service}.{slot}.{document_id}"

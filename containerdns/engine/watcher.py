@@ -33,7 +33,7 @@ RETRY_LONGEST_NEAR = 1.0  # seconds; on a local socket, and while a zone stands
 CANCEL_AGAIN_AFTER = 0.05  # seconds
 STABLE_AFTER = 2.0  # seconds of a session, after whose end the first retry is immediate
 LISTEN_CHECK_TIMEOUT = 3.0  # seconds; an Engine answers a question about the past at once
-SWARM_EVERY = 5.0  # seconds between listings of a swarm's tasks
+SWARM_PATIENCE = 2.0  # seconds that the first listing waits for a swarm's services
 LATE = 0.2  # seconds that an event may be late on the stream
 
 INSPECTS_MOST = 64  # at once because of events; each is a connection
@@ -124,7 +124,6 @@ class Watcher:
         self._reason = "start"  # of the next full listing
         self._compare_now = asyncio.Event()
         self._list_networks_now = asyncio.Event()
-        self._ask_swarm_now = asyncio.Event()
         self._swarm = Swarm(self._client, url, sink)
         self._is_connected = False
         self._is_synced = False  # a listing of this session has been applied
@@ -203,7 +202,7 @@ class Watcher:
                 tasks.create_task(self._read(stream))
                 tasks.create_task(self._keep_comparing())
                 tasks.create_task(self._keep_networks())
-                tasks.create_task(self._keep_swarm())
+                tasks.create_task(self._swarm.follow(self._network_names))
                 tasks.create_task(self._keep_listening(stream))
 
     def _forget_asking(self) -> None:
@@ -275,7 +274,7 @@ class Watcher:
             case "network", _:
                 self._list_networks_now.set()
             case "service" | "node", _:
-                self._ask_swarm_now.set()
+                self._swarm.ask_soon(is_about_nodes=event.kind == "node")
 
     def _die(self, event: Event) -> None:
         """Withdraw at once; there is nothing to ask."""
@@ -453,7 +452,6 @@ class Watcher:
         10,000 inspects take longer than anyone waits for a first answer.
         """
         await self._list_networks()
-        await self._swarm.compare(self._network_names())
         self._touched = set()
         self._surprises = 0
         known = set(self._records)
@@ -477,6 +475,7 @@ class Watcher:
         if len(doubtful) <= WHOLE_AT_FIRST:
             await self._inspect_all(doubtful)
         await self._settle(awaited)
+        await self._await_swarm()
         self._applied(reason)
         if len(doubtful) > WHOLE_AT_FIRST:
             await self._inspect_all(doubtful, running=True)  # those are asked for
@@ -569,6 +568,13 @@ class Watcher:
             for _ in range(COMPARING_INSPECTS_MOST):
                 tasks.create_task(inspect_next())
 
+    async def _await_swarm(self) -> None:
+        """Give the names of services a moment to be known before others are denied."""
+        if not self._has_listed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWARM_PATIENCE):
+                    await self._swarm.is_known.wait()
+
     def _applied(self, reason: str) -> None:
         """Tell that a listing is applied, unless it shows that the stream is deaf."""
         self._is_synced = self._has_listed = True
@@ -614,16 +620,6 @@ class Watcher:
 
     def _network_names(self) -> dict[str, str]:
         return {network.id: network.name for network in self._networks or ()}
-
-    # The swarm, if this is a manager; tasks of other nodes send no events.
-
-    async def _keep_swarm(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SWARM_EVERY if self._swarm.is_managed else None):
-                    await self._ask_swarm_now.wait()
-            self._ask_swarm_now.clear()
-            await self._swarm.compare(self._network_names())
 
     # Whether the stream still tells what happens.
 

@@ -34,6 +34,9 @@ class SimulatedEngine:
         is_deaf: Events reach no stream, as through a proxy that forgot it.
         inspect_delay: Seconds before an inspect is answered.
         slow: The same for some ids.
+        delays: Seconds before other paths are answered: {"/networks": 5.0}.
+        services, tasks: Documents of a swarm.
+        node_state: "LocalNodeState" of the swarm.
     """
 
     def __init__(self, socket: Path, containers: int = 0) -> None:
@@ -44,6 +47,10 @@ class SimulatedEngine:
         self.is_deaf = False
         self.inspect_delay = 0.0
         self.slow: dict[str, float] = {}
+        self.delays: dict[str, float] = {}
+        self.services: list[dict[str, Any]] = []
+        self.tasks: list[dict[str, Any]] = []
+        self.node_state = "active"
         self._socket = socket
         golden = json.loads(GOLDEN.read_text())
         self._version = golden["version"]
@@ -229,12 +236,20 @@ class SimulatedEngine:
         parts = urlsplit(target)
         path = re.sub(r"^/v[0-9.]+", "", parts.path)
         self.requests[path] += 1
+        await asyncio.sleep(self.delays.get(path, 0.0))
         if path in self.statuses:
             self._reply(writer, b'{"message": "no"}', self.statuses[path])
         elif path == "/version":
             self._reply(writer, json.dumps(self._version).encode())
         elif path == "/networks":
             self._reply(writer, json.dumps(self._networks).encode())
+        elif path == "/services":
+            self._reply(writer, json.dumps(self.services).encode())
+        elif path == "/tasks":
+            self._reply(writer, json.dumps(self.tasks).encode())
+        elif path == "/info":
+            swarm = {"NodeID": "this", "LocalNodeState": self.node_state}
+            self._reply(writer, json.dumps({"Swarm": swarm}).encode())
         elif path == "/containers/json":
             self._reply(writer, json.dumps(list(self._items.values())).encode())
         elif path == "/events":
