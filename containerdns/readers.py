@@ -53,7 +53,8 @@ class UpstreamServer:
     """One upstream as configured.
 
     Attributes:
-        transport: "udp" (with TCP after truncation), "tls" or "https".
+        transport: "udp" (with TCP after truncation), "tls" or "https"; "system" alone
+            stands for the servers of /etc/resolv.conf.
         host: An IP address; of "https", the host of the URL.
         port: 53, 853 or 443 unless given.
         server_name: The name in the certificate, of "tls".
@@ -67,6 +68,8 @@ class UpstreamServer:
     url: str = ""
 
     def __str__(self) -> str:
+        if self.transport == "system":
+            return "system"
         if self.transport == "https":
             return self.url
         endpoint = str(Endpoint(self.host, self.port))
@@ -75,7 +78,7 @@ class UpstreamServer:
         return self.host if self.port == DNS_PORT else endpoint
 
 
-SYSTEM = UpstreamServer("system", "", 0)  # stands for those of /etc/resolv.conf, for a while
+SYSTEM = UpstreamServer("system", "", 0)  # stands for those of /etc/resolv.conf
 
 
 def text(value: str) -> str:

@@ -6,17 +6,16 @@ environment beats file beats default.
 """
 
 import re
-import socket
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from containerdns import readers
 from containerdns.errors import BadName, BadSettings
+from containerdns.readers import SYSTEM as SYSTEM  # noqa: PLC0414 - others know it from here
 from containerdns.readers import Endpoint as Endpoint  # noqa: PLC0414 - others know it from here
 from containerdns.readers import IPAddress as IPAddress  # noqa: PLC0414
 from containerdns.readers import IPNetwork as IPNetwork  # noqa: PLC0414
@@ -25,8 +24,6 @@ from containerdns.readers import UpstreamServer as UpstreamServer  # noqa: PLC04
 ENVIRONMENT_PREFIX = "CONTAINERDNS_"
 CONFIG_VARIABLE = "CONTAINERDNS_CONFIG"
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "CONTAINERDNS_URL", "CONTAINERDNS_DNS"})
-RESOLV_CONF = Path("/etc/resolv.conf")
-DOCKERS_OWN = "127.0.0.11"  # Docker's resolver: it may ask the host's, and that may be us
 
 TTL_LONGEST = 3600  # seconds; longer ones outlive redeploys, which is the fault we exist to end
 REMEMBER_LONGEST = 366 * 86400  # seconds
@@ -248,8 +245,8 @@ OPTIONS: tuple[Option, ...] = (
         "upstream", "upstreams", readers.upstream,
         "IP[:PORT], tls://IP[:PORT]#NAME, https://HOST/dns-query or system",
         "Servers for every other name, asked strictly in this order; `system` stands for "
-        "those of /etc/resolv.conf, but for ourselves and 127.0.0.11. An empty value means "
-        "none.",
+        "those of /etc/resolv.conf, but for ourselves and 127.0.0.11, read again when the file "
+        "changes. An empty value means none.",
         "Servers that know different names must not be raced, or answers depend on luck.",
         default=("1.1.1.1", "8.8.8.8"), metavar="SERVER", is_repeatable=True,
     ),
@@ -419,7 +416,6 @@ def load(
     flags: Mapping[str, Any],
     environ: Mapping[str, str],
     file: Path | None = None,
-    resolv_conf: Path = RESOLV_CONF,
 ) -> Settings:
     """Read all settings; nothing but these sources decides them.
 
@@ -427,7 +423,6 @@ def load(
         flags: By key, those that were given: a text, a number, a boolean, or a list of them.
         environ: `os.environ`.
         file: The TOML file, or none.
-        resolv_conf: Where `--upstream system` finds the system's servers.
 
     Raises:
         BadSettings: One cannot be used, or two contradict each other.
@@ -446,7 +441,7 @@ def load(
         fields["listen"] = tuple(replace(e, is_default=True) for e in fields["listen"])
     settings = Settings(**fields)
     _refuse_contradictions(settings, given)
-    return _with_system_servers(settings, resolv_conf)
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,61 +609,3 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
         addresses = [str(a) for a in settings.host_addresses if a.version == version]
         if len(addresses) > 1:
             yield "host-address", addresses[1], f"at most one IPv{version} address"
-
-
-def _with_system_servers(settings: Settings, resolv_conf: Path) -> Settings:
-    """Replace `system` by the servers that it stands for, at its place."""
-    everywhere = (*settings.upstreams, *(s for _, servers in settings.forwards for s in servers))
-    if readers.SYSTEM not in everywhere:
-        return settings
-    found = tuple(system_servers(resolv_conf, settings.listen))
-    if not found:
-        expected = f"a server in {resolv_conf} that is neither ourselves nor {DOCKERS_OWN}"
-        raise BadSettings("--upstream", "system", expected)
-
-    def replaced(servers: Sequence[UpstreamServer]) -> tuple[UpstreamServer, ...]:
-        listed = [f for s in servers for f in (found if s is readers.SYSTEM else (s,))]
-        return tuple(dict.fromkeys(listed))
-
-    forwards = tuple((apex, replaced(servers)) for apex, servers in settings.forwards)
-    return replace(settings, upstreams=replaced(settings.upstreams), forwards=forwards)
-
-
-def system_servers(resolv_conf: Path, listening: Sequence[Endpoint]) -> Iterator[UpstreamServer]:
-    """Give the system's servers but for ourselves and Docker's own (resolv.conf(5))."""
-    try:
-        text = resolv_conf.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return
-    for line in text.splitlines():
-        match line.split():
-            case ["nameserver", host, *_] if host != DOCKERS_OWN:
-                try:
-                    server = readers.upstream(host)
-                except ValueError:
-                    continue
-                if not _is_listened_on(server, listening):
-                    yield server
-
-
-def _is_listened_on(server: UpstreamServer, listening: Sequence[Endpoint]) -> bool:
-    """Tell whether an address is ours; a wildcard is every address of this machine."""
-    for endpoint in listening:
-        if endpoint.port != server.port or (":" in endpoint.host) != (":" in server.host):
-            continue
-        if endpoint.host == server.host:
-            return True
-        if ip_address(endpoint.host).is_unspecified and _is_local(server.host):
-            return True
-    return False
-
-
-def _is_local(host: str) -> bool:
-    """Tell whether an address is this machine's, by trying to send from it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as trying:
-            trying.bind((host, 0))
-    except OSError:
-        return False
-    return True

@@ -10,6 +10,7 @@ import pytest
 from containerdns.errors import BadSettings
 from containerdns.settings import (
     OPTIONS,
+    SYSTEM,
     Endpoint,
     Settings,
     UpstreamServer,
@@ -635,60 +636,12 @@ def test_host_has_one_address_a_family() -> None:
 # -- the system's servers ----------------------------------------------------------------
 
 
-def system(tmp_path: Path, text: str, **flags: Any) -> Settings:
-    resolv_conf = tmp_path / "resolv.conf"
-    resolv_conf.write_text(text)
-    given = {"listen": ("127.0.0.2:53",)} | flags
-    return load(given, {}, resolv_conf=resolv_conf)
-
-
-RESOLV_CONF = """\
-# made by hand
-search corp.example
-nameserver 127.0.0.11
-nameserver 127.0.0.2
-nameserver 10.0.0.53
-nameserver fd00::53
-nameserver nonsense
-nameserver
-nameserver 10.0.0.53
-options ndots:5
-"""
-
-
-def test_system_is_what_resolv_conf_says_but_for_us_and_docker(tmp_path: Path) -> None:
-    upstreams = system(tmp_path, RESOLV_CONF, upstream=("system", "9.9.9.9")).upstreams
-    assert upstreams == (udp("10.0.0.53"), udp("fd00::53"), udp("9.9.9.9"))
-
-
-def test_system_stands_where_it_was_put(tmp_path: Path) -> None:
-    upstreams = system(tmp_path, RESOLV_CONF, upstream=("9.9.9.9", "system")).upstreams
-    assert upstreams == (udp("9.9.9.9"), udp("10.0.0.53"), udp("fd00::53"))
-
-
-def test_server_on_another_port_of_ours_is_not_us(tmp_path: Path) -> None:
-    upstreams = system(tmp_path, RESOLV_CONF, upstream=("system",), listen=("127.0.0.2:5353",))
-    assert udp("127.0.0.2") in upstreams.upstreams
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1"])
-def test_wildcard_listens_on_every_address_of_this_machine(tmp_path: Path, host: str) -> None:
-    text = f"nameserver {host}\nnameserver 10.0.0.53\n"
-    listen = ("0.0.0.0:53", "[::]:53")
-    upstreams = system(tmp_path, text, upstream=("system",), listen=listen).upstreams
-    assert upstreams == (udp("10.0.0.53"),)
-
-
-def test_system_that_has_no_server_but_us_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match="--upstream='system': expected a server in"):
-        system(tmp_path, "nameserver 127.0.0.11\n", upstream=("system",))
-    with pytest.raises(BadSettings, match="system"):
-        load({"upstream": ("system",)}, {}, resolv_conf=tmp_path / "nowhere")
-
-
-def test_system_serves_forwards_too(tmp_path: Path) -> None:
-    forwards = system(tmp_path, "nameserver 10.0.0.53", forward=("corp.example=system",)).forwards
-    assert forwards == (("corp.example.", (udp("10.0.0.53"),)),)
+def test_system_stays_itself_wherever_it_was_put() -> None:
+    """The file may be empty now, at boot: the forwarder reads it, again and again."""
+    loaded_ = load({"upstream": ("9.9.9.9", "system"), "forward": ("corp.example=system",)}, {})
+    assert loaded_.upstreams == (udp("9.9.9.9"), SYSTEM)
+    assert loaded_.forwards == (("corp.example.", (SYSTEM,)),)
+    assert str(SYSTEM) == "system"
 
 
 # -- the registry ------------------------------------------------------------------------

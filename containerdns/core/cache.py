@@ -153,6 +153,13 @@ class Cache:
         for question in [q for q in self._responses if q.apex == apex]:
             self._drop(question)
 
+    def forget_failures(self) -> None:
+        """Ask again for what failed, as other servers are asked now."""
+        for question, cached in list(self._responses.items()):
+            cached.failing_until = 0.0
+            if cached.rcode == messages.SERVFAIL:
+                self._drop(question)
+
     def _make_room(self) -> None:
         octets_most = self.capacity * OCTETS_PER_RESPONSE
         while len(self._responses) > self.capacity or self.octets > octets_most:

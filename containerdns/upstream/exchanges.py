@@ -22,7 +22,7 @@ class Kind(Enum):
     FLOODED = "many answers to questions that nobody asked"
     USELESS = "a response that cannot be used"
     MOVED = "asked again over TCP"
-    REPLACED = "not configured any more"
+    REPLACED = "the servers to ask have changed"
     UNTRUSTED = "bad certificate"
     UNREACHABLE = "nobody listens there"
     BROKEN = "the connection broke"

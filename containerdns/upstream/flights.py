@@ -5,10 +5,10 @@ whether the next one is.  Whoever was asked may still answer until the flight en
 """
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from containerdns.core import messages
+from containerdns.core import messages, names
 from containerdns.core.forwarding import Resolution
 from containerdns.core.health import SILENCES
 from containerdns.core.messages import Response
@@ -54,6 +54,8 @@ class Flight:
         self._loop = loop
         self._inbox: Inbox[Upstream] = Inbox(loop)
         self._attempts: list[Attempt] = []
+        self._order: tuple[Upstream, ...] = ()
+        self._is_single_label = names.is_single_label(question.name)
         self._deadline = 0.0
         self._sent_at = 0.0
         self._again_at = 0.0  # when the server that is asked now is asked again
@@ -75,15 +77,19 @@ class Flight:
             answer = await self._ask_in_order(order())
         return answer
 
-    def leave(self, closed: Container[Upstream]) -> None:
-        """Begin again with the servers that are configured now, if one asked is closed."""
-        left = [attempt for attempt in self._attempts if attempt.upstream in closed]
-        self._attempts = [attempt for attempt in self._attempts if attempt not in left]
-        for attempt in left:
-            attempt.forget()
-            self._inbox.put(attempt.upstream, Trouble(Kind.REPLACED))
+    def leave(self, gone: Sequence[Upstream]) -> None:
+        """Begin again with the servers to ask now, if this was to ask some that are gone."""
+        left = [upstream for upstream in gone if upstream in self._order]
+        if not left:
+            return
+        for attempt in self._attempts:
+            if attempt.upstream in left:
+                attempt.forget()
+        self._attempts = [a for a in self._attempts if a.upstream not in left]
+        self._inbox.put(left[0], Trouble(Kind.REPLACED))
 
     async def _ask_in_order(self, order: tuple[Upstream, ...]) -> Answer | None:
+        self._order = order
         deadline = self._deadline
         for number, upstream in enumerate(order):
             left = len(order) - number
@@ -137,6 +143,8 @@ class Flight:
     def _send(self, upstream: Upstream) -> None:
         self._sent_at = self._loop.time()
         self._again_at = self._sent_at + AGAIN_AFTER
+        if self._is_single_label:
+            upstream.look_for_labels_back()
         self._attempts.append(upstream.send(self._question, self._inbox))
 
     async def _listen(

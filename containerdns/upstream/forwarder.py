@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from containerdns.core import messages, names
@@ -21,11 +22,11 @@ from containerdns.core.messages import Response
 from containerdns.core.questions import Question, question_of
 from containerdns.core.scrub import NEGATIVE_LONGEST, Trust, scrub
 from containerdns.errors import BadSettings
-from containerdns.settings import Endpoint, Settings, UpstreamServer
-from containerdns.upstream.bootstrap import bootstrap_servers
+from containerdns.settings import SYSTEM, Endpoint, Settings, UpstreamServer
 from containerdns.upstream.exchanges import Inbox, Kind
 from containerdns.upstream.flights import ERROR_TEXT_LONGEST, Answer, Flight, error_of
 from containerdns.upstream.loops import Loops, is_own_address
+from containerdns.upstream.system import EVERY, RESOLV_CONF, SystemServers
 from containerdns.upstream.upstreams import Surroundings, Upstream
 
 STALE_PATIENCE = 1.8  # seconds until a stale response is given, RFC 8767 section 5
@@ -36,6 +37,8 @@ SHARE = 256  # questions that one client may have in flight
 
 STALE_ANSWER, CACHED_ERROR, FILTERED, STALE_NXDOMAIN = 3, 13, 17, 19  # RFC 8914 section 4
 NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 22, 23
+
+Lists = dict[str | None, tuple[UpstreamServer, ...]]  # by domain; None is `--upstream`
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ class Forwarder:
         counters: Counters,
         is_ours: Callable[[str], bool],
         loop_token: str = "",
+        resolv_conf: Path = RESOLV_CONF,
     ) -> None:
         """Take the lists of upstreams; nothing is opened before `run`.
 
@@ -96,6 +100,7 @@ class Forwarder:
             counters: What is asked, hit and refused is counted here.
             is_ours: Tells of a canonical name whether no upstream may answer for it.
             loop_token: The same in all processes that answer on one socket; see `Loops`.
+            resolv_conf: The file of the system's servers, for `system`.
         """
         self._settings = settings
         self._counters = counters
@@ -106,6 +111,9 @@ class Forwarder:
         self._loops = Loops(loop_token)
         self._upstreams: dict[UpstreamServer, Upstream] = {}
         self._lists: dict[str | None, tuple[Upstream, ...]] = {}
+        self._cached_from: dict[str | None, tuple[UpstreamServer, ...]] = {}
+        self._system = SystemServers(resolv_conf)
+        self._listening: tuple[Endpoint, ...] = settings.listen
         self.has_started = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
         self._surroundings: Surroundings
@@ -121,27 +129,35 @@ class Forwarder:
                 self._spawn,
                 self._addresses_of,
                 self._loops.probe,
+                self._loops.label_probe,
+                self._leave_for_labels,
                 self._loops.is_loop,
             )
             self._take_lists(self._settings)
             self.has_started.set()
             try:
-                await self._loop.create_future()
+                await self._follow_system()
             finally:
+                self.has_started.clear()  # should this run again, with connections of its own
                 for upstream in self._upstreams.values():
                     upstream.close()
-                self._upstreams.clear()  # should this run again, with connections of its own
+                self._upstreams.clear()
+                self._lists = {}
+
+    async def _follow_system(self) -> None:
+        """Take over the servers of resolv.conf whenever they change."""
+        while True:
+            await asyncio.sleep(EVERY)
+            if self._system.look():
+                self._take_lists(self._settings)
 
     def reload(self, settings: Settings) -> None:
         """Use other settings; responses of lists that stay the same stay cached."""
-        was = _servers_by_apex(self._settings)
         if _scrubbed_by(settings) != _scrubbed_by(self._settings):
             self._cache.clear()
         self._settings = settings
-        self._take_lists(settings)
-        for apex, servers in was.items():
-            if _servers_by_apex(settings).get(apex) != servers:
-                self._cache.forget_apex(apex)
+        if self.has_started.is_set():
+            self._take_lists(settings)
         self._cache.resize(settings.cache_size)
 
     @property
@@ -153,7 +169,7 @@ class Forwarder:
         """Find out whether an upstream is ourselves; takes `PROBE_LONGEST` at most.
 
         To be called when `run` runs and the sockets answer.  An upstream that does not
-        answer is no failure.
+        answer is no failure.  One of resolv.conf is not asked any more, as nobody chose it.
 
         Args:
             listening: What we listen on.
@@ -162,23 +178,36 @@ class Forwarder:
             BadSettings: The one that leads back to us.
         """
         await self.has_started.wait()
-        listening = tuple(listening)
-        inbox: Inbox[Upstream] = Inbox(self._loop)
-        asked = list(self._upstreams.values())
-        for upstream in asked:
-            if is_own_address(upstream.server, listening):
+        self._listening = tuple(listening)
+        chosen = {server for servers in self._configured() for server in servers}
+        for upstream in await self._find_loops(list(self._upstreams.values())):
+            if upstream.server in chosen:
                 raise self._is_a_loop(upstream)
+            upstream.leave_for_good()
+
+    async def _leave_loops(self, upstreams: list[Upstream]) -> None:
+        """The same for upstreams that came later, when it is too late to stop."""
+        for upstream in await self._find_loops(upstreams):
+            upstream.leave_for_good()
+
+    async def _find_loops(self, asked: list[Upstream]) -> list[Upstream]:
+        """Ask upstreams for a name that only we know; return those that are ourselves."""
+        inbox: Inbox[Upstream] = Inbox(self._loop)
+        found = [u for u in asked if is_own_address(u.server, self._listening)]
+        if found:
+            return found
         attempts = [upstream.send(self._loops.probe(), inbox) for upstream in asked]
         until = self._loop.time() + PROBE_LONGEST
         silent = set(asked)
         while silent and (arrival := await inbox.get(until)) is not None:
             source, outcome = arrival
             if isinstance(outcome, Response) and self._loops.is_loop(outcome):
-                raise self._is_a_loop(source)
+                found.append(source)
             if isinstance(outcome, Response) or outcome.kind is not Kind.MOVED:
                 silent.discard(source)
         for attempt in attempts:
             attempt.forget()
+        return found
 
     def cached(self, forward: Forward) -> Resolution | None:
         """Give what needs no upstream: a fresh response, or a failure just seen."""
@@ -242,12 +271,11 @@ class Forwarder:
         ]
 
     def _take_lists(self, settings: Settings) -> None:
-        lists = _servers_by_apex(settings)
+        lists = self._servers_by_apex(settings)
         wanted = dict.fromkeys(server for servers in lists.values() for server in servers)
         gone = [upstream for server, upstream in self._upstreams.items() if server not in wanted]
-        for server in wanted:
-            if server not in self._upstreams:
-                self._upstreams[server] = Upstream(server, self._surroundings)
+        new = [Upstream(s, self._surroundings) for s in wanted if s not in self._upstreams]
+        self._upstreams.update((upstream.server, upstream) for upstream in new)
         self._lists = {
             apex: tuple(self._upstreams[server] for server in servers)
             for apex, servers in lists.items()
@@ -255,8 +283,53 @@ class Forwarder:
         for upstream in gone:
             del self._upstreams[upstream.server]
             upstream.close()
-        for flight in list(self._flights.values()) if gone else ():
+        for flight in list(self._flights.values()):
             flight.leave(gone)
+        self._forget_others(lists)
+        if new and self.has_started.is_set():
+            self._spawn(self._leave_loops(new))
+
+    def _forget_others(self, lists: Lists) -> None:
+        """Forget what other servers said than those of now.
+
+        A list that is empty for a while, as resolv.conf may be, keeps what there is: it
+        may be given out stale, and is still right if the same servers come back.
+        """
+        self._cache.forget_failures()
+        for apex in self._cached_from.keys() | lists.keys():
+            servers = lists.get(apex)
+            if servers is None or (servers and servers != self._cached_from.get(apex)):
+                self._cache.forget_apex(apex)
+            if servers:
+                self._cached_from[apex] = servers
+            elif servers is None:
+                del self._cached_from[apex]
+
+    def _leave_for_labels(self, upstream: Upstream) -> None:
+        """Take questions for single labels elsewhere, as this upstream asks us for them."""
+        for question, flight in list(self._flights.items()):
+            if names.is_single_label(question.name):
+                flight.leave((upstream,))
+
+    def _configured(self) -> list[tuple[UpstreamServer, ...]]:
+        """The lists as the operator wrote them."""
+        return [self._settings.upstreams, *(servers for _, servers in self._settings.forwards)]
+
+    def _servers_by_apex(self, settings: Settings) -> Lists:
+        """The lists with the system's servers in the place of `system`.
+
+        The hosts of `https://` upstreams are found by way of the other ones of
+        `--upstream`, else of the system's.
+        """
+        lists: Lists = {None: settings.upstreams}
+        lists.update(settings.forwards)
+        if any(SYSTEM in servers for servers in lists.values()):
+            found = self._system.servers(self._listening)
+            lists = {apex: _replaced(servers, found) for apex, servers in lists.items()}
+        if any(server.transport == "https" for servers in lists.values() for server in servers):
+            plain = tuple(server for server in lists[None] if server.transport != "https")
+            lists[BOOTSTRAP] = plain or self._system.servers(self._listening)
+        return lists
 
     def _is_a_loop(self, upstream: Upstream) -> BadSettings:
         is_plain = upstream.server in self._settings.upstreams
@@ -301,7 +374,9 @@ class Forwarder:
         apex = question.apex
         if apex not in self._lists:  # a reload took the list away
             apex = self._apex_of(question.name)
-        upstreams = self._lists[apex]
+        upstreams = self._lists.get(apex, ())
+        if names.is_single_label(question.name):
+            upstreams = tuple(u for u in upstreams if not u.sends_labels_back)
         alive = tuple(upstream for upstream in upstreams if upstream.is_alive)
         if alive:
             return alive
@@ -417,7 +492,7 @@ class Forwarder:
     def _give_up(self, question: Question, flight: Flight) -> Resolution:
         """Remember the failure; give a stale response, else SERVFAIL."""
         now = self._loop.time()
-        reason = ", ".join(dict.fromkeys(flight.failures)) or "no upstream to ask"
+        reason = ", ".join(dict.fromkeys(flight.failures)) or self._why_nobody(question)
         error = flight.error or (NO_REACHABLE_AUTHORITY, reason[:ERROR_TEXT_LONGEST])
         self._cache.put_failure(question, error, now)
         stale = self._cache.stale(question, now)
@@ -426,18 +501,23 @@ class Forwarder:
         source = "upstream" if flight.failures else "policy"
         return Resolution(messages.SERVFAIL, source=source, extended_error=error, reason=reason)
 
+    def _why_nobody(self, question: Question) -> str:
+        if names.is_single_label(question.name) and self._lists.get(question.apex):
+            return "every upstream sends single labels back to us"
+        return "no upstream to ask"
+
+
+def _replaced(
+    servers: Iterable[UpstreamServer], system: tuple[UpstreamServer, ...]
+) -> tuple[UpstreamServer, ...]:
+    """Put the system's servers at the place of `system`, each server once."""
+    listed = [found for s in servers for found in (system if s == SYSTEM else (s,))]
+    return tuple(dict.fromkeys(listed))
+
 
 def _last_resort(upstream: Upstream) -> tuple[bool, float]:
     """Sort servers that are set aside; one with a bad certificate cannot be asked."""
     return upstream.health.is_distrusted, upstream.health.silent_since
-
-
-def _servers_by_apex(settings: Settings) -> dict[str | None, tuple[UpstreamServer, ...]]:
-    lists: dict[str | None, tuple[UpstreamServer, ...]] = {None: settings.upstreams}
-    lists.update(settings.forwards)
-    if any(server.transport == "https" for servers in lists.values() for server in servers):
-        lists[BOOTSTRAP] = bootstrap_servers(settings)
-    return lists
 
 
 def _scrubbed_by(settings: Settings) -> tuple[object, ...]:

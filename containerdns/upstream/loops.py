@@ -3,6 +3,9 @@
 We ask it for a name that nobody else knows, below a top-level domain of random digits
 (as CoreDNS's plugin `loop` does).  If the answer is ours, so is the server.  No answer,
 or any other, says nothing.
+
+A resolver may also ask us for single labels alone (dnsmasq's `server=//`, in a Pi-hole)
+and be an upstream for all else; a random single label shows that.
 """
 
 import ipaddress
@@ -32,11 +35,21 @@ class Loops:
         self._apex = f"loop-{self._token}."
         text = f"containerdns loop {self._token}".encode()
         self._data = bytes([len(text)]) + text
+        self._target = names.to_wire(self._apex)
 
     def probe(self) -> Question:
         """A question that no cache on the way has seen."""
         name = f"{secrets.token_hex(TOKEN_OCTETS)}.{self._apex}"
         return Question(name, messages.TXT, False, False, None)
+
+    def label_probe(self) -> Question:
+        """A question for a single label, which comes back from servers that ask us for those.
+
+        Of a type that we forward even of single labels, so that the forwarder answers it.
+        """
+        return Question(
+            f"{secrets.token_hex(TOKEN_OCTETS)}-{self._apex}", messages.NS, False, False, None
+        )
 
     def is_probe(self, name: str) -> bool:
         """Tell whether a question that came to us is one of ours."""
@@ -44,12 +57,14 @@ class Loops:
 
     def is_loop(self, response: Response) -> bool:
         """Tell whether a response is our own answer."""
-        return any(record.rdata == self._data for record in response.answer)
+        return any(record.rdata in (self._data, self._target) for record in response.answer)
 
     def answer(self, forward: Forward) -> Resolution:
         """Answer a probe, so that who asked knows."""
         owner = names.to_wire(forward.name)
-        record = RR(owner, messages.TXT, messages.IN, 0, self._data)
+        data = self._target if forward.qtype == messages.NS else self._data
+        rtype = messages.NS if forward.qtype == messages.NS else messages.TXT
+        record = RR(owner, rtype, messages.IN, 0, data)
         body = messages.encode(owner, (record,))
         return Resolution(messages.NOERROR, body, source="policy", reason="a probe of ours: a loop")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from containerdns.core import messages, names
 from containerdns.core.counters import Counters
-from containerdns.core.health import Health
+from containerdns.core.health import NEVER, Health
 from containerdns.core.messages import Response
 from containerdns.core.questions import Question, spell
 from containerdns.settings import UpstreamServer
@@ -27,6 +27,8 @@ from containerdns.upstream.streams import Streams
 STREAM_PATIENCE = 2.0  # seconds for a connection and a question on it
 QUIRK_LONGEST = 3600.0  # seconds until case and EDNS are tried again
 PADDED_TO = 128  # octets, RFC 8467 section 4.1
+LABELS_EVERY = 10.0  # seconds between two looks whether single labels come back
+LABELS_BACK_FOR = 60.0  # seconds until such a server is asked for one again
 NO_RESPONSE = -1  # in the counters, in the place of an rcode
 
 ANYTHING = Question(names.ROOT, messages.NS, False, False, None)
@@ -47,6 +49,8 @@ class Surroundings:
         spawn: Starts a task that the forwarder owns.
         bootstrap: Gives the addresses of a host, without asking ourselves.
         probe: A question that only we answer, to ask what may be ourselves.
+        label_probe: The same for a single label.
+        sends_labels_back: Is told of an upstream that asks us for single labels.
         is_loop: Tells of a response whether it is our own answer to that.
     """
 
@@ -55,6 +59,8 @@ class Surroundings:
     spawn: Spawn
     bootstrap: Bootstrap
     probe: Callable[[], Question]
+    label_probe: Callable[[], Question]
+    sends_labels_back: Callable[["Upstream"], None]
     is_loop: Callable[[Response], bool]
 
 
@@ -66,6 +72,8 @@ class Upstream:
         self.name = str(server)
         self.health = Health()
         self.is_ourselves = False
+        self._labels_back_until = 0.0
+        self._labels_looked_at = NEVER
         self.loop = loop = surroundings.loop
         self.folds_case_until = 0.0
         self.lacks_edns_until = 0.0
@@ -95,6 +103,28 @@ class Upstream:
     def is_encrypted(self) -> bool:
         """Whether nobody on the way reads the questions."""
         return self.server.transport != "udp"
+
+    @property
+    def sends_labels_back(self) -> bool:
+        """Whether it asks us for single labels, so that we must not ask it for them."""
+        return self.loop.time() < self._labels_back_until
+
+    def look_for_labels_back(self) -> None:
+        """Find out, beside a question for a single label, whether it would come back."""
+        now = self.loop.time()
+        if now < self._labels_looked_at + LABELS_EVERY:
+            return
+        self._labels_looked_at = now
+        self.send(self._surroundings.label_probe(), _LabelTrial(self._surroundings.is_loop))
+
+    def found_labels_back(self) -> None:
+        """Ask it for no single label for a while."""
+        if not self._labels_back_until:
+            log.warning(
+                "upstream %s asks us for single labels: it is not asked for them", self.name
+            )
+        self._labels_back_until = self.loop.time() + LABELS_BACK_FOR
+        self._surroundings.sends_labels_back(self)
 
     def timeout(self, attempt: int) -> float:
         """Seconds to wait for it; a connection may have to be made, which takes longer."""
@@ -245,7 +275,7 @@ class Attempt:
         upstream, question = self.upstream, self.question
         if upstream.is_closed:
             self._is_open = False
-            self.receiver.put(upstream, Trouble(Kind.REPLACED))
+            self.receiver.put(upstream, Trouble(Kind.UNREACHABLE, "not configured any more"))
             return
         if upstream.health.is_distrusted and self.at < upstream.health.aside_until:
             self._is_open = False
@@ -335,6 +365,18 @@ class _Trial:
         """Look whether it is we who answer."""
         if isinstance(outcome, Response) and self.is_loop(outcome):
             source.leave_for_good()
+
+
+@dataclass(slots=True)
+class _LabelTrial:
+    """Takes what a server says about a single label that only we know."""
+
+    is_loop: Callable[[Response], bool]
+
+    def put(self, source: Upstream, outcome: Response | Trouble) -> None:
+        """Look whether it is we who answer."""
+        if isinstance(outcome, Response) and self.is_loop(outcome):
+            source.found_labels_back()
 
 
 class _Nobody:

@@ -60,9 +60,9 @@ class _Udp(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def upstream(
-    script: Script, *, has_tcp: bool = True, port: int = 0
+    script: Script, *, has_tcp: bool = True, port: int = 0, host: str = "127.0.0.1"
 ) -> AsyncIterator[FakeUpstream]:
-    """Run a scripted upstream on a port of 127.0.0.1, the same for UDP and TCP."""
+    """Run a scripted upstream on a port of loopback, the same for UDP and TCP."""
     fake = FakeUpstream(script)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,10 +78,10 @@ async def upstream(
             writer.close()
 
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    server = await asyncio.start_server(serve, host, port)
     fake.port = server.sockets[0].getsockname()[1]
     transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Udp(fake), local_addr=("127.0.0.1", fake.port), family=socket.AF_INET
+        lambda: _Udp(fake), local_addr=(host, fake.port), family=socket.AF_INET
     )
     fake.transport = transport
     if not has_tcp:

@@ -2,8 +2,9 @@
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from containerdns.core import messages, names
@@ -12,6 +13,7 @@ from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.messages import RR, Edns, Query
 from containerdns.settings import Settings, UpstreamServer
 from containerdns.upstream.forwarder import Forwarder
+from containerdns.upstream.system import RESOLV_CONF
 
 _NOTHING: dict[str, Any] = dict(  # noqa: C408 - half as long
     docker=(), docker_tls=None, listen=(), http=None, http_hosts=(), query_history=0,
@@ -42,11 +44,9 @@ def is_below_docker(name: str) -> bool:
 
 
 @asynccontextmanager
-async def forwarder(
-    wanted: Settings, is_ours: Callable[[str], bool] = is_below_docker
-) -> AsyncIterator[Forwarder]:
+async def forwarder(wanted: Settings, resolv_conf: Path = RESOLV_CONF) -> AsyncIterator[Forwarder]:
     """Run a forwarder."""
-    made = Forwarder(wanted, Counters(), is_ours)
+    made = Forwarder(wanted, Counters(), is_below_docker, resolv_conf=resolv_conf)
     running = asyncio.create_task(made.run())
     await asyncio.sleep(0)
     try:

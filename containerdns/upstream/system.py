@@ -1,0 +1,89 @@
+"""The system's own servers, of /etc/resolv.conf: `--upstream system`, and for bootstrap.
+
+The file may be empty when we start, at boot, and change whenever a network does: it is
+looked at all the time, at the cost of one `stat`.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from containerdns.settings import Endpoint, UpstreamServer
+from containerdns.upstream.loops import is_own_address
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+DOCKERS_OWN = "127.0.0.11"  # it may ask the host's resolver, and that may be us
+DNS_PORT = 53
+EVERY = 1.0  # seconds between two looks at the file
+
+log = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int]
+
+
+class SystemServers:
+    """The servers that the file names, as it was when last looked at."""
+
+    def __init__(self, path: Path = RESOLV_CONF) -> None:
+        self._path = path
+        self._stamp: Stamp | None = None
+        self._hosts: tuple[str, ...] = ()
+        self._has_warned = False
+        self.look()
+
+    def look(self) -> bool:
+        """Read the file if it is another one; return whether it names other servers."""
+        stamp = self._stamp_now()
+        if stamp == self._stamp:
+            return False
+        hosts = tuple(_hosts(self._path)) if stamp else ()
+        is_new = hosts != self._hosts
+        self._stamp, self._hosts = stamp, hosts
+        return is_new
+
+    def servers(self, listening: Sequence[Endpoint]) -> tuple[UpstreamServer, ...]:
+        """Return the servers, without ourselves and Docker's own; warn if there are none.
+
+        Args:
+            listening: What we listen on.
+        """
+        named = (UpstreamServer("udp", host, DNS_PORT) for host in self._hosts)
+        found = tuple(server for server in named if not is_own_address(server, listening))
+        if not found and not self._has_warned:
+            log.warning(
+                "%s names no server other than ourselves and %s: until it does, every name "
+                "that needs it is SERVFAIL",
+                self._path,
+                DOCKERS_OWN,
+            )
+        self._has_warned = not found
+        return found
+
+    def _stamp_now(self) -> Stamp | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _hosts(path: Path) -> Iterator[str]:
+    """Yield the addresses of a file as resolv.conf(5) describes it, each once."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    seen = {DOCKERS_OWN}
+    for line in text.splitlines():
+        match line.split():
+            case ["nameserver", host, *_] if _is_address(host) and host not in seen:
+                seen.add(host)
+                yield host
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return not ipaddress.ip_address(text).is_unspecified
+    except ValueError:
+        return False
