@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from ipaddress import ip_address
+from itertools import product
 from typing import Any
 
 from containerdns.core import messages, names, records, zonefile
@@ -32,12 +33,14 @@ from containerdns.core.zone import Kind, Suffix
 from containerdns.errors import BadName, BadSettings
 from containerdns.keeper import Keeper
 from containerdns.settings import Endpoint
+from containerdns.turns import turns
 from containerdns.upstream.forwarder import Forwarder, Prospect
 from containerdns.web.state import Document, Gauges
 
 QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
 RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
 COUNT_SLICE = 0.001  # seconds of counting between queries
+EXPLAINING = "explain"  # whose turn it is; all of them together
 USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
 # A gauge that was never there cannot be told from one that fell to 0.
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
@@ -242,12 +245,13 @@ class Reports:
             raise BadSettings("client", client, "an IP address") from None
         view = self._keeper.views.of(address, self._local_for(address))
         now = time.time()
-        told = [
-            explain(self._keeper.zone, self._keeper.ownership, asked, number, view, now)
-            for asked in Search(name, search).names()
-            for number in qtypes
-        ]
-        return {"queries": [self._told(one, view, now) for one in told]}
+        queries = []
+        for asked, number in product(Search(name, search).names(), qtypes):
+            zone, ownership = self._keeper.zone, self._keeper.ownership
+            told = explain(zone, ownership, asked, number, view, now)
+            queries.append(self._told(told, view, now))
+            await turns().offer(EXPLAINING)
+        return {"queries": queries}
 
     def _told(self, told: Explanation, view: View, now: float) -> Document:
         """Add what the forwarder would do, without asking anybody."""

@@ -42,6 +42,10 @@ class Memory:
         until = self._until.get(owner)
         return until is not None and until > now
 
+    def until(self, owner: str) -> float:
+        """Return until when an owner is ours; 0 if it is not remembered."""
+        return self._until.get(owner, 0.0)
+
     def expire(self, now: float) -> list[str]:
         """Drop what is over, and give it; the oldest stand first, so that few are looked at."""
         over = [owner for owner, until in takewhile(lambda i: i[1] <= now, self._until.items())]

@@ -7,6 +7,7 @@ neither a session nor a secret.  What must hold all the same stands in `problems
 import asyncio
 import logging
 import os
+import resource
 import socket
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
@@ -16,8 +17,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from containerdns.core.counters import Counters
+from containerdns.core.places import Limits, Places, limits_by
+from containerdns.core.views import packed
 from containerdns.errors import BadSettings, CannotListen
 from containerdns.settings import Endpoint
+from containerdns.turns import turns
 from containerdns.web.metrics import Metrics
 from containerdns.web.negotiation import JSON, compress, prefers
 from containerdns.web.page import Page
@@ -26,10 +30,14 @@ from containerdns.web.state import Document, State
 from containerdns.web.stream import Rates, Streams, json_pieces, send
 
 BACKLOG = 128
-CONNECTIONS_MOST = 256  # as for DNS over TCP
+# asyncio's `backlog` is also how many connections it accepts in one pass of the loop; each
+# costs a tenth of a millisecond, and a flood of them must not hold up the others.
+ACCEPTED_AT_ONCE = 4
+RECEIVE_OCTETS = 16384  # of the system's buffer of a connection; requests are short
 REQUEST_TIMEOUT = 10.0  # seconds until a new connection must have asked something
 KEEPALIVE = 15.0  # seconds a connection may rest between two requests
 FIELD_OCTETS = 8190  # of a request line or a header; Apache's limit
+MAX_SEARCH_DOMAINS = 16  # of one explanation; more than any resolver's list is believed to have
 VALUE_LONGEST = 253  # characters: the longest name without escapes, RFC 1035 section 2.3.4
 LINGER = 0.2  # seconds to let answers end when we stop
 
@@ -68,6 +76,7 @@ class HTTPServer:
         *,
         hosts: tuple[str, ...] = (),
         version: str = "",
+        limits: Limits | None = None,
     ) -> None:
         """Bind at once, so that a port in use stops the start.
 
@@ -77,6 +86,7 @@ class HTTPServer:
             counters: For the metrics; internal errors are counted here.
             hosts: Further Host names to answer to, `--http-host`.
             version: Of containerdns.
+            limits: How many connections there may be; by the system's limit of descriptors.
 
         Raises:
             CannotListen: The address cannot be bound.
@@ -85,6 +95,8 @@ class HTTPServer:
         self.endpoint = Endpoint(*self._socket.getsockname()[:2])
         self.rates = Rates(counters)
         self._guard = Guard(state, counters, hosts)
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._door = _Door(state, Places(limits or limits_by(descriptors)))
         self._app = web.Application(
             middlewares=[_note_request, self._guard.middleware], client_max_size=1
         )
@@ -105,8 +117,11 @@ class HTTPServer:
         server = runner.server
         loop = asyncio.get_running_loop()
         acceptor = await loop.create_server(
-            lambda: _protocol(server, loop), sock=self._socket, backlog=BACKLOG
+            lambda: self._door.protocol(server, loop),
+            sock=self._socket,
+            backlog=ACCEPTED_AT_ONCE,
         )
+        self._socket.listen(BACKLOG)  # which asyncio has set to the same
         try:
             await self.rates.run()
         finally:
@@ -177,15 +192,20 @@ class Paths:
         parameters = _parameters(request, "name", "type", "client", "format", lists=("search",))
         if "name" not in parameters:
             raise _bad_parameter("name is missing: /explain?name=web&type=A")
+        search = [part for value in request.query.getall("search", []) for part in _list(value)]
+        if len(search) > MAX_SEARCH_DOMAINS:
+            given = f"at most {MAX_SEARCH_DOMAINS} domains, not {len(search)}"
+            raise _bad_parameter(f"search: expected {given}")
         document = await self._state.explain(
             parameters["name"],
             parameters.get("type"),
             _address(parameters["client"]) if "client" in parameters else client_of(request),
-            [part for value in request.query.getall("search", []) for part in _list(value)],
+            search,
         )
         if _wants_json(request, parameters, default=True):
-            return _json_response(request, document)
-        return _text_response("\n".join(_explanation_lines(document)))
+            return await send(request, JSON, json_pieces(document), _FRESH)
+        lines = (line + "\n" for line in _explanation_lines(document))
+        return await send(request, "text/plain", lines, _FRESH)
 
     async def queries(self, request: web.Request) -> web.StreamResponse:
         """The last queries, or those to come."""
@@ -227,22 +247,82 @@ _FRESH = {"Cache-Control": "no-store"}
 
 
 class _Connection(web.RequestHandler):
-    """A connection that must ask in time; malformed requests are told as all others are."""
+    """A connection that must ask in time; malformed requests are told as all others are.
+
+    Attributes:
+        address: The octets of the client's address.
+        active_at: When it connected, last asked or was last answered.
+        is_busy: A request is being answered.
+    """
+
+    def __init__(self, door: "_Door", server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=KEEPALIVE,
+            logger=_protocol_logger,
+            access_log=_protocol_logger,
+            max_line_size=FIELD_OCTETS,
+            max_field_size=FIELD_OCTETS,
+            lingering_time=1.0,
+        )
+        self.address = b""
+        self.active_at = loop.time()
+        self.is_busy = False
+        self._door = door
+        self._unread: list[bytes] = []
+        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the time for the first request."""
+        """Take a place, and start the time for the first request."""
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         self._deadline = asyncio.get_running_loop().call_later(REQUEST_TIMEOUT, transport.abort)
+        peer = transport.get_extra_info("peername")
+        if not peer:  # gone before we looked
+            transport.abort()
+            return
+        self.address = packed(peer[0].partition("%")[0])
+        self._door.admit(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the time."""
-        self._deadline.cancel()
+        """Give the place back."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._unread.clear()
+        self._door.leave(self)
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read requests, in turn with all other work; aiohttp also calls with nothing new."""
+        shared = turns()
+        if not data or not (self._unread or shared.is_over()):
+            super().data_received(data)
+            return
+        self._unread.append(data)
+        if len(self._unread) == 1:
+            shared.call(self.address, self._read_on)
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def _read_on(self) -> None:
+        data = b"".join(self._unread)
+        self._unread.clear()
+        if self.transport is not None:
+            super().data_received(data)
+            self.resume_reading()
+
+    def abort(self) -> None:
+        """End the connection at once, to make room."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def asked(self) -> None:
         """Take note of a request; from now on aiohttp's own limit counts, `KEEPALIVE`."""
-        self._deadline.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.is_busy = True
+        self.active_at = asyncio.get_running_loop().time()
 
     def handle_error(
         self,
@@ -267,36 +347,39 @@ class _Connection(web.RequestHandler):
         if resp.status == HTTPStatus.EXPECTATION_FAILED:
             detail = "nothing can be expected here but 100-continue"
             resp = problem(Refusal(resp.status, HTTPStatus(resp.status).phrase, detail))
-        return await super().finish_response(request, resp, start_time)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self.is_busy = False
+            self.active_at = asyncio.get_running_loop().time()
 
 
-class _Refusing(asyncio.Protocol):
-    """A connection beyond the most that are kept; it is closed at once."""
+class _Door:
+    """Who comes in: makes connections, and gives them their places."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+    def __init__(self, state: State, places: Places) -> None:
+        self._state = state
+        self._places = places
 
+    def protocol(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> asyncio.Protocol:
+        """Make the protocol of a new connection."""
+        return _Connection(self, server, loop)
 
-def _protocol(server: web.Server, loop: asyncio.AbstractEventLoop) -> asyncio.Protocol:
-    if len(server.connections) >= CONNECTIONS_MOST:
-        return _Refusing()
-    return _Connection(
-        server,
-        loop=loop,
-        keepalive_timeout=KEEPALIVE,
-        logger=_protocol_logger,
-        access_log=_protocol_logger,
-        max_line_size=FIELD_OCTETS,
-        max_field_size=FIELD_OCTETS,
-        lingering_time=1.0,
-    )
+    def admit(self, connection: _Connection) -> None:
+        """Give a place; the one that was idle longest makes room for it."""
+        may_ask, _ = self._state.rights(str(ip_address(connection.address)))
+        self._places.admit(connection, may_ask=may_ask)
+
+    def leave(self, connection: _Connection) -> None:
+        """Take the place back."""
+        self._places.leave(connection)
 
 
 @web.middleware
 async def _note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     if isinstance(request.protocol, _Connection):
         request.protocol.asked()
+        await turns().offer(request.protocol.address)
     return await handler(request)
 
 
@@ -312,16 +395,18 @@ def _bound(endpoint: Endpoint) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:
-        return socket.create_server(
+        bound = socket.create_server(
             (endpoint.host, endpoint.port),
             family=family,
             backlog=BACKLOG,
             dualstack_ipv6=endpoint.host == "::" and socket.has_dualstack_ipv6(),
         )
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS)  # connections inherit
     except OSError as fault:
         reason = (os.strerror(fault.errno) if fault.errno else str(fault)).lower()
         remedy = "--http names another place, or off"
         raise CannotListen(f"{endpoint} (HTTP)", f"{reason}; {remedy}") from fault
+    return bound
 
 
 def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) -> dict[str, str]:

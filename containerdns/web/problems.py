@@ -71,6 +71,7 @@ class Guard:
         try:
             self._check_client(request)
             self._check_host(request)
+            _check_site(request)
             return await handler(request)
         except Refusal as refusal:
             return problem(refusal)
@@ -120,6 +121,30 @@ class Guard:
             return True
         host = host.lower().removesuffix(".")
         return "." not in host or host in self._hosts or self._state.is_our_name(host)
+
+
+def _check_site(request: web.Request) -> None:
+    """Refuse what a page of another site sends: CORS hides the answer, but not its cost.
+
+    Browsers say where a request comes from: Sec-Fetch-Site where the address is trustworthy
+    (HTTPS, or this machine), Origin with every request whose answer a script could read.  To
+    follow a link is no fault: the page itself, or whatever a person has clicked on.
+    """
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if site not in ("none", "same-origin") and not _is_followed(request):
+        raise Refusal(403, "Forbidden", f"a page of another site asks (Sec-Fetch-Site: {site})")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2].lower() != request.host.lower():
+        raise Refusal(403, "Forbidden", f"a page of another site asks (Origin: {origin})")
+
+
+def _is_followed(request: web.Request) -> bool:
+    """Return whether a browser follows a link, and shows what it gets as a page of its own."""
+    headers = request.headers
+    is_shown = headers.get("Sec-Fetch-Mode") == "navigate" and (
+        headers.get("Sec-Fetch-Dest") == "document"
+    )
+    return is_shown and (request.path == "/" or headers.get("Sec-Fetch-User") == "?1")
 
 
 def _told(request: web.Request, fault: BadName) -> str:

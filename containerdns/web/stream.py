@@ -16,6 +16,7 @@ from aiohttp import web
 
 from containerdns.core.counters import Counters
 from containerdns.core.messages import REFUSED
+from containerdns.core.views import packed
 from containerdns.turns import turns
 from containerdns.web.negotiation import compress
 from containerdns.web.problems import HAS_STARTED, Refusal, client_of
@@ -63,7 +64,7 @@ async def send(
     if request.method != "HEAD":  # aiohttp would end an empty stream with octets of zlib
         compress(request, response)
     iterator = iter(pieces)
-    client = client_of(request)
+    client = packed(client_of(request))
     await turns().take(client)
     first = next(iterator, "")  # what fails at once can still be told
     request[HAS_STARTED] = True
@@ -77,7 +78,7 @@ async def send(
     return response
 
 
-async def _slices(first: str, rest: Iterator[str], client: str) -> AsyncIterator[bytes]:
+async def _slices(first: str, rest: Iterator[str], client: bytes) -> AsyncIterator[bytes]:
     """Join pieces, as many as are made in one turn of all long work."""
     parts = [first]
     shared = turns()

@@ -55,3 +55,9 @@ def test_discarded_owner_is_forgotten() -> None:
     kept.discard("web")
     kept.discard("db")
     assert not kept.holds("web", now=1000.0)
+
+
+def test_one_owner_is_looked_up_without_the_others() -> None:
+    kept = Memory(60)
+    kept.add(["web"], now=1000.0)
+    assert (kept.until("web"), kept.until("db")) == (1060.0, 0.0)

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 
 from containerdns.core.counters import Counters
+from containerdns.core.places import Limits
 from containerdns.settings import Endpoint
 from containerdns.web.http import HTTPServer
 from containerdns.web.stream import Rates
@@ -55,12 +56,15 @@ def with_site(
     state: FakeState | None = None,
     counters: Counters | None = None,
     hosts: tuple[str, ...] = (),
+    limits: Limits | None = None,
 ) -> None:
     """Start a server, run the test, stop the server."""
 
     async def run() -> None:
         fake, counts = state or FakeState(), counters or Counters()
-        server = HTTPServer(Endpoint("127.0.0.1", 0), fake, counts, hosts=hosts, version="1.0.0")
+        server = HTTPServer(
+            Endpoint("127.0.0.1", 0), fake, counts, hosts=hosts, version="1.0.0", limits=limits
+        )
         task = asyncio.create_task(server.run())
         try:
             async with aiohttp.ClientSession() as session:

@@ -13,10 +13,13 @@ import aiohttp
 import pytest
 
 from containerdns.core.counters import Counters
+from containerdns.core.places import Limits
 from containerdns.errors import CannotListen
 from containerdns.settings import Endpoint
+from containerdns.turns import MAX_SLICE
 from containerdns.web import stream
 from containerdns.web.http import HTTPServer
+from containerdns.web.state import Document
 from tests.timing import WAIT_LONGEST, assert_within, best_of_three
 from tests.web.fake import QUERY, RECORD, FakeState
 from tests.web.serving import Got, Site, with_site
@@ -502,14 +505,148 @@ def test_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch)
     with_site(test)
 
 
-def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("containerdns.web.http.CONNECTIONS_MOST", 1)
+def test_longest_idle_connection_makes_room_for_the_next() -> None:
+    """As over TCP: nobody is turned away as others have come first."""
 
     async def test(site: Site) -> None:
-        assert (await site.get("/healthz")).status == 200  # and is kept alive
-        assert await raw(site, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n") == b""
+        first = await asyncio.open_connection("127.0.0.1", site.port)
+        others = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(2)]
+        assert (await site.get("/healthz")).status == 200
+        assert await asyncio.wait_for(first[0].read(), WAIT_LONGEST) == b""
+        for _, writer in [first, *others]:
+            writer.close()
+
+    with_site(test, limits=Limits(8, 3))
+
+
+def test_strangers_keep_no_client_out() -> None:
+    """256 connections of one stranger made the health check of the container fail."""
+
+    class Choosy(FakeState):
+        def rights(self, client: str) -> tuple[bool, bool]:
+            return client == "127.0.0.1", False
+
+    async def test(site: Site) -> None:
+        strangers = [
+            await asyncio.open_connection(
+                "127.0.0.1", site.port, local_addr=(f"127.0.1.{number % 8}", 0)
+            )
+            for number in range(256)
+        ]
+        assert (await site.get("/readyz")).status == 200
+        request = b"GET /zone HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        strangers[-1][1].write(request)
+        answer = await asyncio.wait_for(strangers[-1][0].read(), WAIT_LONGEST)
+        assert answer.split()[1] == b"403"
+        for _, writer in strangers:
+            writer.close()
+
+    with_site(test, Choosy())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403),
+        (
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "iframe",
+                "Sec-Fetch-User": "?1",
+            },
+            403,
+        ),
+        (
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "document",
+            },
+            403,
+        ),
+        (
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "document",
+                "Sec-Fetch-User": "?1",
+            },
+            200,
+        ),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:8080", "Host": "localhost:8080"}, 200),
+        ({"Origin": "http://localhost:3000", "Host": "localhost:8080"}, 403),
+    ],
+    ids=["curl", "our page", "typed", "other site", "other port of ours", "sent elsewhere", "frame",
+         "opened by a script", "clicked on", "origin", "sandboxed", "our origin", "other port"],
+)  # fmt: skip
+def test_page_of_another_site_cannot_ask(headers: dict[str, str], status: int) -> None:
+    """CORS hides the answer only: a page could have any visitor's browser send what is costly."""
+
+    async def test(site: Site) -> None:
+        for path in ("/explain?name=web", "/zone", "/events"):
+            named = {name.replace("-", "_"): value for name, value in headers.items()}
+            got = await site.get(path, method="HEAD", **named)
+            assert got.status == status, path
 
     with_site(test)
+
+
+def test_page_may_be_linked_from_anywhere() -> None:
+    async def test(site: Site) -> None:
+        fetched = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+        assert (await site.get("/", Sec_Fetch_Site="cross-site", **fetched)).status == 200
+
+    with_site(test)
+
+
+@pytest.mark.parametrize(("count", "status"), [(16, 200), (17, 400)])
+def test_search_list_of_an_explanation_is_bounded(count: int, status: int) -> None:
+    async def test(site: Site) -> None:
+        listed = ",".join(f"s{n}.example" for n in range(count))
+        repeated = "&".join(f"search=s{n}.example" for n in range(count))
+        for path in (f"/explain?name=web&search={listed}", f"/explain?name=web&{repeated}"):
+            got = await site.get(path)
+            assert got.status == status
+            if status == 400:
+                assert "at most 16" in assert_problem(got, 400)["detail"]
+
+    with_site(test)
+
+
+def test_requests_of_many_connections_share_the_turns() -> None:
+    """Counted, not timed: of all connections together, a pass of the loop lets one go on."""
+
+    class Slow(FakeState):
+        served = 0
+
+        def status(self) -> Document:
+            Slow.served += 1
+            until = time.perf_counter() + MAX_SLICE
+            while time.perf_counter() < until:
+                pass
+            return super().status()
+
+    async def test(site: Site) -> None:
+        asking = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(30)]
+        for _, writer in asking:
+            writer.write(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n" * 5)
+        most, before = 0, 0
+        while Slow.served < 150:
+            await asyncio.sleep(0)
+            most, before = max(most, Slow.served - before), Slow.served
+        assert most <= 2
+        for _, writer in asking:
+            writer.close()
+
+    with_site(test, Slow())
 
 
 @best_of_three
