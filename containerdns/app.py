@@ -77,7 +77,7 @@ def serve(settings: Settings, load: Callable[[], Settings]) -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit of descriptors: each upstream has a pool of 512 ports."""
+    """Raise the soft limit of descriptors, which `core/descriptors` shares out."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, FILES_MOST), hard))

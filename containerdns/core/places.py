@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
+from containerdns.core.descriptors import share_of
+
 MAX_CONNECTIONS: Final = 256  # of one protocol
 MAX_CONNECTIONS_OF_A_CLIENT: Final = 32
 MAX_STRANGERS: Final = 16  # connections of clients outside `--allow`, until they are refused
 MAX_STRANGERS_OF_A_CLIENT: Final = 4
-SHARE_OF_DESCRIPTORS: Final = 4  # a protocol's connections are at most one in so many
 
 
 class Guest(Protocol):
@@ -49,10 +50,9 @@ STRANGERS: Final = Limits(MAX_STRANGERS, MAX_STRANGERS_OF_A_CLIENT)
 def limits_by(descriptors: int) -> Limits:
     """Return the limits of one protocol in a process that may open so many descriptors.
 
-    DNS over TCP and HTTP then have a half of them at most.  What upstreams take of the
-    others is theirs to bound, so that whoever connects still finds a descriptor.
+    Upstreams have a share of their own, so that whoever connects still finds a descriptor.
     """
-    most = min(MAX_CONNECTIONS, max(descriptors // SHARE_OF_DESCRIPTORS, 1))
+    most = min(MAX_CONNECTIONS, share_of(descriptors))
     return Limits(most, min(MAX_CONNECTIONS_OF_A_CLIENT, max(most // 2, 1)))
 
 

@@ -3,12 +3,17 @@
 A forged answer must come from the upstream's address to one of the ports, repeat the
 ID and the question with its case (RFC 5452); whatever does not is passed over, and the
 true answer is still awaited.  A port that gets many such answers asks over TCP instead.
+
+A port is opened when it is first picked, and closed when it was not used for a while, or
+when another one needs its descriptor: the next one in its place is a new random one.
 """
 
 import logging
 import os
 import socket
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
+from functools import partial
 
 from containerdns.core import messages
 from containerdns.core.messages import Response
@@ -24,7 +29,8 @@ from containerdns.upstream.exchanges import (
     trouble_of,
 )
 
-PORTS = 512  # sockets, each with a random port of the system's choice, contract section 5
+PORTS = 512  # places for sockets, each with a random port of the system's choice, contract 5
+SWEEP_EVERY = 10.0  # seconds; a port that was not used between two sweeps is closed
 USES_OF_A_PORT = 256  # then it is given up for another, so that none can be learned
 STRANGERS_MOST = 16  # wrong answers to one port, RFC 5452 section 9.3
 LONGEST = 4096  # octets read; more than we ask for
@@ -36,20 +42,75 @@ log = logging.getLogger(__name__)
 class _Port:
     """One socket, connected so that the system drops what comes from elsewhere."""
 
-    __slots__ = ("socket", "strangers", "uses", "waiting")
+    __slots__ = ("close", "is_used", "socket", "strangers", "uses", "waiting")
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, close: Callable[[], None]) -> None:
         self.socket = connected
+        self.close = close
         self.waiting: dict[int, Sent] = {}
         self.uses = 0
+        self.is_used = True  # since the last sweep
         self.strangers = 0
+
+
+class OpenPorts:
+    """The open ports of all upstreams, the one longest unused first; they share a limit."""
+
+    def __init__(self, most: int, loop: AbstractEventLoop) -> None:
+        """Begin with none.
+
+        Args:
+            most: How many there may be.
+            loop: The running one.
+        """
+        self._most = most
+        self._loop = loop
+        self._ports: dict[_Port, None] = {}
+        self._sweeping: TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    def use(self, port: _Port) -> None:
+        """Note that a port is used, which may be new."""
+        port.is_used = True
+        self._ports.pop(port, None)
+        self._ports[port] = None
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(SWEEP_EVERY, self._sweep)
+
+    def forget(self, port: _Port) -> None:
+        """Note that a port is closed."""
+        self._ports.pop(port, None)
+
+    def make_room(self) -> bool:
+        """Close an idle port if there are too many; return whether one more may be opened."""
+        if len(self._ports) < self._most:
+            return True
+        idle = next((port for port in self._ports if not port.waiting), None)
+        if idle is not None:
+            idle.close()
+        return idle is not None
+
+    def _sweep(self) -> None:
+        """Close what was not used since the last time."""
+        for port in list(self._ports):
+            if not port.is_used and not port.waiting:
+                port.close()
+            port.is_used = False
+        self._sweeping = None
+        if self._ports:
+            self._sweeping = self._loop.call_later(SWEEP_EVERY, self._sweep)
 
 
 class Datagrams:
     """UDP to one upstream."""
 
-    def __init__(self, address: tuple[str, int], loop: AbstractEventLoop) -> None:
+    def __init__(
+        self, address: tuple[str, int], loop: AbstractEventLoop, open_ports: OpenPorts
+    ) -> None:
         self._address = address
+        self._open_ports = open_ports
         self._family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._loop = loop
         self._ports: dict[int, _Port] = {}
@@ -87,21 +148,27 @@ class Datagrams:
             self._close(place)
 
     def _port(self, randomness: int) -> _Port:
-        """Pick a port, and open it if it is not; without more sockets, pick an open one."""
+        """Pick a port, and open it if it is not; if there may be no more, pick an open one."""
         place = randomness % PORTS
         port = self._ports.get(place)
         if port is not None:
             if port.uses < USES_OF_A_PORT or port.waiting:
+                self._open_ports.use(port)
                 return port
             self._close(place)
+        if not self._open_ports.make_room() and self._ports:
+            return self._any_open(randomness)
         try:
             return self._open(place)
         except OSError as error:
             if error.errno not in EXHAUSTED or not self._ports:
                 raise
             self._warn(error)
-            opened = list(self._ports.values())
-            return opened[randomness % len(opened)]
+            return self._any_open(randomness)
+
+    def _any_open(self, randomness: int) -> _Port:
+        opened = list(self._ports.values())
+        return opened[randomness % len(opened)]
 
     def _open(self, place: int) -> _Port:
         opened = socket.socket(self._family, socket.SOCK_DGRAM)
@@ -111,13 +178,14 @@ class Datagrams:
         except OSError:
             opened.close()
             raise
-        port = _Port(opened)
+        port = self._ports[place] = _Port(opened, partial(self._close, place))
         self._loop.add_reader(opened, self._read, port)
-        self._ports[place] = port
+        self._open_ports.use(port)
         return port
 
     def _close(self, place: int) -> None:
         port = self._ports.pop(place)
+        self._open_ports.forget(port)
         self._loop.remove_reader(port.socket)
         port.socket.close()
 

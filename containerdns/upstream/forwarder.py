@@ -8,6 +8,7 @@ SERVFAIL with a reason (RFC 8914).
 import asyncio
 import ipaddress
 import logging
+import resource
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from typing import Any, NamedTuple
 from containerdns.core import messages, names
 from containerdns.core.cache import FAILURE_TTL, Cache, Cached
 from containerdns.core.counters import Counters
+from containerdns.core.descriptors import share_of
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.messages import Response
 from containerdns.core.questions import Question, question_of
 from containerdns.core.scrub import NEGATIVE_LONGEST, Trust, scrub
 from containerdns.errors import BadSettings
 from containerdns.settings import SYSTEM, Endpoint, Settings, UpstreamServer
+from containerdns.upstream.datagrams import OpenPorts
 from containerdns.upstream.exchanges import Inbox, Kind
 from containerdns.upstream.flights import ERROR_TEXT_LONGEST, Answer, Flight, error_of
 from containerdns.upstream.loops import Loops, is_own_address
@@ -122,6 +125,7 @@ class Forwarder:
     async def run(self) -> None:
         """Own the sockets and the tasks until cancelled."""
         self._loop = asyncio.get_running_loop()
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         async with asyncio.TaskGroup() as self._tasks:
             self._surroundings = Surroundings(
                 self._loop,
@@ -132,6 +136,7 @@ class Forwarder:
                 self._loops.label_probe,
                 self._leave_for_labels,
                 self._loops.is_loop,
+                OpenPorts(share_of(descriptors), self._loop),
             )
             self._take_lists(self._settings)
             self.has_started.set()

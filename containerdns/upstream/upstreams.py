@@ -12,7 +12,7 @@ from containerdns.core.health import NEVER, Health
 from containerdns.core.messages import Response
 from containerdns.core.questions import Question, spell
 from containerdns.settings import UpstreamServer
-from containerdns.upstream.datagrams import Datagrams
+from containerdns.upstream.datagrams import Datagrams, OpenPorts
 from containerdns.upstream.exchanges import (
     Bootstrap,
     Kind,
@@ -52,6 +52,7 @@ class Surroundings:
         label_probe: The same for a single label.
         sends_labels_back: Is told of an upstream that asks us for single labels.
         is_loop: Tells of a response whether it is our own answer to that.
+        open_ports: The UDP ports of all of them.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -62,6 +63,7 @@ class Surroundings:
     label_probe: Callable[[], Question]
     sends_labels_back: Callable[["Upstream"], None]
     is_loop: Callable[[Response], bool]
+    open_ports: OpenPorts
 
 
 class Upstream:
@@ -92,7 +94,7 @@ class Upstream:
         else:
             self.streams = Streams(address, loop, surroundings.spawn, server.server_name)
         if server.transport == "udp":
-            self.datagrams = Datagrams(address, loop)
+            self.datagrams = Datagrams(address, loop, surroundings.open_ports)
 
     @property
     def is_alive(self) -> bool:

@@ -721,7 +721,7 @@ async def test_reload_takes_new_lists_and_keeps_what_is_still_valid() -> None:
         forwarder(settings(first.port)) as forward,
     ):
         await forward.resolve(WWW)
-        forward.reload(settings(first.port, ttl=7))
+        forward.reload(settings(first.port, negative_ttl=7))
         assert forward.cached(WWW) is not None
         forward.reload(settings(first.port, cache_size=0))
         assert forward.cached(WWW) is None

@@ -1,0 +1,83 @@
+"""The ports that upstreams are asked from: many, random, and no more than a share."""
+
+import asyncio
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from containerdns.upstream import datagrams
+from tests.timing import until
+from tests.upstream.fakes import answer, upstream
+from tests.upstream.forwarding import addresses, forwarder, local, question, settings
+from tests.upstream.test_forwarder import is_silent, says, scene
+
+DESCRIPTORS = 256
+QUESTIONS = 300
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    """Let this process open few more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.usefixtures("few_descriptors")
+@scene
+async def test_all_upstreams_together_take_their_share_and_ports_stay_random() -> None:
+    async with (
+        upstream(says("192.0.2.1")) as one,
+        upstream(says("192.0.2.2")) as two,
+        forwarder(settings(one.port, forwards=(("corp.example.", (local(two.port),)),))) as forward,
+    ):
+        before = open_descriptors()
+        for number in range(QUESTIONS):
+            for apex in (None, "corp.example."):
+                asked = question(f"n{number}.corp.example.", apex=apex)
+                assert len(addresses(asked, await forward.resolve(asked))) == 1
+        assert open_descriptors() - before <= DESCRIPTORS // 4
+        for fake in (one, two):
+            assert len({port for _, port in fake.peers}) > QUESTIONS * 0.6, "each a fresh one"
+
+
+@pytest.mark.usefixtures("few_descriptors")
+@scene
+async def test_more_questions_in_flight_than_ports_share_them() -> None:
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        before = open_descriptors()
+        many = [question(f"n{number}.example.") for number in range(200)]
+        waiting = [asyncio.create_task(forward.resolve(asked)) for asked in many]
+        await until(lambda: len(fake.asked) >= len(many))
+        assert open_descriptors() - before <= DESCRIPTORS // 4
+        fake.script = says("192.0.2.1")
+        for asked, one in zip(many, waiting, strict=True):
+            assert addresses(asked, await one) == ["192.0.2.1"], "asked again after a second"
+
+
+@scene
+async def test_idle_ports_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datagrams, "SWEEP_EVERY", 0.05)
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        before = open_descriptors()
+        for number in range(50):
+            await forward.resolve(question(f"n{number}.example."))
+        await until(lambda: open_descriptors() <= before)
+
+
+@scene
+async def test_a_port_that_waits_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datagrams, "SWEEP_EVERY", 0.01)
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        waiting = asyncio.create_task(forward.resolve(question("www.example.")))
+        await until(lambda: len(fake.asked) >= 2)  # the second after many sweeps
+        query, _ = fake.asked[0]
+        fake.transport.sendto(answer(query, "@ 60 A 192.0.2.1"), fake.peers[0])
+        assert addresses(question("www.example."), await waiting) == ["192.0.2.1"]
