@@ -81,7 +81,7 @@ class Keeper(Truth):
         self.engines = {url: EngineStatus(url) for url in settings.docker}
         self.inventory = Inventory(policy_of(settings))
         self._started = time.monotonic()
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: dict[str, set[str]] = {}  # by publication id, what was said about it
         self._names_before = 0
         self._touched: set[str] = set()  # owners, since the last telling
         self._told_serial = 0
@@ -141,7 +141,6 @@ class Keeper(Truth):
         with contained(self.counters, f"removing the container {container_id[:12]}"):
             changes: list[tuple[str, Publication | None]] = [(container_id, None)]
             changes += [(p.id, p) for p in self.inventory.remove(container_id)]
-            self._warned = {w for w in self._warned if w[0] != container_id}
             self._apply(changes, engine, event_time)
 
     def container_unreadable(
@@ -273,8 +272,10 @@ class Keeper(Truth):
         listed = list(changes)
         self._touched |= self.owners_in(listed)
         self.change(listed, time.time(), is_part or self._is_listing(engine))
-        for _, publication in listed:
-            if publication is not None and publication.faults:
+        for publication_id, publication in listed:
+            if publication is None:
+                self._warned.pop(publication_id, None)
+            elif publication.faults:
                 self._warn_of_faults(publication)
         self.revision += 1
         if event_time is not None:
@@ -333,7 +334,7 @@ class Keeper(Truth):
         for loss in self.zone.losses(touched):
             winner = loss.winner or "nobody, as several projects have it"
             text = f"{loss.loser} does not get the name {loss.owner}: it is with {winner}"
-            self._warn_once(loss.loser, f"{loss.owner} {loss.winner}", text)
+            self._warn_once(loss.loser_id, f"{loss.owner} {loss.winner}", text)
 
     def _warn_of_faults(self, publication: Publication) -> None:
         for text, reason in publication.faults:
@@ -343,9 +344,10 @@ class Keeper(Truth):
                 self.counters.bad_names += 1
 
     def _warn_once(self, who: str, what: str, text: str) -> bool:
-        if (who, what) in self._warned:
+        said = self._warned.setdefault(who, set())
+        if what in said:
             return False
-        self._warned.add((who, what))
+        said.add(what)
         log.warning("%s", text)
         return True
 

@@ -68,12 +68,14 @@ class Loss(NamedTuple):
         loser: The name of the container that claimed it.
         winner: The name of the one that has it; "" if nobody has, as it is ambiguous.
         rule: The rule behind the lost claim.
+        loser_id: The id of the publication that claimed it.
     """
 
     owner: str
     loser: str
     winner: str
     rule: str
+    loser_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +419,9 @@ class Zone:
         """Who lost which name to whom; of some owners, or of all."""
         if NS_LABEL in self._claims and (owners is None or NS_LABEL in owners):
             for claim in self._claims[NS_LABEL]:
-                yield Loss(NS_LABEL, self._called(claim), "this server", claim.rule)
+                yield Loss(
+                    NS_LABEL, self._called(claim), "this server", claim.rule, claim.publication
+                )
         for owner in list(self._contested) if owners is None else owners:
             if owner not in self._contested or owner == NS_LABEL:
                 continue
@@ -430,7 +434,7 @@ class Zone:
             for claim in claims:
                 is_task = claim.rank in (Rank.TASK, Rank.TASK_HYPHENS)
                 if claim.publication not in having and not (is_task and is_service):
-                    yield Loss(owner, self._called(claim), winner, claim.rule)
+                    yield Loss(owner, self._called(claim), winner, claim.rule, claim.publication)
 
     def _told_of(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
         """Those of a name's holders that it leads to: all with addresses, else one CNAME."""

@@ -49,19 +49,19 @@ def test_best_rank_holds_a_name_and_equal_ranks_share_it() -> None:
 
 def test_losses_name_the_loser_and_the_winner() -> None:
     zone = a_zone(claiming("a", "web"), claiming("b", "web", "x", rank=Rank.HOST_NAME))
-    assert list(zone.losses()) == [Loss("web", "b", "a", "rule")]
+    assert list(zone.losses()) == [Loss("web", "b", "a", "rule", "b")]
 
 
 def test_losses_name_the_alias_that_yields_to_an_address() -> None:
     zone = a_zone(claiming("a", "web", cname="elsewhere.example."), claiming("b", "web"))
-    assert list(zone.losses()) == [Loss("web", "a", "b", "rule")]
+    assert list(zone.losses()) == [Loss("web", "a", "b", "rule", "a")]
 
 
 def test_losses_name_all_aliases_but_the_one_that_stands() -> None:
     zone = a_zone(
         claiming("b", "web", cname="b.example."), claiming("a", "web", cname="a.example.")
     )
-    assert list(zone.losses()) == [Loss("web", "b", "a", "rule")]
+    assert list(zone.losses()) == [Loss("web", "b", "a", "rule", "b")]
 
 
 def test_losses_say_which_hosts_file_lost() -> None:
