@@ -13,7 +13,7 @@ import random
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from containerdns.core.containers import (
     Container,
@@ -27,14 +27,13 @@ from containerdns.core.containers import (
 from containerdns.engine.client import ACTIONS, EngineClient, Event, EventStream, Turn, Version
 from containerdns.engine.sink import Sink
 from containerdns.engine.swarm import Swarm
+from containerdns.engine.watchdog import Watchdog
 from containerdns.errors import BadDocument, EngineUnavailable
 
 RETRY_LONGEST_NEAR = 1.0  # seconds; on a local socket, and while a zone stands
 CANCEL_AGAIN_AFTER = 0.05  # seconds
 STABLE_AFTER = 2.0  # seconds of a session, after whose end the first retry is immediate
-LISTEN_CHECK_TIMEOUT = 3.0  # seconds; an Engine answers a question about the past at once
 SWARM_PATIENCE = 2.0  # seconds that the first listing waits for a swarm's services
-LATE = 0.2  # seconds that an event may be late on the stream
 
 INSPECTS_MOST = 64  # at once because of events; each is a connection
 INSPECTS_MOST_OVER_SSH = 4  # each is a process
@@ -42,7 +41,6 @@ EARLY_INSPECTS_MOST = 16  # that wait, each in the Engine, for their container t
 COMPARING_INSPECTS_MOST = 4  # beside the stream, to complete or compare
 WHOLE_AT_FIRST = 200  # containers that are all inspected before the first zone counts
 SETTLE_LONGEST = 1.0  # seconds that a listing waits for what events have had asked
-EVENTS_REMEMBERED = 2048  # to know those that the stream brought; the Engine keeps 256
 INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be read
 
 log = logging.getLogger(__name__)
@@ -120,10 +118,10 @@ class Watcher:
         self._records: dict[str, _Record] = {}
         self._networks: tuple[Network, ...] | None = None
         self._touched: set[str] = set()  # by events since the listing under way was asked for
-        self._events: dict[tuple[int, str, str], None] = {}  # that the stream brought, in order
         self._reason = "start"  # of the next full listing
         self._compare_now = asyncio.Event()
         self._list_networks_now = asyncio.Event()
+        self._watchdog = Watchdog(self._client, url, timing.listen_check_every, self._deaf)
         self._swarm = Swarm(self._client, url, sink)
         self._is_connected = False
         self._is_synced = False  # a listing of this session has been applied
@@ -203,7 +201,7 @@ class Watcher:
                 tasks.create_task(self._keep_comparing())
                 tasks.create_task(self._keep_networks())
                 tasks.create_task(self._swarm.follow(self._network_names))
-                tasks.create_task(self._keep_listening(stream))
+                tasks.create_task(self._watchdog.watch(stream))
 
     def _forget_asking(self) -> None:
         """Have the next listing settle what the session before had begun to ask."""
@@ -233,24 +231,12 @@ class Watcher:
         subscribed_ns = int((stream.clock or 0) * 1e9)  # what is older tells nothing of our lag
         while events := await stream.next():
             for event in events:
-                if self._is_new(event):
+                if self._watchdog.is_new(event):
                     self._sink.event_seen(
                         self.url, event.action if event.action in ACTIONS else "other"
                     )
                     self._apply(_undated(event) if event.time_ns < subscribed_ns else event)
         raise EngineUnavailable(f"{self.url} ended the event stream")
-
-    def _is_new(self, event: Event) -> bool:
-        """Remember an event, and tell whether it was unknown."""
-        key = _key(event)
-        if key is None:
-            return True
-        if key in self._events:
-            return False
-        self._events[key] = None
-        if len(self._events) > EVENTS_REMEMBERED:
-            del self._events[next(iter(self._events))]
-        return True
 
     def _apply(self, event: Event) -> None:
         if event.kind == "container" and not event.actor_id:
@@ -621,55 +607,9 @@ class Watcher:
     def _network_names(self) -> dict[str, str]:
         return {network.id: network.name for network in self._networks or ()}
 
-    # Whether the stream still tells what happens.
-
-    async def _keep_listening(self, stream: EventStream) -> None:
-        """Ask every so often for the events of the last moments, and miss none of them.
-
-        A stream that says nothing may be a quiet host or a connection that a proxy
-        forgot (umputun/dolce#17, moby/moby#12023); only the Engine can tell.
-        """
-        if stream.clock is None:
-            return  # the comparison every minute must do
-        clock = asyncio.get_running_loop().time
-        ahead = stream.clock - clock()  # dated to the second: never later than it is there
-        since = stream.clock
-        while True:
-            await asyncio.sleep(self._timing.listen_check_every)
-            until = clock() + ahead
-            try:
-                async with asyncio.timeout(LISTEN_CHECK_TIMEOUT):
-                    missed, dated = await self._missed(since, until)
-            except TimeoutError:
-                await self._client.negotiate()  # is it gone, or does it not know the past?
-                log.debug("Docker %s: does not tell past events", self.url)
-                return
-            if missed:
-                await asyncio.sleep(LATE)
-                if not all(_key(event) in self._events for event in missed):
-                    self._deaf(f"it did not tell {len(missed)} events")
-            if dated is not None:
-                ahead = max(ahead, dated - clock())
-            since = until - 1  # an event may be dated a little before it is kept
-
-    async def _missed(self, since: float, until: float) -> tuple[list[Event], float | None]:
-        """Give the events of a time past that the stream has not brought."""
-        missed: list[Event] = []
-        async with self._client.events(since, until) as past:
-            while events := await past.next():
-                missed += [event for event in events if _key(event) not in self._events]
-        return [event for event in missed if _key(event) is not None], past.clock
-
-    def _deaf(self, evidence: str) -> None:
+    def _deaf(self, evidence: str) -> NoReturn:
         self._reason = "watchdog"
         raise EngineUnavailable(f"the event stream of {self.url} is silent: {evidence}")
-
-
-def _key(event: Event) -> tuple[int, str, str] | None:
-    """What tells an event from all others; None if it is dated to the second only."""
-    if event.time_ns % 1_000_000_000 == 0:
-        return None
-    return (event.time_ns, event.action, event.actor_id)
 
 
 def _undated(event: Event) -> Event:

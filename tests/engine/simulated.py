@@ -37,6 +37,7 @@ class SimulatedEngine:
         delays: Seconds before other paths are answered: {"/networks": 5.0}.
         services, tasks: Documents of a swarm.
         node_state: "LocalNodeState" of the swarm.
+        clock_ahead: Seconds from the system's clock to the Engine's.
     """
 
     def __init__(self, socket: Path, containers: int = 0) -> None:
@@ -51,6 +52,7 @@ class SimulatedEngine:
         self.services: list[dict[str, Any]] = []
         self.tasks: list[dict[str, Any]] = []
         self.node_state = "active"
+        self.clock_ahead = 0.0
         self._socket = socket
         golden = json.loads(GOLDEN.read_text())
         self._version = golden["version"]
@@ -200,7 +202,7 @@ class SimulatedEngine:
 
     def emit(self, kind: str, action: str, actor_id: str, **attributes: str) -> None:
         """Send an event to all streams."""
-        time_ns = time.time_ns()
+        time_ns = int(self._now() * 1e9) | 1  # not dated to the second
         event = {
             "Type": kind,
             "Action": action,
@@ -278,14 +280,15 @@ class SimulatedEngine:
         writer: asyncio.StreamWriter,
     ) -> None:
         writer.write(self._head(200) + b"Transfer-Encoding: chunked\r\n\r\n")
-        since = float(query["since"][0]) if "since" in query else time.time()
+        since = float(query["since"][0]) if "since" in query else self._now()
         until = float(query["until"][0]) if "until" in query else None
         for event in self._past:
-            if since <= event["timeNano"] / 1e9 <= (until or time.time()):
+            if since <= event["timeNano"] / 1e9 <= (until or self._now()):
                 line = json.dumps(event).encode() + b"\n"
                 writer.write(b"%x\r\n%s\r\n" % (len(line), line))
         if until is not None:
-            await asyncio.sleep(max(0.0, until - time.time()))
+            while (left := until - self._now()) > 0:  # noqa: ASYNC110 - the clock may be set
+                await asyncio.sleep(min(left, 0.1))
             writer.write(b"0\r\n\r\n")
             return
         self._streams.add(writer)
@@ -294,11 +297,14 @@ class SimulatedEngine:
         finally:
             self._streams.discard(writer)
 
+    def _now(self) -> float:
+        return time.time() + self.clock_ahead
+
     def _reply(self, writer: asyncio.StreamWriter, body: bytes, status: int = 200) -> None:
         writer.write(self._head(status) + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
     def _head(self, status: int) -> bytes:
-        date = formatdate(usegmt=True)
+        date = formatdate(self._now(), usegmt=True)
         return f"HTTP/1.1 {status} -\r\nApi-Version: 1.41\r\nDate: {date}\r\n".encode()
 
 

@@ -65,6 +65,40 @@ async def test_silent_stream_is_noticed_within_seconds(socket: Path) -> None:
     assert_within(took, 5)
 
 
+@pytest.mark.parametrize("seconds", [-3600.0, -2.5, 3600.0], ids=["back", "a bit back", "on"])
+async def test_silence_is_noticed_after_the_clock_was_set(socket: Path, seconds: float) -> None:
+    """The watchdog asks about the Engine's time; comparisons are out of the way here."""
+    async with (
+        SimulatedEngine(socket, 3) as engine,
+        watching(engine.url, compare_every=999, listen_check_every=0.2) as (recorder, _),
+    ):
+        await recorder.until_listed()
+        engine.clock_ahead = seconds
+        before = engine.requests["/events"]
+        await until(lambda: engine.requests["/events"] > before + 1)
+        engine.is_deaf = True
+        engine.add("late")
+        await recorder.until(lambda: "late" in recorder.running(), within=30)
+        assert recorder.count("resynced", "watchdog") <= 1
+
+
+async def test_silence_is_noticed_after_a_stall(socket: Path) -> None:
+    """An answer that does not come within 3 s ends the check, and not all that follow."""
+    async with (
+        SimulatedEngine(socket, 3) as engine,
+        watching(engine.url, compare_every=999, listen_check_every=0.2) as (recorder, _),
+    ):
+        await recorder.until_listed()
+        engine.delays["/events"] = 4.0
+        before = engine.requests["/version"]
+        await until(lambda: engine.requests["/version"] > before)  # asked after the time-out
+        engine.delays.clear()
+        engine.is_deaf = True
+        engine.add("late")
+        await recorder.until(lambda: recorder.count("resynced", "watchdog"), within=30)
+        assert "late" in recorder.running()
+
+
 async def test_silent_stream_is_noticed_by_comparison_if_the_past_is_untold(socket: Path) -> None:
     async with (
         SimulatedEngine(socket, 3) as engine,
