@@ -41,7 +41,8 @@ RECONNECT_AFTER = 1.0  # seconds
 
 TARGETS = (
     *("systemd-resolved", "networkmanager", "dnsmasq", "unbound", "openvpn"),
-    *("wireguard", "tailscale", "macos", "windows", "docker"),
+    *("wireguard", "tailscale", "headscale", "macos", "windows", "docker", "pihole", "adguard"),
+    *("openwrt", "bind", "resolv.conf"),
 )
 COMPLETION = """\
 \b
@@ -272,16 +273,16 @@ def client_config(target: str, config: Path | None, url: str, form: str, **given
 
     What is not given is asked of the running server, else taken from the settings.
     """
-    from containerdns import snippets
+    from containerdns import snippets, targets
 
     ours = snippets.find_ours(snippets.Given(**given), _server(url), _loader(config, {}))
-    snippet = snippets.write(target, ours)
+    snippet = targets.write(target, ours)
     if form == "json":
         _echo_json(snippet.document(target, ours))
         return
     click.echo(snippet.text(), nl=False)
-    for note in snippet.notes_aside:
-        click.echo(note, err=True)
+    if not snippet.has_comments:
+        click.echo("\n".join(snippet.remarks), err=True)
 
 
 @main.command()

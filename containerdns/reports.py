@@ -325,6 +325,7 @@ class Reports:
             "search_domains": list(zone.shape.search_domains),
             "dns": [str(endpoint) for endpoint in self._endpoints()],
             "engines": self._engines(),
+            "subnets": self._subnets(),
             "upstreams": [
                 {
                     "name": upstream.name,
@@ -346,6 +347,16 @@ class Reports:
                 "remembered": len(zone.memory),
             },
         }
+
+    def _subnets(self) -> list[str]:
+        """The subnets of the Engines' bridge and overlay networks, which clients need routes to."""
+        own = {
+            subnet
+            for network in self._keeper.inventory.networks()
+            if network.driver in ("bridge", "overlay")
+            for subnet in network.subnets
+        }
+        return sorted(own)
 
     def _containers(self) -> list[Container]:
         """All but the services of a swarm, which are no containers."""

@@ -380,7 +380,7 @@ def test_wrong_file_is_exit_2_by_its_name(run: Run, tmp_path: Path) -> None:
         ("explain a b c", "got unexpected extra argument (c); "),
         ("check --bogus", "--bogus: expected an option of `containerdns check`; "),
         ("client-config", "TARGET is missing: expected one of systemd-resolved, "),
-        ("client-config bind", "TARGET='bind': expected systemd-resolved, networkmanager, "),
+        ("client-config djbdns", "TARGET='djbdns': expected systemd-resolved, networkmanager, "),
         ("client-config docker --port 99999", "--port='99999': expected a port, 1 to 65535"),
         ("client-config docker --domain a,b", "--domain='a,b': expected a domain name "),
         ("healthcheck --format yaml", "--format='yaml': expected text or json"),

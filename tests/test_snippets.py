@@ -7,19 +7,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
-from containerdns import snippets
+from containerdns import snippets, targets
 from containerdns.cli import TARGETS, main
 from containerdns.readers import Endpoint
-from containerdns.snippets import Ours
+from containerdns.targets import Ours
 from tests.test_cli import NOBODY, StandIn
 
 OURS = Ours(
     (Endpoint("10.8.0.1", 53), Endpoint("fd00::1", 53)),
     ("docker", "corp.example"),
     ("localdomain",),
+    ("172.17.0.0/16", "172.31.99.0/24", "fd00:d::/64"),
 )
+HERE = Ours((Endpoint("127.0.0.1", 53),), ("docker", "corp.example"), ("localdomain",))
 HIGH = Ours((Endpoint("10.8.0.1", 5353), Endpoint("fd00::1", 5353)), ("docker",))
 
 
@@ -31,7 +34,7 @@ def lines(target: str, ours: Ours = OURS) -> list[str]:
     """The lines of a snippet that are no comments."""
     return [
         line
-        for line in snippets.write(target, ours).text().splitlines()
+        for line in targets.write(target, ours).text().splitlines()
         if line and not line.startswith(("#", ";"))
     ]
 
@@ -40,20 +43,44 @@ def lines(target: str, ours: Ours = OURS) -> list[str]:
 
 
 def test_every_target_of_the_contract_has_a_writer() -> None:
-    assert set(TARGETS) == set(snippets.WRITERS)
+    assert set(TARGETS) == set(targets.WRITERS)
 
 
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
         ("systemd-resolved", [
-            "[Resolve]", "DNS=10.8.0.1 fd00::1", "Domains=docker corp.example ~localdomain"]),
+            'resolvectl dns "$link" 10.8.0.1 fd00::1',
+            "resolvectl domain \"$link\" 'docker' 'corp.example' '~localdomain'",
+            'resolvectl default-route "$link" no',
+            "[Delegate]", "DNS=10.8.0.1 fd00::1", "Domains=docker corp.example ~localdomain"]),
         ("dnsmasq", ["server=/docker/10.8.0.1", "server=/docker/fd00::1", "server=//fd00::1",
                      "server=/corp.example/10.8.0.1"]),
         ("networkmanager", ["[main]", "dns=dnsmasq", "server=/docker/10.8.0.1"]),
         ("unbound", ['    name: "docker."', "    forward-addr: 10.8.0.1"]),
-        ("openvpn", ['push "dhcp-option DNS 10.8.0.1"', 'push "dhcp-option DNS6 fd00::1"',
-                     'push "dhcp-option DOMAIN-SEARCH corp.example"']),
+        ("openvpn", ['push "dns server 0 address 10.8.0.1"', 'push "dns server 1 address fd00::1"',
+                     'push "dns server 0 resolve-domains docker corp.example localdomain"',
+                     'push "dhcp-option DNS 10.8.0.1"', 'push "dhcp-option DNS6 fd00::1"',
+                     'push "dhcp-option DOMAIN-SEARCH corp.example"',
+                     'push "route 172.31.99.0 255.255.255.0"', 'push "route-ipv6 fd00:d::/64"']),
+        ("tailscale", [
+            "tailscale set --advertise-routes=172.17.0.0/16,172.31.99.0/24,fd00:d::/64",
+            "tailscale set --accept-routes"]),
+        ("pihole", [("pihole-FTL --config misc.dnsmasq_lines '["
+                    '"server=/docker/10.8.0.1", "server=/docker/fd00::1", '
+                    '"server=/corp.example/10.8.0.1", "server=/corp.example/fd00::1", '
+                    '"server=/localdomain/10.8.0.1", "server=/localdomain/fd00::1", '
+                    '"server=//10.8.0.1", "server=//fd00::1", "rebind-domain-ok=/docker/", '
+                    '"rebind-domain-ok=/corp.example/", "rebind-domain-ok=/localdomain/"]'
+                    "'")]),
+        ("adguard", ["[/docker/]10.8.0.1", "[/localdomain/]fd00::1", "[//]10.8.0.1"]),
+        ("openwrt", ["uci add_list dhcp.@dnsmasq[0].server='/docker/10.8.0.1'",
+                     "uci add_list dhcp.@dnsmasq[0].rebind_domain='corp.example'",
+                     "uci add_list dhcp.lan.dhcp_option='119,docker,corp.example'"]),
+        ("bind", [('zone "docker" { type forward; forward only; '
+                  "forwarders { 10.8.0.1; fd00::1; }; };"),
+                  'validate-except { "docker"; "corp.example"; "localdomain"; };']),
+        ("resolv.conf", ["nameserver 10.8.0.1", "search docker corp.example localdomain"]),
         ("wireguard", ["[Interface]", "DNS = 10.8.0.1, fd00::1, docker, corp.example"]),
         ("macos", ["nameserver 10.8.0.1", "nameserver fd00::1"]),
         ("windows", [
@@ -70,21 +97,25 @@ def test_snippet_holds_our_addresses_and_domains(target: str, expected: list[str
     ("target", "expected"),
     [
         ("systemd-resolved", "DNS=10.8.0.1:5353 [fd00::1]:5353"),
+        ("openvpn", 'push "dns server 1 address [fd00::1]:5353"'),
+        ("adguard", "[/docker/][fd00::1]:5353"),
+        ("bind", ('zone "docker" { type forward; forward only; '
+         "forwarders { 10.8.0.1 port 5353; fd00::1 port 5353; }; };")),
         ("dnsmasq", "server=/docker/fd00::1#5353"),
         ("unbound", "    forward-addr: fd00::1@5353"),
         ("macos", "port 5353"),
     ],
     ids=lambda value: value.partition("=")[0],
-)
+)  # fmt: skip
 def test_another_port_is_written_as_each_program_wants_it(target: str, expected: str) -> None:
     assert expected in lines(target, HIGH)
 
 
-@pytest.mark.parametrize("target", ["openvpn", "wireguard", "tailscale", "windows", "docker"])
+@pytest.mark.parametrize("target", sorted(targets.WITHOUT_PORTS))
 def test_who_can_ask_on_port_53_only_is_told(target: str) -> None:
     def told(ours: Ours) -> str:
-        snippet = snippets.write(target, ours)
-        return snippet.text() + "\n".join(snippet.notes_aside)
+        snippet = targets.write(target, ours)
+        return snippet.text() + "\n".join(snippet.remarks)
 
     assert "port 53 only" in told(HIGH)
     assert "port 53 only" not in told(OURS)
@@ -95,9 +126,39 @@ def test_validating_resolvers_are_told_that_our_domains_are_not_signed() -> None
     unbound = lines("unbound")
     assert '    domain-insecure: "docker."' in unbound
     assert '    domain-insecure: "corp.example."' in unbound
-    resolved = dict(snippets.write("systemd-resolved", OURS).files)
+    resolved = dict(targets.write("systemd-resolved", OURS).files)
     anchor = resolved["/etc/dnssec-trust-anchors.d/docker.negative"]
     assert [line for line in anchor.splitlines() if not line.startswith(";")] == ["docker"]
+
+
+def test_resolved_of_the_docker_host_itself_gets_global_settings() -> None:
+    """They send every name to us, which suits nobody else (tried with resolved 252)."""
+    assert "Domains=docker corp.example ~localdomain" in lines("systemd-resolved", HERE)
+    assert "[Resolve]" in lines("systemd-resolved", HERE)
+    assert "[Resolve]" not in lines("systemd-resolved")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_snippet_says_how_to_test_and_undo_it(target: str) -> None:
+    snippet = targets.write(target, OURS)
+    assert len(snippet.test) > 5
+    assert len(snippet.undo) > 5
+    if snippet.has_comments:
+        assert f"# Test: {snippet.test}\n# Undo: {snippet.undo}\n" in snippet.text()
+
+
+def test_routes_are_those_of_docker_if_nobody_knows_the_networks() -> None:
+    assert 'push "route 172.16.0.0 255.240.0.0"' in lines("openvpn", HIGH)
+
+
+def test_headscale_gets_yaml_to_merge() -> None:
+    [(_, content)] = targets.write("headscale", OURS).files
+    assert yaml.safe_load(content) == {
+        "dns": {
+            "nameservers": {"split": {key: ["10.8.0.1", "fd00::1"] for key in OURS.domains}},
+            "search_domains": ["docker", "corp.example"],
+        }
+    }
 
 
 def test_forwarders_send_us_search_domains_whole() -> None:
@@ -115,7 +176,7 @@ def test_docker_gets_json_and_its_notes_go_elsewhere() -> None:
 
 
 def test_macos_has_a_file_a_domain() -> None:
-    paths = [path for path, _ in snippets.write("macos", OURS).files]
+    paths = [path for path, _ in targets.write("macos", OURS).files]
     assert paths == ["/etc/resolver/docker", "/etc/resolver/corp.example"]
 
 
@@ -178,7 +239,8 @@ def test_settings_say_it_if_no_server_runs() -> None:
     assert "server=/b.example/10.9.0.1#5300" in result.stdout.splitlines()
 
 
-def test_address_that_nobody_told_is_marked_as_a_guess() -> None:
+def test_address_that_nobody_told_is_marked_as_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snippets, "CONTAINER_MARKS", ())
     result = run("dnsmasq", "--url", NOBODY)
     assert result.exit_code == 0
     assert "--server IP" in result.stdout
@@ -206,7 +268,34 @@ def test_wrong_address_or_domain_is_exit_2(arguments: tuple[str, ...], line: str
 
 
 def test_unknown_target_is_exit_2() -> None:
-    assert run("bind").exit_code == 2
+    assert run("djbdns").exit_code == 2
+
+
+def test_container_asks_for_the_address_that_clients_reach(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its own address is the bridge's, which only this host can reach."""
+    mark = tmp_path / ".dockerenv"
+    mark.touch()
+    monkeypatch.setattr(snippets, "CONTAINER_MARKS", (mark,))
+    result = run("dnsmasq", "--url", NOBODY)
+    assert result.exit_code == 2
+    assert "--server='': expected the address at which clients reach" in result.stderr
+    assert run("dnsmasq", "--url", NOBODY, "--server", "192.0.2.1").exit_code == 0
+
+
+def test_running_server_says_which_networks_clients_need_a_route_to(running: StandIn) -> None:
+    running.gives(
+        "/status",
+        {
+            "dns": ["10.8.0.1:53"],
+            "domains": ["docker."],
+            "search_domains": [],
+            "subnets": ["172.20.0.0/16"],
+        },
+    )
+    result = run("openvpn", "--url", running.url)
+    assert 'push "route 172.20.0.0 255.255.0.0"' in result.stdout.splitlines()
 
 
 # -- read by the real programs ----------------------------------------------------------------
@@ -242,15 +331,49 @@ def accepts(command: Sequence[str | Path]) -> str:
 @pytest.mark.parametrize("target", ["dnsmasq", "networkmanager"])
 def test_dnsmasq_accepts_its_snippet(target: str, ours: Ours, tmp_path: Path) -> None:
     file = tmp_path / "containerdns.conf"
-    file.write_text(snippets.write(target, ours).files[-1][1])
+    file.write_text(targets.write(target, ours).files[-1][1])
     told = accepts([the_program("dnsmasq"), "--test", f"--conf-file={file}"])
     assert "syntax check OK" in told
 
 
 @CASES
+def test_dnsmasq_accepts_the_lines_for_pihole(ours: Ours, tmp_path: Path) -> None:
+    """Pi-hole's FTL is a dnsmasq, which gets these lines as they are."""
+    [(_, content)] = targets.write("pihole", ours).files
+    [told] = [line for line in content.splitlines() if "dnsmasq_lines" in line]
+    file = tmp_path / "pihole.conf"
+    file.write_text("\n".join(json.loads(told.split(" ", 3)[3].strip("'"))) + "\n")
+    assert "syntax check OK" in accepts([the_program("dnsmasq"), "--test", f"--conf-file={file}"])
+
+
+@CASES
+def test_bind_accepts_its_snippet(ours: Ours, tmp_path: Path) -> None:
+    (_, zones), (_, options) = targets.write("bind", ours).files
+    file = tmp_path / "named.conf"
+    file.write_text(f"options {{\n{options}}};\n{zones}")
+    accepts([the_program("named-checkconf"), file])
+
+
+@CASES
+def test_openvpn_client_accepts_what_it_is_pushed(ours: Ours, tmp_path: Path) -> None:
+    """OpenVPN 2.6 reads each option as it would one of its own configuration."""
+    pushed = [line.removeprefix('push "')[:-1] for line in lines("openvpn", ours)]
+    file = tmp_path / "client.conf"
+    file.write_text("\n".join(["client", "dev null", "remote 127.0.0.1", *pushed]) + "\n")
+    done = subprocess.run(
+        [the_program("openvpn"), "--config", file, "--verb", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "must define CA" in done.stdout, done.stdout  # the next thing that it looks at
+
+
+@CASES
 def test_unbound_accepts_its_snippet(ours: Ours, tmp_path: Path) -> None:
     file = tmp_path / "unbound.conf"
-    file.write_text(snippets.write("unbound", ours).text())
+    file.write_text(targets.write("unbound", ours).text())
     accepts([the_program("unbound-checkconf"), file])
 
 
@@ -258,7 +381,7 @@ def test_unbound_accepts_its_snippet(ours: Ours, tmp_path: Path) -> None:
 def test_wg_quick_accepts_its_snippet(ours: Ours, tmp_path: Path) -> None:
     """It cuts what is its own, such as DNS, and would keep what it does not know."""
     file = tmp_path / "wg0.conf"
-    file.write_text(snippets.write("wireguard", ours).text())
+    file.write_text(targets.write("wireguard", ours).text())
     file.chmod(0o600)
     left = accepts([the_program("wg-quick"), "strip", file])
     assert [s for s in left.splitlines() if s and not s.startswith("#")] == ["[Interface]"]

@@ -108,11 +108,11 @@ class State(Protocol):
 
         Keys: `version`; `serial`; `revision`, which differs whenever `containers` would give
         something else (a health, for example, may change without the serial); `domains` and
-        `search_domains`, names; `dns`, the "address:port" that answer DNS; `engines` (url,
-        connected, last_sync, lag_ms or null, error or null); `upstreams` in the order in which
-        they are asked (name, for: a domain or null, healthy, rtt_ms or null, aside_until: RFC
-        3339 or null, perhaps last_failure); `counts` (containers, running, names, skipped,
-        remembered).
+        `search_domains`, names; `dns`, the "address:port" that answer DNS; `subnets` of the
+        Engines' own networks; `engines` (url, connected, last_sync, lag_ms or null, error or
+        null); `upstreams` in the order in which they are asked (name, for: a domain or null,
+        healthy, rtt_ms or null, aside_until: RFC 3339 or null, perhaps last_failure); `counts`
+        (containers, running, names, skipped, remembered).
         """
 
     def containers(self) -> Document:

@@ -12,7 +12,7 @@ import pytest
 
 from containerdns.core import messages
 from containerdns.settings import Endpoint
-from containerdns.snippets import Ours, write
+from containerdns.targets import Ours, write
 from tests.engine.running import free_port
 from tests.timing import assert_within, best_of_three, listens, until
 from tests.upstream.fakes import upstream
