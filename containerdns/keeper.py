@@ -6,7 +6,6 @@ whole, so that no reader ever sees half of it.
 
 import asyncio
 import gc
-import json
 import logging
 import re
 import time
@@ -14,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from containerdns import state_file
 from containerdns.core import hosts
 from containerdns.core.containers import Container, Network
 from containerdns.core.counters import Counters
@@ -25,6 +25,7 @@ from containerdns.core.zone import next_serial
 from containerdns.parts import contained
 from containerdns.settings import Settings
 from containerdns.truth import Truth
+from containerdns.turns import turns
 
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
@@ -32,7 +33,6 @@ RELOAD_SLICE = 0.001  # seconds of publishing anew between queries
 STATE_EVERY = 5.0  # seconds between two writings of the state file at most
 FREEZES = 2  # of what stays: after the first listing, and when it has been refined
 COLLECT_AFTER = (20_000, 20, 100)  # objects, and collections; of `gc.set_threshold`
-STATE_VERSION = 1
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +73,11 @@ class Keeper(Truth):
         top_level_domains: frozenset[str],
     ) -> None:
         now = time.time()
-        serial, remembered = _read_state(settings.state, now, settings.remember)
-        super().__init__(
-            settings, counters, wire, top_level_domains, next_serial(serial, now), remembered
-        )
+        last = state_file.State()
+        if settings.state is not None:
+            last = state_file.read(settings.state, now, settings.remember)
+        serial = next_serial(last.serial, now)
+        super().__init__(settings, counters, wire, top_level_domains, serial, last.remembered)
         self.revision = 0
         self.engines = {url: EngineStatus(url) for url in settings.docker}
         self.inventory = Inventory(policy_of(settings))
@@ -209,12 +210,14 @@ class Keeper(Truth):
             while True:
                 self.read_hosts()
                 self._look_at_listings()
-                self.revision += self.expire(time.time())
+                while self.expire(time.time()):
+                    self.revision += 1
+                    await turns().offer("names that are over")
                 self._tell()
                 await self._save_state_if_due()
                 await asyncio.sleep(HOUSEKEEPING)
         finally:
-            self._save_state(self._state())
+            self._save_state(state_file.pieces(self.zone))
 
     async def publish_anew(self) -> None:
         """Publish by the present settings, a few containers between queries."""
@@ -359,28 +362,17 @@ class Keeper(Truth):
         if self.settings.state is None or serial == self.revision or not is_due:
             return
         self._state_written = (self.revision, time.monotonic())
-        await asyncio.to_thread(self._save_state, self._state())
+        pieces = []
+        for piece in state_file.pieces(self.zone):
+            pieces.append(piece)
+            await turns().offer("the state file")
+        await asyncio.to_thread(self._save_state, pieces)
 
-    def _state(self) -> tuple[int, list[tuple[str, float]], list[str]]:
-        """What outlives us: the serial, remembered owners, and those that are claimed now."""
-        return self.zone.serial, list(self.zone.memory.items()), self.zone.owners_to_keep()
-
-    def _save_state(self, state: tuple[int, list[tuple[str, float]], list[str]]) -> None:
-        """Write the state beside the file, then rename it, so that it is never half."""
-        path = self.settings.state
-        if path is None:
+    def _save_state(self, document: Iterable[bytes]) -> None:
+        if (path := self.settings.state) is None:
             return
-        serial, remembered, claimed = state
-        document = {
-            "version": STATE_VERSION,
-            "serial": serial,
-            "remembered": remembered,
-            "claimed": claimed,
-        }
-        beside = path.with_name(path.name + ".new")
         try:
-            beside.write_text(json.dumps(document), encoding="utf-8")
-            beside.replace(path)
+            state_file.write(path, document)
         except OSError as error:
             self._warn_once("state", str(error), f"--state {path}: {error.strerror}; not saved")
 
@@ -397,31 +389,6 @@ def policy_of(settings: Settings) -> Policy:
         label_prefix=settings.label_prefix,
         suffixes=settings.domains + settings.search_domains,
     )
-
-
-def _read_state(
-    path: Path | None, now: float, lifetime: float
-) -> tuple[int, list[tuple[str, float]]]:
-    """The serial and the remembered owners of the last life; a damaged file is one warning.
-
-    What was claimed when we stopped may have been removed since: it is remembered
-    from now on, until a listing shows its container.
-    """
-    if path is None:
-        return 0, []
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        serial = int(document["serial"])
-        remembered = [(str(owner), float(until)) for owner, until in document["remembered"]]
-        claimed = [(str(owner), now + lifetime) for owner in document["claimed"]]
-    except FileNotFoundError:
-        return 0, []
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("--state %s: cannot be read (%s); starting without it", path, error)
-        return 0, []
-    kept = [(owner, until) for owner, until in remembered if until > now]
-    kept.sort(key=lambda item: item[1])  # the oldest first, as `Memory` wants it
-    return serial & 0xFFFFFFFF, kept + (claimed if lifetime > 0 else [])
 
 
 def _own_container_id() -> str:

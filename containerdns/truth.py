@@ -171,10 +171,13 @@ class Truth:
             self._mirror("set_listing", listing)
 
     def expire(self, now: float) -> bool:
-        """Forget the names that were remembered long enough; tell whether there were any."""
-        if not self.zone.memory.expire(now):
+        """Forget some names that were remembered long enough; return whether there were any."""
+        over = self.zone.memory.expire(now)
+        if not over:
             return False
-        self._wire.forget_absent()
+        self._wire.forget({name for owner in over for name in self.zone.names_of(owner)})
+        if any(owner.startswith("*") for owner in over):
+            self._wire.forget_absent()
         self._mirror("expire", now)
         return True
 

@@ -21,7 +21,18 @@ ROOMS = ("engine", "server", "upstream", "web")
 COMPUTES = frozenset(
     {
         *("base64", "binascii", "collections", "dataclasses", "datetime", "enum", "functools"),
-        *("difflib", "hashlib", "hmac", "ipaddress", "itertools", "re", "struct", "sys", "typing"),
+        *(
+            "difflib",
+            "hashlib",
+            "heapq",
+            "hmac",
+            "ipaddress",
+            "itertools",
+            "re",
+            "struct",
+            "sys",
+            "typing",
+        ),
     }
 )
 # What those modules still have of the outside.

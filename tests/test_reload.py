@@ -112,6 +112,30 @@ def test_nothing_said_before_is_said_again() -> None:
     assert len(running.wire) == 0
 
 
+def test_shorter_memory_ends_ready_made_answers_in_time() -> None:
+    """The names remembered before as well, and what was said of them."""
+    running = Running(container("web"))
+    running.keeper.container_removed(ENGINE, container("web").id, None)
+    decide = running.keeper.ownership.decide
+    assert decide("web.localdomain.", messages.A, time.time()).act is not Act.FORWARD
+    running.reload({"remember": 60})
+    assert running.ask("web")[0] == messages.NXDOMAIN
+    assert len(running.wire) > 0
+    later = time.time() + 61
+    assert running.keeper.expire(later)
+    assert len(running.wire) == 0
+    assert not running.keeper.zone.is_ours("web", later)
+
+
+def test_no_memory_forgets_at_once() -> None:
+    running = Running(container("web"), **{"search-domain": "corp.example"})
+    running.keeper.container_removed(ENGINE, container("web").id, None)
+    name = "web.corp.example."
+    assert running.keeper.ownership.decide(name, messages.A, time.time()).act is not Act.FORWARD
+    running.reload({"remember": 0, "search-domain": "corp.example"})
+    assert running.keeper.ownership.decide(name, messages.A, time.time()).act is Act.FORWARD
+
+
 def test_hosts_file_that_is_configured_no_more_is_dropped(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text("192.0.2.1 printer\n")

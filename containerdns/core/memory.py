@@ -1,58 +1,84 @@
 """The names of removed containers, which stay ours for a while."""
 
+import heapq
 from collections.abc import Iterable, Iterator
-from itertools import takewhile
 
-REMEMBERED_MOST = 100_000  # names; the contract's bound
+MAX_REMEMBERED = 100_000  # names; the contract's bound
+MAX_EXPIRED_AT_ONCE = 256  # names; many may be over at once, after a reload
+MIN_STALE = 1024  # places in the heap of names that are gone, before it is made anew
 
 
 class Memory:
-    """Owners (relative, or absolute with a final dot) and until when they are ours.
+    """Owners (relative, or absolute with a final dot) and since when they are removed.
 
-    Times are seconds since the epoch, as they outlive the process.
+    Times are seconds since the epoch, as they outlive the process.  Each owner is over at its
+    own time, in whatever order they came: a clock may go back.
+
+    Attributes:
+        lifetime: Seconds for which an owner is remembered; another value holds for those that
+            are remembered already, too.
     """
 
     def __init__(self, lifetime: float) -> None:
         self.lifetime = lifetime
-        self._until: dict[str, float] = {}  # in the order of their being remembered
+        self._since: dict[str, float] = {}  # in the order of their being remembered
+        self._by_time: list[tuple[float, str]] = []  # a heap; some of its owners are gone
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._since)
 
     def add(self, owners: Iterable[str], now: float) -> None:
         """Remember owners from now on; the oldest make room."""
         if self.lifetime <= 0:
             return
         for owner in owners:
-            self.put(owner, now + self.lifetime)
+            self._put(owner, now)
 
     def put(self, owner: str, until: float) -> None:
         """Remember one owner until a time."""
-        self._until.pop(owner, None)
-        self._until[owner] = until
-        if len(self._until) > REMEMBERED_MOST:
-            del self._until[next(iter(self._until))]
+        self._put(owner, until - self.lifetime)
+
+    def _put(self, owner: str, since: float) -> None:
+        self._since.pop(owner, None)
+        self._since[owner] = since
+        if len(self._since) > MAX_REMEMBERED:
+            del self._since[next(iter(self._since))]
+        if len(self._by_time) > 2 * len(self._since) + MIN_STALE:
+            self._by_time = [(time, owner) for owner, time in self._since.items()]
+            heapq.heapify(self._by_time)
+        else:
+            heapq.heappush(self._by_time, (since, owner))
 
     def discard(self, owner: str) -> None:
         """Forget an owner, which is a running container's again."""
-        self._until.pop(owner, None)
+        self._since.pop(owner, None)
 
     def holds(self, owner: str, now: float) -> bool:
-        """Tell whether an owner is remembered."""
-        until = self._until.get(owner)
-        return until is not None and until > now
+        """Return whether an owner is remembered."""
+        since = self._since.get(owner)
+        return since is not None and since + self.lifetime > now
 
     def until(self, owner: str) -> float:
         """Return until when an owner is ours; 0 if it is not remembered."""
-        return self._until.get(owner, 0.0)
+        since = self._since.get(owner)
+        return 0.0 if since is None else since + self.lifetime
 
     def expire(self, now: float) -> list[str]:
-        """Drop what is over, and give it; the oldest stand first, so that few are looked at."""
-        over = [owner for owner, until in takewhile(lambda i: i[1] <= now, self._until.items())]
-        for owner in over:
-            del self._until[owner]
+        """Drop and return what is over, a few hundred at a time."""
+        over: list[str] = []
+        heap = self._by_time
+        while heap and heap[0][0] + self.lifetime <= now and len(over) < MAX_EXPIRED_AT_ONCE:
+            since, owner = heapq.heappop(heap)
+            if self._since.get(owner) == since:
+                del self._since[owner]
+                over.append(owner)
         return over
 
+    def snapshot(self) -> dict[str, float]:
+        """Return owners and since when they are removed; a copy, made within a millisecond."""
+        return self._since.copy()
+
     def items(self) -> Iterator[tuple[str, float]]:
-        """Owners and until when, oldest first."""
-        return iter(list(self._until.items()))
+        """Owners and until when, in the order in which they were remembered."""
+        lifetime = self.lifetime
+        return ((owner, since + lifetime) for owner, since in self.snapshot().items())

@@ -238,16 +238,18 @@ class Zone:
 
     def _names_of(self, publication: Publication) -> set[str]:
         """The absolute names of a publication, and those above, which may be empty."""
-        found: set[str] = set()
-        suffixes = self.shape.domains + self.shape.search_domains
-        for owner in {o for c in publication.claims for o in (c.owner, *_above(c.owner))}:
-            if owner.endswith("."):
-                found.add(owner)
-                continue
-            found.update(names.join(owner, suffix) for suffix in suffixes)
-            if names.is_single_label(owner):
-                found.add(owner + ".")
-        return found
+        owners = {o for c in publication.claims for o in (c.owner, *_above(c.owner))}
+        return {name for owner in owners for name in self.names_of(owner)}
+
+    def names_of(self, owner: str) -> Iterator[str]:
+        """Yield the absolute names that an owner has below all suffixes."""
+        if owner.endswith("."):
+            yield owner
+            return
+        for suffix in self.shape.domains + self.shape.search_domains:
+            yield names.join(owner, suffix)
+        if names.is_single_label(owner):
+            yield owner + "."
 
     # -- what is ours ---------------------------------------------------------
 
@@ -267,14 +269,13 @@ class Zone:
         """All owners that have records, in order; of very many, as they came, to spare time."""
         return sorted(self._claims) if len(self._claims) <= SORTED_MOST else list(self._claims)
 
-    def owners_to_keep(self) -> list[str]:
-        """All owners that would stay ours if their containers went now."""
-        return [
-            owner
-            for publication in self._publications.values()
-            if publication.id != HOST_ID
-            for owner in _owners_to_keep(publication)
-        ]
+    def owners_to_keep(self) -> Iterator[str]:
+        """Yield all owners that would stay ours if their containers went now.
+
+        The zone may change meanwhile; who comes later is left out.
+        """
+        for publication in self.publications():
+            yield from _owners_to_keep(publication)
 
     def holder(self, claim: Claim) -> Publication:
         """The publication that a claim of a running container is of."""
