@@ -3,8 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from containerdns.core.messages import has_mnemonic
+
 DURATION_BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 5.0)
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+
+OTHER_TYPE = 0  # reserved, RFC 6895 section 3.1
+OTHER_RCODE = 24  # above BADCOOKIE, the last that is assigned
 
 
 @dataclass(slots=True)
@@ -105,6 +110,18 @@ class Counters:
             mine = getattr(self, name)
             for key, distribution in getattr(other, name).items():
                 mine.setdefault(key, Distribution(distribution.bounds)).merge(distribution)
+
+    def asked(self, proto: str, qtype: int, times: int = 1) -> None:
+        """Count queries; types without a mnemonic are one, as clients may send all 65,536."""
+        self.requests[proto, qtype if has_mnemonic(qtype) else OTHER_TYPE] += times
+
+    def answered(self, rcode: int, source: str, times: int = 1) -> None:
+        """Count responses; rcodes that are not assigned are one, as upstreams may send 4,096."""
+        self.responses[min(rcode, OTHER_RCODE), source] += times
+
+    def upstream_answered(self, upstream: str, rcode: int) -> None:
+        """Count a query to an upstream by its response, -1 if there was none."""
+        self.upstream_requests[upstream, min(rcode, OTHER_RCODE)] += 1
 
     def took(self, source: str, seconds: float, times: int = 1) -> None:
         """Count how long a response took, by its source."""

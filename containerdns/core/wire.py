@@ -14,6 +14,7 @@ upstreams that stay as they are for a moment.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Final
 
 from containerdns.core.counters import Counters
@@ -25,6 +26,8 @@ MOST_OCTETS: Final = {"name": 24 << 20, "absent": 2 << 20, "fresh": 8 << 20}
 MOST_OF_A_NAME: Final = 256  # types, EDNS variants and views of one name
 QUERY_LONGEST: Final = 300  # octets: a header, a name of 255, an OPT without options
 ENTRY_OCTETS: Final = 500  # what an entry costs beside its octets: objects and places
+MAX_TABLES: Final = 1024  # views: each address of ours that is asked at makes one of its own
+MAX_TABLES_COMPARED: Final = 8  # of those used longest ago, to find the emptiest
 ASKED_ONCE_MOST: Final = 16384  # names absent that were asked once, while the shelf is full
 FREED_AT_ONCE: Final = 64  # entries; to free all that were forgotten would hold up queries
 SECOND_CHANCES: Final = 4  # how many used entries are passed over to evict one
@@ -115,7 +118,7 @@ class Wire:
         self.unusual: dict[str, int] = {"cache": 0, "policy": 0}
         self.epoch = 0
         self._counters = counters
-        self._tables: dict[View, Table] = {}
+        self._tables: OrderedDict[View, Table] = OrderedDict()  # used longest ago first
         self._shelves: dict[str, OrderedDict[Entry, None]] = {}
         self._octets: dict[str, int] = {}
         self._of_name: dict[str, dict[Entry, None]] = {}
@@ -129,8 +132,27 @@ class Wire:
         return sum(map(len, self._shelves.values()))
 
     def table(self, view: View) -> Table:
-        """The responses of a view; read by the server, changed here alone."""
-        return self._tables.setdefault(view, {})
+        """The responses of a view; read by the server, changed here alone.
+
+        A table that was given out before may have made room for others: it then stays
+        empty, and whoever has it must ask again now and then.
+        """
+        table = self._tables.get(view)
+        if table is not None:
+            self._tables.move_to_end(view)
+            return table
+        if len(self._tables) >= MAX_TABLES:
+            self._drop_a_table()
+        table = self._tables[view] = {}
+        return table
+
+    def _drop_a_table(self) -> None:
+        """Make room: of those used longest ago, the emptiest goes, with what it has."""
+        oldest = islice(self._tables.items(), MAX_TABLES_COMPARED)
+        view, table = min(oldest, key=lambda item: len(item[1]))
+        del self._tables[view]
+        for entry in list(table.values()):
+            self._remove(entry)
 
     def answer(self, table: Table, data: bytes, now: float) -> tuple[bytes, Entry] | None:
         """Answer a query if that needs no thought; `server/batch` has this in its loop.
@@ -312,8 +334,8 @@ class Wire:
         if not hits:
             return
         entry.is_used = True
-        self._counters.requests["udp", entry.qtype] += hits
-        self._counters.responses[entry.rcode, entry.source] += hits
+        self._counters.asked("udp", entry.qtype, hits)
+        self._counters.answered(entry.rcode, entry.source, hits)
         self._counters.kept_from_upstream += hits if entry.is_kept else 0
         if entry.source == "cache":
             self._counters.cache_hits += hits

@@ -119,8 +119,8 @@ class Answering:
             task.cancel()
 
     def _count(self, outcome: Outcome, proto: str) -> None:
-        self.counters.requests[proto, outcome.qtype] += 1
-        self.counters.responses[outcome.rcode, outcome.source] += 1
+        self.counters.asked(proto, outcome.qtype)
+        self.counters.answered(outcome.rcode, outcome.source)
 
     def _note(self, outcome: Outcome, peer: Peer, started: float) -> None:
         seconds = time.monotonic() - started

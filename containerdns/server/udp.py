@@ -48,6 +48,12 @@ class Client:
         self.ready = ready
         self.fast = fast
 
+    def take(self, table: Table) -> None:
+        """Be answered from another table of the same view."""
+        if self.fast is self.ready:
+            self.fast = table
+        self.ready = table
+
 
 class Datagrams:
     """What all UDP sockets share: the clients, the limits, the slow path.
@@ -121,6 +127,8 @@ class Datagrams:
                 if verdict == "drop":
                     return None
                 peer = client.slipped
+        if client.ready is not (table := self.wire.table(client.view)):
+            client.take(table)  # its own has made room for others
         if not peer.is_slipped and (ready := self.wire.answer(client.ready, data, started)):
             octets, entry = ready
             entry.hits += 1

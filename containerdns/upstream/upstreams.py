@@ -192,12 +192,12 @@ class Upstream:
 
     def answered(self, response: Response, took: float) -> None:
         """Count a query that it answered."""
-        self._surroundings.counters.upstream_requests[self.name, response.rcode] += 1
+        self._surroundings.counters.upstream_answered(self.name, response.rcode)
         self._surroundings.counters.upstream_took(self.name, took)
 
     def not_answered(self) -> None:
         """Count a query that it did not answer."""
-        self._surroundings.counters.upstream_requests[self.name, NO_RESPONSE] += 1
+        self._surroundings.counters.upstream_answered(self.name, NO_RESPONSE)
 
     def _ask_for_a_word(self, flags: int) -> None:
         """Ask what any server answers at once, so that a dead name is no dead server.

@@ -18,7 +18,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from containerdns.core.counters import DURATION_BOUNDS, Counters, Distribution
+from containerdns.core.counters import DURATION_BOUNDS, OTHER_RCODE, Counters, Distribution
 from containerdns.core.messages import has_mnemonic, rcode_text, type_text
 from containerdns.web.state import Gauges
 
@@ -76,7 +76,7 @@ def _dns_metrics(counters: Counters) -> Iterator[Metric]:
 
     responses: dict[tuple[str, ...], float] = {("NOERROR", source): 0 for source in SOURCES}
     for (rcode, source), count in counters.responses.items():
-        responses[rcode_text(rcode), source] = count
+        responses[_rcode(rcode), source] = count
     yield _counter("dns_responses", "DNS responses sent.", ("rcode", "source"), responses)
 
     durations: dict[tuple[str, ...], Distribution] = {
@@ -172,7 +172,7 @@ def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
         "Queries sent to an upstream, by the response; none if there was none.",
         ("upstream", "rcode"),
         {
-            (upstream, "none" if rcode < 0 else rcode_text(rcode)): count
+            (upstream, "none" if rcode < 0 else _rcode(rcode)): count
             for (upstream, rcode), count in counters.upstream_requests.items()
         },
     )
@@ -236,6 +236,10 @@ def _process_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
         (),
         {(): counters.datagrams_dropped + sum(d for _, d in counters.elsewhere.values())},
     )
+
+
+def _rcode(rcode: int) -> str:
+    return "other" if rcode == OTHER_RCODE else rcode_text(rcode)
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], values: Samples) -> Metric:

@@ -1,6 +1,7 @@
 """Ready-made responses: which query they answer, and when they are void."""
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import dnslib
@@ -242,3 +243,36 @@ def test_kept_response_of_an_upstream_counts_as_the_caches() -> None:
     answer(made, data)
     made.tally()
     assert counters.responses[0, "cache"] == counters.cache_hits == 1
+
+
+def view_at(number: int) -> View:
+    """The view of those who ask at one of many addresses of ours."""
+    return replace(VIEW, host_addresses=(f"a{number}",))
+
+
+def test_tables_are_bounded_however_many_addresses_are_asked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host may have a /64 routed to itself; a table for each address was never dropped."""
+    monkeypatch.setattr(wire, "MAX_TABLES", 16)
+    data = query("web.docker")
+    made = kept(data, query("db.docker"))
+    for number in range(1000):
+        view = view_at(number)
+        made.keep(view, data, reply(data), 0.0)
+        assert answer(made, data, view) is not None
+        assert answer(made, data) is not None, "a table that is fuller stays"
+    assert len(made) <= 16 + 1
+
+
+def test_table_that_made_room_is_filled_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that changes could be forgotten in a table that nobody knows of."""
+    monkeypatch.setattr(wire, "MAX_TABLES", 1)
+    data = query("web.docker")
+    made = kept(data)
+    former = made.table(VIEW)
+    made.keep(view_at(1), data, reply(data), 0.0)
+    assert not former
+    made.keep(VIEW, data, reply(data), 0.0)
+    assert not former
+    assert answer(made, data) is not None
