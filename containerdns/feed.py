@@ -1,153 +1,186 @@
-"""What secondaries get: whole zones as records, and what each change does to them.
+"""What secondaries get: our zones as records, made when somebody takes one, and NOTIFY.
 
-Changes are worked out from the owners that they touch, those of a moment together,
-and only once somebody takes them: after a first transfer, or with `--notify`.
+The writer of the zone only says which names changed.  What that did to the records is
+worked out in `core/copies` when a secondary asks, so that nothing is due to be told that
+a transfer could miss, and nobody pays for transfers who has no secondaries.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from containerdns.core import records
-from containerdns.core.messages import RR, SOA
+from containerdns.core import names, records
+from containerdns.core.copies import Copy
+from containerdns.core.messages import RR
 from containerdns.core.special import nearest
 from containerdns.core.views import View
 from containerdns.core.zone import Kind, Suffix, Zone
+from containerdns.turns import turns
 
-GATHER = 0.1  # seconds in which changes are told together
-
-Snapshot = dict[str, frozenset[RR]]  # by apex
-
-
-class Journal(Protocol):
-    """Who keeps what changed."""
-
-    def changed(
-        self, apex: str, before: int, after: int, removed: Sequence[RR], added: Sequence[RR]
-    ) -> None:
-        """Note what changed in a zone; without the SOA records."""
+GATHER = 0.1  # seconds in which changes are notified together
 
 
 class Notifier(Protocol):
-    """Who tells secondaries."""
+    """Sends NOTIFY to secondaries."""
 
     def changed(self, apex: str, soa: RR) -> None:
-        """Have every target told of a zone's new SOA, soon."""
+        """Send every target a zone's new SOA, soon."""
 
 
-class Zones:
-    """Our zones as secondaries see them: for nobody's view in particular.
+class ZoneSource:
+    """One of our zones, in nobody's view in particular, as `core/copies` reads it."""
 
-    Attributes:
-        is_wanted: Somebody took a zone: from now on it is told what changes.
-    """
-
-    def __init__(self, zone: Zone, view: View) -> None:
-        self.is_wanted = False
+    def __init__(self, zone: Zone, suffix: Suffix, view: View) -> None:
         self._zone = zone
+        self._suffix = suffix
         self._view = view
+        self._searches = zone.searches_in(suffix.apex) if suffix.kind is Kind.DOMAIN else []
+        self._hiding: set[str] = set()
 
-    def use(self, zone: Zone, view: View) -> None:
-        """Show another zone, in another view, from now on."""
-        self._zone, self._view = zone, view
+    def soa(self) -> RR:
+        """The SOA record, with the zone's serial."""
+        return records.soa(self._zone, self._suffix.apex, self._zone.shape.ttl).rr()
 
-    def records(self, apex: str) -> Iterator[RR]:
-        """All records of a zone, its SOA first and only once."""
-        self.is_wanted = True
-        kind = Kind.DOMAIN if apex in self._zone.shape.domains else Kind.REVERSE
-        return (r.rr() for r in records.in_zone(self._zone, Suffix(apex, kind), self._view))
+    def names(self) -> Iterator[str]:
+        """All names that have records."""
+        return records.names_in(self._zone, self._suffix)
 
-    def apexes(self) -> Snapshot:
-        """The records of each domain itself, without SOA."""
-        return {
-            apex: _without_soa(records.at_apex(self._zone, apex, self._view))
-            for apex in self._zone.shape.domains
-        }
+    def records(self, name: str) -> tuple[RR, ...]:
+        """The records that belong to a name, without SOA."""
+        if self._searches and self._is_related(name):
+            (self._hiding.add if self._hides(name) else self._hiding.discard)(name)
+        found = records.of_name(self._zone, name, self._suffix, self._view)
+        return tuple(record.rr() for record in found)
 
-    def snapshot(self, owner: str) -> Snapshot:
-        """The records of an owner in each domain."""
-        return {
-            apex: _without_soa(
-                records.of_owner(self._zone, owner, Suffix(apex, Kind.DOMAIN), self._view)
-            )
-            for apex in self._zone.shape.domains
-        }
+    def may_reveal(self, changed: str) -> bool:
+        """Return whether a change of a name may hide or show names of an inner search domain.
 
+        What the domain has of its own, also by a wildcard, is not looked up in the search
+        domain; and what exists between a wildcard and a name takes the name from the wildcard.
+        """
+        if not self._searches or not self._is_related(changed):
+            return False
+        return bool(self._hiding) or self._hides(changed)
 
-def _without_soa(found: Iterable[records.Record]) -> frozenset[RR]:
-    return frozenset(record.rr() for record in found if record.rtype != SOA)
+    def _is_related(self, name: str) -> bool:
+        """Return whether a name is in or above an inner search domain, or a wildcard is."""
+        base = name.removeprefix("*.")
+        return any(names.is_below(base, s) or names.is_below(s, base) for s in self._searches)
+
+    def _hides(self, name: str) -> bool:
+        """Return whether the domain has something of its own below a name, or a wildcard there."""
+        if name == self._suffix.apex:
+            return False
+        holders = self._zone.holders(self._suffix.owner_of(name), self._suffix)
+        return any(name.startswith("*.") or self._zone.befores_of(claim) for claim in holders)
 
 
 class Feed:
-    """Tells a journal and a notifier what changed, gathered over a moment.
+    """Hears what changes, keeps copies of zones for those who take them, and has them notified.
 
     Attributes:
         notifies: There is somebody to notify.
-
-    An owner is rendered twice per moment, however often it changes in it; who asks for
-    the difference within the moment gets the zone whole.
     """
 
-    def __init__(self, zones: Zones, journal: Journal, notifier: Notifier, notifies: bool) -> None:
-        """Take whom to tell; `notifies` if there is anybody to notify."""
-        self._zones = zones
-        self._journal = journal
+    def __init__(self, zone: Zone, view: View, notifier: Notifier, *, notifies: bool) -> None:
+        """Take what is copied, in whose view; `notifies` if there is anybody to notify."""
+        self._zone = zone
+        self._view = view
         self._notifier = notifier
         self.notifies = notifies
-        self._before: dict[str, Snapshot] = {}  # by owner, as last told
-        self._apexes: Snapshot = {}
-        self._serial: int | None = None  # as last told; None if nothing has changed since
-        self._reverse: set[str] = set()
+        self._sources: dict[str, ZoneSource] = {}
+        self._copies: dict[str, Copy] = {}
+        self._readers: dict[str, asyncio.Lock] = {}
+        self._to_notify: set[str] = set()  # apexes
         self._is_scheduled = False
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether working out changes is of use to anybody."""
-        return self.notifies or self._zones.is_wanted
+    # -- what the zone's writer calls ------------------------------------------------------
 
-    def before(self, zone: Zone, owners: Iterable[str]) -> None:
-        """Note what there is before a change of some owners."""
-        if self._serial is None:
-            self._serial = zone.serial
-            self._apexes = self._zones.apexes()
-        for owner in owners:
-            if owner not in self._before:
-                self._before[owner] = self._zones.snapshot(owner)
+    def use(self, zone: Zone, view: View) -> None:
+        """Copy another zone, or in another view, from now on."""
+        if (zone, view) != (self._zone, self._view):
+            self._zone, self._view = zone, view
+            self.renewed()
 
-    def after(self, zone: Zone, names: Iterable[str]) -> None:
-        """Note that the change was made, and have it told in a moment.
+    def changed(self, changed: Iterable[str]) -> None:
+        """Note the names whose records may have changed, and those above them.
 
-        Args:
-            zone: After the change.
-            names: What changed, for the reverse zones among it.
+        To be called after the change, and at any time before or after the serial grew.
         """
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_later(GATHER, self._tell, zone)
-        self._reverse.update(name for name in names if name.endswith(".arpa."))
-
-    def renewed(self, zone: Zone) -> None:
-        """Tell that all zones are others now, without saying in what."""
-        self._before, self._reverse, self._serial = {}, set(), None
-        for apex in (*zone.shape.domains, *zone.reverse.apexes()):
-            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
-
-    def _tell(self, zone: Zone) -> None:
-        """Tell what the changes of the last moment did."""
-        self._is_scheduled = False
-        before, self._before = self._before, {}
-        reverse, self._reverse = self._reverse, set()
-        serial, self._serial = self._serial, None
-        if serial is None or serial == zone.serial:
+        if not self._copies and not self.notifies:
             return
-        now = {owner: self._zones.snapshot(owner) for owner in before}
-        apexes = self._zones.apexes()
-        for apex in zone.shape.domains:
-            was = self._apexes.get(apex, frozenset()).union(*(s[apex] for s in before.values()))
-            becomes = apexes[apex].union(*(s[apex] for s in now.values()))
-            removed, added = sorted(was - becomes), sorted(becomes - was)
-            self._journal.changed(apex, serial, zone.serial, removed, added)
-            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
-        ours = frozenset(zone.reverse.apexes())
-        for apex in {nearest(name, ours) for name in reverse} - {""}:
+        apexes = self._apexes()
+        for name in changed:
+            apex = nearest(name, apexes)
+            if not apex:
+                continue
+            self._to_notify.add(apex)
+            copy = self._copies.get(apex)
+            if copy is not None:
+                if self._sources[apex].may_reveal(name):
+                    copy.restart()
+                else:
+                    copy.touch((name,))
+        self._notify_soon()
+
+    def renewed(self) -> None:
+        """Note that any record may be another one, and any zone may have come or gone."""
+        self._copies.clear()
+        self._sources.clear()
+        self.grown()
+
+    def grown(self) -> None:
+        """Note that the serial of all zones grew."""
+        if self.notifies:
+            self._to_notify |= self._apexes()
+            self._notify_soon()
+
+    def regrouped(self) -> None:
+        """Note that there are other reverse zones; what they hold may be parted otherwise."""
+        for apex in [a for a in self._copies if a not in self._zone.shape.domains]:
+            del self._copies[apex], self._sources[apex]
+        self.grown()
+
+    # -- what transfers call --------------------------------------------------------------
+
+    async def current(self, apex: str) -> Copy | None:
+        """Return the copy of a zone as it is now, or None if there is no such zone of ours.
+
+        Reads what is to be read in short turns.  What the copy says is to be taken before
+        the next await; it goes on changing.
+        """
+        async with self._readers.setdefault(apex, asyncio.Lock()):
+            while apex in self._apexes():
+                copy = self._copy_of(apex)
+                while not turns().is_over():
+                    if not copy.advance():
+                        return copy
+                await turns().take(("copy", apex))
+        return None
+
+    def _copy_of(self, apex: str) -> Copy:
+        copy = self._copies.get(apex)
+        if copy is None:
+            kind = Kind.DOMAIN if apex in self._zone.shape.domains else Kind.REVERSE
+            source = ZoneSource(self._zone, Suffix(apex, kind), self._view)
+            copy = self._copies[apex] = Copy(source)
+            self._sources[apex] = source
+        return copy
+
+    def _apexes(self) -> frozenset[str]:
+        return frozenset((*self._zone.shape.domains, *self._zone.reverse.apexes()))
+
+    # -- NOTIFY ---------------------------------------------------------------------------
+
+    def _notify_soon(self) -> None:
+        if self.notifies and self._to_notify and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_later(GATHER, self._notify)
+
+    def _notify(self) -> None:
+        """Have the changes of the last moment notified, with the serial that there is now."""
+        self._is_scheduled = False
+        apexes, self._to_notify = self._to_notify, set()
+        zone = self._zone
+        for apex in sorted(apexes & self._apexes()):
             self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())

@@ -292,7 +292,7 @@ class Keeper(Truth):
         return engine in self.engines and not self.engines[engine].last_sync
 
     def _networks_changed(self) -> None:
-        self.set_networks(self.inventory.networks(), self._own_networks())
+        self.set_networks(self.inventory.networks(), self._own_networks(), time.time())
         self.revision += 1
 
     def _notice_own(self, container_id: str) -> None:

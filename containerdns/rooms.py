@@ -12,7 +12,7 @@ from containerdns.core.history import History
 from containerdns.core.respond import Responder
 from containerdns.core.tsig import Key
 from containerdns.core.wire import Wire
-from containerdns.feed import Feed, Zones
+from containerdns.feed import Feed
 from containerdns.parts import Parts
 from containerdns.reports import version
 from containerdns.server.servers import Servers
@@ -61,13 +61,13 @@ class Rooms:
             version=f"containerdns {version()}",
         )
         keys = read_keys(settings.transfer_keys)
-        self._zones = Zones(truth.zone, truth.neutral_view(settings.listen))
-        self._transfers = Transfers(self._zones, keys)
         self._notifies = notifies
         targets = settings.notify if notifies else ()
         self._notifier = Notifier(targets, keys[0] if keys else None)
-        self._feed = Feed(self._zones, self._transfers, self._notifier, notifies=bool(targets))
+        view = truth.neutral_view(settings.listen)
+        self._feed = Feed(truth.zone, view, self._notifier, notifies=bool(targets))
         truth.feed = self._feed
+        self._transfers = Transfers(self._feed, keys)
         self.servers = Servers(
             _share_of(settings),
             self._responder,
@@ -87,7 +87,7 @@ class Rooms:
             CannotListen: One of them cannot be bound.
         """
         self.servers.open(endpoints)
-        self._zones.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
+        self._feed.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
 
     def begin(self, tasks: asyncio.TaskGroup, parts: Parts) -> None:
         """Run all rooms as tasks of a group; only the sockets end it when they fail."""
@@ -104,7 +104,7 @@ class Rooms:
         settings = self._truth.settings
         self._responder.use(self._truth.zone, self._truth.ownership)
         self.forwarder.reload(settings)
-        self._zones.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
+        self._feed.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
         self.history.resize(settings.query_history)
         self.servers.use(_share_of(settings), keys)
         self._transfers.use(keys)
@@ -112,7 +112,7 @@ class Rooms:
         is_new = self._notifier.use(targets, keys[0] if keys else None)
         self._feed.notifies = bool(targets)
         if is_new:
-            self._feed.renewed(self._truth.zone)
+            self._feed.grown()
 
     def _is_ours(self, name: str) -> bool:
         return self._truth.ownership.is_ours(name, time.time())

@@ -115,32 +115,22 @@ class Truth:
             The names whose answers may have changed, which were forgotten in the wire table.
         """
         changed: set[str] = set()
-        feed = self.feed if self.feed and self.feed.is_wanted and not is_part else None
         serial = self.zone.serial
-        if feed is not None:
-            with contained(self.counters, "noting a change for secondaries"):
-                feed.before(self.zone, self.owners_in(changes))
         for publication_id, publication in changes:
             changed |= self.zone.replace(publication_id, publication, now)
         if is_part:
             self.zone.serial = serial
-        self._wire.forget(changed)
+        self._forget(changed)
         if self.zone.serial != serial:
-            if feed is not None:
-                with contained(self.counters, "telling secondaries of a change"):
-                    feed.after(self.zone, changed)
             self.counters.zone_changes += 1
             self._wire.set_serial(self.zone.serial)
         self._mirror("change", changes, now, is_part)
         return changed
 
     def settle(self, now: float) -> None:
-        """Let the serial tell of many changes; who copied the zone before takes it whole."""
-        self.zone.serial = next_serial(self.zone.serial, now)
+        """Let the serial grow for many changes that were parts of one."""
+        self._grow(now)
         self.counters.zone_changes += 1
-        self._wire.set_serial(self.zone.serial)
-        if self.feed is not None and self.feed.is_wanted:
-            self.feed.renewed(self.zone)
         self._mirror("settle", now)
 
     def owners_in(self, changes: Changes) -> set[str]:
@@ -148,20 +138,34 @@ class Truth:
         touched = [p for i, new in changes for p in (self.zone.publication(i), new) if p]
         return {claim.owner for publication in touched for claim in publication.claims}
 
-    def set_networks(self, networks: tuple[Network, ...], own_networks: frozenset[str]) -> None:
-        """Take over all networks, and those that this server itself is on."""
+    def set_networks(
+        self, networks: tuple[Network, ...], own_networks: frozenset[str], now: float
+    ) -> None:
+        """Take over all networks, and those that this server itself is on.
+
+        Both change records: which zones there are, and which address of several is told.
+        """
         if (networks, own_networks) == (self._networks, self.zone.own_networks):
             return
         epoch, had = self.views.epoch, self.zone.reverse.apexes()
         self._networks = networks
         self.views.set_networks(networks, own_networks)
         self.zone.reverse.set_networks(networks)
-        is_new = self.zone.reverse.apexes() != had or own_networks != self.zone.own_networks
+        has_other_zones = self.zone.reverse.apexes() != had
+        has_moved = own_networks != self.zone.own_networks
         self.zone.own_networks = own_networks
-        if self.views.epoch != epoch or is_new:
+        if has_moved or has_other_zones:
+            self._grow(now)
+        if self.feed is not None:
+            with contained(self.counters, "noting other networks for secondaries"):
+                if has_other_zones:
+                    self.feed.regrouped()
+                if has_moved:
+                    self.feed.changed(self.zone.names_with_choice())
+        if self.views.epoch != epoch or has_moved or has_other_zones:
             self._wire.forget_views()
             self.views.epoch += self.views.epoch == epoch
-        self._mirror("set_networks", networks, own_networks)
+        self._mirror("set_networks", networks, own_networks, now)
 
     def set_listing(self, listing: Listing) -> None:
         """Take over how far the Engines have been listed."""
@@ -199,23 +203,23 @@ class Truth:
             self.zone.replace(publication.id, publication, 0.0)
         for owner, until in snapshot.remembered:
             self.zone.memory.put(owner, until)
-        self.zone.serial = snapshot.serial
-        self.set_networks(snapshot.networks, snapshot.own_networks)
+        self.set_networks(snapshot.networks, snapshot.own_networks, 0.0)
         self.set_listing(snapshot.listing)
+        self.zone.serial = snapshot.serial
         self._wire.set_serial(snapshot.serial)
 
     def use(self, settings: Settings, now: float) -> None:
         """Answer by other settings from now on; what containers publish stays as it is."""
         self.settings = settings
+        had = self.zone.shape
         self.zone.reshape(shape_of(settings))
-        self.zone.serial = next_serial(self.zone.serial, now)
+        self._grow(now)
         self.zone.memory.lifetime = settings.remember
         self.ownership = self._make_ownership(self.listing)
         self.views.set_rights(rights_of(settings))
         self._wire.forget_views()
-        self._wire.set_serial(self.zone.serial)
-        if self.feed is not None and self.feed.is_wanted:
-            self.feed.renewed(self.zone)
+        if self.feed is not None and self.zone.shape != had:
+            self.feed.renewed()
         self._mirror("use", settings, now)
 
     def _make_ownership(self, listing: Listing) -> Ownership:
@@ -227,6 +231,21 @@ class Truth:
         )
         made.listing = listing
         return made
+
+    def _forget(self, changed: set[str]) -> None:
+        """Forget what was said about names that changed, and let secondaries hear of them."""
+        self._wire.forget(changed)
+        if self.feed is not None:
+            with contained(self.counters, "noting a change for secondaries"):
+                self.feed.changed(changed)
+
+    def _grow(self, now: float) -> None:
+        """Let the serial grow, as records changed."""
+        self.zone.serial = next_serial(self.zone.serial, now)
+        self._wire.set_serial(self.zone.serial)
+        if self.feed is not None:
+            with contained(self.counters, "noting a serial for secondaries"):
+                self.feed.grown()
 
     def _mirror(self, method: str, *arguments: Any) -> None:
         for mirror in self.mirrors:

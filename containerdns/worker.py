@@ -75,8 +75,8 @@ def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:
             truth.change(changes, now, is_part)
         case "settle", (now,):
             truth.settle(now)
-        case "set_networks", (networks, own_networks):
-            truth.set_networks(networks, own_networks)
+        case "set_networks", (networks, own_networks, now):
+            truth.set_networks(networks, own_networks, now)
         case "set_listing", (listing,):
             truth.set_listing(listing)
         case "expire", (now,):

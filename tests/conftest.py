@@ -1,8 +1,12 @@
 """Fixtures: a private Docker Engine, once for all tests; nothing of it remains.
 
+Coroutine tests run each in an event loop of its own.
+
 Hypothesis tries the same examples on every machine, however slow; `make fuzz` looks for others.
 """
 
+import asyncio
+import inspect
 import os
 from collections.abc import Iterator
 
@@ -10,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.engine.dockerd import CannotStart, Dockerd, require_machine
+from tests.timing import WAIT_LONGEST
 
 settings.register_profile(
     "same",
@@ -19,6 +24,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("same")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 4 * WAIT_LONGEST))
+    return True
 
 
 @pytest.fixture(scope="session")

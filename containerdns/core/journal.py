@@ -1,4 +1,4 @@
-"""What changed in each zone of late, for IXFR (RFC 1995)."""
+"""What changed in a zone of late, for IXFR (RFC 1995)."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from containerdns.core.messages import RR
 
-MOST_RECORDS: Final = 50_000  # of a zone; a secondary that is further behind takes it whole
-MOST_CHANGES: Final = 5_000  # of a zone; some minutes of a busy redeploy
+MAX_RECORDS: Final = 50_000  # of a zone; a secondary that is further behind takes it whole
+MAX_CHANGES: Final = 5_000  # of a zone; some minutes of a busy redeploy
 SERIAL_AT: Final = slice(-20, -16)  # in the data of an SOA record
 
 
@@ -28,35 +28,35 @@ class Change(NamedTuple):
 
     @property
     def records(self) -> int:
-        """How many records tell of it, with both SOAs."""
+        """How many records a transfer of it has, with both SOAs."""
         return len(self.removed) + len(self.added) + 2
 
 
 class Journal:
-    """The latest changes of each zone, an unbroken chain."""
+    """The latest changes of one zone, an unbroken chain."""
 
     def __init__(self) -> None:
-        self._changes: dict[str, deque[Change]] = {}
-        self._records: dict[str, int] = {}
+        self._changes: deque[Change] = deque()
+        self._records = 0
 
-    def add(self, apex: str, change: Change) -> None:
-        """Note a change; one that does not follow on the last starts the chain anew."""
-        changes = self._changes.setdefault(apex, deque())
-        if changes and changes[-1].after != change.before:
-            changes.clear()
-            self._records[apex] = 0
-        changes.append(change)
-        records = self._records.get(apex, 0) + change.records
-        while changes and (records > MOST_RECORDS or len(changes) > MOST_CHANGES):
-            records -= changes.popleft().records
-        self._records[apex] = records
+    def add(self, change: Change) -> None:
+        """Append a change; one that does not follow the last starts the chain anew."""
+        if self._changes and self._changes[-1].after != change.before:
+            self.clear()
+        self._changes.append(change)
+        self._records += change.records
+        while self._records > MAX_RECORDS or len(self._changes) > MAX_CHANGES:
+            self._records -= self._changes.popleft().records
 
-    def since(self, apex: str, serial: int, current: int) -> list[Change] | None:
-        """Give the changes that lead from a serial to the current one, or None."""
+    def clear(self) -> None:
+        """Forget all changes: every secondary takes the zone whole."""
+        self._changes.clear()
+        self._records = 0
+
+    def since(self, serial: int) -> list[Change] | None:
+        """Return the changes from a serial to the last, oldest first; None if not all are known."""
         chain: list[Change] = []
-        for change in reversed(self._changes.get(apex, ())):
-            if change.after != (chain[-1].before if chain else current):
-                return None
+        for change in reversed(self._changes):
             chain.append(change)
             if change.before == serial:
                 return chain[::-1]
@@ -75,5 +75,5 @@ def serial_of(soa: RR) -> int:
 
 
 def is_newer(serial: int, other: int) -> bool:
-    """Tell whether a serial comes after another (RFC 1982)."""
+    """Return whether a serial comes after another (RFC 1982)."""
     return 0 < (serial - other) % 2**32 < 2**31

@@ -150,18 +150,81 @@ def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record]:
     Yields as it goes, so that a large zone can be written in pieces; a change
     in between shows in part.
     """
-    if suffix.kind is Kind.DOMAIN:
-        yield from at_apex(zone, suffix.apex, view)
-        yield from of_server(zone, names.join(NS_LABEL, suffix.apex), view)
-    else:
+    if suffix.kind in (Kind.DOMAIN, Kind.REVERSE):
         yield soa(zone, suffix.apex, zone.shape.ttl)
-        yield ns(zone, suffix.apex)
-    if suffix.kind is Kind.REVERSE:
-        for name in zone.reverse.names_below(suffix.apex):
-            yield from pointer(zone, name)
+        for name in names_in(zone, suffix):
+            yield from of_name(zone, name, suffix, view)
         return
+    yield soa(zone, suffix.apex, zone.shape.ttl)
+    yield ns(zone, suffix.apex)
     for owner in zone.owners():
         yield from of_owner(zone, owner, suffix, view)
+
+
+def names_in(zone: Zone, suffix: Suffix) -> Iterator[str]:
+    """The names that may have records in a domain or a reverse zone, the apex first, each once."""
+    yield suffix.apex
+    if suffix.kind is Kind.REVERSE:
+        yield from zone.reverse.names_below(suffix.apex)
+        return
+    for owner in zone.owners():
+        if not owner.endswith("."):
+            yield names.join(owner, suffix.apex)
+            continue
+        is_inside = owner != suffix.apex and names.is_below(owner, suffix.apex)
+        if is_inside and not zone.is_running(suffix.owner_of(owner)):
+            yield owner
+    for search in zone.searches_in(suffix.apex):
+        for owner in zone.owners():
+            name = "" if owner.endswith(".") else names.join(owner, search)
+            if name and not (zone.is_running(suffix.owner_of(name)) or zone.is_running(name)):
+                yield name
+
+
+def of_name(zone: Zone, name: str, suffix: Suffix, view: View) -> list[Record]:
+    """The records of a domain or a reverse zone that a name has, without the SOA.
+
+    With it are those of its texts, services and wildcards, which lie below it; and with
+    the apex those of the server itself and of the zones below.  All records of a zone are
+    those of `names_in`, none twice.
+    """
+    apex = suffix.apex
+    if name == apex:
+        return _of_apex(zone, suffix, view)
+    if suffix.kind is Kind.REVERSE:
+        return list(pointer(zone, name))
+    if name == names.join(NS_LABEL, apex) or not names.fits(name):
+        return []
+    if zone.domain_above(name) != apex:
+        return []
+    place = zone.suffix_in(apex, name)
+    relative = place.owner_of(name)
+    holders = zone.holders(relative, place)
+    if not holders:
+        return []
+    found = list(at_node(zone, name, Node(relative, "", holders), view, place))
+    for before in sorted({b for c in holders for b in zone.befores_of(c)}):
+        below = f"{before}.{name}"
+        if not names.fits(below) or zone.suffix_in(apex, below) != place:
+            continue
+        node = zone.node(place.owner_of(below), place)
+        if node is not None and node.base == relative and zone.domain_above(below) == apex:
+            found += at_node(zone, below, node, view, place)
+    return found
+
+
+def _of_apex(zone: Zone, suffix: Suffix, view: View) -> list[Record]:
+    """The records at an apex without its SOA, of the server, and of the domains below."""
+    apex = suffix.apex
+    if suffix.kind is Kind.REVERSE:
+        return [ns(zone, apex)]
+    found = [r for r in at_apex(zone, apex, view) if r.rtype != messages.SOA]
+    found += of_server(zone, names.join(NS_LABEL, apex), view)
+    for inner in zone.shape.domains:
+        if inner != apex and zone.domain_above(names.parent(inner)) == apex:
+            found.append(ns(zone, inner))
+            found += of_server(zone, names.join(NS_LABEL, inner), view)
+    return found
 
 
 def of_owner(zone: Zone, owner: str, suffix: Suffix, view: View) -> list[Record]:

@@ -20,6 +20,7 @@ from containerdns.core import names
 from containerdns.core.memory import Memory
 from containerdns.core.policy import SERVICE_ID, Claim, Publication, Rank
 from containerdns.core.reverse import Reverse
+from containerdns.core.special import nearest
 
 HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
 MANY_CLAIMS = 32  # to one owner
@@ -145,6 +146,7 @@ class Zone:
         self.shape = shape
         suffixes = shape.domains + shape.search_domains
         self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
+        self._domains = frozenset(shape.domains)
         self._nested = tuple(  # search domains that hold names of a domain
             Suffix(s, Kind.SEARCH)
             for s in shape.search_domains
@@ -251,6 +253,11 @@ class Zone:
         if names.is_single_label(owner):
             yield owner + "."
 
+    def names_with_choice(self) -> set[str]:
+        """The names of the publications whose networks decide which address is told."""
+        chosen = (p for p in self._publications.values() if len(p.addresses) > 1)
+        return set().union(*map(self._names_of, chosen))
+
     # -- what is ours ---------------------------------------------------------
 
     def __len__(self) -> int:
@@ -311,6 +318,27 @@ class Zone:
         return any(
             self.is_ours(".".join(("*", *labels[count:])), now) for count in range(1, len(labels))
         )
+
+    def domain_above(self, name: str) -> str:
+        """The domain of ours that a name is at or below; "" for none."""
+        return nearest(name, self._domains)
+
+    def searches_in(self, apex: str) -> list[str]:
+        """The search domains whose names belong to a domain of ours, the longest first."""
+        inner = [s.apex for s in self._nested if self.domain_above(s.apex) == apex]
+        return sorted(inner, key=len, reverse=True)
+
+    def suffix_in(self, apex: str, name: str) -> Suffix:
+        """What a name below a domain of ours is looked up below: that, or a search domain in it."""
+        domain = Suffix(apex, Kind.DOMAIN)
+        if not self._nested or self.has(domain.owner_of(name), domain):
+            return domain
+        for inner in self.searches_in(apex):
+            search = Suffix(inner, Kind.SEARCH)
+            is_inside = name != inner and names.is_below(name, inner)
+            if is_inside and self.has(search.owner_of(name), search):
+                return search
+        return domain
 
     def has(self, owner: str, suffix: Suffix) -> bool:
         """Tell whether an owner has records, or would by a wildcard, below such a suffix."""

@@ -8,24 +8,24 @@ import struct
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
 from containerdns.core import journal, messages, names, tsig
-from containerdns.core.journal import Change, Journal
+from containerdns.core.copies import Copy
+from containerdns.core.journal import Change
 from containerdns.core.messages import RR, Query
 from containerdns.core.respond import Peer, Transfer
 from containerdns.errors import BadSettings
 from containerdns.server.tcp import Connection
 from containerdns.settings import Endpoint
+from containerdns.turns import turns
 
 log = logging.getLogger(__name__)
 
 MESSAGE_OCTETS: Final = 8000  # before compression; a larger one would hold up UDP
 MOST_AT_ONCE: Final = 8  # transfers
-RECORDS_PER_TURN: Final = 500  # then whoever else waits for the event loop has a turn
-SNAPSHOT_ATTEMPTS: Final = 3  # before a zone that changes all the time is read in one go
 NOTIFY_WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds for an answer to each attempt
 NOTIFY_PAUSE: Final = 0.2  # seconds between two for one zone, in which changes gather
 NOTIFY: Final = 4 << 11  # opcode, RFC 1996
@@ -33,10 +33,10 @@ RECORD_OCTETS: Final = 10  # type, class, TTL and length
 
 
 class Zones(Protocol):
-    """What transfers need to know of the zones."""
+    """The zones that can be transferred."""
 
-    def records(self, apex: str) -> Iterator[RR]:
-        """All records of a zone, its SOA first and only once."""
+    async def current(self, apex: str) -> Copy | None:
+        """Return the copy of a zone as it is now, to be read at once; None if it is not ours."""
 
 
 def read_keys(paths: Sequence[Path]) -> tuple[tsig.Key, ...]:
@@ -69,18 +69,11 @@ class Transfers:
         """Take what is sent, and the keys one of which is then needed."""
         self._zones = zones
         self._keys = keys
-        self._journal = Journal()
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
 
     def use(self, keys: Sequence[tsig.Key]) -> None:
         """Need one of these keys from now on; none if there are none."""
         self._keys = keys
-
-    def changed(
-        self, apex: str, before: int, after: int, removed: Sequence[RR], added: Sequence[RR]
-    ) -> None:
-        """Note what changed in a zone; without the SOA records."""
-        self._journal.add(apex, Change(before, after, removed, added))
 
     async def send(
         self,
@@ -109,7 +102,7 @@ class Transfers:
                 await connection.drain()
                 connection.send(octets)
                 sent += 1
-                await asyncio.sleep(0)
+                await turns().offer(peer.address)
         log.info(
             "%s of %s to %s: %d messages in %.3f s",
             messages.type_text(query.qtype),
@@ -130,37 +123,12 @@ class Transfers:
     async def _messages(self, transfer: Transfer) -> AsyncIterator[bytes]:
         """The messages of a transfer, unsigned."""
         query = transfer.query
-        soa = next(self._zones.records(transfer.apex))
-        if query.qtype == messages.IXFR and query.serial is not None:
-            serial = journal.serial_of(soa)
-            if not journal.is_newer(serial, query.serial):
-                yield _message(query, [soa])
-                return
-            changes = self._journal.since(transfer.apex, query.serial, serial)
-            if changes is not None:
-                for chunk in _chunks(_differences(soa, changes)):
-                    yield _message(query, chunk)
-                return
-        records = await self._snapshot(transfer.apex)
-        for chunk in _chunks([*records, records[0]]):
+        copy = await self._zones.current(transfer.apex)
+        if copy is None:  # it was one when the query came
+            yield _refusal(query)
+            return
+        for chunk in _chunks(_records(copy, query)):
             yield _message(query, chunk)
-
-    async def _snapshot(self, apex: str) -> list[RR]:
-        """Read a whole zone as it is at one moment, without holding others up for long."""
-        for _ in range(SNAPSHOT_ATTEMPTS):
-            records = self._zones.records(apex)
-            gathered: list[RR] = []
-            try:
-                while chunk := list(islice(records, RECORDS_PER_TURN)):
-                    gathered += chunk
-                    await asyncio.sleep(0)
-                    if next(self._zones.records(apex)) != gathered[0]:
-                        break
-                else:
-                    return gathered
-            except RuntimeError:  # it changed while we stood in the midst of it
-                continue
-        return list(self._zones.records(apex))
 
 
 class Notifier:
@@ -252,6 +220,18 @@ class Notifier:
         question = name + struct.pack("!HH", messages.SOA, messages.IN)
         message = header + question + body.octets
         return tsig.sign_query(message, self._key, time.time()) if self._key else message
+
+
+def _records(copy: Copy, query: Query) -> Iterator[RR]:
+    """The records of a response; what they are is decided now, however slowly they are read."""
+    soa = copy.soa
+    if query.qtype == messages.IXFR and query.serial is not None:
+        if not journal.is_newer(copy.serial, query.serial):
+            return iter((soa,))
+        changes = copy.since(query.serial)
+        if changes is not None:
+            return _differences(soa, changes)
+    return chain((soa,), copy.records(), (soa,))
 
 
 def _differences(soa: RR, changes: Sequence[Change]) -> Iterator[RR]:

@@ -44,7 +44,8 @@ class Said(NamedTuple):
 
 def populated() -> World:
     """A zone with something of everything that a zone text can hold."""
-    world = World(**{"host-address": [HOST, "2001:db8::1"], "search-domain": "corp.example"})
+    suffixes = {"domain": "docker", "search-domain": "corp.example"}
+    world = World(**{"host-address": [HOST, "2001:db8::1"], **suffixes})
     front = Network("front", "front", ENGINE, "bridge", ("172.18.0.0/16",), ("172.18.0.1",))
     world.keeper.networks_changed(ENGINE, (front,))
     made: list[tuple[str, dict[str, str]]] = [

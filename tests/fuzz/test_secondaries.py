@@ -1,0 +1,217 @@
+"""Whatever happens: who follows by IXFR holds what AXFR gives, and that is what we answer."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from containerdns.core import messages, names, records
+from containerdns.core.copies import Copy
+from containerdns.core.forwarding import Forward
+from containerdns.core.messages import RR
+from containerdns.core.views import View
+from containerdns.core.zone import Kind, Suffix
+from containerdns.feed import Feed
+from containerdns.settings import Settings, load
+from tests.fuzz.generating import CLIENTS, DOMAINS, ENGINE, OWNERS, SEARCH_DOMAINS, query
+from tests.fuzz.generating import containers as few_containers
+from tests.fuzz.worlds import Change, World, changes
+
+NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",))
+APEXES = (*DOMAINS, "18.172.in-addr.arpa.", "0.19.172.in-addr.arpa.")
+MANY_IDS = tuple(f"{number:012x}{0:052x}" for number in range(60))  # no two look alike
+
+many_containers = st.builds(
+    lambda container, container_id: replace(container, id=container_id),
+    few_containers,
+    st.sampled_from(MANY_IDS),
+)
+many_changes = st.one_of(
+    changes,
+    st.builds(Change, st.just("put"), many_containers),
+    st.builds(Change, st.just("put"), many_containers),
+    st.builds(Change, st.just("remove"), st.sampled_from(MANY_IDS)),
+    st.builds(Change, st.just("own"), st.sampled_from(MANY_IDS[:8])),
+    st.builds(
+        Change,
+        st.just("reload"),
+        st.sampled_from(
+            (
+                {},
+                {"ttl": "7"},
+                {"unhealthy": "keep"},
+                {"wildcard": "true"},
+                {"search-domain": ["deep.lab.docker", "lab.eu.docker"]},
+                {"host-address": ["192.0.2.77"]},
+            )
+        ),
+    ),
+    st.builds(Change, st.just("take"), st.sampled_from(APEXES)),
+    st.builds(Change, st.just("take"), st.sampled_from(APEXES)),
+)
+thorough = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class Silent:
+    """Nobody is notified."""
+
+    def changed(self, apex: str, soa: RR) -> None:
+        """Do nothing."""
+
+
+class Secondary:
+    """A client that takes a zone whole once, and then by differences as long as it can.
+
+    Attributes:
+        whole: How often the zone was taken whole.
+    """
+
+    def __init__(self, apex: str) -> None:
+        self.apex = apex
+        self.whole = 0
+        self._serial = 0
+        self._records: set[RR] = set()
+
+    def take(self, copy: Copy | None) -> None:
+        """Follow a copy, and compare with it."""
+        if copy is None:
+            self._serial = 0
+            return
+        if copy.serial != self._serial:
+            steps = copy.since(self._serial) if self._serial else None
+            if steps is None:
+                self.whole += 1
+                self._records = set(copy.records())
+            for step in steps or ():
+                assert step.before == self._serial
+                assert set(step.removed) <= self._records
+                self._records -= set(step.removed)
+                assert not set(step.added) & self._records
+                self._records |= set(step.added)
+                self._serial = step.after
+        self._serial = copy.serial
+        held = list(copy.records())
+        assert len(held) == len(set(held))
+        assert self._records == set(held)
+
+
+class Followed:
+    """A world with a feed, and secondaries of some of its zones."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        keeper = self.world.keeper
+        self.feed = keeper.feed = Feed(keeper.zone, NOBODY, Silent(), notifies=False)
+        self.secondaries = {apex: Secondary(apex) for apex in APEXES}
+
+    def happen(self, change: Change) -> None:
+        """Let something happen."""
+        match change:
+            case Change("reload", dict(options)):
+                asyncio.run(self._reload(load_with(options)))
+            case Change("take", str(apex)):
+                self.secondaries[apex].take(asyncio.run(self.feed.current(apex)))
+            case _:
+                self.world.happen(change)
+
+    async def _reload(self, wanted: Settings) -> None:
+        keeper = self.world.keeper
+        keeper.use(wanted, time.time())
+        hosts = tuple(map(str, wanted.host_addresses)) or NOBODY.host_addresses
+        self.feed.use(keeper.zone, replace(NOBODY, host_addresses=hosts))
+        self.world.responder.use(keeper.zone, keeper.ownership)
+        await keeper.publish_anew()
+
+    def anew(self, apex: str) -> set[RR]:
+        """The records of a zone as it is, but for the SOA."""
+        zone, view = self.world.keeper.zone, self.feed._view
+        kind = Kind.DOMAIN if apex in zone.shape.domains else Kind.REVERSE
+        found = [r.rr() for r in records.in_zone(zone, Suffix(apex, kind), view)]
+        assert len(found) == len(set(found))
+        return {record for record in found if record.rtype != messages.SOA}
+
+
+def load_with(options: dict[str, object]) -> Settings:
+    """The settings of a `World` with other options."""
+    given_options = {
+        "docker": ENGINE, "domain": list(DOMAINS), "search-domain": list(SEARCH_DOMAINS), **options,
+    }  # fmt: skip
+    return load(given_options, {})
+
+
+@thorough
+@given(st.lists(many_changes, min_size=5, max_size=60))
+def test_secondary_that_follows_by_differences_holds_the_zone(happened: list[Change]) -> None:
+    """RFC 1995 section 3: the result of the differences is the zone at the new serial."""
+    followed = Followed()
+    for apex in APEXES:
+        followed.happen(Change("take", apex))
+    for change in happened:
+        followed.happen(change)
+    reverse = followed.world.keeper.zone.reverse.apexes()
+    for apex in (a for a in APEXES if a in (*DOMAINS, *reverse)):
+        copy = asyncio.run(followed.feed.current(apex))
+        assert copy is not None
+        followed.secondaries[apex].take(copy)
+        assert set(copy.records()) == followed.anew(apex)
+
+
+@thorough
+@given(st.lists(many_changes, min_size=1, max_size=20))
+def test_whole_transfer_has_what_is_answered_and_nothing_else(happened: list[Change]) -> None:
+    """What lies below a domain of ours, also by a search domain there, is in its zone."""
+    followed = Followed()
+    for change in happened:
+        if change.verb != "listing":
+            followed.happen(change)
+    for domain in DOMAINS:
+        held = asyncio.run(followed.feed.current(domain))
+        assert held is not None
+        by_key: dict[tuple[bytes, int], set[bytes]] = {}
+        for record in held.records():
+            by_key.setdefault((record.owner, record.rtype), set()).add(record.rdata)
+        for name, rtype in asked_of(domain, by_key):
+            expected = by_key.get((names.to_wire(name), rtype), set())
+            answered = answer(followed, name, rtype)
+            if answered is not None:
+                assert answered == expected, f"{name} {messages.type_text(rtype)}"
+
+
+def asked_of(domain: str, held: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:
+    """What is held, and what could be."""
+    asked = [(names.from_wire(owner), rtype) for owner, rtype in held]
+    for owner in OWNERS:
+        for suffix in (domain, *(s for s in SEARCH_DOMAINS if names.is_below(s, domain))):
+            asked += [(names.join(owner, suffix), t) for t in (messages.A, messages.TXT)]
+    return asked
+
+
+def answer(followed: Followed, name: str, rtype: int) -> set[bytes] | None:
+    """What we answer of a name itself; None if that is none of its zone's records."""
+    world = followed.world
+    peer = world.peer(CLIENTS[0])
+    view = replace(
+        peer.view, networks=frozenset(), host_addresses=followed.feed._view.host_addresses
+    )
+    reply = world.fresh(query(name, rtype, edns=True), replace(peer, view=view, over_tcp=True))
+    if reply is None or isinstance(reply, Forward) or not hasattr(reply, "octets"):
+        return None
+    said = messages.parse_response(reply.octets)
+    owner = names.to_wire(name)
+    told = [r for r in said.answer if r.owner.lower() == owner]
+    if any(r.rtype == messages.CNAME != rtype for r in told):
+        return None
+    zone = world.keeper.zone
+    nearest = zone.domain_above(name)
+    is_cut = nearest in DOMAINS and nearest == name and rtype == messages.NS
+    suffix = zone.suffix_in(nearest, name) if name != nearest else None
+    if suffix and not zone.node(suffix.owner_of(name), suffix) and told:
+        return None  # by a wildcard
+    return None if is_cut else {r.rdata for r in told if r.rtype == rtype}
