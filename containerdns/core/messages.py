@@ -22,6 +22,7 @@ HEADER_OCTETS = 12
 PAYLOAD_OCTETS = 1232  # what crosses every path unfragmented, DNS flag day 2020
 PLAIN_OCTETS = 512  # without EDNS, RFC 1035 section 4.2.1
 TCP_OCTETS = 65535
+MAX_RECORDS = 512  # of a response of an upstream; BIND takes 100 of one type
 
 QR = 0x8000
 OPCODE = 0x7800
@@ -53,8 +54,20 @@ _POINTER_REACH = 0x3FFF
 # Types whose data holds names that may be compressed (RFC 3597 section 4), with the
 # octets before the names, the number of names, and the octets after them.
 _NAMES_IN_DATA = {NS: (0, 1), CNAME: (0, 1), PTR: (0, 1), MX: (2, 1), SOA: (0, 2)}
-# Types whose names were sometimes compressed by old servers; read, never written so.
-_NAMES_READ = {**_NAMES_IN_DATA, SRV: (6, 1), 39: (0, 1), 17: (0, 2), 18: (2, 1), 36: (2, 1)}
+# Further types whose names old servers compress, and that are expanded for our clients
+# (RFC 3597 section 4, with RFC 1035's, KX and DNAME); none are written so.
+NAPTR = 35
+_NAMES_READ = {
+    **_NAMES_IN_DATA,
+    **dict.fromkeys((3, 4, 7, 8, 9, 23, 30, 39), (0, 1)),  # MD MF MB MG MR NSAP-PTR NXT DNAME
+    **dict.fromkeys((14, 17), (0, 2)),  # MINFO RP
+    **dict.fromkeys((18, 21, 36), (2, 1)),  # AFSDB RT KX
+    24: (18, 1),  # SIG
+    26: (2, 2),  # PX
+    SRV: (6, 1),
+}
+_NAPTR_NUMBERS = 4  # octets before its three strings, RFC 3403 section 4.1
+_NAPTR_STRINGS = 3
 
 
 class RR(NamedTuple):
@@ -232,6 +245,8 @@ def parse_response(data: bytes) -> Response:
         raise BadMessage("no response to a query")
     if questions > 1:
         raise BadMessage("more than one question")
+    if sum(counts) > MAX_RECORDS:
+        raise BadMessage("more records than an answer has")
     at = HEADER_OCTETS
     question = b""
     if questions:
@@ -492,9 +507,19 @@ def _read_record(data: bytes, at: int) -> tuple[RR, int]:
     end = at + length
     if end > len(data):
         raise BadMessage("the data of a record is cut")
-    shape = _NAMES_READ.get(rtype)
+    shape = _NAMES_READ.get(rtype) if rtype != NAPTR else _naptr_shape(data, at, end)
     rdata = data[at:end] if shape is None else _read_data(data, at, end, shape)
     return RR(owner, rtype, rclass, ttl, rdata), end
+
+
+def _naptr_shape(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """Find the name behind the three strings of NAPTR data."""
+    place = at + _NAPTR_NUMBERS
+    for _ in range(_NAPTR_STRINGS):
+        if place >= end:
+            raise BadMessage("a string of a NAPTR record is cut")
+        place += 1 + data[place]
+    return place - at, 1
 
 
 def _read_data(data: bytes, at: int, end: int, shape: tuple[int, int]) -> bytes:

@@ -4,7 +4,7 @@ A `Response` has been read and belongs to our question.  Here it loses every rec
 that nobody asked for, takes the TTLs that we give out, and is encoded for the cache.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -27,6 +27,7 @@ from containerdns.core.questions import Question
 POSITIVE_LONGEST = 86400  # seconds, issue 5
 NEGATIVE_LONGEST = 60  # seconds, issue 5: what was not there may be there soon
 CHAIN_LONGEST = 16  # CNAMEs; resolvers stop at 8 to 16
+MAX_AUTHORITY = 64  # records looked at: an SOA, three NSEC3, and several signatures of each
 NO_AGE = 0x80000000  # a TTL with its highest bit set means 0, RFC 2181 section 8
 
 DNAME, RRSIG, NSEC, NSEC3, SVCB = 39, 46, 47, 50, 64
@@ -159,6 +160,7 @@ def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bo
     """The records of the chain, in its order, each RRset with one TTL."""
     place = {name: number for number, name in enumerate(chain)}
     kept: list[tuple[int, RR]] = []
+    first_below: dict[bytes, int] = {}
     for record in answer:
         if record.rclass != IN or len(record.rdata) != _OCTETS.get(record.rtype, len(record.rdata)):
             continue
@@ -168,7 +170,8 @@ def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bo
             if not (leads_home and number == len(chain) - 1 and covered != CNAME):
                 kept.append((number, record))
         elif covered == DNAME and len(chain) > 1:
-            number = _first_below(chain, record.owner.lower())
+            first_below = first_below or _first_below(chain)
+            number = first_below.get(record.owner.lower())
             if number is not None:
                 kept.append((number, record))
     kept.sort(key=lambda pair: (pair[0], _covered(pair[1]) != DNAME))
@@ -176,21 +179,22 @@ def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bo
 
 
 def _authority(
-    authority: Iterable[RR], chain: list[bytes], wants_dnssec: bool, is_negative: bool
+    authority: Sequence[RR], chain: list[bytes], wants_dnssec: bool, is_negative: bool
 ) -> list[RR]:
     """The SOA of a negative response, and signed proofs for those who asked for them."""
-    records = [record for record in authority if record.rclass == IN]
-    proofs = _PROOFS + (SOA,) * is_negative
+    records = [record for record in authority[:MAX_AUTHORITY] if record.rclass == IN]
+    above = {*chain, *_first_below(chain)}
+    proofs = (*_PROOFS, SOA) if is_negative else _PROOFS
     signed = {
         (record.owner.lower(), _covered(record))
         for record in records
-        if wants_dnssec and record.rtype == RRSIG and _is_signed_above(record, chain)
+        if wants_dnssec and record.rtype == RRSIG and _is_signed_above(record, above)
     }
     kept = []
     for record in records:
         owner, covered = record.owner.lower(), _covered(record)
         if record.rtype == SOA:
-            is_wanted = is_negative and any(_is_below(name, owner) for name in chain)
+            is_wanted = is_negative and owner in above
         else:
             is_wanted = covered in proofs and (owner, covered) in signed
         if is_wanted:
@@ -233,17 +237,16 @@ def _even_ttls(records: list[RR]) -> list[RR]:
     """Give each RRset its lowest TTL (RFC 2181 section 5.2), without duplicates."""
     if len(records) == 1 and records[0].ttl < NO_AGE:
         return records
+    keys = [(record.owner.lower(), _covered(record)) for record in records]
     lowest: dict[tuple[bytes, int], int] = {}
-    for record in records:
-        key = record.owner.lower(), _covered(record)
+    for key, record in zip(keys, records, strict=True):
         ttl = record.ttl if record.ttl < NO_AGE else 0
         lowest[key] = min(ttl, lowest.get(key, ttl))
-    return list(
-        dict.fromkeys(
-            record._replace(ttl=lowest[record.owner.lower(), _covered(record)])
-            for record in records
-        )
+    even = (
+        record if record.ttl == lowest[key] else record._replace(ttl=lowest[key])
+        for key, record in zip(keys, records, strict=True)
     )
+    return list(dict.fromkeys(even))
 
 
 def _with_ceiling(records: list[RR], ceiling: int) -> list[RR]:
@@ -257,12 +260,10 @@ def _covered(record: RR) -> int:
     return record.rtype
 
 
-def _is_signed_above(record: RR, chain: list[bytes]) -> bool:
-    """Tell whether an RRSIG is by a zone that a name of the chain lies in, and in it itself."""
+def _is_signed_above(record: RR, above: Container[bytes]) -> bool:
+    """Return whether an RRSIG is by a zone above a name of the chain, and lies in it itself."""
     zone = _name_at_start(record.rdata[_SIGNER_AT:].lower())
-    if zone is None or not _is_below(record.owner.lower(), zone):
-        return False
-    return any(_is_below(name, zone) for name in chain)
+    return zone is not None and zone in above and _is_below(record.owner.lower(), zone)
 
 
 def _name_at_start(octets: bytes) -> bytes | None:
@@ -284,12 +285,15 @@ def _is_below(name: bytes, apex: bytes) -> bool:
     return at == start
 
 
-def _first_below(chain: list[bytes], owner: bytes) -> int | None:
-    """The place of the first name of a chain that a DNAME's owner stands above."""
+def _first_below(chain: list[bytes]) -> dict[bytes, int]:
+    """Return, for each name above one of a chain, the place of the first one below it."""
+    found: dict[bytes, int] = {}
     for number, name in enumerate(chain):
-        if name != owner and _is_below(name, owner):
-            return number
-    return None
+        at = 0
+        while name[at]:
+            at += 1 + name[at]
+            found.setdefault(name[at:], number)
+    return found
 
 
 _PRIVATE4 = tuple(
