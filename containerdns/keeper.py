@@ -121,12 +121,13 @@ class Keeper(Truth):
 
     def _publish(self, engine: str, container: Container, event_time: float | None) -> None:
         was_unreadable = container.id in self.inventory.unreadable
-        has_gateway = self.inventory.has_unknown_gateway(container)
+        tells_of_network = self.inventory.has_unknown_gateway(container)
+        tells_of_network |= self._is_on_unlisted_network(container.id)
         publications = self.inventory.put(container)
         if was_unreadable:
             self.revision += 1
         if publications:
-            if has_gateway or self.inventory.has_unlisted_network(container):
+            if tells_of_network or self.inventory.has_unlisted_network(container):
                 self._networks_changed()
             self._apply(((p.id, p) for p in publications), engine, event_time)
             self._notice_own(container.id)
@@ -136,13 +137,18 @@ class Keeper(Truth):
         with contained(self.counters, f"withdrawing the container {container_id[:12]}"):
             publications = self.inventory.die(container_id)
             self._apply(((p.id, p) for p in publications), engine, event_time)
+            self._notice_own(container_id)
 
     def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
         """A container does not exist any more."""
         with contained(self.counters, f"removing the container {container_id[:12]}"):
+            told_of_network = self._is_on_unlisted_network(container_id)
             changes: list[tuple[str, Publication | None]] = [(container_id, None)]
             changes += [(p.id, p) for p in self.inventory.remove(container_id)]
             self._apply(changes, engine, event_time)
+            if told_of_network or container_id == self._own_container:
+                self._networks_changed()
+            self._notice_own(container_id)
 
     def container_unreadable(
         self, engine: str, container_id: str, container_name: str, reason: str
@@ -294,6 +300,11 @@ class Keeper(Truth):
     def _networks_changed(self) -> None:
         self.set_networks(self.inventory.networks(), self._own_networks(), time.time())
         self.revision += 1
+
+    def _is_on_unlisted_network(self, container_id: str) -> bool:
+        """Return whether a container is what a network is known by, as far as it is known."""
+        container = self.inventory.get(container_id)
+        return container is not None and self.inventory.has_unlisted_network(container)
 
     def _notice_own(self, container_id: str) -> None:
         """Take over the networks of our own container, when these may have changed."""

@@ -182,7 +182,7 @@ class Zone:
             del self._publications[publication_id]
         if old is not None:
             kept = set(_owners_to_keep(new)) if new is not None else set()
-            gone = (o for o in _owners_to_keep(old) if o not in kept and not self.is_claimed(o))
+            gone = (o for o in _owners_to_keep(old) if o not in kept and not self._is_kept(o))
             self.memory.add(gone, now)
         if was_running or is_running:
             self.serial = next_serial(self.serial, now)
@@ -300,6 +300,11 @@ class Zone:
         """Tell whether a container that exists, running or not, has a claim to an owner."""
         return owner in self._claims or owner in self._reserved
 
+    def _is_kept(self, owner: str) -> bool:
+        """Return whether a container that exists keeps an owner, as a bare service does not."""
+        claims = self._claims.get(owner, ())
+        return owner in self._reserved or not all(claim.project for claim in claims)
+
     def is_ours(self, owner: str, now: float) -> bool:
         """Tell whether an owner belongs to a container, or did until lately.
 
@@ -307,10 +312,7 @@ class Zone:
             owner: Relative, as below a search domain, or absolute.
             now: Seconds since the epoch.
         """
-        claims = self._claims.get(owner)
-        if claims is not None and not all(c.project for c in claims):
-            return True
-        return owner in self._reserved or self.memory.holds(owner, now)
+        return self._is_kept(owner) or self.memory.holds(owner, now)
 
     def is_below_ours(self, owner: str, now: float) -> bool:
         """Tell whether a wildcard that is ours, or was until lately, covers a relative owner."""

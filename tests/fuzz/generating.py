@@ -59,14 +59,15 @@ ADDRESSES = {
 }
 
 
-def _attachment(name: str, address: str, aliases: tuple[str, ...]) -> Attachment:
+def attachment(name: str, address: str, aliases: tuple[str, ...]) -> Attachment:
+    """A container's place on one of the networks."""
     network = next(n for n in NETWORKS if n.name == name)
     return Attachment(name, network.id, (address,), network.subnets, network.gateways, aliases)
 
 
 attachments = st.sampled_from(sorted(ADDRESSES)).flatmap(
     lambda name: st.builds(
-        _attachment,
+        attachment,
         st.just(name),
         st.sampled_from(ADDRESSES[name]),
         st.sampled_from(((), ("www",), ("web", "db"))),

@@ -1,5 +1,6 @@
 """A keeper and a responder that generated changes happen to."""
 
+import asyncio
 import time
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from containerdns.core.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.views import packed
 from containerdns.core.wire import Wire
 from containerdns.keeper import Keeper
-from containerdns.settings import load
+from containerdns.settings import Settings, load
 from tests.fuzz.generating import (
     DOMAINS,
     ENGINE,
@@ -61,15 +62,9 @@ class World:
     """Everything between a container and a ready-made response."""
 
     def __init__(self, **options: object) -> None:
-        given = {"domain": list(DOMAINS), "search-domain": list(SEARCH_DOMAINS), **options}
-        forwards = [
-            "intranet.test=192.0.2.1",
-            "lab.docker=192.0.2.1",
-            "168.192.in-addr.arpa=192.0.2.1",
-        ]
-        settings = load({"docker": ENGINE, "forward": forwards, **given}, {})
+        self.own = ""
         self.wire = Wire(Counters())
-        self.keeper = Keeper(settings, Counters(), self.wire, TOP_LEVEL)
+        self.keeper = Keeper(_settings(options), Counters(), self.wire, TOP_LEVEL)
         self.responder = Responder(
             self.keeper.zone, self.keeper.ownership, Cookies(bytes(16)), Counters(), identity="x"
         )
@@ -93,8 +88,18 @@ class World:
             case Change("expire"):
                 keeper.expire(time.time() + 10**6)
             case Change("own", str(container_id)):
-                keeper._own_container = container_id
-                keeper._networks_changed()
+                self.be(container_id)
+
+    def be(self, container_id: str) -> None:
+        """Let this server run in a container."""
+        self.own = self.keeper._own_container = container_id
+        self.keeper._networks_changed()
+
+    def reload(self, **options: object) -> None:
+        """Let the operator change options; those that are not given have their first values."""
+        self.keeper.use(_settings(options), time.time())
+        self.responder.use(self.keeper.zone, self.keeper.ownership)
+        asyncio.run(self.keeper.publish_anew())
 
     def peer(self, client: str) -> Peer:
         """A client, as it is seen now."""
@@ -109,6 +114,16 @@ class World:
     def fresh(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
         """What the responder says now."""
         return self.responder.respond(data, peer, time.time())
+
+
+def _settings(options: dict[str, object]) -> Settings:
+    given = {"domain": list(DOMAINS), "search-domain": list(SEARCH_DOMAINS), **options}
+    forwards = [
+        "intranet.test=192.0.2.1",
+        "lab.docker=192.0.2.1",
+        "168.192.in-addr.arpa=192.0.2.1",
+    ]
+    return load({"docker": ENGINE, "forward": forwards, **given}, {})
 
 
 def contents(octets: bytes) -> Contents:
