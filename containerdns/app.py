@@ -109,6 +109,7 @@ class _Server:
 
     async def run(self) -> None:
         """Serve until a signal ends it."""
+        self._keeper.read_hosts()  # before the first query: what is in a file goes nowhere else
         self._rooms.open()
         endpoints = self._rooms.servers.endpoints
         http = self._open_http()

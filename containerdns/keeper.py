@@ -9,19 +9,20 @@ import gc
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from containerdns import state_file
-from containerdns.core import hosts
 from containerdns.core.containers import Container, Network
 from containerdns.core.counters import Counters
+from containerdns.core.hosts import Change
 from containerdns.core.inventory import Inventory, lender_of
 from containerdns.core.ownership import Listing
 from containerdns.core.policy import Policy, Publication
 from containerdns.core.wire import Wire
 from containerdns.core.zone import next_serial
+from containerdns.hosts_files import HostsFiles, Loaded
 from containerdns.parts import contained
 from containerdns.settings import Settings
 from containerdns.truth import Truth
@@ -31,6 +32,7 @@ LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract secti
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
 RELOAD_SLICE = 0.001  # seconds of publishing anew between queries
 STATE_EVERY = 5.0  # seconds between two writings of the state file at most
+HOSTS_AT_ONCE = 32  # names of hosts files that change in one step, within a millisecond
 FREEZES = 2  # of what stays: after the first listing, and when it has been refined
 COLLECT_AFTER = (20_000, 20, 100)  # objects, and collections; of `gc.set_threshold`
 
@@ -86,8 +88,7 @@ class Keeper(Truth):
         self._names_before = 0
         self._touched: set[str] = set()  # owners, since the last telling
         self._told_serial = 0
-        self._hosts_stamps: dict[Path, tuple[int, int, int]] = {}
-        self._hosts_ids: dict[Path, set[str]] = {}
+        self._hosts = HostsFiles()
         self._state_written = (0, 0.0)
         self._own_container = _own_container_id()
         self._freezes_left = FREEZES
@@ -214,7 +215,7 @@ class Keeper(Truth):
         """Look after time and files until cancelled; the state is saved at the end."""
         try:
             while True:
-                self.read_hosts()
+                await self.follow_hosts()
                 self._look_at_listings()
                 while self.expire(time.time()):
                     self.revision += 1
@@ -228,8 +229,7 @@ class Keeper(Truth):
     async def publish_anew(self) -> None:
         """Publish by the present settings, a few containers between queries."""
         self.revision += 1
-        self._hosts_stamps.clear()
-        self.read_hosts()
+        await self.follow_hosts(all_of_them=True)
         policy = policy_of(self.settings)
         if policy == self.inventory.policy:
             return
@@ -246,26 +246,38 @@ class Keeper(Truth):
         self.settle(time.time())
 
     def read_hosts(self) -> None:
-        """Read the hosts files that changed, and drop those that are configured no more."""
-        for path in self._hosts_ids.keys() - set(self.settings.hosts):
-            self._apply(((i, None) for i in self._hosts_ids.pop(path)), "", None)
-        for path in self.settings.hosts:
-            stamp = _stamp(path)
-            if self._hosts_stamps.get(path) == stamp:
-                continue
-            self._hosts_stamps[path] = stamp
-            try:
-                text = path.read_text(encoding="utf-8", errors="replace")
-            except OSError as error:
-                log.warning("hosts file %s: %s; its last records stand", path, error.strerror)
-                continue
-            found, faults = hosts.publications(text, str(path), self.settings.ttl)
-            for fault in faults:
-                log.warning("hosts file %s", fault)
-            new_ids = {p.id for p in found}
-            gone = self._hosts_ids.get(path, set()) - new_ids
-            self._hosts_ids[path] = new_ids
-            self._apply([*((i, None) for i in gone), *((p.id, p) for p in found)], "", None)
+        """Read the hosts files that changed, in one go; `follow_hosts` gives others a turn."""
+        for _ in self._publish_hosts(self._hosts.load(self.settings.hosts)):
+            pass
+
+    async def follow_hosts(self, *, all_of_them: bool = False) -> None:
+        """Read the hosts files that changed, or all, a few lines between queries."""
+        paths = self.settings.hosts
+        loaded = []
+        if paths:
+            loaded = await asyncio.to_thread(self._hosts.load, paths, all_of_them=all_of_them)
+        for is_applied in self._publish_hosts(loaded):
+            if is_applied:
+                gc.freeze()  # a collection over all that is new would hold up queries
+            await turns().offer("hosts files")
+
+    def _publish_hosts(self, loaded: Loaded) -> Iterator[bool]:
+        """Publish what hosts files say, and yield after each unit whether it was applied."""
+        changes: list[Change] = []
+        is_large = False
+        for change in self._hosts.changes(loaded, self.settings.hosts, self.settings.ttl):
+            if change is not None:
+                changes.append(change)
+            is_full = len(changes) >= HOSTS_AT_ONCE
+            if is_full:
+                is_large = True
+                self._apply(changes, "", None, is_part=True)
+                changes = []
+            yield is_full
+        if changes:
+            self._apply(changes, "", None, is_part=is_large)
+        if is_large:
+            self.settle(time.time())
 
     # -- changes ------------------------------------------------------------------------
 
@@ -412,12 +424,3 @@ def _own_container_id() -> str:
     pattern = r"/containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) "
     found = re.search(pattern, mounts)
     return found[1] if found else ""
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does; all 0 if it is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0, 0
-    return status.st_mtime_ns, status.st_size, status.st_ino

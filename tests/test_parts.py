@@ -120,7 +120,7 @@ def test_contained_error_is_logged_and_counted(caplog: pytest.LogCaptureFixture)
 
 BREAKAGES = {
     "statistics": "reports.Reports.count_on = broken",
-    "housekeeping": "keeper.Keeper.read_hosts = broken",
+    "housekeeping": "keeper.Keeper.follow_hosts = broken",
     "signs of life": "app.supervisor.watchdog_interval = broken",
     "HTTP": "stream.Rates.run = broken_coroutine",
     "NOTIFY": "transfer.Notifier.run = broken_coroutine",
