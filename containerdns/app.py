@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from containerdns import logs, supervisor
@@ -37,24 +36,8 @@ from containerdns.workers import Workers
 SWITCH_INTERVAL = 0.001  # seconds until another thread must give way to the answers
 FILES_MOST = 65536  # descriptors, where the system would allow more
 COUNT_EVERY = 0.01  # seconds between two pieces of counting a large zone
-CHECK_PATIENCE = 10.0  # seconds for the first listing, in `check`
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that `check` found.
-
-    Attributes:
-        level: "ok", "warning" or "error".
-        text: What.
-        remedy: What to do about it; "" if nothing.
-    """
-
-    level: str
-    text: str
-    remedy: str = ""
 
 
 def serve(settings: Settings, load: Callable[[], Settings]) -> None:
@@ -259,54 +242,3 @@ class _Stopped(Exception):
 async def _until(stopping: asyncio.Event) -> None:
     await stopping.wait()
     raise _Stopped
-
-
-def check(settings: Settings) -> list[Finding]:
-    """Validate what `serve` would do, without serving."""
-    return asyncio.run(_check(settings))
-
-
-async def _check(settings: Settings) -> list[Finding]:
-    counters = Counters()
-    wire = Wire(counters)
-    keeper = Keeper(settings, counters, wire, frozenset())
-    watching = [
-        asyncio.ensure_future(Watcher(url, settings.docker_tls, keeper).run())
-        for url in settings.docker
-    ]
-    until = time.monotonic() + CHECK_PATIENCE
-    while time.monotonic() < until:
-        waiting = [e for e in keeper.engines.values() if not e.last_sync and not e.cause]
-        if not waiting:
-            break
-        await asyncio.sleep(0.05)
-    for task in watching:
-        task.cancel()
-    await asyncio.gather(*watching, return_exceptions=True)
-    keeper.read_hosts()
-    findings = []
-    for engine in keeper.engines.values():
-        if engine.last_sync:
-            count = sum(1 for c in keeper.inventory if c.engine == engine.url)
-            findings.append(Finding("ok", f"{engine.url}: {count} containers listed"))
-        else:
-            cause = engine.cause or "no listing within 10 s"
-            findings.append(Finding("error", f"{engine.url}: {cause}", _REMEDY))
-    running = sum(1 for c in keeper.inventory if c.is_running)
-    domains = ", ".join(settings.domains)
-    findings.append(
-        Finding("ok", f"{len(keeper.zone)} names of {running} containers below {domains}")
-    )
-    for publication in keeper.zone.publications():
-        who = publication.container_name
-        if publication.skipped:
-            findings.append(Finding("warning", f"{who} is skipped: {publication.skipped}"))
-        findings += [Finding("warning", f"{who}: {t}: {r}") for t, r in publication.faults]
-    findings += [
-        Finding("warning", f"{loss.loser} does not get the name {loss.owner}", "rename one of them")
-        for loss in keeper.zone.losses()
-    ]
-    return findings
-
-
-_REMEDY = "is the Engine running, and may this user open its socket?"

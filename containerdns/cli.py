@@ -210,22 +210,17 @@ def check(config: Path | None, form: str, **flags: Any) -> None:
 
     Exit status 1 if a finding is an error.
     """
+    from containerdns import check as checking
+    from containerdns import terminal
+
     settings = _loader(config, flags)()
-    from containerdns import app, terminal
-
-    logging.disable()  # what would be logged is told by the findings
-
-    findings = [
-        {"level": f.level, "text": f.text, "remedy": f.remedy}
-        for f in (*_findings_of_settings(settings), *app.check(settings))
-    ]
+    logging.disable()  # the findings say what would be logged
+    report = checking.check(settings, os.environ)
     if form == "json":
-        _echo_json({"findings": findings})
+        _echo_json(report.document())
     else:
-        for finding in findings:
-            _show(terminal.finding(**finding))
-    if any(finding["level"] == "error" for finding in findings):
-        sys.exit(EXIT_FAILED)
+        _show(terminal.check(report.document()))
+    sys.exit(EXIT_FAILED if report.errors else 0)
 
 
 @main.command()
@@ -333,24 +328,6 @@ def _warn_of_unknown_variables() -> None:
 
     for variable in unknown_variables(os.environ):
         click.echo(f"containerdns: {variable}: no option has this name; ignored", err=True)
-
-
-def _findings_of_settings(settings: "Settings") -> Iterable[Any]:
-    from containerdns.app import Finding
-    from containerdns.settings import unknown_variables
-
-    http = f", HTTP on {settings.http}" if settings.http else ""
-    yield Finding("ok", f"DNS on {', '.join(map(str, settings.listen))}{http}")
-    searched = f"; names of containers also below {', '.join(settings.search_domains)}"
-    yield Finding(
-        "ok",
-        f"ours: everything below {', '.join(settings.domains)}"
-        + (searched if settings.search_domains else ""),
-    )
-    upstreams = ", ".join(map(str, settings.upstreams)) or "no server: they are refused"
-    yield Finding("ok", f"all other names go to {upstreams}")
-    for variable in unknown_variables(os.environ):
-        yield Finding("warning", f"{variable}: no option has this name", "correct it or unset it")
 
 
 def _server(url: str) -> "Server":

@@ -174,9 +174,19 @@ def query_line(query: Mapping[str, Any]) -> str:
     return f"{plain(query['time'])}  {client}  {coloured}  {asked}  {source}{by}  {query['ms']} ms"
 
 
-def finding(level: str, text: str, remedy: str) -> Iterator[str]:
-    """Tell one finding of `check`, and what to do about it."""
-    mark = click.style(f"{level}:", fg=_COLOUR_OF_LEVEL[level])
-    yield f"{mark} {plain(text)}"
-    if remedy:
-        yield f"    {plain(remedy)}"
+def check(document: Mapping[str, Any]) -> Iterator[str]:
+    """Show what `check` found, what to do about it, and the names that would be served."""
+    for finding in document["findings"]:
+        mark = click.style(f"{finding['level']}:", fg=_COLOUR_OF_LEVEL[finding["level"]])
+        yield f"{mark} {plain(finding['text'])}"
+        if finding["remedy"]:
+            yield f"    {plain(finding['remedy'])}"
+    for container, served in document["names"].items():
+        yield f"{plain(container)}: {plain(', '.join(served))}"
+    errors, warnings = document["errors"], document["warnings"]
+    yield f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, "1 error" or "2 errors"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

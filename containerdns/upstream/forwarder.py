@@ -26,7 +26,7 @@ from containerdns.core.scrub import NEGATIVE_LONGEST, Trust, scrub
 from containerdns.errors import BadSettings
 from containerdns.settings import SYSTEM, Endpoint, Settings, UpstreamServer
 from containerdns.upstream.datagrams import OpenPorts
-from containerdns.upstream.exchanges import Inbox, Kind
+from containerdns.upstream.exchanges import Inbox, Kind, Trouble
 from containerdns.upstream.flights import ERROR_TEXT_LONGEST, Answer, Flight, error_of
 from containerdns.upstream.loops import Loops, is_own_address
 from containerdns.upstream.system import EVERY, RESOLV_CONF, SystemServers
@@ -197,22 +197,52 @@ class Forwarder:
 
     async def _find_loops(self, asked: list[Upstream]) -> list[Upstream]:
         """Ask upstreams for a name that only we know; return those that are ourselves."""
-        inbox: Inbox[Upstream] = Inbox(self._loop)
         found = [u for u in asked if is_own_address(u.server, self._listening)]
         if found:
             return found
-        attempts = [upstream.send(self._loops.probe(), inbox) for upstream in asked]
-        until = self._loop.time() + PROBE_LONGEST
-        silent = set(asked)
-        while silent and (arrival := await inbox.get(until)) is not None:
+        outcomes = await self._ask_all(asked, self._loops.probe(), PROBE_LONGEST)
+        return [
+            upstream
+            for upstream, outcome in outcomes.items()
+            if isinstance(outcome, Response) and self._loops.is_loop(outcome)
+        ]
+
+    async def examine(self, patience: float) -> dict[str, str]:
+        """Ask every upstream for the root's name servers, once.
+
+        Args:
+            patience: Seconds to wait for all of them together.
+
+        Returns:
+            By upstream, as configured, what is wrong with it; "" if it answers.
+        """
+        await self.has_started.wait()
+        asked = list(self._upstreams.values())
+        question = Question(names.ROOT, messages.NS, False, False, None)
+        outcomes = await self._ask_all(asked, question, patience)
+        silence = f"no answer within {patience:g} s"
+        return {
+            upstream.name: ""
+            if isinstance(outcome := outcomes.get(upstream), Response)
+            else str(outcome or silence)
+            for upstream in asked
+        }
+
+    async def _ask_all(
+        self, asked: list[Upstream], question: Question, patience: float
+    ) -> dict[Upstream, Response | Trouble]:
+        """Ask some upstreams one question each; return what came of it within some seconds."""
+        inbox: Inbox[Upstream] = Inbox(self._loop)
+        attempts = [upstream.send(question, inbox) for upstream in asked]
+        until = self._loop.time() + patience
+        outcomes: dict[Upstream, Response | Trouble] = {}
+        while len(outcomes) < len(asked) and (arrival := await inbox.get(until)) is not None:
             source, outcome = arrival
-            if isinstance(outcome, Response) and self._loops.is_loop(outcome):
-                found.append(source)
             if isinstance(outcome, Response) or outcome.kind is not Kind.MOVED:
-                silent.discard(source)
+                outcomes[source] = outcome
         for attempt in attempts:
             attempt.forget()
-        return found
+        return outcomes
 
     def cached(self, forward: Forward) -> Resolution | None:
         """Give what needs no upstream: a fresh response, or a failure just seen."""

@@ -91,7 +91,7 @@ class HTTPServer:
         Raises:
             CannotListen: The address cannot be bound.
         """
-        self._socket = _bound(endpoint)
+        self._socket = bound(endpoint)
         self.endpoint = Endpoint(*self._socket.getsockname()[:2])
         self.rates = Rates(counters)
         self._guard = Guard(state, counters, hosts)
@@ -387,7 +387,7 @@ async def _add_security_headers(_request: web.Request, response: web.StreamRespo
     response.headers.update(SECURITY_HEADERS)
 
 
-def _bound(endpoint: Endpoint) -> socket.socket:
+def bound(endpoint: Endpoint) -> socket.socket:
     """Open the listening socket.
 
     Raises:
