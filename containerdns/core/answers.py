@@ -1,6 +1,5 @@
 """What the zone says to a question about a name of ours: an Answer, no bytes yet."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from containerdns.core import messages, names, records
@@ -71,7 +70,7 @@ def _find(
         if suffix.owner_of(name) == NS_LABEL:
             return _find_server(zone, name, qtype, view, suffix.apex)
     owner = suffix.owner_of(name)
-    depends_on = tuple(names_between(name, suffix.apex))
+    depends_on = zone.names_behind(name)
     node = zone.node(owner, suffix)
     if node is None:
         if suffix.kind is Kind.DOMAIN and zone.is_empty_non_terminal(owner, suffix):
@@ -167,10 +166,3 @@ def why(zone: Zone, node: Node) -> str:
         return f"the container {texts[0]} is running"
     shown = ", ".join(texts[:5]) + (" and others" if len(texts) > 5 else "")
     return f"the containers {shown} are running"
-
-
-def names_between(name: str, apex: str) -> Iterator[str]:
-    """A name, and those above it that are below the apex."""
-    while name not in (apex, names.ROOT):
-        yield name
-        name = names.parent(name)

@@ -1,7 +1,10 @@
 """The names of removed containers, which stay ours for a while."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
+
+from containerdns.core import names
 
 MAX_REMEMBERED = 100_000  # names; the contract's bound
 MAX_EXPIRED_AT_ONCE = 256  # names; many may be over at once, after a reload
@@ -23,9 +26,14 @@ class Memory:
         self.lifetime = lifetime
         self._since: dict[str, float] = {}  # in the order of their being remembered
         self._by_time: list[tuple[float, str]] = []  # a heap; some of its owners are gone
+        self._above: Counter[str] = Counter()  # names above them, how often
 
     def __len__(self) -> int:
         return len(self._since)
+
+    def __contains__(self, owner: str) -> bool:
+        """Return whether an owner is remembered, or was until lately."""
+        return owner in self._since
 
     def add(self, owners: Iterable[str], now: float) -> None:
         """Remember owners from now on; the oldest make room."""
@@ -39,10 +47,11 @@ class Memory:
         self._put(owner, until - self.lifetime)
 
     def _put(self, owner: str, since: float) -> None:
-        self._since.pop(owner, None)
+        self.discard(owner)
         self._since[owner] = since
+        self._above.update(names.above_owner(owner))
         if len(self._since) > MAX_REMEMBERED:
-            del self._since[next(iter(self._since))]
+            self.discard(next(iter(self._since)))
         if len(self._by_time) > 2 * len(self._since) + MIN_STALE:
             self._by_time = [(time, owner) for owner, time in self._since.items()]
             heapq.heapify(self._by_time)
@@ -51,7 +60,16 @@ class Memory:
 
     def discard(self, owner: str) -> None:
         """Forget an owner, which is a running container's again."""
-        self._since.pop(owner, None)
+        if self._since.pop(owner, None) is None:
+            return
+        for above in names.above_owner(owner):
+            self._above[above] -= 1
+            if not self._above[above]:
+                del self._above[above]
+
+    def is_above(self, owner: str) -> bool:
+        """Return whether a remembered owner lies below one."""
+        return owner in self._above
 
     def holds(self, owner: str, now: float) -> bool:
         """Return whether an owner is remembered."""
@@ -70,7 +88,7 @@ class Memory:
         while heap and heap[0][0] + self.lifetime <= now and len(over) < MAX_EXPIRED_AT_ONCE:
             since, owner = heapq.heappop(heap)
             if self._since.get(owner) == since:
-                del self._since[owner]
+                self.discard(owner)
                 over.append(owner)
         return over
 

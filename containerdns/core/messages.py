@@ -5,6 +5,10 @@ every length, pointer and count is checked here (RFC 1035 section 4, RFC 6891,
 RFC 9619), and whatever does not fit is a `BadMessage`.  dnslib gives the
 mnemonics and the presentation form of record data; nobody else imports it.
 
+Reading costs what a message is long, whoever made it.  A query has few records, a
+record few options, and a name few pointers; and each octet of a name is read once
+for a whole message, however many pointers lead to it.
+
 Wire names are uncompressed and spelled as they came, unless said otherwise.
 """
 
@@ -23,6 +27,9 @@ PAYLOAD_OCTETS = 1232  # what crosses every path unfragmented, DNS flag day 2020
 PLAIN_OCTETS = 512  # without EDNS, RFC 1035 section 4.2.1
 TCP_OCTETS = 65535
 MAX_RECORDS = 512  # of a response of an upstream; BIND takes 100 of one type
+MAX_ADDITIONAL = 4  # records behind a question: OPT, TSIG, SIG(0); Unbound takes one
+MAX_OPTIONS = 64  # of one OPT record; fewer than 30 are assigned
+MAX_POINTERS = 127  # of one name: one for each label that it can have
 
 QR = 0x8000
 OPCODE = 0x7800
@@ -220,10 +227,12 @@ def parse_query(data: bytes) -> Query:
     if authorities:
         if qtype != IXFR or authorities > 1:
             raise BadMessage("authority records in a query")
-        record, at = _read_record(data, at)
+        record, at = _read_record(data, at, {})
         if record.rtype != SOA or len(record.rdata) < 22:
             raise BadMessage("an IXFR query without its SOA")
         serial = int.from_bytes(record.rdata[-20:-16])
+    if additionals > MAX_ADDITIONAL:
+        raise BadMessage("more additional records than a query has use for")
     edns, tsig, at = _read_additional(data, at, additionals)
     if at != len(data):
         raise BadMessage("octets behind the last record")
@@ -249,8 +258,9 @@ def parse_response(data: bytes) -> Response:
         raise BadMessage("more records than an answer has")
     at = HEADER_OCTETS
     question = b""
+    known: dict[int, bytes] = {}
     if questions:
-        wire, at = _read_name(data, at)
+        wire, at = _read_name(data, at, known)
         question = wire + data[at : at + 4]
         at += 4
     sections: list[tuple[RR, ...]] = []
@@ -258,7 +268,7 @@ def parse_response(data: bytes) -> Response:
     for count in counts:
         records = []
         for _ in range(count):
-            record, at = _read_record(data, at)
+            record, at = _read_record(data, at, known)
             if record.rtype != OPT:
                 records.append(record)
             elif edns is None and record.owner == b"\0":
@@ -324,10 +334,11 @@ def decode(question_name: bytes, body: Body) -> tuple[tuple[RR, ...], ...]:
     data = bytes(HEADER_OCTETS) + question_name + bytes(4) + body.octets
     at = HEADER_OCTETS + len(question_name) + 4
     sections = []
+    known: dict[int, bytes] = {}
     for count in body.counts:
         records = []
         for _ in range(count):
-            record, at = _read_record(data, at)
+            record, at = _read_record(data, at, known)
             records.append(record)
         sections.append(tuple(records))
     return tuple(sections)
@@ -466,10 +477,23 @@ def _read_plain_name(data: bytes, at: int) -> tuple[bytes, int]:
     return data[start:at], at
 
 
-def _read_name(data: bytes, at: int) -> tuple[bytes, int]:
-    """Read a name that may be compressed; each pointer must go further back."""
+def _read_name(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, int]:
+    """Read a name that may be compressed; each pointer must go further back.
+
+    Args:
+        data: The message.
+        at: Where the name starts.
+        known: By place, the wire names that were read in this message before.  The new
+            ones are added, so that no octet of a name is read twice, and a message of
+            nothing but pointers costs no more than its length.
+
+    Returns:
+        The wire name, and where it ends.
+    """
     wire = bytearray()
-    end = 0
+    places: list[tuple[int, int]] = []  # in the message, and in `wire`
+    rest = b"\0"
+    end = pointers = 0
     lowest = at
     size = len(data)
     while True:
@@ -477,29 +501,47 @@ def _read_name(data: bytes, at: int) -> tuple[bytes, int]:
             raise BadMessage("a name is cut")
         length = data[at]
         if length >= 0xC0:
-            if at + 2 > size:
-                raise BadMessage("a pointer is cut")
             end = end or at + 2
-            at = int.from_bytes(data[at : at + 2]) & _POINTER_REACH
-            if at >= lowest:
-                raise BadMessage("a pointer that does not go back")
-            lowest = at
+            target = _read_pointer(data, at)
+            pointers += 1
+            if target >= lowest or pointers > MAX_POINTERS:
+                raise BadMessage("a pointer that does not go back, or too many of them")
+            if (suffix := known.get(target)) is not None:
+                rest = suffix
+                break
+            places.append((at, len(wire)))
+            at = lowest = target
             continue
         if length > names.LABEL_LONGEST:
             raise BadMessage("a reserved label type")
+        if not length:
+            break
         if at + 1 + length > size:
             raise BadMessage("a label is cut")
+        places.append((at, len(wire)))
         wire += data[at : at + 1 + length]
         at += 1 + length
-        if len(wire) > names.NAME_LONGEST:
+        if len(wire) >= names.NAME_LONGEST:
             raise BadMessage("a name longer than 255 octets")
-        if not length:
-            return bytes(wire), end or at
+    whole = bytes(wire) + rest
+    if len(whole) > names.NAME_LONGEST:
+        raise BadMessage("a name longer than 255 octets")
+    if places and places[-1][0] <= _POINTER_REACH:  # no pointer leads further
+        for place, offset in places:
+            known[place] = whole[offset:]
+    return whole, end or at + 1
 
 
-def _read_record(data: bytes, at: int) -> tuple[RR, int]:
-    """Read one record, its data freed of compression; give it and where it ends."""
-    owner, at = _read_name(data, at)
+def _read_pointer(data: bytes, at: int) -> int:
+    """Where a pointer leads to (RFC 1035 section 4.1.4)."""
+    if at + 2 > len(data):
+        raise BadMessage("a pointer is cut")
+    return int.from_bytes(data[at : at + 2]) & _POINTER_REACH
+
+
+def _read_record(data: bytes, at: int, known: dict[int, bytes]) -> tuple[RR, int]:
+    """Read one record, its data freed of compression; return it and where it ends."""
+    owner, at = _read_name(data, at, known)
     if at + _FIXED.size > len(data):
         raise BadMessage("a record is cut")
     rtype, rclass, ttl, length = _FIXED.unpack_from(data, at)
@@ -508,7 +550,7 @@ def _read_record(data: bytes, at: int) -> tuple[RR, int]:
     if end > len(data):
         raise BadMessage("the data of a record is cut")
     shape = _NAMES_READ.get(rtype) if rtype != NAPTR else _naptr_shape(data, at, end)
-    rdata = data[at:end] if shape is None else _read_data(data, at, end, shape)
+    rdata = data[at:end] if shape is None else _read_data(data, at, end, shape, known)
     return RR(owner, rtype, rclass, ttl, rdata), end
 
 
@@ -522,13 +564,15 @@ def _naptr_shape(data: bytes, at: int, end: int) -> tuple[int, int]:
     return place - at, 1
 
 
-def _read_data(data: bytes, at: int, end: int, shape: tuple[int, int]) -> bytes:
+def _read_data(
+    data: bytes, at: int, end: int, shape: tuple[int, int], known: dict[int, bytes]
+) -> bytes:
     """Read record data that holds names."""
     before, count = shape
     parts = [data[at : at + before]]
     at += before
     for _ in range(count):
-        wire, at = _read_name(data, at)
+        wire, at = _read_name(data, at, known)
         parts.append(wire)
     if at > end:
         raise BadMessage("a name runs out of its record")
@@ -540,11 +584,12 @@ def _read_additional(data: bytes, at: int, count: int) -> tuple[Edns | None, int
     """Read the additional section of a query: OPT, TSIG, and what nobody asked for."""
     edns: Edns | None = None
     tsig: int | None = None
+    known: dict[int, bytes] = {}
     for _ in range(count):
         if tsig is not None:
             raise BadMessage("a record behind TSIG")  # RFC 8945 section 5.1
         start = at
-        record, at = _read_record(data, at)
+        record, at = _read_record(data, at, known)
         if record.rtype == TSIG:
             tsig = start
         elif record.rtype == OPT:
@@ -556,11 +601,11 @@ def _read_additional(data: bytes, at: int, count: int) -> tuple[Edns | None, int
 
 def _edns_of(record: RR) -> Edns:
     """Read an OPT record (RFC 6891 section 6.1.2)."""
-    options = []
+    options: list[tuple[int, bytes]] = []
     data, at = record.rdata, 0
     while at < len(data):
-        if at + 4 > len(data):
-            raise BadMessage("an EDNS option is cut")
+        if at + 4 > len(data) or len(options) == MAX_OPTIONS:
+            raise BadMessage("an EDNS option is cut, or there are too many")
         code, length = _TYPE_CLASS.unpack_from(data, at)
         at += 4
         if at + length > len(data):

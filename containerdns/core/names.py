@@ -9,7 +9,10 @@ other module may assume so; this one alone meets names as typed.
 A *relative name* is the same without the final dot: "web", "web.frontend".
 """
 
+import re
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import accumulate
 
 from containerdns.errors import BadName
 
@@ -18,7 +21,9 @@ NAME_LONGEST = 255  # octets in wire form, RFC 1035 section 2.3.4
 
 ROOT = "."
 
+_DOT_OR_ESCAPE = re.compile(r"\\.|\.", re.DOTALL)
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_*/+=!#%&,:<>?[]^`{|}~'")
+_PLAIN_OCTETS = bytes(sorted(_PLAIN))
 _TEXT_OF_OCTET = tuple(chr(o) if o in _PLAIN else f"\\{o:03d}" for o in range(256))
 _SPECIAL = {ord("."): "\\.", ord("\\"): "\\\\", ord('"'): '\\"', ord(";"): "\\;",
             ord("@"): "\\@", ord("$"): "\\$", ord("("): "\\(", ord(")"): "\\)"}  # fmt: skip
@@ -105,7 +110,8 @@ def from_wire(wire: bytes) -> str:
     at = 0
     while length := wire[at]:
         label = wire[at + 1 : at + 1 + length]
-        parts.append("".join([_ESCAPED[octet] for octet in label]))
+        is_plain = not label.translate(None, _PLAIN_OCTETS)
+        parts.append(label.decode() if is_plain else "".join([_ESCAPED[octet] for octet in label]))
         at += 1 + length
     parts.append("")
     return ".".join(parts)
@@ -118,19 +124,19 @@ def labels_of_text(name: str) -> list[str]:
     text = name[:-1] if _is_absolute(name) else name
     if "\\" not in text:
         return text.split(".")
-    labels = [""]
-    at = 0
-    while at < len(text):
-        if text[at] == "\\":
-            labels[-1] += text[at : at + 2]
-            at += 2
-        elif text[at] == ".":
-            labels.append("")
-            at += 1
-        else:
-            labels[-1] += text[at]
-            at += 1
-    return labels
+    starts = _starts(text)
+    return [
+        text[start : following - 1]
+        for start, following in zip(starts, [*starts[1:], len(text) + 1], strict=True)
+    ]
+
+
+@lru_cache(maxsize=16)
+def _starts(text: str) -> tuple[int, ...]:
+    """Where the labels of a name start that is given without its final dot."""
+    if "\\" in text:
+        return (0, *(f.end() for f in _DOT_OR_ESCAPE.finditer(text) if f.group() == "."))
+    return (0, *accumulate(map((1).__add__, map(len, text.split(".")[:-1]))))
 
 
 def parent(name: str) -> str:
@@ -141,13 +147,46 @@ def parent(name: str) -> str:
     return rest + "." if rest else ROOT
 
 
-def parents(name: str) -> list[str]:
-    """All names above an absolute name, nearest first, the root last."""
-    above = []
-    while name != ROOT:
-        name = parent(name)
-        above.append(name)
-    return above
+@lru_cache(maxsize=8)
+def parents(name: str) -> tuple[str, ...]:
+    """All names above an absolute name, nearest first, the root last.
+
+    Kept for a few names, as one decision about a name asks several times: the texts
+    then know their hashes, too.
+    """
+    if name == ROOT:
+        return ()
+    return (*(name[start:] for start in _starts(name[:-1])[1:]), ROOT)
+
+
+def enclosers(owner: str) -> tuple[str, ...]:
+    """All relative names above a relative name, nearest first: of "a.b.c", "b.c" and "c"."""
+    return tuple(owner[start:] for start in _starts(owner)[1:])
+
+
+def above_owner(owner: str) -> tuple[str, ...]:
+    """The names between an owner, relative or absolute, and what it is below."""
+    return parents(owner)[:-1] if owner.endswith(".") else enclosers(owner)
+
+
+def from_the_top(owner: str) -> Iterator[tuple[str, str]]:
+    """Walk down to a relative name from its last label: of "a.b.c", "c", "b.c", "a.b.c".
+
+    A step costs as much whatever is below, so that a walk that ends where nothing
+    exists any more is short.
+
+    Yields:
+        The name so far, and the labels before it: ("c", "a.b"), ("b.c", "a"), ("a.b.c", "").
+    """
+    if "\\" in owner:
+        for start in reversed(_starts(owner)[1:]):
+            yield owner[start:], owner[: start - 1]
+    else:
+        stop = len(owner)
+        while (dot := owner.rfind(".", 0, stop)) >= 0:
+            yield owner[dot + 1 :], owner[:dot]
+            stop = dot
+    yield owner, ""
 
 
 def is_below(name: str, apex: str) -> bool:

@@ -85,10 +85,9 @@ class Ownership:
         self._domains = frozenset(shape.domains)
         self._search_domains = frozenset(shape.search_domains)
         # NXDOMAIN for one of these would deny what lies below it (RFC 8020).
-        self._above_domains = frozenset(a for d in shape.domains for a in names.parents(d))
-        self._above_ours = self._above_domains | {
-            above for s in shape.search_domains for above in (s, *names.parents(s))
-        }
+        self._above_ours = frozenset(
+            a for d in shape.domains for a in names.parents(d)
+        ) | frozenset(a for s in shape.search_domains for a in (s, *names.parents(s)))
         self._has_search_in_domain = any(
             special.nearest(search, self._domains) for search in shape.search_domains
         )
@@ -116,11 +115,35 @@ class Ownership:
     def decide(self, name: str, qtype: int, now: float) -> Decision:
         """Decide about a name.
 
+        Nothing above a name of ours is denied, as resolvers deny what lies below a name
+        that does not exist (RFC 8020).
+
         Args:
             name: Canonical.
             qtype: The type asked for, which matters for single labels only.
             now: Seconds since the epoch.
         """
+        decision = self._decide(name, qtype, now)
+        if decision.act is Act.NXDOMAIN and self.is_above_ours(name):
+            return Decision(Act.NODATA, "empty non-terminal", decision.suffix)
+        return decision
+
+    def is_above_ours(self, name: str) -> bool:
+        """Return whether names of ours could be below a name.
+
+        These are a suffix of ours, an fqdn, now or remembered, and below a search domain
+        an owner with records.  Nobody may say that such a name does not exist, neither we
+        nor an upstream.
+        """
+        if name in self._above_ours or self._zone.is_above_absolute(name):
+            return True
+        return any(
+            self._zone.is_above_owner(names.strip_suffix(name, search))
+            for search in self._searches_above(name)
+            if name != search
+        )
+
+    def _decide(self, name: str, qtype: int, now: float) -> Decision:
         domain = special.nearest(name, self._domains)
         if domain:
             return self._decide_in_domain(name, domain, now)
@@ -163,8 +186,11 @@ class Ownership:
     def _decide_exact(self, name: str) -> Decision:
         """A name of a label `fqdns`, now or remembered."""
         suffix = Suffix(names.parent(name), Kind.EXACT)
-        if not self._zone.is_running(name) and self.listing is not Listing.COMPLETE:
-            return Decision(Act.WAIT, WAITING, suffix)
+        if not self._zone.is_running(name):
+            if self.listing is not Listing.COMPLETE:
+                return Decision(Act.WAIT, WAITING, suffix)
+            if self._zone.is_above_owner(name):
+                return Decision(Act.NODATA, "empty non-terminal", suffix)
         return Decision(Act.ZONE, "label fqdns", suffix)
 
     def _decide_in_domain(self, name: str, domain: str, now: float) -> Decision:
@@ -204,26 +230,22 @@ class Ownership:
         if self._covering(name):
             return self._forward(name, "", is_near=True)
         if name in special.SPECIAL_NAMES:
-            decision = _special(name)
-            if decision.act is Act.NXDOMAIN and name in self._above_domains:
-                return Decision(Act.NODATA, "empty non-terminal")
-            return decision
+            return _special(name)
         if qtype in DELEGATION_TYPES:
             return self._forward(name, "delegation of a single label", is_near=True)
         if is_delegated:
             return Decision(Act.NODATA, "top-level domain")
-        if name in self._above_ours or zone.is_above_absolute(name):
-            return Decision(Act.NODATA, "empty non-terminal")
         return Decision(Act.NXDOMAIN, "single label")
 
     def _decide_below_search(self, name: str, nearest: str, now: float) -> Decision | None:
         """Below a search domain only the owners there are ours, now or remembered."""
         if self.listing is Listing.PENDING:
             return Decision(Act.WAIT, WAITING, Suffix(nearest, Kind.SEARCH))
+        is_below_both = special.nearest(names.parent(name), self._below_both)
         for search in self._searches_above(name):
             if self._is_kept(names.strip_suffix(name, search), now):
                 return self._absent("name of a container that does not run", search)
-            if special.nearest(names.parent(name), self._below_both):
+            if is_below_both:
                 return self._absent("below a domain and a search domain", search)
         return None
 
@@ -236,13 +258,14 @@ class Ownership:
         """Tell whether an owner, or the one that its service is of, is kept from upstreams."""
         if self._zone.is_ours(owner, now) or self._zone.is_below_ours(owner, now):
             return True
-        labels = names.labels_of_text(owner)
-        is_service = len(labels) > 2 and labels[0].startswith("_") and labels[1].startswith("_")
-        return is_service and self._zone.is_ours(".".join(labels[2:]), now)
+        if not owner.startswith("_"):
+            return False
+        above = names.enclosers(owner)
+        return len(above) > 1 and above[0].startswith("_") and self._zone.is_ours(above[1], now)
 
     def _searches_above(self, name: str) -> Iterable[str]:
         """The search domains above a name, the longest first."""
-        return (above for above in names.parents(name) if above in self._search_domains)
+        return filter(self._search_domains.__contains__, names.parents(name))
 
     def _decide_reverse(self, name: str) -> Decision | None:
         reverse = self._zone.reverse

@@ -30,6 +30,7 @@ PROHIBITED, NOT_SUPPORTED = 18, 21
 CHAOS_VERSION = frozenset({"version.bind.", "version.server."})
 CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
 LOOPBACK = {messages.A: bytes((127, 0, 0, 1)), messages.AAAA: bytes(15) + b"\x01"}
+STRANGER_OCTETS = 512  # of a message from outside `--allow`; longer ones are not read
 UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # no types to ask for: FORMERR
 UNSUPPORTED = frozenset({messages.TKEY, messages.MAILA, messages.MAILB})  # NOTIMP
 TRANSFERS = frozenset({messages.AXFR, messages.IXFR})
@@ -155,13 +156,19 @@ class Responder:
         self._zone, self._ownership = zone, ownership
         self._denials = Denials()
 
-    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
+    def respond(
+        self, data: bytes, peer: Peer, now: float, query: Query | None = None
+    ) -> Reply | Forward | Transfer | None:
         """Decide about one message; never raises, whatever the octets.
+
+        Whether the client may ask comes first: of one that may not, a message that is
+        longer than any honest query of its kind is refused unread.
 
         Args:
             data: The message.
             peer: Who sent it.
             now: Seconds since the epoch (for cookies).
+            query: The same message, if somebody has read it already.
         """
         if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
             return None
@@ -169,12 +176,15 @@ class Responder:
             denied = self._denials.find(data, self._zone)
             if denied is not None:
                 return _reply_of(denied)
+        if not peer.view.may_ask and len(data) > STRANGER_OCTETS:
+            return _bare_refusal(data, messages.REFUSED)
         if data[2] & messages.OPCODE >> 8:
             return _bare_refusal(data, messages.NOTIMP, _edns_of(data))
-        try:
-            query = messages.parse_query(data)
-        except BadMessage:
-            return _bare_refusal(data, messages.FORMERR)
+        if query is None:
+            try:
+                query = messages.parse_query(data)
+            except BadMessage:
+                return _bare_refusal(data, messages.FORMERR)
         if query.edns is not None and query.edns.version:
             return self._without_answer(query, peer, messages.BADVERS, _Extra())
         if not peer.view.may_ask:
@@ -182,12 +192,8 @@ class Responder:
             return self._without_answer(query, peer, messages.REFUSED, prohibited)
         return self._respond_to(query, data, peer, now)
 
-    def has_valid_cookie(self, data: bytes, peer: Peer, now: float) -> bool:
-        """Tell whether a query proves its address by a cookie of ours (RFC 7873 section 5.2.4)."""
-        try:
-            query = messages.parse_query(data)
-        except BadMessage:
-            return False
+    def has_valid_cookie(self, query: Query, peer: Peer, now: float) -> bool:
+        """Return whether a query proves its address by our cookie (RFC 7873 section 5.2.4)."""
         option = query.edns and query.edns.option(messages.COOKIE_OPTION)
         return option is not None and (
             self._cookies.standing(option, peer.address, now) is Standing.VALID
@@ -207,6 +213,10 @@ class Responder:
         if led.home:
             return self._come_home(forward, resolution, led, peer, extra)
         rcode, body = resolution.rcode, resolution.body
+        is_authentic = resolution.is_authentic
+        last = resolution.targets[-1] if resolution.targets else forward.name
+        if rcode == messages.NXDOMAIN and self._ownership.is_above_ours(last):
+            rcode, is_authentic = messages.NOERROR, False  # RFC 8020: ours would be denied, too
         is_negative = rcode == messages.NXDOMAIN or (not rcode and not body.counts[0])
         if is_negative and (forward.negative_becomes_servfail or led.is_doubtful):
             not_ready = (*extra.options, (messages.EDE_OPTION, NOT_READY.to_bytes(2)))
@@ -221,7 +231,7 @@ class Responder:
         if forward.chain:
             body = _with_chain(forward, body)
             flags |= messages.AA
-        elif resolution.is_authentic and (
+        elif is_authentic and (
             query.flags & messages.AD or (query.edns and query.edns.dnssec_ok)
         ):  # RFC 6840 section 5.7
             flags |= messages.AD
@@ -235,9 +245,13 @@ class Responder:
             query.name,
             resolution.upstream,
             keeping="fresh" if can_keep and resolution.fresh_for > 0 else "no",
-            depends_on=_above(query.name, *resolution.targets) if is_near else resolution.targets,
+            depends_on=self._behind(query.name, *resolution.targets),
             fresh_for=resolution.fresh_for,
         )
+
+    def _behind(self, *said: str) -> tuple[str, ...]:
+        """The names whose change may make one of some names a container's."""
+        return tuple(dict.fromkeys(n for name in said for n in self._zone.names_behind(name)))
 
     def _come_home(
         self,
@@ -588,8 +602,7 @@ def _policy(zone: Zone, rcode: int, decision: Decision, name: str) -> Answer:
     apex, rule = decision.suffix.apex, decision.rule
     if decision.suffix.kind is Kind.REVERSE:  # any address may come; such answers are not kept
         return answers.negative(zone, rcode, apex, rule, reason)
-    above = tuple(answers.names_between(name, apex))
-    return answers.negative(zone, rcode, apex, rule, reason, above)
+    return answers.negative(zone, rcode, apex, rule, reason, zone.names_behind(name))
 
 
 def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:
@@ -640,11 +653,6 @@ def _aliases_to(
     wire = names.to_wire(home)
     before = takewhile(lambda record: record.owner.lower() != wire, answer)
     return forward.chain + tuple(r._replace(ttl=min(r.ttl, ceiling)) for r in before)
-
-
-def _above(*below: str) -> tuple[str, ...]:
-    """Names, and all above them."""
-    return tuple(dict.fromkeys(n for name in below for n in (name, *names.parents(name))))
 
 
 def _with_chain(forward: Forward, body: Body) -> Body:

@@ -65,4 +65,4 @@ def nearest(name: str, apexes: Container[str]) -> str:
     """The longest of some apexes at or above a name; "" for none."""
     if name in apexes:
         return name
-    return next((above for above in parents(name) if above in apexes), "")
+    return next(filter(apexes.__contains__, parents(name)), "")

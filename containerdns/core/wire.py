@@ -28,6 +28,8 @@ QUERY_LONGEST: Final = 300  # octets: a header, a name of 255, an OPT without op
 ENTRY_OCTETS: Final = 500  # what an entry costs beside its octets: objects and places
 MAX_TABLES: Final = 1024  # views: each address of ours that is asked at makes one of its own
 MAX_TABLES_COMPARED: Final = 8  # of those used longest ago, to find the emptiest
+NAME_OCTETS: Final = 400  # what each name costs that it depends on, beside its own
+MAX_NAMES: Final = 64  # that one entry may depend on
 ASKED_ONCE_MOST: Final = 16384  # names absent that were asked once, while the shelf is full
 FREED_AT_ONCE: Final = 64  # entries; to free all that were forgotten would hold up queries
 SECOND_CHANCES: Final = 4  # how many used entries are passed over to evict one
@@ -103,7 +105,8 @@ class Entry:
     @property
     def octets(self) -> int:
         """What it costs to keep, about."""
-        return len(self.key) + 2 * len(self.kept_tail) + ENTRY_OCTETS
+        of_names = NAME_OCTETS * (len(self.names) - 1)
+        return len(self.key) + 2 * len(self.kept_tail) + ENTRY_OCTETS + of_names
 
 
 class Wire:
@@ -199,6 +202,8 @@ class Wire:
             self._free_some()
         shelf = reply.keeping
         if shelf == "no" or len(query) > QUERY_LONGEST or _has_letters(query[2:12]):
+            return
+        if len(reply.depends_on) > MAX_NAMES:
             return
         if shelf == "fresh" and reply.fresh_for <= 0:
             return

@@ -128,6 +128,7 @@ class Zone:
         self._publications: dict[str, Publication] = {}
         self._claims: dict[str, Claims] = {}
         self._reserved: Counter[str] = Counter()
+        self._above_reserved: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
         self._contested: dict[str, None] = {}  # owners with several claims
         self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # of those, see `_of_best_rank`
@@ -147,6 +148,8 @@ class Zone:
         suffixes = shape.domains + shape.search_domains
         self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
         self._domains = frozenset(shape.domains)
+        self._kinds = dict.fromkeys(shape.search_domains, Kind.SEARCH)
+        self._kinds |= dict.fromkeys(shape.domains, Kind.DOMAIN)
         self._nested = tuple(  # search domains that hold names of a domain
             Suffix(s, Kind.SEARCH)
             for s in shape.search_domains
@@ -195,6 +198,7 @@ class Zone:
                 self._reserved[owner] -= 1
                 if not self._reserved[owner]:
                     del self._reserved[owner]
+                    _count(self._above_reserved, names.above_owner(owner), -1)
             return self._names_of(publication)
         for claim in publication.claims:
             self._set_claims(claim.owner, _without(self._claims[claim.owner], claim))
@@ -204,7 +208,10 @@ class Zone:
     def _enter(self, publication: Publication) -> set[str]:
         """Add a publication's claims."""
         if not publication.is_running:
-            self._reserved.update(_owners_to_keep(publication))
+            for owner in _owners_to_keep(publication):
+                if owner not in self._reserved:
+                    _count(self._above_reserved, names.above_owner(owner), 1)
+                self._reserved[owner] += 1
             return self._names_of(publication)
         for claim in publication.claims:
             self._set_claims(claim.owner, _with(self._claims.get(claim.owner, ()), claim))
@@ -233,14 +240,11 @@ class Zone:
         change = 1 if claims else -1
         if owner.endswith("."):
             self._exact += change
-        for above in _above(owner):
-            self._above[above] += change
-            if not self._above[above]:
-                del self._above[above]
+        _count(self._above, names.above_owner(owner), change)
 
     def _names_of(self, publication: Publication) -> set[str]:
         """The absolute names of a publication, and those above, which may be empty."""
-        owners = {o for c in publication.claims for o in (c.owner, *_above(c.owner))}
+        owners = {o for c in publication.claims for o in (c.owner, *names.above_owner(c.owner))}
         return {name for owner in owners for name in self.names_of(owner)}
 
     def names_of(self, owner: str) -> Iterator[str]:
@@ -316,10 +320,9 @@ class Zone:
 
     def is_below_ours(self, owner: str, now: float) -> bool:
         """Tell whether a wildcard that is ours, or was until lately, covers a relative owner."""
-        labels = names.labels_of_text(owner)
-        return any(
-            self.is_ours(".".join(("*", *labels[count:])), now) for count in range(1, len(labels))
-        )
+        stars = tuple(map("*.".__add__, names.enclosers(owner)))
+        known = (*filter(self.is_claimed, stars), *filter(self.memory.__contains__, stars))
+        return any(self.is_ours(star, now) for star in known)
 
     def domain_above(self, name: str) -> str:
         """The domain of ours that a name is at or below; "" for none."""
@@ -384,14 +387,27 @@ class Zone:
             return Node(owner, "", holders)
         if suffix.kind in (Kind.EXACT, Kind.BARE):
             return None
-        labels = names.labels_of_text(owner)
-        for count in range(1, len(labels)):
-            base = ".".join(labels[count:])
-            before = ".".join(labels[:count])
+        for base, before in reversed(self._claimed_above(owner, suffix)):
             having = tuple(c for c in self.holders(base, suffix) if before in self.befores_of(c))
             if having:
                 return Node(base, before, having)
         return None
+
+    def _claimed_above(self, owner: str, suffix: Suffix) -> list[tuple[str, str]]:
+        """The claimed owners above an owner, the highest first, and what is before each.
+
+        Found from the suffix down to where no claim lies any deeper, so that a name of
+        many labels costs what exists of it.
+        """
+        found = []
+        for base, before in names.from_the_top(owner):
+            name = suffix.name_of(base) if self._exact else base
+            if base in self._claims or name in self._claims:
+                if before:
+                    found.append((base, before))
+            elif base not in self._above and name not in self._above:
+                break
+        return found
 
     def befores_of(self, claim: Claim) -> tuple[str, ...]:
         """The relative names that exist before a claimed name; an fqdn is exactly that."""
@@ -406,13 +422,24 @@ class Zone:
             is_inside = len(inner.apex) > len(suffix.apex) and names.is_below(name, inner.apex)
             if is_inside and self.is_empty_non_terminal(inner.owner_of(name), inner):
                 return True
-        labels = names.labels_of_text(owner)
-        for count in range(1, len(labels)):
-            end = "." + ".".join(labels[:count])
-            for claim in self.holders(".".join(labels[count:]), suffix):
-                if any(b.endswith(end) for b in self.befores_of(claim)):
-                    return True
-        return False
+        return any(
+            before.endswith(f".{labels}")
+            for base, labels in self._claimed_above(owner, suffix)
+            for claim in self.holders(base, suffix)
+            for before in self.befores_of(claim)
+        )
+
+    def _exists(self, owner: str, suffix: Suffix) -> bool:
+        """Return whether a name exists without a wildcard's help, be it empty."""
+        if self.node(owner, suffix) or self.is_empty_non_terminal(owner, suffix):
+            return True
+        name = suffix.name_of(owner)
+        return any(
+            inner.apex != suffix.apex
+            and names.is_below(name, inner.apex)
+            and self.node(inner.owner_of(name), inner)
+            for inner in self._nested
+        )
 
     def is_free(self, label: str, apex: str) -> bool:
         """Tell at a glance that nothing makes a label below a domain exist; False is no proof."""
@@ -425,26 +452,45 @@ class Zone:
             name in self._claims or name in self._above or f"*.{apex}" in self._claims
         )
 
+    def is_above_owner(self, owner: str) -> bool:
+        """Return whether an owner with records lies below a relative or absolute one."""
+        return owner in self._above
+
     def is_above_absolute(self, name: str) -> bool:
-        """Tell whether an absolute name with records lies below a name."""
-        return name in self._above
+        """Return whether an fqdn that is a container's, or was until lately, is below a name."""
+        return name in self._above or name in self._above_reserved or self.memory.is_above(name)
 
     def wildcard(self, owner: str, suffix: Suffix) -> Node | None:
         """What a wildcard at the closest encloser gives to an owner (RFC 4592 section 3.3.1)."""
         if suffix.kind in (Kind.EXACT, Kind.BARE):
             return None
-        labels = names.labels_of_text(owner)
-        for count in range(1, len(labels) + 1):
-            encloser = ".".join(labels[count:])
-            star = f"*.{encloser}" if encloser else "*"
-            node = self.node(star, suffix)
-            if node is not None:
-                return node
-            if encloser and (
-                self.node(encloser, suffix) or self.is_empty_non_terminal(encloser, suffix)
-            ):
-                return None
-        return None
+        closest = ""
+        for encloser, before in names.from_the_top(owner):
+            if not before or not self._exists(encloser, suffix):
+                break
+            closest = encloser
+        return self.node(f"*.{closest}" if closest else "*", suffix)
+
+    def names_behind(self, name: str) -> tuple[str, ...]:
+        """The names whose change may change what is said about a name, itself the first.
+
+        Below each suffix of ours those from there down that exist, and the next one,
+        which does not: whatever made the name exist would make that one exist, too.
+        So they are few, however many labels the name has.
+        """
+        behind = {name: None}
+        for apex in filter(self._kinds.__contains__, names.parents(name)):
+            suffix = Suffix(apex, self._kinds[apex])
+            behind.update(dict.fromkeys(self._existing(name, suffix)))
+            if suffix.kind is Kind.DOMAIN:  # what is below it is of nothing above it
+                break
+        return tuple(behind)
+
+    def _existing(self, name: str, suffix: Suffix) -> Iterator[str]:
+        for owner, _ in names.from_the_top(suffix.owner_of(name)):
+            yield suffix.name_of(owner)
+            if not self._exists(owner, suffix):
+                return
 
     def losses(self, owners: Iterable[str] | None = None) -> Iterator[Loss]:
         """Who lost which name to whom; of some owners, or of all."""
@@ -544,9 +590,9 @@ def befores(publication: Publication) -> tuple[str, ...]:
     return (*found, "*") if publication.is_wildcard else tuple(found)
 
 
-def _above(owner: str) -> list[str]:
-    """The names between an owner and its suffix, whose existence depends on it."""
-    if owner.endswith("."):
-        return names.parents(owner)[:-1]
-    labels = names.labels_of_text(owner)
-    return [".".join(labels[count:]) for count in range(1, len(labels))]
+def _count(above: Counter[str], owners: Iterable[str], change: int) -> None:
+    """Count one more or one less below each of some owners; none is left with nothing."""
+    for owner in owners:
+        above[owner] += change
+        if not above[owner]:
+            del above[owner]

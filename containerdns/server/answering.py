@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from typing import Final, Protocol, TypeVar
 
 from containerdns.core import messages, tsig
+from containerdns.core.cookies import CLIENT_OCTETS, SERVER_OCTETS
 from containerdns.core.counters import Counters
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.history import History, Outcome, Stamp
@@ -29,6 +30,10 @@ T = TypeVar("T")
 
 MOST_WAITING: Final = 5000  # questions at the forwarder; more get REFUSED
 KEPT_IF_CUT: Final = messages.AA | messages.RA | messages.AD | messages.CD
+COOKIE_HEAD: Final = struct.pack(
+    "!HH", messages.COOKIE_OPTION, CLIENT_OCTETS + SERVER_OCTETS
+)  # of a cookie option with a server cookie of ours
+IS_OTHER: Final = (messages.QR | messages.OPCODE) >> 8  # bits of octet 2 that no query has
 TSIG_ANY: Final = struct.pack("!HH", messages.TSIG, messages.ANY_CLASS)
 
 
@@ -72,13 +77,31 @@ class Answering:
         self._keys = keys
         self._log_queries = log_queries
 
-    def begin(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
-        """Decide about a message; a `Forward` must be given to `wait_for`."""
-        return self._or_failure(data, lambda: self._decide(data, peer))
+    def begin(
+        self, data: bytes, peer: Peer, query: Query | None = None
+    ) -> Reply | Forward | Transfer | None:
+        """Decide about a message; a `Forward` must be given to `wait_for`.
 
-    def is_proven(self, data: bytes, peer: Peer) -> bool:
-        """Tell whether a query proves that its sender has the address that it came from."""
-        return self._responder.has_valid_cookie(data, peer, time.time())
+        Args:
+            data: The message.
+            peer: Who sent it.
+            query: The same, if `proven` has read it.
+        """
+        return self._or_failure(data, lambda: self._decide(data, peer, query))
+
+    def proven(self, data: bytes, peer: Peer) -> Query | None:
+        """Read a query that proves that its sender has the address that it came from.
+
+        Returns:
+            None without such a proof.
+        """
+        if COOKIE_HEAD not in data or not _is_query(data):  # nearly always; a flood is not read
+            return None
+        try:
+            query = messages.parse_query(data)
+        except BadMessage:
+            return None
+        return query if self._responder.has_valid_cookie(query, peer, time.time()) else None
 
     def wait_for(
         self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]
@@ -139,11 +162,14 @@ class Answering:
                 outcome.upstream or outcome.source,
             )
 
-    def _decide(self, data: bytes, peer: Peer) -> Reply | Forward | Transfer | None:
-        signed = _read_if_signed(data)
-        if signed is not None:
-            return self._decide_signed(data, *signed, peer)
-        decision = self._responder.respond(data, peer, time.time())
+    def _decide(
+        self, data: bytes, peer: Peer, query: Query | None
+    ) -> Reply | Forward | Transfer | None:
+        if query is None:
+            query = _read_if_signed(data, peer)
+        if query is not None and query.tsig is not None:
+            return self._decide_signed(data, query, query.tsig, peer)
+        decision = self._responder.respond(data, peer, time.time(), query)
         if isinstance(decision, Forward):
             return self._at_once(decision, peer) or decision
         return decision
@@ -163,7 +189,7 @@ class Answering:
             octets = messages.assemble(query, 0, messages.NOTAUTH, empty, limit)
             octets, _ = tsig.sign_response(octets, standing, now)
             return Reply(octets, messages.NOTAUTH, "policy", query.qtype, query.name)
-        decision = self._responder.respond(data, peer, now)
+        decision = self._responder.respond(data, peer, now, query)
         if isinstance(decision, Forward):
             decision = replace(decision, signature=standing)
             return self._at_once(decision, peer) or decision
@@ -214,16 +240,22 @@ def failure(data: bytes) -> Reply | None:
     return Reply(octets, messages.SERVFAIL, "policy", query.qtype, query.name)
 
 
-def _read_if_signed(data: bytes) -> tuple[Query, int] | None:
-    """Read a query that has a TSIG record; and give where that starts."""
+def _read_if_signed(data: bytes, peer: Peer) -> Query | None:
+    """Read a query that has a TSIG record, of a client that may ask."""
     if not data[11:12].strip(b"\0") or TSIG_ANY not in data:  # nearly always
+        return None
+    if not peer.view.may_ask or not _is_query(data):
         return None
     try:
         query = messages.parse_query(data)
     except BadMessage:
         return None
-    is_query = not data[2] & (messages.QR | messages.OPCODE) >> 8
-    return None if query.tsig is None or not is_query else (query, query.tsig)
+    return query if query.tsig is not None else None
+
+
+def _is_query(data: bytes) -> bool:
+    """Return whether a message is a query of opcode 0."""
+    return len(data) >= messages.HEADER_OCTETS and not data[2] & IS_OTHER
 
 
 def _signed(reply: Reply, query: Query, standing: tsig.Standing, peer: Peer) -> Reply:

@@ -119,14 +119,16 @@ class Datagrams:
             client: From whom.
             started: `time.monotonic()`.
         """
-        peer = client.peer
+        peer, query = client.peer, None
         if self.limiter is not None and client.view.is_limited:
             verdict = self.limiter.take(client.address, started)
-            if verdict != "answer" and not self._answering.is_proven(data, peer):
-                self.counters.rate_limited += 1
-                if verdict == "drop":
-                    return None
-                peer = client.slipped
+            if verdict != "answer":
+                query = self._answering.proven(data, peer)
+                if query is None:
+                    self.counters.rate_limited += 1
+                    if verdict == "drop":
+                        return None
+                    peer = client.slipped
         if client.ready is not (table := self.wire.table(client.view)):
             client.take(table)  # its own has made room for others
         if not peer.is_slipped and (ready := self.wire.answer(client.ready, data, started)):
@@ -134,7 +136,7 @@ class Datagrams:
             entry.hits += 1
             self._answering.told_ready(entry, peer, started)
             return octets
-        decision = self._answering.begin(data, peer)
+        decision = self._answering.begin(data, peer, query)
         if isinstance(decision, Reply):
             return self._sent(decision, data, peer, started)
         return None if isinstance(decision, Transfer) else decision

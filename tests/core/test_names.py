@@ -114,7 +114,7 @@ def test_name_is_below_whole_labels_only(name: str, apex: str, is_below: bool) -
     ids=["root", "one label", "three", "escaped dot first", "escaped dot above"],
 )
 def test_parents_are_nearest_first(name: str, parents: list[str]) -> None:
-    assert names.parents(name) == parents
+    assert list(names.parents(name)) == parents
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,45 @@ def test_names_of_ours_are_told_to_http_and_to_the_forwarder(
 ) -> None:
     assert rules().answers(name, NOW) is answers
     assert rules().is_ours(name, NOW) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("localdomain.", "nodata"),  # a special name, and a search domain
+        ("internal.", "nodata"),  # a special name above an fqdn
+        ("b.internal.", "nodata"),
+        ("test.", "nodata"),  # above an fqdn that is remembered
+        ("invalid.", "nxdomain"),
+        ("front.localdomain.", "nodata"),  # gone by itself, above an owner with records
+        ("c.internal.", "nxdomain"),
+        ("top.internal.", "nodata"),  # an fqdn that is gone, above one that is there
+    ],
+)
+def test_nothing_above_a_name_of_ours_is_denied(name: str, expected: str) -> None:
+    """RFC 8020; PowerDNS Recursor then denies what lies below, whatever we say of that."""
+    zone = Zone(SHAPE, 1, Memory(60))
+    for running, *owners in (
+        (True, "a.b.internal.", "web.front", "x.top.internal."),
+        (False, "old.test.", "front", "top.internal."),
+    ):
+        claims = tuple(Claim(o, Rank.LABEL, "label", str(running)) for o in owners)
+        zone.replace(str(running), Publication(str(running), "x", claims=claims), NOW)
+        if not running:
+            zone.replace(str(running), None, NOW)
+    made = Ownership(zone)
+    made.listing = Listing.COMPLETE
+    assert made.decide(name, messages.A, NOW).act.value == expected
+
+
+def test_parent_of_a_stopped_containers_fqdn_is_above_ours_until_it_is_removed() -> None:
+    zone = Zone(SHAPE, 1, Memory(60))
+    made = Ownership(zone)
+    claims = (Claim("a.b.example.", Rank.LABEL, "label fqdns", "x"),)
+    for state in (Publication("x", "x", claims=claims, is_running=False), None):
+        zone.replace("x", state, NOW)
+        assert made.is_above_ours("b.example.")
+        assert made.is_above_ours("example.")
+        assert not made.is_above_ours("a.b.example.")
+    zone.memory.expire(NOW + 61)
+    assert not made.is_above_ours("b.example.")

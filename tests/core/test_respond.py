@@ -24,6 +24,7 @@ from containerdns.core.questions import question_of
 from containerdns.core.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.scrub import Trust, scrub
 from containerdns.core.views import View
+from containerdns.core.wire import Wire
 from containerdns.core.zone import Shape, Zone
 
 NOW = 1_000_000.0
@@ -219,12 +220,25 @@ def test_valid_cookie_proves_the_address() -> None:
     made = responder()
     response = ask(made, query("x.docker.", opt=option(10, b"12345678")))
     [cookie] = [o.data for o in read(response).ar[0].rdata if o.code == messages.COOKIE_OPTION]
-    data = query("x.docker.", opt=option(10, cookie))
-    assert made.has_valid_cookie(data, PEER, NOW)
-    assert not made.has_valid_cookie(data, Peer(bytes(4), b"", VIEW), NOW)
-    assert not made.has_valid_cookie(query("x.docker.", opt=option(10, b"12345678")), PEER, NOW)
-    assert not made.has_valid_cookie(query("x.docker."), PEER, NOW)
-    assert not made.has_valid_cookie(b"nonsense", PEER, NOW)
+    proof, unproven, plain = (
+        messages.parse_query(query("x.docker.", opt=opt))
+        for opt in (option(10, cookie), option(10, b"12345678"), b"")
+    )
+    assert made.has_valid_cookie(proof, PEER, NOW)
+    assert not made.has_valid_cookie(proof, Peer(bytes(4), b"", VIEW), NOW)
+    assert not made.has_valid_cookie(unproven, PEER, NOW)
+    assert not made.has_valid_cookie(plain, PEER, NOW)
+
+
+def test_long_message_of_a_stranger_is_refused_unread() -> None:
+    """Whether a client may ask comes before what it asks; up to 512 octets both are said."""
+    stranger = Peer(CLIENT, b"", replace(VIEW, may_ask=False), over_tcp=True)
+    made = responder()
+    short, long = (query("x.docker.", opt=option(12, bytes(octets))) for octets in (400, 600))
+    assert ask(made, short, stranger).name == "x.docker."
+    refused = ask(made, long, stranger)
+    assert (refused.rcode, refused.name, len(refused.octets)) == (messages.REFUSED, "", 12)
+    assert ask(made, b"\0\0\1" + b"\xff" * 4093, stranger).rcode == messages.REFUSED
 
 
 # -- transfers -----------------------------------------------------------------------------
@@ -268,7 +282,64 @@ def test_ttl_below_a_search_domain_is_capped() -> None:
     reply = made.finish(forward, resolved("printer.corp.example.", fresh_for=1.0), PEER, NOW)
     assert read(reply).rr[0].ttl == 5
     assert (reply.keeping, reply.fresh_for) == ("fresh", 1.0)
-    assert "corp.example." in reply.depends_on
+    assert reply.depends_on == ("printer.corp.example.",)
+
+
+@pytest.mark.parametrize(
+    ("name", "rcode"),
+    [
+        ("corp.example.", messages.NOERROR),
+        ("example.", messages.NOERROR),
+        ("front.corp.example.", messages.NOERROR),
+        ("company.test-company.net.", messages.NOERROR),
+        ("other.test-company.net.", messages.NXDOMAIN),
+        ("back.corp.example.", messages.NXDOMAIN),
+    ],
+)
+def test_upstream_denies_nothing_above_a_name_of_ours(name: str, rcode: int) -> None:
+    """RFC 8020: a resolver in front of us would deny ours, too."""
+    owners = ("web.front", "search.company.test-company.net.")
+    claims = tuple(Claim(owner, Rank.LABEL, "label", "w") for owner in owners)
+    made = responder(Publication("w", "w", claims=claims))
+    asked = (
+        forwarded(made, query(name, flags=messages.RD | messages.AD))
+        if name != "example."
+        else (Forward(messages.parse_query(query(name, flags=messages.RD | messages.AD)), name, 1))
+    )
+    denied = Resolution(messages.NXDOMAIN, is_authentic=True)
+    response = read(made.finish(asked, denied, PEER, NOW))
+    assert response.header.rcode == rcode
+    assert response.header.ad == (rcode == messages.NXDOMAIN)
+
+
+def test_ready_made_answer_below_a_search_domain_depends_on_the_domain_around_it() -> None:
+    """A container `x` with a wildcard may come, which has what lies below it."""
+    zone = Zone(Shape(search_domains=("x.docker.",)), 1, Memory(60))
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    made = Responder(zone, ownership, Cookies(bytes(16)), Counters())
+    kept = Wire(Counters())
+    asked = [query(name) for name in ("web.x.docker.", "no.x.docker.")]
+    zone.replace("web", publication("web", "10.0.0.1"), NOW)
+    for data in asked:
+        kept.keep(VIEW, data, ask(made, data), 0.0)
+        assert kept.answer(kept.table(VIEW), data, 0.0)
+    kept.forget(zone.replace("x", publication("x", "10.0.0.2", is_wildcard=True), NOW))
+    for data in asked:
+        assert kept.answer(kept.table(VIEW), data, 0.0) is None
+        assert addresses(ask(made, data)) == ["10.0.0.2"]
+
+
+def test_response_depends_on_names_down_to_the_first_that_does_not_exist() -> None:
+    """A name of 120 labels else would be kept under 120 names, a chain of them under 2,000."""
+    claims = tuple(Claim(owner, Rank.LABEL, "", "w") for owner in ("web", "b.web", "x.corp"))
+    made = responder(Publication("w", "w", claims=claims))
+    reply = ask(made, query("y." * 50 + "a.b.web.docker."))
+    behind = {"a.b.web.docker.", "b.web.docker.", "web.docker."}
+    assert set(reply.depends_on) == {reply.name, *behind}
+    data = query("y." * 50 + "corp.corp.example.")
+    reply = made.finish(forwarded(made, data), resolved("example."), PEER, NOW)
+    assert set(reply.depends_on) == {reply.name, "y.corp.corp.example.", "corp.corp.example."}
 
 
 def test_name_that_became_a_containers_while_an_upstream_was_asked_is_answered_by_us() -> None:

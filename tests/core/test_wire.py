@@ -276,3 +276,13 @@ def test_table_that_made_room_is_filled_no_more(monkeypatch: pytest.MonkeyPatch)
     made.keep(VIEW, data, reply(data), 0.0)
     assert not former
     assert answer(made, data) is not None
+
+
+def test_response_that_depends_on_very_many_names_is_not_kept() -> None:
+    """Each costs some hundred octets, which no bound on responses would see."""
+    made = Wire(Counters())
+    data = query("web.docker")
+    for count, is_kept in ((wire.MAX_NAMES, True), (wire.MAX_NAMES + 1, False)):
+        made.forget_all()
+        made.keep(VIEW, data, reply(data, depends_on=tuple(map(str, range(count)))), 0.0)
+        assert (answer(made, data) is not None) is is_kept

@@ -58,8 +58,10 @@ class LaterResponder(Responder):
 
     ahead = 0.0
 
-    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
-        return super().respond(data, peer, now + self.ahead)
+    def respond(
+        self, data: bytes, peer: Peer, now: float, query: messages.Query | None = None
+    ) -> Reply | Forward | Transfer | None:
+        return super().respond(data, peer, now + self.ahead, query)
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
         return super().finish(forward, resolution, peer, now + self.ahead)

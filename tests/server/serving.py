@@ -38,11 +38,13 @@ class StubResponder(Responder):
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Peer]] = []
-        self.proven: set[bytes] = set()
+        self.proven: set[str] = set()  # names whose queries have a valid cookie
         self.takes = 0.0
 
-    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Forward | Transfer | None:
-        query = messages.parse_query(data)
+    def respond(
+        self, data: bytes, peer: Peer, now: float, query: messages.Query | None = None
+    ) -> Reply | Forward | Transfer | None:
+        query = query or messages.parse_query(data)
         self.asked.append((query.name, peer))
         until = time.perf_counter() + self.takes
         while time.perf_counter() < until:
@@ -64,8 +66,8 @@ class StubResponder(Responder):
         record = RR(query.question[:-4], 1, 1, 5, bytes([172, 18, 0, 2]))
         return self._made(query, peer, [record], keeping="name")
 
-    def has_valid_cookie(self, data: bytes, peer: Peer, now: float) -> bool:
-        return data in self.proven
+    def has_valid_cookie(self, query: messages.Query, peer: Peer, now: float) -> bool:
+        return query.name in self.proven
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
         limit = messages.TCP_OCTETS if peer.over_tcp else messages.PAYLOAD_OCTETS

@@ -77,7 +77,9 @@ class ZoneResponder(StubResponder):
 
     zone: Changing
 
-    def respond(self, data: bytes, peer: Peer, now: float) -> Reply | Transfer | None:
+    def respond(
+        self, data: bytes, peer: Peer, now: float, query: messages.Query | None = None
+    ) -> Reply | Transfer | None:
         asked = messages.parse_query(data)
         if asked.qtype in (messages.AXFR, messages.IXFR):
             return Transfer(asked, "docker.", data)

@@ -9,6 +9,7 @@ import time
 import dnslib
 import pytest
 
+from containerdns.core import messages
 from containerdns.core.views import Rights
 from containerdns.server import batch, udp
 from containerdns.settings import Endpoint
@@ -158,9 +159,11 @@ async def test_client_with_a_valid_cookie_is_not_limited(may_batch: bool) -> Non
     async with serving(may_batch, rate_limit=1) as served:
         view = served.views.of(b"\x7f\0\0\1", b"\x7f\0\0\1")
         object.__setattr__(view, "is_limited", True)
-        served.responder.proven.add(query("web.docker"))
+        served.responder.proven.add("web.docker.")
+        cookie = messages.opt_record(options=[(messages.COOKIE_OPTION, bytes(24))])
+        proof = messages.query(7, messages.RD, query("web.docker")[12:], cookie)
         for _ in range(5):
-            await ask(served, query("web.docker"))
+            await ask(served, proof)
         assert served.counters.rate_limited == 0
 
 
