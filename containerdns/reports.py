@@ -451,7 +451,7 @@ def _upstream_of(told: Explanation, prospect: Prospect) -> Upstream:
     if left is not None and cached is not None:
         ttl = int(left) if told.ttl_ceiling is None else min(int(left), told.ttl_ceiling)
         reason = f"{told.reason}; cached for another {left:.0f} s"
-        return Upstream("cache", cached.upstream, ttl, None, reason)
+        return Upstream("cache", cached.resolution.upstream, ttl, None, reason)
     if server is None:
         return Upstream("upstream", None, None, "SERVFAIL", f"{listed} has no server to ask")
     return Upstream("upstream", server, None, None, f"{told.reason}; {server} is asked first")

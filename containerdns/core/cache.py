@@ -8,9 +8,11 @@ only says until when that one is given out without asking.
 from dataclasses import dataclass
 
 from containerdns.core import messages
-from containerdns.core.messages import EMPTY_BODY, Body
+from containerdns.core.forwarding import Resolution
+from containerdns.core.messages import Body
 from containerdns.core.questions import Question
 
+STALE_ANSWER, CACHED_ERROR, STALE_NXDOMAIN = 3, 13, 19  # RFC 8914 section 4
 STALE_LONGEST = 3600.0  # seconds after its end, issue 5
 STALE_TTL = 30  # seconds, RFC 8767 section 4
 FAILURE_TTL = 5  # seconds, RFC 9520 section 3.2 allows 1 to 300
@@ -26,37 +28,50 @@ class Cached:
     """One response, as it was when it came.
 
     Attributes:
-        rcode: NOERROR or NXDOMAIN; SERVFAIL for a remembered failure.
-        body: The sections, TTLs as of `since`.
+        resolution: As whoever waited for it got it; SERVFAIL for a remembered failure.
         since: When it came.
         expires: When the first of its TTLs is over.
-        is_authentic: The AD flag of the upstream.
-        upstream: Which one answered.
-        targets: What its CNAMEs lead to, as in `Resolution`.
-        drops_private: The same.
-        error: What the upstream, or we, say about it (RFC 8914).
         failing_until: All upstreams failed: given out stale until then, without asking.
         hits: How often it was given out.
     """
 
-    rcode: int
-    body: Body
+    resolution: Resolution
     since: float
     expires: float
-    is_authentic: bool = False
-    upstream: str | None = None
-    error: tuple[int, str] | None = None
-    targets: tuple[str, ...] = ()
-    drops_private: bool = False
     failing_until: float = 0.0
     hits: int = 0
 
+    def given_out(self, now: float, reason: str = "") -> Resolution:
+        """Return the response as it is now.
+
+        Args:
+            now: When it is given out.
+            reason: Why it is given out stale, if it is.
+        """
+        resolution = self.resolution
+        error, why = resolution.extended_error, "cached"
+        if resolution.rcode == messages.SERVFAIL:
+            error = CACHED_ERROR, (error[1] if error else "")
+            why = f"every upstream failed less than {FAILURE_TTL} s ago"
+        elif now >= self.expires:
+            is_nxdomain = resolution.rcode == messages.NXDOMAIN
+            error = (STALE_NXDOMAIN if is_nxdomain else STALE_ANSWER), reason
+            why = f"stale, as no upstream answers: {reason}" if reason else "stale"
+        return resolution._replace(
+            body=self.aged(now),
+            source="cache",
+            extended_error=error,
+            reason=why,
+            fresh_for=self.steady_for(now),
+        )
+
     def aged(self, now: float) -> Body:
         """The sections with their TTLs counted down, or for a stale one capped."""
+        body = self.resolution.body
         if now >= self.expires:
-            return messages.with_ttls(messages.with_ttls(self.body, 0, 0), -STALE_TTL)
+            return messages.with_ttls(messages.with_ttls(body, 0, 0), -STALE_TTL)
         age = int(now - self.since)
-        return messages.with_ttls(self.body, age) if age else self.body
+        return messages.with_ttls(body, age) if age else body
 
     def steady_for(self, now: float) -> float:
         """Seconds until one of its octets changes."""
@@ -76,8 +91,9 @@ class Cached:
     @property
     def octets(self) -> int:
         """About what it occupies."""
-        octets = len(self.body.octets) + 32 * len(self.body.ends)
-        return OVERHEAD_OCTETS + octets + sum(60 + len(target) for target in self.targets)
+        body, targets = self.resolution.body, self.resolution.targets
+        octets = len(body.octets) + 32 * len(body.ends)
+        return OVERHEAD_OCTETS + octets + sum(60 + len(target) for target in targets)
 
 
 class Cache:
@@ -108,7 +124,7 @@ class Cache:
     def stale(self, question: Question, now: float) -> Cached | None:
         """Give what may be given out if no upstream answers."""
         cached = self._responses.get(question)
-        if cached is None or cached.rcode == messages.SERVFAIL:
+        if cached is None or cached.resolution.rcode == messages.SERVFAIL:
             return None
         if now >= cached.expires + STALE_LONGEST:
             self._drop(question)
@@ -135,8 +151,8 @@ class Cache:
         if old is not None:
             old.failing_until = now + FAILURE_TTL
             return
-        failure = Cached(messages.SERVFAIL, EMPTY_BODY, now, now + FAILURE_TTL, error=error)
-        self.put(question, failure)
+        failure = Resolution(messages.SERVFAIL, extended_error=error)
+        self.put(question, Cached(failure, now, now + FAILURE_TTL))
 
     def resize(self, capacity: int) -> None:
         """Keep another number of responses."""
@@ -157,7 +173,7 @@ class Cache:
         """Ask again for what failed, as other servers are asked now."""
         for question, cached in list(self._responses.items()):
             cached.failing_until = 0.0
-            if cached.rcode == messages.SERVFAIL:
+            if cached.resolution.rcode == messages.SERVFAIL:
                 self._drop(question)
 
     def _make_room(self) -> None:

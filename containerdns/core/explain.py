@@ -140,7 +140,7 @@ def led_home(
     Returns:
         What was told, if they do not; else our part of the answer.
     """
-    led = lead(ownership, cached.targets, told.qtype, now)
+    led = lead(ownership, cached.resolution.targets, told.qtype, now)
     if not led.home:
         return told
     way = f"{told.reason}; its CNAME leads to {led.home}"
@@ -149,7 +149,7 @@ def led_home(
     end = end_of(zone, led, told.qtype, view, {record.name for record in told.records})
     found = (*told.records, *end.chain, *end.records)
     reason = f"{way}: {end.reason}" if end.reason else way
-    if cached.drops_private and any(is_private(record.rr()) for record in found):
+    if cached.resolution.drops_private and any(is_private(record.rr()) for record in found):
         found = tuple(record for record in found if not is_private(record.rr()))
         reason = f"{way}: {REBINDING}"
     soa_ttl = end.soa.ttl if end.soa else None

@@ -1,13 +1,12 @@
 """What is handed to the forwarder, and what comes back: values only."""
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from containerdns.core.messages import EMPTY_BODY, RR, Body, Query
 from containerdns.core.tsig import Standing
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """A question that is not ours to answer.
 
     Attributes:
@@ -35,8 +34,7 @@ class Forward:
     signature: Standing | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What became of a `Forward`.
 
     Attributes:
@@ -56,7 +54,7 @@ class Resolution:
     """
 
     rcode: int
-    body: Body = field(default=EMPTY_BODY)
+    body: Body = EMPTY_BODY
     is_authentic: bool = False
     source: str = "upstream"
     upstream: str | None = None

@@ -156,8 +156,7 @@ class Query:
         return min(max(self.edns.payload_octets, PLAIN_OCTETS), PAYLOAD_OCTETS)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A whole response of an upstream, read and checked for form.
 
     Attributes:
@@ -181,8 +180,7 @@ class Response:
     edns: Edns | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """Three sections, encoded to stand behind a question that begins at octet 12.
 
     Owners point into that question, so that they take on the client's spelling.

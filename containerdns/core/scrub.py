@@ -5,8 +5,9 @@ that nobody asked for, takes the TTLs that we give out, and is encoded for the c
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from containerdns.core import messages, names
 from containerdns.core.messages import (
@@ -54,8 +55,7 @@ class Trust:
     drops_private: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Scrubbed:
+class Scrubbed(NamedTuple):
     """What is left of a response.
 
     Attributes:
@@ -79,7 +79,7 @@ def scrub(response: Response, question: Question, trust: Trust) -> Scrubbed:
     """Keep what answers the question, and the proof of what does not exist."""
     chain, targets = _chain(response.answer, question.wire[:-4], question.qtype, trust.is_ours)
     scrubbed = _scrub(response, question, trust, chain, leads_home=len(targets) == len(chain))
-    return replace(scrubbed, targets=targets) if targets else scrubbed
+    return scrubbed._replace(targets=targets) if targets else scrubbed
 
 
 def _scrub(
@@ -106,7 +106,7 @@ def _scrub(
     if is_negative:
         return _negative(response.rcode, qname, answer, authority, trust.negative_longest)
     scrubbed = _positive(response.rcode, qname, answer, authority)
-    return replace(scrubbed, lost_private=True) if lost_private else scrubbed
+    return scrubbed._replace(lost_private=True) if lost_private else scrubbed
 
 
 def is_referral(response: Response) -> bool:
@@ -182,6 +182,8 @@ def _authority(
     authority: Sequence[RR], chain: list[bytes], wants_dnssec: bool, is_negative: bool
 ) -> list[RR]:
     """The SOA of a negative response, and signed proofs for those who asked for them."""
+    if not authority:  # nearly always
+        return []
     records = [record for record in authority[:MAX_AUTHORITY] if record.rclass == IN]
     above = {*chain, *_first_below(chain)}
     proofs = (*_PROOFS, SOA) if is_negative else _PROOFS

@@ -191,7 +191,7 @@ class Answering:
             return Reply(octets, messages.NOTAUTH, "policy", query.qtype, query.name)
         decision = self._responder.respond(data, peer, now, query)
         if isinstance(decision, Forward):
-            decision = replace(decision, signature=standing)
+            decision = decision._replace(signature=standing)
             return self._at_once(decision, peer) or decision
         return _signed(decision, query, standing, peer) if isinstance(decision, Reply) else decision
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from containerdns.core import messages, names
-from containerdns.core.cache import FAILURE_TTL, Cache, Cached
+from containerdns.core.cache import Cache, Cached
 from containerdns.core.counters import Counters
 from containerdns.core.descriptors import share_of
 from containerdns.core.forwarding import Forward, Resolution
@@ -38,8 +38,7 @@ PROBE_LONGEST = 1.0  # seconds for the answer of a loop, which is near
 BOOTSTRAP = ""  # in the place of a `--forward` domain: what finds the hosts of URLs
 SHARE = 256  # questions that one client may have in flight
 
-STALE_ANSWER, CACHED_ERROR, FILTERED, STALE_NXDOMAIN = 3, 13, 17, 19  # RFC 8914 section 4
-NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 22, 23
+FILTERED, NO_REACHABLE_AUTHORITY = 17, 22  # RFC 8914 section 4
 
 Lists = dict[str | None, tuple[UpstreamServer, ...]]  # by domain; None is `--upstream`
 
@@ -257,7 +256,7 @@ class Forwarder:
         self._counters.cache_hits += 1
         if cached.is_wanted_again(now) and question not in self._flights:
             self._refresh(question)
-        return _resolution(cached, now)
+        return cached.given_out(now)
 
     async def resolve(self, forward: Forward) -> Resolution:
         """Ask the upstreams, or wait for who is asking them the same."""
@@ -381,8 +380,8 @@ class Forwarder:
         for qtype in (messages.A, messages.AAAA):
             question = Question(names.canonical(host), qtype, False, False, BOOTSTRAP)
             cached = self._cache.fresh(question, self._loop.time())
-            body = cached.body if cached else (await self._await(question)).body
-            answer, *_ = messages.decode(question.wire[:-4], body)
+            known = cached.resolution if cached else await self._await(question)
+            answer, *_ = messages.decode(question.wire[:-4], known.body)
             found += [str(ipaddress.ip_address(r.rdata)) for r in answer if r.rtype == qtype]
             if found:
                 break
@@ -445,7 +444,7 @@ class Forwarder:
             if flight.done.done() and not flight.done.cancelled():
                 return flight.done.result()
             if stale is not None:
-                return _resolution(stale, self._loop.time())
+                return stale.given_out(self._loop.time())
 
     def _refresh(self, question: Question) -> Flight:
         """Ask in the background."""
@@ -481,30 +480,20 @@ class Forwarder:
         error = error_of(response)
         if scrubbed.lost_private:
             error = FILTERED, "private addresses dropped (--rebind-protection)"
-        cached = Cached(
+        resolution = Resolution(
             scrubbed.rcode,
             scrubbed.body,
-            now,
-            now + scrubbed.ttl,
             bool(response.flags & messages.AD),
-            upstream.name,
-            error,
-            scrubbed.targets,
-            trust.drops_private,
-        )
-        self._keep(question, cached)
-        return Resolution(
-            cached.rcode,
-            cached.body,
-            cached.is_authentic,
             "upstream",
             upstream.name,
             error,
             f"answered by {upstream.name}",
             min(scrubbed.ttl, 1.0) if self._settings.cache_size else 0.0,
-            cached.targets,
-            cached.drops_private,
+            scrubbed.targets,
+            trust.drops_private,
         )
+        self._keep(question, Cached(resolution, now, now + scrubbed.ttl))
+        return resolution
 
     def _trust(self, question: Question, is_first: bool) -> Trust:
         settings = self._settings
@@ -532,7 +521,7 @@ class Forwarder:
         self._cache.put_failure(question, error, now)
         stale = self._cache.stale(question, now)
         if stale is not None:
-            return _resolution(stale, now, reason)
+            return stale.given_out(now, reason)
         source = "upstream" if flight.failures else "policy"
         return Resolution(messages.SERVFAIL, source=source, extended_error=error, reason=reason)
 
@@ -563,28 +552,4 @@ def _scrubbed_by(settings: Settings) -> tuple[object, ...]:
         settings.ttl,
         settings.domains,
         settings.search_domains,
-    )
-
-
-def _resolution(cached: Cached, now: float, reason: str = "") -> Resolution:
-    """Give out what is cached, as it is now."""
-    error = cached.error
-    if cached.rcode == messages.SERVFAIL:
-        error = CACHED_ERROR, (error[1] if error else "")
-        reason = f"every upstream failed less than {FAILURE_TTL} s ago"
-    elif now >= cached.expires:
-        is_nxdomain = cached.rcode == messages.NXDOMAIN
-        error = (STALE_NXDOMAIN if is_nxdomain else STALE_ANSWER), reason
-        reason = f"stale, as no upstream answers: {reason}" if reason else "stale"
-    return Resolution(
-        cached.rcode,
-        cached.aged(now),
-        cached.is_authentic,
-        "cache",
-        cached.upstream,
-        error,
-        reason or "cached",
-        cached.steady_for(now),
-        cached.targets,
-        cached.drops_private,
     )

@@ -4,7 +4,8 @@ import pytest
 
 from containerdns.core import messages, names
 from containerdns.core.cache import OVERHEAD_OCTETS, Cache, Cached
-from containerdns.core.messages import EMPTY_BODY, RR, Body
+from containerdns.core.forwarding import Resolution
+from containerdns.core.messages import RR, Body
 from containerdns.core.questions import Question
 
 QNAME = names.to_wire("www.example.")
@@ -16,7 +17,7 @@ def body(ttl: int = 60, octets: int = 4) -> Body:
 
 
 def cached(ttl: int = 60, now: float = 1000.0) -> Cached:
-    return Cached(messages.NOERROR, body(ttl), now, now + ttl)
+    return Cached(Resolution(messages.NOERROR, body(ttl)), now, now + ttl)
 
 
 def ttl_of(aged: Body) -> int:
@@ -85,7 +86,7 @@ def test_the_one_longest_unused_makes_room() -> None:
 def test_octets_are_bounded_too() -> None:
     cache = Cache(10)
     for number in range(10):
-        big = Cached(messages.NOERROR, body(60, 3000), 1000.0, 1060.0)
+        big = Cached(Resolution(messages.NOERROR, body(60, 3000)), 1000.0, 1060.0)
         cache.put(numbered(number), big)
     assert len(cache) == 2
     assert 2 * (3000 + OVERHEAD_OCTETS) < cache.octets < 10 * 1024
@@ -114,11 +115,9 @@ def test_a_failure_is_remembered_for_5_s_and_never_stale() -> None:
     cache.put_failure(WWW, (22, "silent"), 1000.0)
     failure = cache.fresh(WWW, 1004.9)
     assert failure is not None
-    assert (failure.rcode, failure.body, failure.error) == (
-        messages.SERVFAIL,
-        EMPTY_BODY,
-        (22, "silent"),
-    )
+    assert failure.resolution == Resolution(messages.SERVFAIL, extended_error=(22, "silent"))
+    given_out = failure.given_out(1004.9)
+    assert (given_out.rcode, given_out.extended_error) == (messages.SERVFAIL, (13, "silent"))
     assert cache.fresh(WWW, 1005.0) is None
     assert cache.stale(WWW, 1005.0) is None
 

@@ -572,7 +572,7 @@ def test_denial_behind_an_alias_is_doubtful_while_docker_is_overdue(
     made = responder()
     made._ownership.listing = Listing.OVERDUE
     forward = forwarded(made, query(SEARCH))
-    denied = replace(scrubbed(made, forward, cname(SEARCH, target)), rcode=messages.NXDOMAIN)
+    denied = scrubbed(made, forward, cname(SEARCH, target))._replace(rcode=messages.NXDOMAIN)
     assert read(made.finish(forward, denied, PEER, NOW)).header.rcode == rcode
 
 
@@ -617,9 +617,7 @@ def test_explanation_of_what_is_cached_is_the_response(
         ownership,
         explain(zone, ownership, SEARCH, qtype, VIEW, NOW),
         VIEW,
-        Cached(
-            0, resolution.body, NOW, NOW, targets=resolution.targets, drops_private=drops_private
-        ),
+        Cached(resolution._replace(drops_private=drops_private), NOW, NOW),
         NOW,
     )
     response = messages.parse_response(reply.octets)

@@ -10,6 +10,7 @@ import pytest
 from dnslib import DNSRecord
 
 from containerdns.core import messages
+from containerdns.core.cache import STALE_ANSWER
 from containerdns.errors import BadSettings
 from containerdns.settings import Endpoint
 from containerdns.upstream import forwarder as rooms
@@ -586,7 +587,7 @@ async def test_a_stale_answer_stands_in_while_all_fail_and_is_refreshed() -> Non
         assert_within(took, 2.2)
         assert [record.ttl for record in records(WWW, stale)] == [30]
         assert stale.extended_error is not None
-        assert stale.extended_error[0] == rooms.STALE_ANSWER
+        assert stale.extended_error[0] == STALE_ANSWER
         fake.script = says("192.0.2.9")
         await until(lambda: forward.describe("www.example.", messages.A)[2] is not None)
         fresh = forward.cached(WWW)
