@@ -220,11 +220,18 @@ class Keeper(Truth):
                 while self.expire(time.time()):
                     self.revision += 1
                     await turns().offer("names that are over")
+                await self._end_handovers()
                 self._tell()
                 await self._save_state_if_due()
                 await asyncio.sleep(HOUSEKEEPING)
         finally:
             self._save_state(state_file.pieces(self.zone))
+
+    async def _end_handovers(self) -> None:
+        """Let names pass on whose time in handover is over, some at a time."""
+        while self.end_handovers(time.time()):
+            self.revision += 1
+            await turns().offer("names in handover")
 
     async def publish_anew(self) -> None:
         """Publish by the present settings, a few containers between queries."""
@@ -238,7 +245,7 @@ class Keeper(Truth):
         for container in list(self.inventory):
             new = self.inventory.publication(container.id)
             if new is not None and new != self.zone.publication(container.id):
-                self._apply([(container.id, new)], "", None, is_part=True)
+                self._apply([(container.id, new)], "", None, is_part=True, is_redeploy=False)
             if time.perf_counter() > until:
                 gc.freeze()  # a collection over all that is new would hold up queries
                 await asyncio.sleep(0)
@@ -271,11 +278,11 @@ class Keeper(Truth):
             is_full = len(changes) >= HOSTS_AT_ONCE
             if is_full:
                 is_large = True
-                self._apply(changes, "", None, is_part=True)
+                self._apply(changes, "", None, is_part=True, is_redeploy=False)
                 changes = []
             yield is_full
         if changes:
-            self._apply(changes, "", None, is_part=is_large)
+            self._apply(changes, "", None, is_part=is_large, is_redeploy=False)
         if is_large:
             self.settle(time.time())
 
@@ -288,11 +295,16 @@ class Keeper(Truth):
         event_time: float | None,
         *,
         is_part: bool = False,
+        is_redeploy: bool = True,
     ) -> None:
-        """Put publications into the zone, and forget what was said about their names."""
+        """Put publications into the zone, and forget what was said about their names.
+
+        Unless it may be a redeploy, names that lose their holders pass on at once.
+        """
         listed = list(changes)
         self._touched |= self.owners_in(listed)
-        self.change(listed, time.time(), is_part or self._is_listing(engine))
+        is_part = is_part or self._is_listing(engine)
+        self.change(listed, time.time(), is_part, hands_over=is_redeploy)
         for publication_id, publication in listed:
             if publication is None:
                 self._warned.pop(publication_id, None)
@@ -358,6 +370,8 @@ class Keeper(Truth):
         self._told_serial, self._names_before = self.zone.serial, names
         touched, self._touched = self._touched, set()
         for loss in self.zone.losses(touched):
+            if loss.held_for:
+                continue  # for a moment; /zone and explain say it
             winner = loss.winner or "nobody, as several projects have it"
             text = f"{loss.loser} does not get the name {loss.owner}: it is with {winner}"
             self._warn_once(loss.loser_id, f"{loss.owner} {loss.winner}", text)

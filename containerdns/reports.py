@@ -29,7 +29,7 @@ from containerdns.core.history import History
 from containerdns.core.policy import SERVICE_ID, Publication
 from containerdns.core.records import Record
 from containerdns.core.views import View, packed
-from containerdns.core.zone import Kind, Suffix
+from containerdns.core.zone import Kind, Loss, Suffix
 from containerdns.errors import BadName, BadSettings
 from containerdns.keeper import Keeper
 from containerdns.settings import Endpoint
@@ -125,7 +125,7 @@ class Reports:
                 if name is None or owner == name.rstrip(".")
             ),
             "faults": self._faults(),
-            "losses": [loss._asdict() for loss in zone.losses()],
+            "losses": [_loss_document(loss) for loss in zone.losses()],
         }
 
     def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
@@ -149,6 +149,10 @@ class Reports:
         for item in self._faults():
             yield zonefile.comment(f"bad {item['container']}: {item['text']}: {item['reason']}")
         for loss in zone.losses():
+            if loss.held_for:
+                text = f"held back {loss.owner}: for {loss.held_for} until {rfc3339(loss.until)}"
+                yield zonefile.comment(f"{text}, then {loss.loser} may have it ({loss.rule})")
+                continue
             winner = loss.winner or "nobody, as several projects have it"
             yield zonefile.comment(f"lost {loss.owner}: {loss.loser} to {winner} ({loss.rule})")
         for owner, until in zone.memory.items():
@@ -371,7 +375,7 @@ class Reports:
             ),
             "skipped": self._skipped(),
             "faults": self._faults(),
-            "losses": [loss._asdict() for loss in self._keeper.zone.losses()],
+            "losses": [_loss_document(loss) for loss in self._keeper.zone.losses()],
         }
 
     def _container_document(self, publication: Publication) -> Document:
@@ -475,6 +479,11 @@ def _record_document(record: Record, apex: str) -> Document:
         "network": record.network or None,
         "rule": bare + record.rule if record.rule else None,
     }
+
+
+def _loss_document(loss: Loss) -> Document:
+    until = rfc3339(loss.until) if loss.until else None
+    return {**loss._asdict(), "held_for": loss.held_for or None, "until": until}
 
 
 def rfc3339(moment: float) -> str:

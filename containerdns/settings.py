@@ -26,6 +26,7 @@ CONFIG_VARIABLE = "CONTAINERDNS_CONFIG"
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "CONTAINERDNS_URL", "CONTAINERDNS_DNS"})
 
 TTL_LONGEST = 3600  # seconds; longer ones outlive redeploys, which is the fault we exist to end
+MAX_HANDOVER = 86400  # seconds
 REMEMBER_LONGEST = 366 * 86400  # seconds
 ENTRIES_MOST = 10_000_000  # of caches and histories; far above what memory holds
 
@@ -56,6 +57,7 @@ class Settings:
     ttl: int
     negative_ttl: int
     remember: int
+    handover: int
     state: Path | None
     upstreams: tuple[UpstreamServer, ...]
     forwards: tuple[tuple[str, tuple[UpstreamServer, ...]], ...]
@@ -233,6 +235,16 @@ OPTIONS: tuple[Option, ...] = (
         "While a container is being replaced, a public server would say that its name does "
         "not exist, for as long as a day.",
         default=("86400",), metavar="SECONDS",
+    ),
+    Option(
+        "handover", "handover", readers.whole(0, MAX_HANDOVER), f"seconds, 0 to {MAX_HANDOVER}",
+        "How long a name stays with nobody (NXDOMAIN) after its holder stopped or went, before "
+        "it passes to a container that only derives it (Compose service, alias, swarm, host "
+        "name) and is of another project or of a lower rank.",
+        "While one project's `db` is redeployed, its clients must not reach another project's "
+        "database. Who asks for the name by a container name or a label, and who is of the same "
+        "project and rank, has it at once.",
+        default=("60",), metavar="SECONDS",
     ),
     Option(
         "state", "state", readers.path, "the path of a file",

@@ -11,12 +11,13 @@ from typing import Any
 
 from containerdns.core.containers import Network
 from containerdns.core.counters import Counters
+from containerdns.core.handover import Departure
 from containerdns.core.memory import Memory
 from containerdns.core.ownership import Listing, Ownership
 from containerdns.core.policy import Publication
 from containerdns.core.views import Rights, View, Views
 from containerdns.core.wire import Wire
-from containerdns.core.zone import Shape, Zone, next_serial
+from containerdns.core.zone import MAX_ENDED, Shape, Zone, next_serial
 from containerdns.feed import Feed
 from containerdns.parts import contained
 from containerdns.settings import Endpoint, Settings
@@ -37,6 +38,7 @@ class Snapshot:
         networks: All networks.
         own_networks: Ids of those that this server itself is on.
         listing: How far the Engines have been listed.
+        departures: What holds names back, by owner.
     """
 
     settings: Settings
@@ -46,6 +48,7 @@ class Snapshot:
     networks: tuple[Network, ...]
     own_networks: frozenset[str]
     listing: Listing
+    departures: tuple[tuple[str, Departure], ...]
 
 
 class Truth:
@@ -101,7 +104,9 @@ class Truth:
             own = [e.host for e in endpoints if e.host not in ("0.0.0.0", "::")]
         return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
 
-    def change(self, changes: Changes, now: float, is_part: bool = False) -> set[str]:
+    def change(
+        self, changes: Changes, now: float, is_part: bool = False, hands_over: bool = True
+    ) -> set[str]:
         """Put publications in the place of those with their ids; None takes one away.
 
         Args:
@@ -110,6 +115,8 @@ class Truth:
             is_part: Of an Engine's first listing, or of a reload, which is one change, at
                 its end (`settle`): a serial that counted containers would run ahead of the
                 clock, and be no higher after a restart.
+            hands_over: Names that lose their holders are held back for a while; False if it
+                is the rules that changed.
 
         Returns:
             The names whose answers may have changed, which were forgotten in the wire table.
@@ -117,14 +124,14 @@ class Truth:
         changed: set[str] = set()
         serial = self.zone.serial
         for publication_id, publication in changes:
-            changed |= self.zone.replace(publication_id, publication, now)
+            changed |= self.zone.replace(publication_id, publication, now, hands_over=hands_over)
         if is_part:
             self.zone.serial = serial
         self._forget(changed)
         if self.zone.serial != serial:
             self.counters.zone_changes += 1
             self._wire.set_serial(self.zone.serial)
-        self._mirror("change", changes, now, is_part)
+        self._mirror("change", changes, now, is_part, hands_over)
         return changed
 
     def settle(self, now: float) -> None:
@@ -185,6 +192,23 @@ class Truth:
         self._mirror("expire", now)
         return True
 
+    def end_handovers(self, now: float) -> bool:
+        """Let names pass on whose time in handover is over; return whether there may be more.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        owners = self.zone.handovers.due(now, MAX_ENDED)
+        if not owners:
+            return False
+        changed = self.zone.end_handovers(owners, now)
+        if changed:
+            self._forget(changed)
+            self.counters.zone_changes += 1
+            self._wire.set_serial(self.zone.serial)
+        self._mirror("end_handovers", now)
+        return True
+
     def snapshot(self) -> Snapshot:
         """All that there is, for another process."""
         return Snapshot(
@@ -195,12 +219,15 @@ class Truth:
             self._networks,
             self.zone.own_networks,
             self.listing,
+            tuple(self.zone.handovers.items()),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become what another process is; to be called once, before anything else."""
         for publication in snapshot.publications:
-            self.zone.replace(publication.id, publication, 0.0)
+            self.zone.replace(publication.id, publication, 0.0, hands_over=False)
+        for owner, departure in snapshot.departures:
+            self.zone.handovers.add(owner, departure)
         for owner, until in snapshot.remembered:
             self.zone.memory.put(owner, until)
         self.set_networks(snapshot.networks, snapshot.own_networks, 0.0)
@@ -260,6 +287,7 @@ def shape_of(settings: Settings) -> Shape:
         bare_names=settings.bare_names,
         ttl=settings.ttl,
         negative_ttl=settings.negative_ttl,
+        handover=settings.handover,
         drop_unhealthy=settings.drop_unhealthy,
     )
 

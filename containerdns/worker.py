@@ -71,14 +71,16 @@ async def _follow(reader: asyncio.StreamReader, truth: Truth, rooms: Rooms) -> N
 
 def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:
     match method, arguments:
-        case "change", (changes, now, is_part):
-            truth.change(changes, now, is_part)
+        case "change", (changes, now, is_part, hands_over):
+            truth.change(changes, now, is_part, hands_over)
         case "settle", (now,):
             truth.settle(now)
         case "set_networks", (networks, own_networks, now):
             truth.set_networks(networks, own_networks, now)
         case "set_listing", (listing,):
             truth.set_listing(listing)
+        case "end_handovers", (now,):
+            truth.end_handovers(now)
         case "expire", (now,):
             truth.expire(now)
         case "use", (settings, now):

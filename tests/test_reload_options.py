@@ -27,6 +27,7 @@ from tests.engine.simulated import SimulatedEngine
 from tests.timing import WAIT_LONGEST, wait_until
 
 WEB, PAIR, SICK = "172.28.9.1", "172.28.9.2", "172.28.9.3"
+LEFT, HEIR = "172.28.9.4", "172.28.9.5"
 OLD_KEY = "old-key hmac-sha256 b2xkIHNlY3JldCBvZiBhIHRlc3Q="
 SIGNED = "hmac-sha256:" + ":".join(OLD_KEY.split()[::2])  # as dig wants it
 NEW_KEY = "new-key hmac-sha256 bmV3IHNlY3JldCBvZiBhIHRlc3Q="
@@ -159,6 +160,20 @@ class World:
         wait_until(lambda: self.server.addresses("gone.docker") == [])
         return bool(self.server.get_json("/zone?format=json&name=gone")["remembered"])
 
+    def passes_at_once(self) -> bool:
+        """Whether a Compose service inherits the name of a container that was just removed."""
+        labels = {"com.docker.compose.project": "p", "com.docker.compose.service": "left"}
+        self.change(lambda: self.engine.add("heir", address=HEIR, docker_labels=labels))
+        heir = self.engine.ids()[-1]
+        self.change(lambda: self.engine.add("left", address=LEFT))
+        wait_until(lambda: self.server.addresses("left.docker") == [LEFT])
+        wait_until(lambda: self.server.addresses("heir.docker") == [HEIR])
+        self.change(lambda: self.engine.remove(self.engine.ids()[-1]))
+        wait_until(lambda: self.server.addresses("left.docker") != [LEFT])
+        found = self.server.addresses("left.docker") == [HEIR]
+        self.change(lambda: self.engine.remove(heir))
+        return found
+
     def cached(self) -> bool:
         self.server.ask("public.example")
         return self.server.metric("cache_entries") > 0
@@ -254,6 +269,7 @@ def cases(world: World) -> dict[str, Case]:
         "ttl": Case({}, {"ttl": 9}, lambda w: w.ttl("web.docker"), (5, 9)),
         "negative-ttl": Case({}, {"negative-ttl": 4}, lambda w: w.ttl("none.docker"), (1, 4)),
         "remember": Case({}, {"remember": 0}, lambda w: w.remembers_one(), (True, False)),
+        "handover": Case({}, {"handover": 0}, lambda w: w.passes_at_once(), (False, True)),
         "upstream": Case(
             {"upstream": [first]},
             {"upstream": [second]},

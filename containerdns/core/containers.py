@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
@@ -75,6 +76,8 @@ class Container:
         attachments: One a network, in the order of the network names.
         docker_labels: All of them.
         ports: Exposed and published ports.
+        started_at: When it was started last, seconds since the epoch; 0 if not known.
+        finished_at: When it stopped last; 0 if it never did, or that is not known.
     """
 
     id: str
@@ -88,6 +91,8 @@ class Container:
     attachments: tuple[Attachment, ...] = ()
     docker_labels: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[PortBinding, ...] = ()
+    started_at: float = 0.0
+    finished_at: float = 0.0
 
     @property
     def is_running(self) -> bool:
@@ -152,6 +157,8 @@ def container_from_inspect(document: object, engine: str) -> Container:
         attachments=_attachments(settings, container_id),
         docker_labels=_docker_labels(config, container_id),
         ports=_ports_of_inspect(settings, config, container_id),
+        started_at=_moment(state, "StartedAt", container_id),
+        finished_at=_moment(state, "FinishedAt", container_id),
     )
 
 
@@ -188,6 +195,8 @@ def with_details_of(listed: Container, known: Container) -> Container:
     return replace(
         listed,
         hostname=known.hostname,
+        started_at=known.started_at,
+        finished_at=known.finished_at,
         domainname=known.domainname,
         attachments=tuple(
             replace(attachment, aliases=aliases.get(attachment.network, ()))
@@ -296,6 +305,18 @@ def _required(document: Mapping[str, Any], key: str, document_id: str) -> str:
     if not value:
         raise BadDocument(document_id, key)
     return sys.intern(value)
+
+
+def _moment(state: Mapping[str, Any], key: str, document_id: str) -> float:
+    """Read a time, RFC 3339 with up to nine digits behind the point; 0 for none.
+
+    The Engine writes the year 1 for what never happened.
+    """
+    text = _text(state, key, document_id)
+    try:
+        return max(datetime.fromisoformat(text).timestamp(), 0.0) if text else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _network_mode(host_config: Mapping[str, Any], container_id: str) -> str:

@@ -218,6 +218,10 @@ def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
     owners = {name}
     if name != decision.suffix.apex:
         owners.add(decision.suffix.owner_of(name))
+    for owner in sorted(owners):
+        left = next(iter(zone.handovers.of(owner)), None)
+        if left is not None and zone.is_running(owner):
+            return f"held back for {left} until {_moment(zone.handovers.until(left))}"
     # Nearly never are all containers looked at: whoever asks decides how often this happens.
     claimed = zone.publications() if any(map(zone.is_claimed, owners)) else ()
     for publication in claimed:
@@ -227,9 +231,13 @@ def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
     for owner in owners:
         until = zone.memory.until(owner)
         if until > now:
-            moment = datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            return f"its container was removed; the name stays ours until {moment}"
+            return f"its container was removed; the name stays ours until {_moment(until)}"
     return ""
+
+
+def _moment(seconds: float) -> str:
+    """A time in seconds since the epoch as RFC 3339 has it, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _forwarded(zone: Zone, decision: Decision, name: str, asks: str, qtype: int) -> Explanation:

@@ -63,6 +63,8 @@ class Claim(NamedTuple):
         network: The id of the one network whose address it means; "" for any.
         project: Of a bare Compose service, which holds below `--domain` only and
             while one project alone has it; "" otherwise.
+        is_asked_for: By the container's own name or a label, if only in the spelling with
+            hyphens.
     """
 
     owner: str
@@ -71,6 +73,7 @@ class Claim(NamedTuple):
     publication: str
     network: str = ""
     project: str = ""
+    is_asked_for: bool = False
 
 
 class Address(NamedTuple):
@@ -115,6 +118,9 @@ class Publication:
         pointers: Addresses whose PTR record leads to it.
         faults: Of its names and labels: the text and the reason.
         skipped: Why it publishes nothing at all; "" if it does.
+        project: The Compose project or the stack that it belongs to; "" for none.
+        stopped_at: Of one that does not run: when it stopped, seconds since the epoch; 0 if
+            that is not known.
     """
 
     id: str
@@ -133,6 +139,8 @@ class Publication:
     pointers: tuple[str, ...] = ()
     faults: tuple[tuple[str, str], ...] = ()
     skipped: str = ""
+    project: str = ""
+    stopped_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +246,8 @@ class _Author:
             pointers=self._pointers(),
             faults=tuple(self._faults),
             skipped=skipped,
+            project=next(iter(projects_of(container)), ""),
+            stopped_at=0.0 if container.is_running else container.finished_at,
         )
 
     def _reason_to_skip(self) -> str:
@@ -388,7 +398,8 @@ class _Author:
         if len(self._claims) >= CLAIMS_MOST:
             self._faults.append((owner, f"more than {CLAIMS_MOST} names"))
             return
-        claim = Claim(owner, rank, rule, self._container.id, network, project)
+        is_asked_for = rank <= Rank.LABEL
+        claim = Claim(owner, rank, rule, self._container.id, network, project, is_asked_for)
         self._keep(claim)
         if "_" in owner and not absolute:
             spelled = owner.replace("_", "-")

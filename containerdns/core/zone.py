@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from containerdns.core import names
+from containerdns.core import handover, names
+from containerdns.core.handover import Departure, Handovers, may_have
 from containerdns.core.memory import Memory
 from containerdns.core.policy import SERVICE_ID, Claim, Publication, Rank
 from containerdns.core.reverse import Reverse
@@ -25,6 +26,7 @@ from containerdns.core.special import nearest
 HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
 MANY_CLAIMS = 32  # to one owner
 SORTED_MOST = 5000  # owners that are sorted within some milliseconds
+MAX_ENDED = 500  # handovers at once, within some milliseconds
 NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
 
 
@@ -70,6 +72,8 @@ class Loss(NamedTuple):
         winner: The name of the one that has it; "" if nobody has, as it is ambiguous.
         rule: The rule behind the lost claim.
         loser_id: The id of the publication that claimed it.
+        held_for: Of a name in handover: for which container; "" otherwise.
+        until: When that ends, seconds since the epoch; 0 otherwise.
     """
 
     owner: str
@@ -77,6 +81,8 @@ class Loss(NamedTuple):
     winner: str
     rule: str
     loser_id: str
+    held_for: str = ""
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ class Shape:
     bare_names: bool = True
     ttl: int = 5
     negative_ttl: int = 1
+    handover: int = 60
     drop_unhealthy: bool = True
 
 
@@ -116,10 +123,12 @@ class Zone:
         serial: The SOA serial of all our zones, 1 to 2**32 - 1.
         memory: The owners of removed containers.
         reverse: Addresses and subnets.
+        handovers: The names whose holders stopped or went lately.
         own_networks: Ids of the networks that this server's own container is on.
     """
 
     def __init__(self, shape: Shape, serial: int, memory: Memory) -> None:
+        self.handovers = Handovers(shape.handover)
         self._take_shape(shape)
         self.serial = serial
         self.memory = memory
@@ -131,7 +140,7 @@ class Zone:
         self._above_reserved: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
         self._contested: dict[str, None] = {}  # owners with several claims
-        self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # of those, see `_of_best_rank`
+        self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # as `handover.holders` said
         self._exact = 0  # absolute owners, mostly none
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
         self.serial = serial
@@ -145,6 +154,7 @@ class Zone:
 
     def _take_shape(self, shape: Shape) -> None:
         self.shape = shape
+        self.handovers.lifetime = shape.handover
         suffixes = shape.domains + shape.search_domains
         self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
         self._domains = frozenset(shape.domains)
@@ -156,7 +166,14 @@ class Zone:
             if any(names.is_below(s, d) for d in shape.domains)
         )
 
-    def replace(self, publication_id: str, new: Publication | None, now: float) -> set[str]:
+    def replace(
+        self,
+        publication_id: str,
+        new: Publication | None,
+        now: float,
+        *,
+        hands_over: bool = True,
+    ) -> set[str]:
         """Put a publication in the place of the one with its id, or take that away.
 
         The names of what goes stay ours in `memory`.  The serial grows if a
@@ -166,6 +183,8 @@ class Zone:
             publication_id: The container's id.
             new: None if the container is gone.
             now: Seconds since the epoch.
+            hands_over: The names that nobody has any more are held back for a while; False
+                if it is the rules that changed.
 
         Returns:
             The absolute names whose answers may have changed; of a container that does
@@ -187,9 +206,91 @@ class Zone:
             kept = set(_owners_to_keep(new)) if new is not None else set()
             gone = (o for o in _owners_to_keep(old) if o not in kept and not self._is_kept(o))
             self.memory.add(gone, now)
-        if was_running or is_running:
+        is_withdrawn = False
+        if hands_over and was_running and old is not None:
+            self._depart(old, now)
+        elif hands_over and new is not None and not is_running:
+            is_withdrawn = self._depart_lately(new, now)
+        if was_running or is_running or is_withdrawn:
             self.serial = next_serial(self.serial, now)
         return changed
+
+    def end_handovers(self, owners: Iterable[str], now: float) -> set[str]:
+        """Let names pass on, and return those whose answers may have changed.
+
+        Args:
+            owners: As `Handovers.due` gave them.
+            now: Seconds since the epoch.
+        """
+        passed = set()
+        for owner in owners:
+            self.handovers.end(owner, now)
+            self._best.pop(owner, None)
+            if owner in self._claims:
+                passed.add(owner)
+        if passed:
+            self.serial = next_serial(self.serial, now)
+        return self._names_at(passed)
+
+    def _depart(self, old: Publication, now: float) -> None:
+        """Hold back the names that a publication had and nobody has at once after it."""
+        if self.handovers.lifetime <= 0:
+            return
+        for claim in old.claims:
+            if claim.owner.endswith("."):
+                continue  # nobody derives an absolute name
+            left = Departure(claim, old.project, old.container_name, now, False, False)
+            left = left._replace(
+                in_domains=self._was_alone(left, is_domain=True),
+                elsewhere=not claim.project and self._was_alone(left, is_domain=False),
+            )
+            others = self._claims.get(claim.owner, ())
+            is_counted = claim.project and all(c.project != claim.project for c in others)
+            if left.in_domains or left.elsewhere or is_counted:
+                self.handovers.add(claim.owner, left)
+                self._best.pop(claim.owner, None)
+
+    def _was_alone(self, left: Departure, *, is_domain: bool) -> bool:
+        """Return whether a claim that went had the name, and nobody has it at once after it."""
+        claim = left.claim
+        others = [c for c in self._claims.get(claim.owner, ()) if is_domain or not c.project]
+        if any(may_have(c, self._project_of(c), left) for c in others):
+            return False
+
+        def project_of(c: Claim) -> str:
+            return left.project if c is claim else self._project_of(c)
+
+        before = self.handovers.of(claim.owner)
+        had = handover.holders((*others, claim), before, project_of, is_domain=is_domain)
+        return had == (claim,)
+
+    def _depart_lately(self, new: Publication, now: float) -> bool:
+        """Hold back names of a container that was found stopped, since it did so.
+
+        So a restart of this server in the midst of a redeploy changes nothing.  Who had a name
+        that others could share is not known: those are left out.
+
+        Returns:
+            Whether somebody's name is held back now.
+        """
+        is_withdrawn = False
+        since = min(new.stopped_at, now)
+        if not new.stopped_at or since + self.handovers.lifetime <= now:
+            return False
+        for claim in new.claims:
+            others = self._claims.get(claim.owner, ())
+            left = Departure(claim, new.project, new.container_name, since, True, not claim.project)
+            is_known = claim.rank <= Rank.LABEL or claim.project
+            if claim.owner.endswith(".") or not is_known:
+                continue
+            if not any(may_have(c, self._project_of(c), left) for c in others):
+                self.handovers.add(claim.owner, left)
+                self._best.pop(claim.owner, None)
+                is_withdrawn |= bool(others)
+        return is_withdrawn
+
+    def _project_of(self, claim: Claim) -> str:
+        return self._publications[claim.publication].project
 
     def _withdraw(self, publication: Publication) -> set[str]:
         """Take a publication's claims away."""
@@ -214,6 +315,7 @@ class Zone:
                 self._reserved[owner] += 1
             return self._names_of(publication)
         for claim in publication.claims:
+            self.handovers.admit(claim.owner, claim, publication.project)
             self._set_claims(claim.owner, _with(self._claims.get(claim.owner, ()), claim))
         for owner in _owners_to_keep(publication):
             self.memory.discard(owner)
@@ -244,8 +346,12 @@ class Zone:
 
     def _names_of(self, publication: Publication) -> set[str]:
         """The absolute names of a publication, and those above, which may be empty."""
-        owners = {o for c in publication.claims for o in (c.owner, *names.above_owner(c.owner))}
-        return {name for owner in owners for name in self.names_of(owner)}
+        return self._names_at(c.owner for c in publication.claims)
+
+    def _names_at(self, owners: Iterable[str]) -> set[str]:
+        """The absolute names of some owners, and those above, which may be empty."""
+        found = {o for owner in owners for o in (owner, *names.above_owner(owner))}
+        return {name for owner in found for name in self.names_of(owner)}
 
     def names_of(self, owner: str) -> Iterator[str]:
         """Yield the absolute names that an owner has below all suffixes."""
@@ -356,12 +462,15 @@ class Zone:
         claims = self._claims.get(owner)
         if not claims:
             return ()
-        if isinstance(claims, tuple) and len(claims) == 1 and not claims[0].project:
-            return claims
+        is_alone = isinstance(claims, tuple) and len(claims) == 1 and not claims[0].project
+        if is_alone and owner not in self.handovers:
+            return tuple(claims)
         known = self._best.setdefault(owner, {})
         is_domain = suffix.kind is Kind.DOMAIN
         if is_domain not in known:
-            known[is_domain] = _of_best_rank(claims, is_domain)
+            known[is_domain] = handover.holders(
+                claims, self.handovers.of(owner), self._project_of, is_domain=is_domain
+            )
         return known[is_domain]
 
     def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
@@ -499,8 +608,10 @@ class Zone:
                 yield Loss(
                     NS_LABEL, self._called(claim), "this server", claim.rule, claim.publication
                 )
-        for owner in list(self._contested) if owners is None else owners:
-            if owner not in self._contested or owner == NS_LABEL:
+        held = (owner for owner, _ in self.handovers.items())
+        for owner in dict.fromkeys((*self._contested, *held)) if owners is None else owners:
+            is_told = owner in self._contested or owner in self.handovers
+            if not is_told or owner == NS_LABEL or owner not in self._claims:
                 continue
             claims = self._claims[owner]
             holders = self.holders(owner, Suffix(self.shape.domains[0], Kind.DOMAIN))
@@ -511,7 +622,26 @@ class Zone:
             for claim in claims:
                 is_task = claim.rank in (Rank.TASK, Rank.TASK_HYPHENS)
                 if claim.publication not in having and not (is_task and is_service):
-                    yield Loss(owner, self._called(claim), winner, claim.rule, claim.publication)
+                    yield self._with_cause(
+                        Loss(owner, self._called(claim), winner, claim.rule, claim.publication),
+                        claim,
+                    )
+
+    def held_back(self, claim: Claim) -> Departure | None:
+        """What holds a name back from a running container that claims it; None for nothing."""
+        project = self._project_of(claim)
+        for left in self.handovers.of(claim.owner):
+            counts = left.in_domains or (claim.project and left.claim.project)
+            if counts and not may_have(claim, project, left):
+                return left
+        return None
+
+    def _with_cause(self, loss: Loss, claim: Claim) -> Loss:
+        """Add for whom a lost name is held back, if it is."""
+        left = self.held_back(claim)
+        if left is None:
+            return loss
+        return loss._replace(held_for=str(left), until=self.handovers.until(left))
 
     def _told_of(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
         """Those of a name's holders that it leads to: all with addresses, else one CNAME."""
@@ -543,15 +673,6 @@ def _without(known: Claims, claim: Claim) -> Claims:
         del known[claim]
         return known
     return tuple(c for c in known if c != claim)
-
-
-def _of_best_rank(claims: Iterable[Claim], is_domain: bool) -> tuple[Claim, ...]:
-    """The claims of the best rank; a bare service counts below a domain, of one project alone."""
-    projects = {c.project for c in claims if c.project}
-    if projects and (not is_domain or len(projects) > 1):
-        claims = tuple(c for c in claims if not c.project)
-    best = min((c.rank for c in claims), default=0)
-    return tuple(c for c in claims if c.rank == best)
 
 
 def _host(ttl: int) -> Publication:

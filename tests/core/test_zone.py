@@ -18,7 +18,7 @@ NOW = 1_000_000.0
 
 
 def a_zone(*publications: Publication, **changes: Any) -> Zone:
-    made = Zone(Shape(**changes), 1, Memory(60))
+    made = Zone(Shape(**{"handover": 0, **changes}), 1, Memory(60))
     for publication in publications:
         made.replace(publication.id, publication, NOW)
     return made
@@ -222,9 +222,10 @@ def test_serial_follows_the_clock_but_always_grows(serial: int, now: float, foll
 
 def state(zone: Zone) -> dict[str, object]:
     """Everything that a zone knows but its serial and memory, without order."""
+    assert not len(zone.handovers)
     found: dict[str, object] = {}
     for key, value in {**vars(zone), **vars(zone.reverse)}.items():
-        if key not in ("serial", "memory", "shape", "reverse"):
+        if key not in ("serial", "memory", "shape", "reverse", "handovers"):
             found[key] = _unordered(copy.deepcopy(value))
     return found
 

@@ -215,6 +215,12 @@ class Histories(RuleBasedStateMachine):
         self.world.keeper.expire(time.time() + 10**6)
         self._remembered.clear()
 
+    @rule()
+    def end_handovers(self) -> None:
+        while self.world.keeper.end_handovers(time.time() + 10**6):
+            pass
+        assert not len(self.world.keeper.zone.handovers)
+
     @rule(asked=st.lists(questions, min_size=5, max_size=20))
     def ask(self, asked: list[tuple[str, int, str]]) -> None:
         """Ask now, and after whatever happens from now on."""
@@ -271,6 +277,8 @@ class Histories(RuleBasedStateMachine):
         anew.keeper.networks_changed(ENGINE, NETWORKS[: self._networks])
         for container in self.world.keeper.inventory:
             anew.keeper.container_changed(ENGINE, container, None)
+        for owner, departure in self.world.keeper.zone.handovers.items():
+            anew.keeper.zone.handovers.add(owner, departure)
         anew.be(self.world.own)
         for owner in self._remembered:
             anew.keeper.zone.memory.put(owner, time.time() + 1000.0)

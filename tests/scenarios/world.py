@@ -150,6 +150,8 @@ class World:
             case "later":
                 self.responder.ahead += float(step.words[0])
                 self.keeper.expire(time.time() + self.responder.ahead)
+                while self.keeper.end_handovers(time.time() + self.responder.ahead):
+                    pass
             case "upstream":
                 self.forwarder.rcode = dnslib.RCODE.reverse[step.words[0]]
                 self.forwarder.sections = {}

@@ -18,7 +18,7 @@ from containerdns.upstream.system import RESOLV_CONF
 _NOTHING: dict[str, Any] = dict(  # noqa: C408 - half as long
     docker=(), docker_tls=None, listen=(), http=None, http_hosts=(), query_history=0,
     allow_history=(), domains=("docker.",), search_domains=(), bare_names=True, ttl=5,
-    negative_ttl=1, remember=0, state=None, upstreams=(), forwards=(), cache_size=1000,
+    negative_ttl=1, remember=0, handover=60, state=None, upstreams=(), forwards=(), cache_size=1000,
     hosts=(), networks=(), expose_by_default=True, drop_unhealthy=True, host_addresses=(),
     host_mode=False, wildcard=False, name_templates=(), label_prefix="containerdns", allow=(),
     allow_transfer=(), transfer_keys=(), notify=(), rebind_protection=False, rebind_allow=(),

@@ -54,10 +54,15 @@ export function setDocker(isListed) {
 
 const badName = ({ container, id, text, reason }) => ({ container, id, reason: `its name ${text}: ${reason}` });
 
-const lostName = ({ loser, owner, winner, rule }) => ({
-  container: loser,
+const holderOf = ({ winner, held_for, until }) => {
+  if (held_for) return `held back for ${held_for} until ${new Date(until).toLocaleTimeString("en-GB")}`;
+  return winner ? `that of ${winner}` : "nobody's, as several have it";
+};
+
+const lostName = (loss) => ({
+  container: loss.loser,
   id: "",
-  reason: `its name ${owner} (${rule}) is ${winner ? `that of ${winner}` : "nobody's, as several have it"}`,
+  reason: `its name ${loss.owner} (${loss.rule}) is ${holderOf(loss)}`,
 });
 
 export function setSearch(newWords) {
