@@ -111,7 +111,7 @@ class Workers:
                 with suppress(ProcessLookupError):
                     process.terminate()
                 status = await process.wait()
-                self._counters.elsewhere.pop(process.pid, None)
+                self._counters.workers.pop(process.pid, None)
             log.warning("worker %d ended with status %d; it is replaced", number, status)
             await asyncio.sleep(pauses.after(time.monotonic() - begun))
 
@@ -122,7 +122,7 @@ class Workers:
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
             self._counters.add(counted)
-            self._counters.elsewhere[pid] = (counted.tcp_connections, counted.datagrams_dropped)
+            self._counters.workers[pid] = counted
             self._history.extend(rows)
 
 

@@ -1,7 +1,10 @@
 """Plain integers that all rooms count in; `web/metrics` reads them when scraped."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, Final
 
 from containerdns.core.messages import has_mnemonic
 
@@ -45,9 +48,24 @@ class Distribution:
         self.total += seconds * times
 
 
+class Scope(Enum):
+    """Which process counts a field, and how the counts of workers are taken over."""
+
+    EVERY = "every process that answers: a worker's counts since its last report are added"
+    LEVEL = "every process that answers: a worker's present value, which is no count"
+    WATCHING = "the process that watches the Engines alone"
+
+
+LEVEL: Final = {"scope": Scope.LEVEL}
+WATCHING: Final = {"scope": Scope.WATCHING}
+
+
 @dataclass(slots=True)
 class Counters:
     """All counts of the process; names are those of the metrics.
+
+    What is said here about a field, its type and its scope, is all that adding up the counts
+    of several processes needs to know.
 
     Attributes:
         requests: By (proto, qtype number).
@@ -59,57 +77,54 @@ class Counters:
         upstream_durations: By upstream.
         part_restarts: By part of the process, see `parts`.
         has_reloaded: The configuration was valid when it was last read.
-        elsewhere: By process id of a worker: its TCP connections, and dropped datagrams.
+        workers: By process id of a worker: its last report, for what is a level.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     responses: Counter[tuple[int, str]] = field(default_factory=Counter)
     durations: dict[str, Distribution] = field(default_factory=dict)
     internal_errors: int = 0
-    zone_changes: int = 0
-    kept_from_upstream: int = 0
-    engine_events: Counter[tuple[str, str]] = field(default_factory=Counter)
-    resyncs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    event_lag: Distribution = field(default_factory=lambda: Distribution(LAG_BOUNDS))
-    bad_names: int = 0
-    bad_documents: int = 0
     part_restarts: Counter[str] = field(default_factory=Counter)
+    kept_from_upstream: int = 0
     upstream_requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     upstream_durations: dict[str, Distribution] = field(default_factory=dict)
     cache_hits: int = 0
     cache_misses: int = 0
     forwards_refused: int = 0
     rate_limited: int = 0
-    tcp_connections: int = 0
-    has_reloaded: bool = True
-    datagrams_dropped: int = 0
-    elsewhere: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    tcp_connections: int = field(default=0, metadata=LEVEL)
+    datagrams_dropped: int = field(default=0, metadata=LEVEL)
+
+    zone_changes: int = field(default=0, metadata=WATCHING)
+    engine_events: Counter[tuple[str, str]] = field(default_factory=Counter, metadata=WATCHING)
+    resyncs: Counter[tuple[str, str]] = field(default_factory=Counter, metadata=WATCHING)
+    event_lag: Distribution = field(
+        default_factory=lambda: Distribution(LAG_BOUNDS), metadata=WATCHING
+    )
+    bad_names: int = field(default=0, metadata=WATCHING)
+    bad_documents: int = field(default=0, metadata=WATCHING)
+    has_reloaded: bool = field(default=True, metadata=WATCHING)
+    workers: dict[int, "Counters"] = field(default_factory=dict, metadata=WATCHING)
 
     def take(self) -> "Counters":
-        """Give what was counted, and begin again at nothing; what is no count stays."""
-        taken = Counters(tcp_connections=self.tcp_connections)
-        taken.datagrams_dropped = self.datagrams_dropped
-        for name in _COUNTS:
+        """Return what was counted since the last time, and start again from nothing."""
+        taken, empty = Counters(), Counters()
+        for name in _names_of(Scope.EVERY):
             setattr(taken, name, getattr(self, name))
-            setattr(self, name, 0)
-        for name in _TABLES:
-            getattr(taken, name).update(getattr(self, name))
-            getattr(self, name).clear()
-        for name in _DURATIONS:
+            setattr(self, name, getattr(empty, name))
+        for name in _names_of(Scope.LEVEL):
             setattr(taken, name, getattr(self, name))
-            setattr(self, name, {})
         return taken
 
     def add(self, other: "Counters") -> None:
-        """Add what was counted elsewhere."""
-        for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in _TABLES:
-            getattr(self, name).update(getattr(other, name))
-        for name in _DURATIONS:
-            mine = getattr(self, name)
-            for key, distribution in getattr(other, name).items():
-                mine.setdefault(key, Distribution(distribution.bounds)).merge(distribution)
+        """Add what another process counted since its last report."""
+        for name in _names_of(Scope.EVERY):
+            setattr(self, name, _sum(getattr(self, name), getattr(other, name)))
+
+    def level(self, name: str) -> int:
+        """Return a level of all processes together, such as "tcp_connections"."""
+        return sum(getattr(counters, name) for counters in (self, *self.workers.values()))
 
     def asked(self, proto: str, qtype: int, times: int = 1) -> None:
         """Count queries; types without a mnemonic are one, as clients may send all 65,536."""
@@ -138,13 +153,18 @@ class Counters:
         distribution.add(seconds)
 
 
-_TABLES = ("requests", "responses", "upstream_requests", "part_restarts")
-_DURATIONS = ("durations", "upstream_durations")
-_COUNTS = (
-    "internal_errors",
-    "kept_from_upstream",
-    "cache_hits",
-    "cache_misses",
-    "forwards_refused",
-    "rate_limited",
-)
+def _names_of(scope: Scope) -> Iterator[str]:
+    """Yield the fields of a scope."""
+    return (f.name for f in fields(Counters) if f.metadata.get("scope", Scope.EVERY) is scope)
+
+
+def _sum(mine: Any, other: Any) -> Any:
+    """Add two counts of one field: numbers, tables of numbers, or tables of distributions."""
+    if isinstance(mine, Counter):
+        mine.update(other)
+    elif isinstance(mine, dict):
+        for key, distribution in other.items():
+            mine.setdefault(key, Distribution(distribution.bounds)).merge(distribution)
+    else:
+        mine += other
+    return mine

@@ -216,7 +216,7 @@ def _process_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
         "tcp_connections",
         "Open DNS connections over TCP.",
         (),
-        {(): counters.tcp_connections + sum(c for c, _ in counters.elsewhere.values())},
+        {(): counters.level("tcp_connections")},
     )
     yield _gauge(
         "config_last_reload_successful",
@@ -234,7 +234,7 @@ def _process_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
         "datagrams_dropped",
         "Queries lost as the system's receive buffer was full.",
         (),
-        {(): counters.datagrams_dropped + sum(d for _, d in counters.elsewhere.values())},
+        {(): counters.level("datagrams_dropped")},
     )
 
 
