@@ -181,6 +181,17 @@ def test_list_names_a_container_by_its_own_name_not_by_a_link() -> None:
     assert container_from_list(item, ENGINE).container_name == "own"
 
 
+@pytest.mark.parametrize(("octets", "subnets"), [(0, ()), (1, ("128.0.0.0/1",))])
+def test_prefix_of_length_0_is_no_subnet(octets: int, subnets: tuple[str, ...]) -> None:
+    """Engines give 0 for no subnet; taken as one, it would hold every client."""
+    place = "NetworkSettings/Networks/frontend"
+    document = changed(GOLDEN["inspect"][WEB], f"{place}/IPPrefixLen", octets)
+    document = changed(document, f"{place}/IPAddress", "172.18.0.2")
+    found = container_from_inspect(document, ENGINE).attachments
+    [frontend] = [a for a in found if a.network == "frontend"]
+    assert frontend.subnets == (*subnets, "fd00:200::/64")
+
+
 def test_short_id_is_no_alias() -> None:
     """Engines before 25 add it to what people gave."""
     document = GOLDEN["inspect"]["paused"]

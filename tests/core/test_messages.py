@@ -270,3 +270,21 @@ def test_type_has_a_number(text: str, number: int | None) -> None:
 )
 def test_data_is_told_whatever_it_holds(rtype: int, rdata: bytes, text: str) -> None:
     assert messages.data_text(rtype, rdata) == text
+
+
+@pytest.mark.parametrize("is_compressed", [False, True], ids=["whole", "behind a pointer"])
+@pytest.mark.parametrize(("last", "is_read"), [(61, True), (62, False)], ids=["255", "256"])
+def test_name_of_a_response_has_at_most_255_octets(
+    last: int, is_read: bool, is_compressed: bool
+) -> None:
+    """RFC 1035 section 2.3.4, both sides of it."""
+    label = b"\x3f" + b"a" * 63
+    tail = label * 2 + bytes([last]) + b"b" * last + b"\0"
+    fixed = struct.pack("!HHIH", 16, 1, 5, 0)
+    records = tail + fixed + label + (b"\xc0\x0c" if is_compressed else tail) + fixed
+    data = head(0, 2, 0, 0, flags=messages.QR) + records
+    if is_read:
+        assert len(messages.parse_response(data).answer[1].owner) == names.NAME_LONGEST
+    else:
+        with pytest.raises(BadMessage):
+            messages.parse_response(data)

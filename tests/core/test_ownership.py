@@ -186,3 +186,23 @@ def test_parent_of_a_stopped_containers_fqdn_is_above_ours_until_it_is_removed()
         assert not made.is_above_ours("a.b.example.")
     zone.memory.expire(NOW + 61)
     assert not made.is_above_ours("b.example.")
+
+
+@pytest.mark.parametrize(
+    ("engine", "is_running", "is_whole"),
+    [("", True, False), ("unix:///x", False, False), ("unix:///x", True, True)],
+    ids=["a hosts file alone", "a stopped container", "a running container"],
+)
+def test_zone_is_copied_while_an_engine_is_overdue_only_if_another_was_listed(
+    engine: str, is_running: bool, is_whole: bool
+) -> None:
+    """A secondary would deny all containers for as long as it has a zone of a hosts file."""
+    zone = Zone(SHAPE, 1, Memory(60))
+    claim = Claim("web", Rank.LABEL, "hosts", "web")
+    one = Publication("web", "web", claims=(claim,), engine=engine, is_running=is_running)
+    zone.replace("web", one, NOW)
+    made = Ownership(zone)
+    for listing in Listing:
+        made.listing = listing
+        expected = is_whole if listing is Listing.OVERDUE else listing is Listing.COMPLETE
+        assert made.has_whole_zone is expected

@@ -206,3 +206,22 @@ def test_host_is_told_with_the_ttl_of_all() -> None:
     assert node is not None
     [found] = records.at_node(zone, "host.docker.", node, view(), DOCKER)
     assert found.ttl == 77
+
+
+def test_unhealthy_keep_their_place_if_they_are_kept() -> None:
+    """`--unhealthy keep`: the order is that of preference, as if all were well."""
+    found = [
+        Publication(
+            name,
+            name,
+            claims=(Claim("web", Rank.CONTAINER, "container name", name),),
+            addresses=(Address(address, "", "", preference),),
+            is_healthy=is_healthy,
+        )
+        for name, address, preference, is_healthy in (
+            ("a", "10.0.0.1", 1, True),
+            ("b", "10.0.0.2", 0, False),
+        )
+    ]
+    assert texts(at(a_zone(*found, drop_unhealthy=False), "web")) == ["10.0.0.2", "10.0.0.1"]
+    assert texts(at(a_zone(*found), "web")) == ["10.0.0.1"]

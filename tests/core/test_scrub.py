@@ -105,6 +105,13 @@ def test_a_chain_ends_before_a_name_of_ours() -> None:
     assert (scrubbed.rcode, scrubbed.ttl) == (messages.NOERROR, 5)
 
 
+def test_address_beside_a_cname_that_leads_to_a_name_of_ours_is_dropped() -> None:
+    """The alias's owner may have no other data (RFC 1034 section 3.6.2), and ours answers."""
+    both = cname("www.example.", "web.docker."), address("www.example.", "192.0.2.9")
+    for order in (both, both[::-1]):
+        assert kept(response(*order)) == [[cname("www.example.", "web.docker.", 5)], [], []]
+
+
 def test_ttls_of_one_rrset_are_its_lowest() -> None:
     """RFC 2181 section 5.2."""
     both = response(address("www.example.", "192.0.2.1", 9), address("www.example.", "192.0.2.2"))
