@@ -141,12 +141,19 @@ def tls_directory(value: str) -> Path:
 
 
 def engine_url(value: str) -> str:
-    """Read the URL of an Engine: unix:///PATH, tcp://HOST[:PORT], ssh://[USER@]HOST[:PORT]."""
-    url = urlsplit(text(value))
+    """Read the URL of an Engine: unix:///PATH, tcp://HOST[:PORT], ssh://[USER@]HOST[:PORT].
+
+    A path may have one slash in front as well (`unix:/run/docker.sock`), or two, as the docker
+    command takes it; the value has three.  `engine/transport` reads what this returns.
+    """
+    scheme, _, path = text(value).partition(":")
+    if scheme.lower() == "unix" and path.strip("/"):
+        if not path.startswith("/"):
+            raise ValueError(value)
+        return f"unix:///{path.lstrip('/')}"
+    url = urlsplit(value)
     _ = url.port  # a ValueError if it is none
     match url.scheme:
-        case "unix" if not url.netloc and url.path.startswith("/"):
-            return value
         case "tcp" if url.hostname and url.path in ("", "/"):
             return value
         case "ssh" if url.hostname:

@@ -20,6 +20,7 @@ from containerdns.readers import Endpoint as Endpoint  # noqa: PLC0414 - others 
 from containerdns.readers import IPAddress as IPAddress  # noqa: PLC0414
 from containerdns.readers import IPNetwork as IPNetwork  # noqa: PLC0414
 from containerdns.readers import UpstreamServer as UpstreamServer  # noqa: PLC0414
+from containerdns.readers import engine_url as engine_url  # noqa: PLC0414 - for the Engine's room
 
 ENVIRONMENT_PREFIX = "CONTAINERDNS_"
 CONFIG_VARIABLE = "CONTAINERDNS_CONFIG"

@@ -5,10 +5,13 @@ other processes by the same methods with the same arguments (times among them),
 so that all hold the same.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from containerdns.core import names
 from containerdns.core.containers import Network
 from containerdns.core.counters import Counters
 from containerdns.core.handover import Departure
@@ -18,6 +21,7 @@ from containerdns.core.policy import Publication
 from containerdns.core.views import Rights, View, Views
 from containerdns.core.wire import Wire
 from containerdns.core.zone import MAX_ENDED, Shape, Zone, next_serial
+from containerdns.errors import BadName
 from containerdns.feed import Feed
 from containerdns.parts import contained
 from containerdns.settings import Endpoint, Settings
@@ -255,6 +259,7 @@ class Truth:
             top_level_domains=self._top_level_domains,
             forwards=frozenset(apex for apex, _ in self.settings.forwards),
             doh_canary=self.settings.doh_canary,
+            engine_hosts=frozenset(engine_hosts(self.settings)),
         )
         made.listing = listing
         return made
@@ -290,6 +295,17 @@ def shape_of(settings: Settings) -> Shape:
         handover=settings.handover,
         drop_unhealthy=settings.drop_unhealthy,
     )
+
+
+def engine_hosts(settings: Settings) -> Iterator[str]:
+    """Yield the names below our search domains that Engines are reached by."""
+    for url in settings.docker:
+        host = urlsplit(url).hostname or ""
+        with suppress(BadName):
+            name = names.canonical(host)
+            yield name
+            for search in settings.search_domains:
+                yield names.join(name[:-1], search)
 
 
 def rights_of(settings: Settings) -> Rights:

@@ -74,6 +74,7 @@ class Ownership:
         top_level_domains: frozenset[str] = frozenset(),
         forwards: frozenset[str] = frozenset(),
         doh_canary: bool = True,
+        engine_hosts: frozenset[str] = frozenset(),
     ) -> None:
         self.listing = Listing.PENDING
         self._zone = zone
@@ -81,6 +82,7 @@ class Ownership:
         self._forwards = forwards - {names.ROOT}
         self._forwards_root = names.ROOT in forwards
         self._doh_canary = doh_canary
+        self._engine_hosts = engine_hosts
         shape = zone.shape
         self._domains = frozenset(shape.domains)
         self._search_domains = frozenset(shape.search_domains)
@@ -157,7 +159,9 @@ class Ownership:
                 return Decision(Act.ZONE, "search domain", Suffix(above, Kind.SEARCH))
         if self._zone.is_ours(name, now):
             return self._decide_exact(name)
-        if search and name != search:
+        # An Engine's own name must resolve before there can be a listing.
+        is_needed = name in self._engine_hosts and self.listing is Listing.PENDING
+        if search and name != search and not is_needed:
             decision = self._decide_below_search(name, search, now)
             if decision is not None:
                 return decision
@@ -287,7 +291,8 @@ class Ownership:
         return None
 
     def _decide_elsewhere(self, name: str, *, is_near: bool) -> Decision:
-        is_doubtful = is_near and self.listing is Listing.OVERDUE
+        is_awaited = self.listing is Listing.PENDING and name in self._engine_hosts
+        is_doubtful = is_near and (is_awaited or self.listing is Listing.OVERDUE)
         if self._covering(name):
             return self._forward(name, "", is_near=is_near, is_doubtful=is_doubtful)
         special_name = special.special_name_above(name)

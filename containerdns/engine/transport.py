@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from containerdns.errors import EngineUnavailable
+from containerdns.settings import engine_url
 
 CONNECT_TIMEOUT = 10.0  # seconds; ssh logs in meanwhile
 BUFFER_OCTETS = 1 << 17  # of one connection, before its sender has to wait
@@ -53,23 +54,23 @@ class Address:
 
 
 def parse_url(url: str, with_tls: bool) -> Address:
-    """Read a `--docker` URL.
+    """Read a `--docker` URL, in any form that the option takes.
 
     Raises:
         EngineUnavailable: It is none that we can use.
     """
-    if url.startswith("unix://"):
-        return Address(url, "unix", path="/" + url.removeprefix("unix://").lstrip("/"))
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or 0
-    except ValueError:
-        host, port = "", 0
-    if not host or parts.scheme not in ("tcp", "http", "https", "ssh"):
-        raise EngineUnavailable(f"{url!r}: expected unix://PATH, tcp://HOST:PORT or ssh://HOST")
+        whole = engine_url(url)
+    except ValueError as error:
+        expected = "unix:///PATH, tcp://HOST:PORT or ssh://HOST"
+        raise EngineUnavailable(f"{url!r}: expected {expected}") from error
+    if whole.startswith("unix://"):
+        return Address(whole, "unix", path=whole.removeprefix("unix://"))
+    parts = urlsplit(whole)
+    host, port = parts.hostname or "", parts.port or 0
     if parts.scheme == "ssh":
         return Address(url, "ssh", host=f"{parts.username or ''}@{host}".lstrip("@"), port=port)
-    scheme = "https" if with_tls or parts.scheme == "https" else "http"
+    scheme = "https" if with_tls else "http"
     return Address(url, scheme, host=host, port=port or DEFAULT_PORTS[scheme])
 
 
@@ -308,8 +309,13 @@ def _cause(where: str, fault: Exception) -> str:
             return f"nobody listens at {where}: start Docker, or name another one with --docker"
         case TimeoutError():
             return f"no answer from {where}"
+        case ssl.SSLCertVerificationError():
+            return f"{where}: TLS failed: {fault.verify_message.lower()}"
         case ssl.SSLError():
             return f"{where}: TLS failed: {fault.reason or fault}"
+        case socket.gaierror():
+            advice = "give its address, or a line in --hosts, if this machine asks containerdns"
+            return f"{where}: its name cannot be resolved ({fault.strerror}); {advice}"
         case EOFError() | ConnectionResetError() | BrokenPipeError():
             return f"{where} closed the connection"
         case OSError() if fault.errno:

@@ -73,6 +73,17 @@ def test_act_in_each_state_of_the_listing(name: str, expected: str) -> None:
     assert " ".join(acts(name)) == expected
 
 
+def test_name_of_an_engine_can_be_found_before_its_listing() -> None:
+    """`--docker tcp://NAME` on a machine that asks us: without NAME there is no listing."""
+    engine = "docker-host.corp.example."
+    made = Ownership(Zone(SHAPE, 1, Memory(60)), engine_hosts=frozenset({engine}))
+    first = made.decide(engine, messages.A, NOW)
+    assert (first.act, first.is_doubtful) == (Act.FORWARD, True)  # no NXDOMAIN of an upstream
+    assert made.decide("other.corp.example.", messages.A, NOW).act is Act.WAIT
+    made.listing = Listing.COMPLETE
+    assert not made.decide(engine, messages.A, NOW).is_doubtful
+
+
 @pytest.mark.parametrize(
     ("name", "qtype", "expected"),
     [

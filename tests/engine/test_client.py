@@ -14,6 +14,7 @@ import pytest
 from containerdns.engine.client import EngineClient, Event
 from containerdns.engine.transport import Address, parse_url
 from containerdns.errors import BadDocument, EngineUnavailable
+from containerdns.settings import load
 from tests.engine.dockerd import Dockerd
 from tests.engine.recorder import watching
 from tests.engine.simulated import SimulatedEngine
@@ -29,7 +30,6 @@ def socket(tmp_path: Path) -> Path:
     ("url", "with_tls", "address"),
     [
         ("unix:///run/docker.sock", False, ("unix", "/run/docker.sock", "", 0)),
-        ("unix://run/docker.sock", False, ("unix", "/run/docker.sock", "", 0)),
         ("tcp://engine.example", False, ("http", "", "engine.example", 2375)),
         ("tcp://192.0.2.1:4000", True, ("https", "", "192.0.2.1", 4000)),
         ("tcp://[2001:db8::1]", True, ("https", "", "2001:db8::1", 2376)),
@@ -41,9 +41,21 @@ def test_url_is_read(url: str, with_tls: bool, address: tuple[str, str, str, int
     assert parse_url(url, with_tls) == Address(url, *address)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["unix:/run/docker.sock", "unix://run/docker.sock", "UNIX:///run/docker.sock",
+     "unix:////run/docker.sock"],
+)  # fmt: skip
+def test_option_and_client_read_the_same_url(url: str) -> None:
+    """The option took unix:/PATH, and the client retried for ever."""
+    assert load({"docker": [url]}, {}).docker == ("unix:///run/docker.sock",)
+    address = parse_url(url, with_tls=False)
+    assert address == Address("unix:///run/docker.sock", "unix", "/run/docker.sock")
+
+
 @pytest.mark.parametrize("url", ["", "docker", "ftp://x", "tcp://", "tcp://x:port", "ssh://"])
 def test_url_of_no_engine_is_refused(url: str) -> None:
-    with pytest.raises(EngineUnavailable, match="expected unix://"):
+    with pytest.raises(EngineUnavailable, match="expected unix:///PATH"):
         parse_url(url, with_tls=False)
 
 
@@ -190,6 +202,24 @@ async def test_engine_is_reached_over_tls_with_certificates(
         assert "TLS failed" in await refusal(url, other)
 
 
+async def test_tls_says_what_is_wrong_with_a_certificate(socket: Path, tmp_path: Path) -> None:
+    """Not CERTIFICATE_VERIFY_FAILED, whatever it is."""
+    expired, other = tmp_path / "expired", tmp_path / "other"
+    for folder, days in ((expired, -1), (other, 2)):
+        folder.mkdir()
+        make_certificates(folder, days)
+    async with tls_front(socket, expired) as port:
+        url = f"tcp://127.0.0.1:{port}"
+        assert await refusal(url, expired) == f"{url}: TLS failed: certificate has expired"
+        assert "self-signed certificate in certificate chain" in await refusal(url, other)
+
+
+async def test_name_that_cannot_be_resolved_is_told_with_advice() -> None:
+    told = await refusal("tcp://engine.invalid:2375")
+    assert "engine.invalid:2375: its name cannot be resolved (" in told
+    assert "if this machine asks containerdns" in told
+
+
 @asynccontextmanager
 async def tls_front(socket: Path, certificates: Path) -> AsyncIterator[int]:
     """Stand before a socket as a TLS server that wants a client's certificate."""
@@ -232,13 +262,14 @@ asyncio.run(main())
 """
 
 
-def make_certificates(folder: Path) -> None:
-    """Make ca.pem, and cert.pem and key.pem that it has signed for 127.0.0.1."""
+def make_certificates(folder: Path, days: int = 2) -> None:
+    """Make ca.pem, and cert.pem and key.pem that it has signed for 127.0.0.1, for some days."""
     signing = "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"
+    validity = f"-days {days} -extfile names"
     commands = [
         f"{signing} -addext keyUsage=critical,keyCertSign",
         "req -newkey rsa:2048 -nodes -keyout key.pem -out cert.csr -subj /CN=engine",
-        "x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -out cert.pem -extfile names",
+        f"x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -out cert.pem {validity}",
     ]
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
     for command in commands:
