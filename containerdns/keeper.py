@@ -49,6 +49,8 @@ class EngineStatus:
         last_sync: When a full listing was applied last, seconds since the epoch; 0 if never.
         cause: Why it is not connected; "" if it is.
         lag: Seconds from an event to its change of the zone, of the last event.
+        incomplete_since: Since when it has containers with unknown names, by the monotonic
+            clock; 0 if all are known.
     """
 
     url: str
@@ -56,6 +58,7 @@ class EngineStatus:
     last_sync: float = 0.0
     cause: str = ""
     lag: float | None = None
+    incomplete_since: float = 0.0
 
 
 class Keeper(Truth):
@@ -165,10 +168,16 @@ class Keeper(Truth):
         self.inventory.set_networks(engine, networks)
         self._networks_changed()
 
+    def incomplete(self, engine: str) -> None:
+        """A listing has found containers whose names are not all known; until `listed`."""
+        self.engines[engine].incomplete_since = time.monotonic()
+        self._look_at_listings()
+
     def listed(self, engine: str) -> None:
         """A full listing has been applied."""
         status = self.engines[engine]
         is_first = not status.last_sync
+        was_incomplete, status.incomplete_since = status.incomplete_since, 0.0
         status.last_sync = time.time()
         self.revision += 1
         if is_first:
@@ -176,6 +185,8 @@ class Keeper(Truth):
             self.settle(status.last_sync)
             count = sum(1 for c in self.inventory if c.engine == engine)
             log.info("Docker %s: listed, %d containers", engine, count)
+        elif was_incomplete:
+            self._look_at_listings()
         if self.listing is Listing.COMPLETE and self._freezes_left:
             self._freezes_left -= 1
             gc.freeze()  # a full collection over a large zone takes some ten milliseconds
@@ -194,6 +205,7 @@ class Keeper(Truth):
         if status.is_connected or status.cause != cause:
             log.warning("Docker %s: %s; retrying, the last known zone stands", engine, cause)
         status.is_connected, status.cause = False, cause
+        status.incomplete_since = 0.0  # the last known zone stands
         self.revision += 1
 
     def event_seen(self, engine: str, action: str) -> None:
@@ -346,11 +358,14 @@ class Keeper(Truth):
         return frozenset(a.network_id for a in attachments if a.addresses)
 
     def _look_at_listings(self) -> None:
-        missing = any(not e.last_sync for e in self.engines.values())
-        is_overdue = time.monotonic() - self._started >= LISTING_PATIENCE
+        """Decide what is said about names that are not known, contract section 4."""
+        now = time.monotonic()
+        unknown_since = [self._started for e in self.engines.values() if not e.last_sync]
+        unknown_since += [e.incomplete_since for e in self.engines.values() if e.incomplete_since]
         listing = Listing.COMPLETE
-        if missing:
-            listing = Listing.OVERDUE if is_overdue else Listing.PENDING
+        if unknown_since:
+            is_pending = now - max(unknown_since) < LISTING_PATIENCE
+            listing = Listing.PENDING if is_pending else Listing.OVERDUE
         if listing is not Listing.PENDING and not gc.isenabled():
             gc.enable()
         self.set_listing(listing)

@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 
 import pytest
 
+from containerdns.core import messages
 from containerdns.core.containers import Attachment, Container
 from containerdns.core.counters import Counters
+from containerdns.core.ownership import Act, Listing
+from containerdns.core.tracking import UNREAD
 from containerdns.core.wire import Wire
 from containerdns.keeper import Keeper
 from containerdns.settings import load
@@ -31,6 +35,45 @@ def a_container(container_id: str, name: str, hostname: str = "") -> Container:
         hostname=hostname,
         attachments=(attachment,),
     )
+
+
+def act(keeper: Keeper, name: str) -> Act:
+    """What is done about a name now."""
+    return keeper.ownership.decide(name, messages.A, time.time()).act
+
+
+def test_unknown_names_wait_while_a_listing_is_incomplete() -> None:
+    """What a reconnect finds may have names that only its inspect tells."""
+    keeper = a_keeper()
+    keeper.container_changed(ENGINE, a_container("a" * 64, "web"), None)
+    keeper.listed(ENGINE)
+    unknown = ["alias.", "alias.docker.", "alias.localdomain."]
+    assert Act.WAIT not in [act(keeper, name) for name in unknown]
+    keeper.incomplete(ENGINE)
+    assert [act(keeper, name) for name in unknown] == [Act.WAIT] * 3
+    assert act(keeper, "web.localdomain.") is Act.ZONE
+    assert act(keeper, "www.example.") is Act.FORWARD
+    keeper.listed(ENGINE)
+    assert Act.WAIT not in [act(keeper, name) for name in unknown]
+
+
+def test_lost_engine_leaves_no_listing_incomplete() -> None:
+    keeper = a_keeper()
+    keeper.listed(ENGINE)
+    keeper.incomplete(ENGINE)
+    keeper.disconnected(ENGINE, "gone")
+    asyncio.run(look_once(keeper))
+    assert keeper.listing is Listing.COMPLETE
+
+
+def test_name_of_an_unreadable_container_is_never_forwarded() -> None:
+    keeper = a_keeper()
+    unread = Container("a" * 64, "big", ENGINE, UNREAD)
+    keeper.container_changed(ENGINE, unread, None)
+    keeper.container_unreadable(ENGINE, unread.id, "big", "too long")
+    keeper.listed(ENGINE)
+    assert act(keeper, "big.localdomain.") is Act.NXDOMAIN
+    assert keeper.inventory.unreadable[unread.id] == ("big", "too long")
 
 
 async def look_once(keeper: Keeper) -> None:

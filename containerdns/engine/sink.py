@@ -26,10 +26,16 @@ class Sink(Protocol):
     def container_unreadable(
         self, engine: str, container_id: str, container_name: str, reason: str
     ) -> None:
-        """A container exists, but its documents cannot be read."""
+        """A container exists, but not all its documents can be read.
+
+        What can be, its name at least, `container_changed` has said before.
+        """
 
     def networks_changed(self, engine: str, networks: tuple[Network, ...]) -> None:
         """These are all networks now."""
+
+    def incomplete(self, engine: str) -> None:
+        """A listing has found containers whose names are not all known; until `listed`."""
 
     def listed(self, engine: str) -> None:
         """A full listing has been applied."""

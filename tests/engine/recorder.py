@@ -48,13 +48,15 @@ class Recorder:
     def container_unreadable(
         self, engine: str, container_id: str, container_name: str, reason: str
     ) -> None:
-        self.containers.pop(container_id, None)
         self.unreadable[container_id] = reason
         self._note("container_unreadable", container_id, container_name, reason)
 
     def networks_changed(self, engine: str, networks: tuple[Network, ...]) -> None:
         self.networks = networks
         self._note("networks_changed", networks)
+
+    def incomplete(self, engine: str) -> None:
+        self._note("incomplete")
 
     def listed(self, engine: str) -> None:
         self._note("listed")
@@ -96,7 +98,7 @@ class Recorder:
                 alive[given[0].id] = given[0]
             elif name == "container_changed":
                 alive.pop(given[0].id, None)
-            elif name in ("container_died", "container_removed", "container_unreadable"):
+            elif name in ("container_died", "container_removed"):
                 alive.pop(given[0], None)
         return {container.container_name: container for container in alive.values()}
 

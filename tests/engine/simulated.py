@@ -37,6 +37,9 @@ class SimulatedEngine:
         delays: Seconds before other paths are answered: {"/networks": 5.0}.
         services, tasks: Documents of a swarm.
         node_state: "LocalNodeState" of the swarm.
+        hold_answers: Ids whose next inspects are answered when they are released, with what
+            was true when they were asked for.
+        held: How many answers are held, by id.
         clock_ahead: Seconds from the system's clock to the Engine's.
     """
 
@@ -52,6 +55,9 @@ class SimulatedEngine:
         self.services: list[dict[str, Any]] = []
         self.tasks: list[dict[str, Any]] = []
         self.node_state = "active"
+        self.hold_answers: set[str] = set()
+        self.held: Counter[str] = Counter()
+        self._released = asyncio.Event()
         self.clock_ahead = 0.0
         self._socket = socket
         golden = json.loads(GOLDEN.read_text())
@@ -134,7 +140,8 @@ class SimulatedEngine:
             document["NetworkSettings"]["Networks"] = {NETWORK: endpoint}
             labels = docker_labels or {"com.example.number": str(number)}
             document.get("Config", document)["Labels"] = labels  # an inspect's, or an item's
-            documents[container_id] = document
+            begin = {key: document[key] for key in ("Id", "Names") if key in document}
+            documents[container_id] = begin | document  # in an Engine's order
         if announce:
             self.emit("container", "create", container_id)
             self.emit("container", "start", container_id)
@@ -177,6 +184,11 @@ class SimulatedEngine:
             endpoint.update(IPAddress=address, EndpointID=f"{time.time_ns():064x}")
         if announce:
             self.emit("network", "connect", "1" * 64, container=container_id)
+
+    def release(self, container_id: str) -> None:
+        """Send the answers that are held, and hold no more."""
+        self.hold_answers.discard(container_id)
+        self._released.set()
 
     @property
     def inspects(self) -> int:
@@ -253,7 +265,9 @@ class SimulatedEngine:
             swarm = {"NodeID": "this", "LocalNodeState": self.node_state}
             self._reply(writer, json.dumps({"Swarm": swarm}).encode())
         elif path == "/containers/json":
-            self._reply(writer, json.dumps(list(self._items.values())).encode())
+            wanted = json.loads(parse_qs(parts.query).get("filters", ["{}"])[0]).get("id")
+            items = [item for i, item in self._items.items() if wanted is None or i in wanted]
+            self._reply(writer, json.dumps(items).encode())
         elif path == "/events":
             await self._stream(parse_qs(parts.query), reader, writer)
         elif match := re.fullmatch(r"/containers/(\w+)/json", path):
@@ -269,7 +283,11 @@ class SimulatedEngine:
         if container_id in self.garbage:
             self._reply(writer, self.garbage[container_id].encode())
         elif container_id in self._inspects:
-            self._reply(writer, json.dumps(self._inspects[container_id]).encode())
+            body = json.dumps(self._inspects[container_id]).encode()
+            if container_id in self.hold_answers:
+                self.held[container_id] += 1
+                await self._released.wait()
+            self._reply(writer, body)
         else:
             self._reply(writer, b'{"message": "No such container"}', 404)
 

@@ -197,10 +197,12 @@ async def test_unreadable_document_costs_only_its_container(socket: Path, docume
             assert set(recorder.unreadable) == {bad}
             told = [call[1] for call in recorder.calls if call[0] == "container_unreadable"]
             assert told[0][:2] == (bad, "web-0")  # as the list calls it
-            assert len(recorder.running()) == 2
+            assert len(recorder.running()) == 3
+            assert recorder.running()["web-0"].hostname == ""  # the list does not have it
             del engine.garbage[bad]
             engine.emit("container", "update", bad)
-            await recorder.until(lambda: len(recorder.running()) == 3)
+            await recorder.until(lambda: not recorder.unreadable)
+            assert recorder.running()["web-0"].hostname == "search"
 
 
 async def test_networks_that_a_proxy_forbids_cost_only_themselves(socket: Path) -> None:
@@ -340,21 +342,22 @@ async def test_inspect_that_does_not_end_does_not_hold_up_the_listing(socket: Pa
 async def test_more_containers_than_are_inspected_at_first_are_told_from_the_list(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher_module, "WHOLE_AT_FIRST", 10)
-    async with SimulatedEngine(socket, 30) as engine, watching(engine.url) as (recorder, _):
-        await recorder.until_listed()
-        assert len(recorder.running()) == 30
-        assert recorder.running()["web-0"].hostname == ""
-        await recorder.until(
-            lambda: all(container.hostname for container in recorder.running().values())
-        )
-        assert engine.inspects == 30
+    monkeypatch.setattr(watcher_module, "MAX_UNTOLD", 10)
+    async with SimulatedEngine(socket, 30) as engine:
+        engine.inspect_delay = 0.5
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until(lambda: len(recorder.running()) == 30)
+            assert recorder.running()["web-0"].hostname == ""
+            assert recorder.count("listed") == 0
+            await recorder.until_listed()
+            assert all(container.hostname for container in recorder.running().values())
+            assert engine.inspects == 30
 
 
 async def test_many_changes_told_from_the_list_keep_what_inspects_had_told(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher_module, "WHOLE_AT_FIRST", 10)
+    monkeypatch.setattr(watcher_module, "MAX_UNTOLD", 10)
     async with SimulatedEngine(socket, 30) as engine, watching(engine.url) as (recorder, _):
         await recorder.until(
             lambda: recorder.running() and all(c.hostname for c in recorder.running().values())
@@ -408,3 +411,160 @@ async def test_large_listing_leaves_the_loop_free(socket: Path, containers: int)
         gc.enable()
         process.kill()
         await process.wait()
+
+
+async def test_sick_container_is_served_by_the_list(socket: Path) -> None:
+    """Its inspect hangs, as behind a dead NFS server; the list and other inspects answer."""
+    async with SimulatedEngine(socket, 3) as engine:
+        sick = engine.ids()[0]
+        engine.slow[sick] = 3600.0
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert set(recorder.running()) == {"web-0", "web-1", "web-2"}
+            assert set(recorder.unreadable) == {sick}
+            assert "no answer" in recorder.unreadable[sick]
+            assert recorder.count("disconnected") == 0
+
+
+async def test_sick_container_is_followed_while_its_inspect_hangs(socket: Path) -> None:
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        sick = engine.ids()[0]
+        engine.slow[sick] = 3600.0
+        engine.emit("container", "update", sick)
+        await recorder.until(lambda: sick in recorder.unreadable)
+        engine.move(sick, "172.28.9.9")
+        await recorder.until(lambda: address_of(recorder, "web-0") == "172.28.9.9", within=20)
+        engine.emit("container", "rename", sick, name="renamed")
+        await recorder.until(lambda: "renamed" in recorder.running(), within=20)
+        engine.die(sick)
+        await recorder.until(lambda: set(recorder.running()) == {"web-1"}, within=20)
+
+
+async def test_late_answer_refines_what_the_list_told(socket: Path) -> None:
+    async with SimulatedEngine(socket, 2) as engine:
+        slow = engine.ids()[0]
+        engine.slow[slow] = 3.0
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert recorder.running()["web-0"].hostname == ""
+            await recorder.until(lambda: recorder.running()["web-0"].hostname == "search")
+            assert not recorder.unreadable
+
+
+async def test_many_sick_containers_do_not_hold_up_the_others(socket: Path) -> None:
+    """More than there are slots for inspects, when they come and when they are listed."""
+    async with SimulatedEngine(socket, 1) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        for number in range(100):
+            engine.slow[engine.add(f"sick-{number}", announce=False)] = 3600.0
+        for container_id in engine.ids()[1:]:
+            engine.emit("container", "start", container_id)
+        engine.add("web")
+        await recorder.until(lambda: "web" in recorder.running(), within=30)
+        await recorder.until(lambda: len(recorder.running()) == 102, within=30)
+        engine.cut()
+        await recorder.until(lambda: recorder.count("resynced", "reconnect"), within=40)
+
+
+async def test_container_whose_inspect_fails_is_served_by_the_list(socket: Path) -> None:
+    """Status 500: "RWLayer of container ... is unexpectedly nil"."""
+    async with SimulatedEngine(socket, 2) as engine:
+        sick = engine.ids()[0]
+        engine.statuses[f"/containers/{sick}/json"] = 500
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert address_of(recorder, "web-0") == "172.28.0.1"
+            assert "status 500" in recorder.unreadable[sick]
+            late = engine.add("late", announce=False)
+            engine.statuses[f"/containers/{late}/json"] = 500
+            engine.emit("container", "start", late)
+            await recorder.until(lambda: "late" in recorder.running())
+
+
+async def test_container_with_a_huge_label_keeps_its_name_alone(socket: Path) -> None:
+    async with SimulatedEngine(socket, 2) as engine:
+        big = engine.add("big", docker_labels={"text": "x" * (17 << 20)}, announce=False)
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert set(recorder.running()) == {"web-0", "web-1"}
+            assert recorder.containers[big].container_name == "big"
+            assert big in recorder.unreadable
+            before = engine.inspects
+            engine.emit("container", "start", big)
+            engine.add("late")
+            await recorder.until(lambda: "late" in recorder.running())
+            await until(lambda: engine.inspects > before)
+            assert not recorder.containers[big].is_running
+            assert recorder.count("disconnected") == 0
+
+
+async def test_all_inspects_are_done_before_the_first_listing_counts(socket: Path) -> None:
+    """Host names and aliases are known by inspects alone."""
+    async with SimulatedEngine(socket, 300) as engine:
+        engine.inspect_delay = 0.03
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            assert len(recorder.running()) == 300
+            assert all(container.hostname for container in recorder.running().values())
+
+
+async def test_what_a_reconnect_finds_is_incomplete_until_it_is_inspected(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        told = len(recorder.calls)
+        engine.cut()
+        engine.inspect_delay = 0.2
+        engine.add("new", announce=False)
+        await recorder.until(lambda: recorder.count("resynced", "reconnect"))
+        order = [
+            name if name != "container_changed" else bool(given[0].hostname)
+            for name, given, _ in recorder.calls[told:]
+            if name in ("incomplete", "container_changed", "listed")
+        ]
+        assert order == ["incomplete", True, "listed"]
+
+
+async def test_comparison_that_finds_nothing_new_is_never_incomplete(socket: Path) -> None:
+    """A death and a sick container are looked at again, which is no reason for doubt."""
+    async with (
+        SimulatedEngine(socket, 3) as engine,
+        watching(engine.url, compare_every=0.3) as (recorder, _),
+    ):
+        engine.slow[engine.ids()[0]] = 3600.0
+        await recorder.until_listed()
+        engine.die(engine.ids()[1])
+        before = recorder.count("incomplete")
+        seen = recorder.count("resynced", "periodic")
+        await recorder.until(lambda: recorder.count("resynced", "periodic") > seen + 2)
+        assert recorder.count("incomplete") == before
+
+
+async def test_networks_that_hang_hold_up_no_listing(socket: Path) -> None:
+    async with SimulatedEngine(socket, 3) as engine:
+        engine.delays["/networks"] = 3600.0
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until(lambda: recorder.count("listed"), within=8)
+            assert len(recorder.running()) == 3
+
+
+async def test_inspect_of_before_a_rename_changes_nothing(socket: Path) -> None:
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        web = engine.ids()[0]
+        engine.hold_answers.add(web)
+        engine.emit("container", "update", web)
+        await until(lambda: engine.held[web])  # the Engine has read the old name
+        engine.rename(web, "renamed", announce=False)
+        engine.emit("container", "rename", web, name="renamed", oldName="/web-0")
+        await recorder.until(lambda: "renamed" in recorder.running())
+        told = len(recorder.calls)
+        before = engine.inspects
+        engine.release(web)
+        await until(lambda: engine.inspects > before)  # asked once more
+        engine.emit("container", "update", web)
+        await recorder.until(lambda: recorder.count("event_seen", "update") == 2)
+        changed = [
+            given[0] for name, given, _ in recorder.calls[told:] if name == "container_changed"
+        ]
+        assert [container.container_name for container in changed] == []

@@ -161,6 +161,21 @@ async def test_odd_containers_are_told_like_others(engine: Dockerd) -> None:
         assert [a for item in running["alone"].attachments for a in item.addresses] == []
 
 
+async def test_container_with_a_huge_label_keeps_its_name_alone(engine: Dockerd) -> None:
+    """Engines accept a label of 17 MiB, and repeat it in the list, the inspect and events."""
+    big = engine.run("big", labels={"text": "x" * (17 << 20)})
+    engine.run("web")
+    async with watching(engine.socket_url) as (recorder, _):
+        await recorder.until_listed()
+        assert set(recorder.running()) == {"web"}
+        assert recorder.containers[big].container_name == "big"
+        await asyncio.to_thread(engine.restart_container, big)
+        await asyncio.to_thread(engine.run, "late")
+        await recorder.until(lambda: "late" in recorder.running())
+        assert recorder.count("event_seen", "die") == 1
+        assert recorder.count("disconnected") == 0
+
+
 async def test_many_short_lives_end_in_the_truth(engine: Dockerd) -> None:
     async with watching(engine.socket_url) as (recorder, _):
         await recorder.until_listed()
