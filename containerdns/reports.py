@@ -277,11 +277,14 @@ class Reports:
 
     # -- queries -----------------------------------------------------------------------
 
-    def queries(self, after: int) -> tuple[int, Sequence[Document]]:
+    def queries(
+        self, after: int, client: str | None, limit: int | None = None
+    ) -> tuple[int, Iterable[Document]]:
         """Give the queries since a position in the history, newest last, the third shape."""
-        found, total = self._history.since(after, self._keeper.settings.query_history)
-        found.sort(key=lambda query: str(query["time"]))  # workers tell theirs a little later
-        return total, [{**query, "outcome": self._outcome_of(query)} for query in found]
+        most = self._keeper.settings.query_history
+        whose = None if client is None else packed(client)
+        found, total = self._history.since(after, most if limit is None else limit, whose)
+        return total, ({**query, "outcome": self._outcome_of(query)} for query in found)
 
     def _outcome_of(self, query: Document) -> str:
         if query["rcode"] == "REFUSED":

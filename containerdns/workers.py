@@ -55,6 +55,7 @@ class Workers:
         self._truth = truth
         self._counters = counters
         self._history = history
+        history.is_shared = True
         self._secrets = secrets
         self._endpoints = tuple(endpoints)
         self._parts = parts

@@ -1,12 +1,12 @@
 """The last queries: kept as they come, made readable only when somebody looks.
 
 The server adds a row per query, a tuple of things that it has at hand anyway;
-texts and dictionaries are made by `last` and `since`.  A stream follows with the
+texts and dictionaries are made when they are taken from `since`.  A stream follows with the
 number that `since` gives, so that nobody is called per query.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from itertools import islice
@@ -74,10 +74,12 @@ class History:
 
     Attributes:
         total: How many there ever were: the number of the next row.
+        is_shared: Workers add to it, who tell theirs a little later.
     """
 
     def __init__(self, capacity: int) -> None:
         self.total = 0
+        self.is_shared = False
         self._rows: deque[Row] = deque(maxlen=capacity)
 
     def resize(self, capacity: int) -> None:
@@ -118,33 +120,41 @@ class History:
 
     def since(
         self, number: int, limit: int, client: bytes | None = None
-    ) -> tuple[list[dict[str, object]], int]:
+    ) -> tuple[Iterator[dict[str, object]], int]:
         """Give the queries from a number on, and the number to ask for next time.
 
         What fell out or is beyond the limit (the oldest first) is left out, so that a
-        stream costs no more than `limit` at a time, however busy the server is.
+        stream costs no more than `limit` at a time, however busy the server is.  The rows
+        are those of this moment; they are made readable one by one, as they are taken.
         """
         new = min(self.total - number, len(self._rows))
-        rows = islice(self._rows, len(self._rows) - new, None)
-        wanted = [row for row in rows if client is None or row[1] == client]
-        return _readable(wanted[-limit:] if limit else ()), self.total
+        rows: Iterable[Row] = islice(reversed(self._rows), new)
+        if client is not None:
+            rows = (row for row in rows if row[1] == client)
+        wanted = list(islice(rows, limit))
+        wanted.reverse()
+        if self.is_shared:
+            wanted.sort(key=lambda row: row[0].time)
+        return map(_readable_row, wanted), self.total
 
 
 def _readable(rows: Iterable[Row]) -> list[dict[str, object]]:
-    return [
-        {
-            "time": _rfc3339(stamp.time),
-            "client": str(ip_address(address)),
-            "proto": stamp.proto,
-            "name": outcome.name,
-            "type": messages.type_text(outcome.qtype) if outcome.name else "",
-            "rcode": messages.rcode_text(outcome.rcode),
-            "source": outcome.source,
-            "upstream": outcome.upstream,
-            "ms": round(stamp.ms, 3),
-        }
-        for stamp, address, outcome in rows
-    ]
+    return [_readable_row(row) for row in rows]
+
+
+def _readable_row(row: Row) -> dict[str, object]:
+    stamp, address, outcome = row
+    return {
+        "time": _rfc3339(stamp.time),
+        "client": str(ip_address(address)),
+        "proto": stamp.proto,
+        "name": outcome.name,
+        "type": messages.type_text(outcome.qtype) if outcome.name else "",
+        "rcode": messages.rcode_text(outcome.rcode),
+        "source": outcome.source,
+        "upstream": outcome.upstream,
+        "ms": round(stamp.ms, 3),
+    }
 
 
 def _rfc3339(time: float) -> str:

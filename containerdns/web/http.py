@@ -213,7 +213,7 @@ class Paths:
         if prefers(request, "text/event-stream", JSON):
             return await self._streams.queries(request)
         _, queries = self._streams.queries_for(client_of(request), 0)
-        pieces = json_pieces({"queries": iter(queries)})
+        pieces = json_pieces({"queries": queries})
         return await send(request, JSON, pieces, _FRESH)
 
     async def containers(self, request: web.Request) -> web.StreamResponse:

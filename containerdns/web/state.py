@@ -81,7 +81,9 @@ class State(Protocol):
             BadSettings: The type or the client cannot be read.
         """
 
-    def queries(self, after: int) -> tuple[int, Sequence[Document]]:
+    def queries(
+        self, after: int, client: str | None, limit: int | None = None
+    ) -> tuple[int, Iterable[Document]]:
         """Give the queries since a position in the history, newest last, the third shape.
 
         Each may have one more key, `outcome`: "zone", "cache", "upstream", "kept" (from
@@ -89,9 +91,11 @@ class State(Protocol):
 
         Args:
             after: A position that an earlier call gave; 0 for all that is kept.
+            client: Whose; None for those of all clients.
+            limit: How many at most, the newest; None for all that is kept.
 
         Returns:
-            The position to ask from the next time, and the queries.
+            The position to ask from the next time, and the queries, made as they are taken.
         """
 
     def rights(self, client: str) -> tuple[bool, bool]:

@@ -27,7 +27,8 @@ HEARTBEAT = 15.0  # seconds; what proxies close as idle is mostly 30 or 60
 WRITE_TIMEOUT = 20.0  # seconds until a client that does not read is let go
 STREAMS_MOST = 64
 STREAMS_OF_CLIENT_MOST = 16  # a VPN's users may share one address
-QUERIES_OF_EVENT_MOST = 200  # the page shows fewer; at 100,000 a second nobody reads more
+MAX_QUERIES_OF_TICK = 1000  # of a stream; at 100,000 queries a second nobody reads more
+QUERIES_OF_EVENT_MOST = 200  # the page shows fewer
 RATES_KEPT = 300  # seconds
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -190,12 +191,12 @@ class Streams:
 
     async def _query_events(self, client: str) -> AsyncIterator[str]:
         yield ": the queries from now on\n\n"
-        position, _ = self._state.queries(0)
+        position, _ = self._state.queries(0, client, 0)
         quiet_since = perf_counter()
         while True:
             await asyncio.sleep(TICK)
-            position, queries = self.queries_for(client, position)
-            text = "".join(f"data: {_encode(query)}\n\n" for query in queries)
+            position, queries = await self._encoded(client, position, MAX_QUERIES_OF_TICK)
+            text = "".join(f"data: {query}\n\n" for query in queries)
             if not text and perf_counter() - quiet_since > HEARTBEAT:
                 text = ":\n\n"
             if text:
@@ -207,9 +208,9 @@ class Streams:
         rates_sent = self._rates.taken
         serial, position = -1, 0
         while True:
-            position, queries = self.queries_for(client, position)
+            position, queries = await self._encoded(client, position, QUERIES_OF_EVENT_MOST)
             if queries:
-                yield _event("queries", queries[-QUERIES_OF_EVENT_MOST:])
+                yield f"event: queries\ndata: [{','.join(queries)}]\n\n"
             if rates_sent != self._rates.taken:
                 rates_sent = self._rates.taken
                 yield _event("rate", self._rates.points[-1])
@@ -219,12 +220,23 @@ class Streams:
                 yield _event("status", self.status(client))
             await asyncio.sleep(TICK)
 
-    def queries_for(self, client: str, after: int) -> tuple[int, list[Document]]:
+    async def _encoded(self, client: str, after: int, limit: int) -> tuple[int, list[str]]:
+        """Write down the new queries that a client may see, in turn with all other work."""
+        whose = packed(client)
+        await turns().take(whose)
+        position, queries = self.queries_for(client, after, limit)
+        encoded = []
+        for query in queries:
+            encoded.append(_encode(query))
+            await turns().offer(whose)
+        return position, encoded
+
+    def queries_for(
+        self, client: str, after: int, limit: int | None = None
+    ) -> tuple[int, Iterable[Document]]:
         """Give the queries that a client may see: all, or its own (`--allow-history`)."""
-        position, queries = self._state.queries(after)
-        if self._state.rights(client)[1]:
-            return position, list(queries)
-        return position, [query for query in queries if query["client"] == client]
+        sees_all = self._state.rights(client)[1]
+        return self._state.queries(after, None if sees_all else client, limit)
 
     def status(self, client: str) -> dict[str, Any]:
         """Give the state of the whole, and whether the client sees the queries of all."""

@@ -150,8 +150,11 @@ class FakeState:
             else "asked of the upstreams: not ours; 1.1.1.1 is asked first",
         }
 
-    def queries(self, after: int) -> tuple[int, Sequence[Document]]:
-        return len(self.history), self.history[after:]
+    def queries(
+        self, after: int, client: str | None, limit: int | None = None
+    ) -> tuple[int, Iterable[Document]]:
+        found = [query for query in self.history[after:] if client in (None, query["client"])]
+        return len(self.history), iter(found[-limit:] if limit else found)
 
     def rights(self, client: str) -> tuple[bool, bool]:
         del client
