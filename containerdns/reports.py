@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from ipaddress import ip_address
@@ -47,6 +48,7 @@ STATES = ("created", "running", "paused", "restarting", "removing", "exited", "d
 COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
 
 
+@cache  # it reads the package's files, a millisecond each time
 def version() -> str:
     """The version of the installed package."""
     try:
@@ -86,6 +88,9 @@ class Reports:
         self._counters = counters
         self._endpoints = endpoints
         self._tally = tally
+        self._container_count: dict[str, int] = {}
+        self._counted_revision = -1
+        self._containers_counted_at = -1.0
         self._counted: dict[str, int] = {}
         self._counted_serial = -1
         self._counted_at = -RECOUNT_AFTER
@@ -125,7 +130,7 @@ class Reports:
                 if name is None or owner == name.rstrip(".")
             ),
             "faults": self._faults(),
-            "losses": [_loss_document(loss) for loss in zone.losses()],
+            "losses": (_loss_document(loss) for loss in zone.losses()),
         }
 
     def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
@@ -197,27 +202,27 @@ class Reports:
     def _neutral_view(self) -> View:
         return self._keeper.neutral_view(self._endpoints())
 
-    def _skipped(self) -> list[dict[str, str]]:
-        unreadable = [
-            {
-                "container": name,
-                "id": _shown_id(container_id),
-                "reason": f"cannot be read: {reason}",
-            }
-            for container_id, (name, reason) in self._keeper.inventory.unreadable.items()
-        ]
-        return unreadable + [
-            {"container": p.container_name, "id": _shown_id(p.id), "reason": p.skipped}
-            for p in self._keeper.zone.publications()
-            if p.skipped
-        ]
+    def _skipped(self) -> Iterator[dict[str, str]]:
+        for container_id, (name, reason) in list(self._keeper.inventory.unreadable.items()):
+            shown = _shown_id(container_id)
+            yield {"container": name, "id": shown, "reason": f"cannot be read: {reason}"}
+        for p in self._keeper.zone.publications():
+            if p.skipped:
+                yield {
+                    "container": p.container_name,
+                    "id": _shown_id(p.id),
+                    "reason": p.skipped,
+                }
 
-    def _faults(self) -> list[dict[str, str]]:
-        return [
-            {"container": p.container_name, "id": _shown_id(p.id), "text": text, "reason": reason}
-            for p in self._keeper.zone.publications()
-            for text, reason in p.faults
-        ]
+    def _faults(self) -> Iterator[dict[str, str]]:
+        for p in self._keeper.zone.publications():
+            for text, reason in p.faults:
+                yield {
+                    "container": p.container_name,
+                    "id": _shown_id(p.id),
+                    "text": text,
+                    "reason": reason,
+                }
 
     def _engines(self) -> list[dict[str, Any]]:
         return [
@@ -322,8 +327,7 @@ class Reports:
 
     def status(self) -> Document:
         """Give what the page shows of the whole."""
-        zone, containers = self._keeper.zone, self._containers()
-        running = sum(1 for c in containers if c.is_running)
+        zone = self._keeper.zone
         return {
             "version": version(),
             "serial": zone.serial,
@@ -347,13 +351,26 @@ class Reports:
                 for upstream in self._forwarder.status()
             ],
             "counts": {
-                "containers": len(containers),
-                "running": running,
+                **self._container_counts(),
                 "names": len(zone),
-                "skipped": len(self._skipped()),
                 "remembered": len(zone.memory),
             },
         }
+
+    def _container_counts(self) -> dict[str, int]:
+        """Count containers; of very many once a second, as each page that is open asks."""
+        is_due = time.monotonic() - self._containers_counted_at >= 1.0
+        is_large = len(self._keeper.zone) > QUICK_COUNT
+        if self._counted_revision != self._keeper.revision and (is_due or not is_large):
+            containers = self._containers()
+            self._container_count = {
+                "containers": len(containers),
+                "running": sum(1 for c in containers if c.is_running),
+                "skipped": sum(1 for _ in self._skipped()),
+            }
+            self._counted_revision = self._keeper.revision
+            self._containers_counted_at = time.monotonic()
+        return self._container_count
 
     def _subnets(self) -> list[str]:
         """The subnets of the Engines' bridge and overlay networks, which clients need routes to."""
@@ -378,7 +395,7 @@ class Reports:
             ),
             "skipped": self._skipped(),
             "faults": self._faults(),
-            "losses": [_loss_document(loss) for loss in self._keeper.zone.losses()],
+            "losses": (_loss_document(loss) for loss in self._keeper.zone.losses()),
         }
 
     def _container_document(self, publication: Publication) -> Document:

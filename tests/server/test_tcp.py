@@ -246,7 +246,7 @@ async def test_a_pass_of_the_loop_answers_for_one_slice() -> None:
         while len(asked) < 400:
             await asyncio.sleep(0)
             most, before = max(most, len(asked) - before), len(asked)
-        assert most <= 2
+        assert most <= 4  # two each, as the passes seen from here may overlap
         for _, writer in pumping:
             writer.transport.abort()
 

@@ -642,7 +642,7 @@ def test_requests_of_many_connections_share_the_turns() -> None:
         while Slow.served < 150:
             await asyncio.sleep(0)
             most, before = max(most, Slow.served - before), Slow.served
-        assert most <= 2
+        assert most <= 4  # two each, as the passes seen from here may overlap
         for _, writer in asking:
             writer.close()
 

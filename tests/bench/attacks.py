@@ -1,0 +1,396 @@
+"""What a bystander notices while others try to stall the server, and the memory that it costs.
+
+    python -m tests.bench.attacks [--names-held N] [--seconds N] [--json FILE] [NAME...]
+
+Each attack is a process of its own against a server of its own, on loopback, for some
+seconds.  Meanwhile a bystander asks 1,000 questions a second over UDP.  Everything runs on
+the CPUs that there are: compare with the row without an attack.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from dnslib import DNSRecord
+
+from tests.bench.scale import QUESTION, RATE, _resident_mb, _settle, engine
+from tests.engine.running import Running, free_port
+
+CLIENTS: Final = 8  # addresses of 127.0.1.0/24 that attack
+ANSWER_RECORDS: Final = 200  # of 250 octets, in answers of the attacks' own upstream
+DESCRIPTORS: Final = 4096
+LOST: Final = 1.0  # seconds until a question counts as lost
+Address = tuple[str, int]
+
+
+async def zone(_: Address, http: Address) -> None:
+    """64 clients at once read /zone, again and again."""
+    await _together(64, http, "/zone?format=json")
+
+
+async def explain(_: Address, http: Address) -> None:
+    """8 clients have a name of 100 labels explained with 16 search domains."""
+    name = ".".join("a" * 100)
+    search = "&".join(f"search=s{n}.example" for n in range(16))
+    await _together(8, http, f"/explain?name={name}&{search}")
+
+
+async def explain_600(_: Address, http: Address) -> None:
+    """One client has a name of 100 labels explained with 600 search domains."""
+    name = ".".join("a" * 100)
+    search = "&".join(f"search=s{n}" for n in range(600))
+    await _together(1, http, f"/explain?name={name}&{search}")
+
+
+async def requests(_: Address, http: Address) -> None:
+    """128 connections send requests without waiting for answers."""
+
+    async def pump(number: int) -> None:
+        reader, writer = await _connect(http, number)
+        request = b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n" * 100
+
+        async def write() -> None:
+            while True:
+                writer.write(request)
+                await writer.drain()
+
+        writing = asyncio.ensure_future(write())
+        try:
+            while await reader.read(1 << 16):
+                pass
+        finally:
+            writing.cancel()
+
+    await _many(128, pump)
+
+
+async def streams(_: Address, http: Address) -> None:
+    """16 streams of all queries."""
+
+    async def follow(_: int) -> None:
+        reader, writer = await asyncio.open_connection(*http)
+        writer.write(b"GET /queries HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+        while await reader.read(1 << 16):
+            pass
+
+    await _many(16, follow)
+
+
+async def metrics(dns: Address, http: Address) -> None:
+    """Questions of all types, while 4 clients scrape."""
+
+    async def ask() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.connect(dns)
+            while True:
+                for _step in range(20):
+                    name = b"\x04none\x06docker\0"
+                    header = struct.pack("!6H", random.randrange(1 << 16), 256, 1, 0, 0, 0)
+                    with contextlib.suppress(OSError):
+                        asking.send(
+                            header + name + struct.pack("!HH", random.randrange(1 << 16), 1)
+                        )
+                await asyncio.sleep(0.002)
+
+    await asyncio.gather(ask(), _together(4, http, "/metrics"))
+
+
+async def frames(dns: Address, _: Address) -> None:
+    """8 TCP connections pump frames of 64 KB, full of records."""
+    record = b"\0" + struct.pack("!HHIH", 16, 1, 0, 1) + b"\0"
+    count = 65000 // len(record)
+    query = struct.pack("!6H", 1, 256, 1, 0, 0, count) + b"\x03web\x06docker\0\0\1\0\1"
+    message = query + record * count
+    await _pump(dns, 8, len(message).to_bytes(2) + message)
+
+
+async def small_frames(dns: Address, _: Address) -> None:
+    """64 TCP connections pump small queries."""
+    query = bytes(DNSRecord.question("web-1.docker").pack())
+    await _pump(dns, 64, (len(query).to_bytes(2) + query) * 500)
+
+
+async def connects(dns: Address, _: Address) -> None:
+    """Connections over TCP, opened and closed as fast as can be."""
+
+    async def connect(number: int) -> None:
+        while True:
+            _, writer = await _connect(dns, number)
+            writer.transport.abort()
+
+    await _many(128, connect)
+
+
+async def unread(dns: Address, _: Address) -> None:
+    """256 TCP connections ask for large forwarded answers, and read nothing."""
+
+    async def ask(number: int) -> None:
+        _, writer = await _connect(dns, number)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for n in range(1000):
+            query = bytes(DNSRecord.question(f"n{n}-{number}.example", "TXT").pack())
+            writer.write(len(query).to_bytes(2) + query)
+        await asyncio.sleep(60)
+
+    await _many(256, ask)
+
+
+async def locals_(dns: Address, _: Address) -> None:
+    """Questions at 300,000 addresses of this machine."""
+    asked, port = 0, dns[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        while asked < 300_000:
+            for _step in range(50):
+                asked += 1
+                host = f"127.{asked >> 16 & 255}.{asked >> 8 & 255}.{asked & 255}"
+                asking.sendto(QUESTION, (host, port))
+            await asyncio.sleep(0.001)
+
+
+ATTACKS: Final[dict[str, Callable[[Address, Address], Awaitable[None]]]] = {
+    "zone": zone,
+    "explain": explain,
+    "explain-600": explain_600,
+    "requests": requests,
+    "streams": streams,
+    "metrics": metrics,
+    "frames": frames,
+    "small-frames": small_frames,
+    "connects": connects,
+    "unread": unread,
+    "locals": locals_,
+}
+
+
+async def _connect(
+    where: Address, number: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*where, local_addr=(f"127.0.1.{number % CLIENTS}", 0))
+
+
+async def _many(count: int, one: Callable[[int], Awaitable[None]]) -> None:
+    async def again(number: int) -> None:
+        while True:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await one(number)
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(*(again(number) for number in range(count)))
+
+
+async def _together(count: int, http: Address, path: str) -> None:
+    """Some connections ask for a path, again and again."""
+
+    async def get(number: int) -> None:
+        reader, writer = await _connect(http, number)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        while await reader.read(1 << 16):
+            pass
+        writer.close()
+
+    await _many(count, get)
+
+
+async def _pump(dns: Address, count: int, octets: bytes) -> None:
+    """Some connections send the same octets for ever, and read what comes."""
+
+    async def pump(number: int) -> None:
+        reader, writer = await _connect(dns, number)
+
+        async def write() -> None:
+            while True:
+                writer.write(octets)
+                await writer.drain()
+
+        writing = asyncio.ensure_future(write())
+        try:
+            while await reader.read(1 << 16):
+                pass
+        finally:
+            writing.cancel()
+
+    await _many(count, pump)
+
+
+class LargeAnswers(asyncio.Protocol):
+    """The TCP side of an upstream with long texts."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= 2:
+            end = 2 + int.from_bytes(self._buffer[:2])
+            if len(self._buffer) < end:
+                return
+            query, self._buffer = self._buffer[2:end], self._buffer[end:]
+            stop = query.index(b"\0", 12) + 5
+            record = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 60, 250) + b"\xf9" + b"x" * 249
+            head = query[:2] + struct.pack("!5H", 0x8180, 1, ANSWER_RECORDS, 0, 0)
+            message = head + query[12:stop] + record * ANSWER_RECORDS
+            self._transport.write(len(message).to_bytes(2) + message)
+
+
+class Truncated(asyncio.DatagramProtocol):
+    """Its UDP side: ask again over TCP."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        stop = data.index(b"\0", 12) + 5
+        self._transport.sendto(
+            data[:2] + struct.pack("!5H", 0x8380, 1, 0, 0, 0) + data[12:stop], addr
+        )
+
+
+async def _be_upstream(port: int) -> None:
+    loop = asyncio.get_running_loop()
+    where = ("127.0.0.1", port)
+    await loop.create_datagram_endpoint(Truncated, local_addr=where)
+    await loop.create_server(LargeAnswers, *where)
+    print("ready", flush=True)
+    await asyncio.sleep(3600)
+
+
+def _measure(name: str | None, names: int, seconds: float) -> dict[str, Any]:
+    """Start a server, have it attacked, and ask it meanwhile."""
+    upstream = free_port()
+    this = [sys.executable, "-m", "tests.bench.attacks"]
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = stack.enter_context(engine(folder, 10, 0))
+        hosts = folder / "hosts"
+        hosts.write_text("".join(f"10.{n >> 8}.{n & 255}.7 host{n}\n" for n in range(names)))
+        answering = stack.enter_context(
+            subprocess.Popen([*this, "--upstream", str(upstream)], stdout=subprocess.PIPE)
+        )
+        stack.callback(answering.kill)
+        assert answering.stdout is not None
+        answering.stdout.readline()
+        port = free_port()
+        listen, upstreams = f"0.0.0.0:{port}", f"127.0.0.1:{upstream}"
+        options = ("--listen", listen, "--upstream", upstreams, "--hosts", str(hosts))
+        server = stack.enter_context(_listening(port, options, url))
+        _settle(server.pid)
+        before = _resident_mb(server.pid)
+        if name is not None:
+            http = server.url.rpartition(":")[2]
+            attacking = subprocess.Popen([*this, "--attack", name, str(port), http])
+            stack.callback(attacking.wait)
+            stack.callback(attacking.kill)
+            time.sleep(1.0)
+        waits = sorted(_latencies(port, seconds))
+        return {
+            "attack": name or "none",
+            "asked": len(waits),
+            "lost": sum(wait >= LOST * 1000 for wait in waits),
+            **{f"p{part}": _share(waits, part / 100) for part in (50, 99, 99.9)},
+            "max": round(waits[-1], 2),
+            "MB before": round(before, 1),
+            "MB after": round(_resident_mb(server.pid), 1),
+        }
+
+
+@contextlib.contextmanager
+def _listening(port: int, options: tuple[str, ...], url: str) -> Iterator[Running]:
+    """Run a server whose port is known beforehand."""
+    server = Running(*options, docker=url, ready=False)
+    try:
+        server.port = port
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                server.get("/readyz")
+                break
+            time.sleep(0.05)
+        yield server
+    finally:
+        server.stop()
+
+
+def _latencies(port: int, seconds: float) -> list[float]:
+    """Milliseconds of each answer at a steady rate, whatever became of those before."""
+    found: dict[int, float] = {}
+    sent: dict[int, float] = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect(("127.0.0.1", port))
+        asking.setblocking(False)
+        started = due = time.perf_counter()
+        while due < started + seconds:
+            number = len(sent)
+            sent[number] = due
+            with contextlib.suppress(OSError):
+                asking.send((number & 0xFFFF).to_bytes(2) + QUESTION[2:])
+            due += 1 / RATE
+            while time.perf_counter() < due:
+                _take(asking, sent, found)
+                time.sleep(0.0001)
+        until = time.perf_counter() + LOST
+        while len(found) < len(sent) and time.perf_counter() < until:
+            _take(asking, sent, found)
+            time.sleep(0.0005)
+    return [found.get(number, LOST * 1000) for number in sent]
+
+
+def _take(asking: socket.socket, sent: dict[int, float], found: dict[int, float]) -> None:
+    with contextlib.suppress(BlockingIOError, ConnectionError):
+        while True:
+            number = int.from_bytes(asking.recv(4096)[:2])
+            found[number] = (time.perf_counter() - sent[number]) * 1000
+
+
+def _share(ordered: list[float], part: float) -> float:
+    return round(ordered[min(int(len(ordered) * part), len(ordered) - 1)], 2)
+
+
+def main() -> None:
+    """Attack and measure, print a table, and write JSON if wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=", ".join(ATTACKS))
+    parser.add_argument("--names-held", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--attack", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.upstream:
+        asyncio.run(_be_upstream(options.upstream))
+    elif options.attack:
+        name, dns, http = options.attack
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+        asyncio.run(_attack(ATTACKS[name], int(dns), int(http)))
+    else:
+        rows = []
+        for name in [None, *(options.names or ATTACKS)]:
+            rows.append(_measure(name, options.names_held, options.seconds))
+            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1))
+
+
+async def _attack(
+    attack: Callable[[Address, Address], Awaitable[None]], dns: int, http: int
+) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(120):
+            await attack(("127.0.0.1", dns), ("127.0.0.1", http))
+            await asyncio.sleep(60)
+
+
+if __name__ == "__main__":
+    main()
