@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from containerdns import state_file
@@ -19,16 +20,19 @@ from containerdns.core.counters import Counters
 from containerdns.core.hosts import Change
 from containerdns.core.inventory import Inventory, lender_of
 from containerdns.core.ownership import Listing
-from containerdns.core.policy import Policy, Publication
+from containerdns.core.policy import Policy, Publication, published_addresses
+from containerdns.core.views import NO_CONTAINER, Own
 from containerdns.core.wire import Wire
 from containerdns.core.zone import next_serial
 from containerdns.hosts_files import HostsFiles, Loaded
+from containerdns.machine import own_addresses
 from containerdns.parts import contained
 from containerdns.settings import Settings
 from containerdns.truth import Truth
 from containerdns.turns import turns
 
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
+MACHINE_EVERY = 5.0  # seconds between looks at the addresses of this machine
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
 RELOAD_SLICE = 0.001  # seconds of publishing anew between queries
 STATE_EVERY = 5.0  # seconds between two writings of the state file at most
@@ -94,6 +98,7 @@ class Keeper(Truth):
         self._hosts = HostsFiles()
         self._state_written = (0, 0.0)
         self._own_container = _own_container_id()
+        self._machine_again_at = 0.0
         self._freezes_left = FREEZES
 
     # -- for those who want to know -----------------------------------------------
@@ -229,6 +234,7 @@ class Keeper(Truth):
             while True:
                 await self.follow_hosts()
                 self._look_at_listings()
+                self._look_at_machine()
                 while self.expire(time.time()):
                     self.revision += 1
                     await turns().offer("names that are over")
@@ -334,7 +340,7 @@ class Keeper(Truth):
         return engine in self.engines and not self.engines[engine].last_sync
 
     def _networks_changed(self) -> None:
-        self.set_networks(self.inventory.networks(), self._own_networks(), time.time())
+        self.set_networks(self.inventory.networks(), self._as_container(), time.time())
         self.revision += 1
 
     def _is_on_unlisted_network(self, container_id: str) -> bool:
@@ -348,14 +354,28 @@ class Keeper(Truth):
         if own is not None and container_id in (own.id, lender_of(own)):
             self._networks_changed()
 
-    def _own_networks(self) -> frozenset[str]:
-        """The networks that this server is on as a container."""
+    def _as_container(self) -> Own:
+        """This server as a container, whose network may be another's."""
         own = self.inventory.get(self._own_container)
         if own is None:
-            return frozenset()
-        lender = self.inventory.get(lender_of(own))
-        attachments = (lender or own).attachments
-        return frozenset(a.network_id for a in attachments if a.addresses)
+            return NO_CONTAINER
+        home = self.inventory.get(lender_of(own)) or own
+        ports = {endpoint.port for endpoint in self.settings.listen}
+        return Own(
+            frozenset(a.network_id for a in home.attachments if a.addresses),
+            tuple(text for a in home.attachments for text in a.addresses),
+            published_addresses(home, ports),
+        )
+
+    def _look_at_machine(self) -> None:
+        """Take over which addresses this machine has, now and then, if that matters."""
+        now = time.monotonic()
+        if not self.settings.allow_is_default or now < self._machine_again_at:
+            return
+        self._machine_again_at = now + MACHINE_EVERY
+        found = (ip_address(text) for text in own_addresses())
+        others = (a for a in found if not any(a in network for network in self.settings.allow))
+        self.set_machine(frozenset(map(str, others)))
 
     def _look_at_listings(self) -> None:
         """Decide what is said about names that are not known, contract section 4."""

@@ -30,7 +30,7 @@ from containerdns.core.history import History
 from containerdns.core.policy import SERVICE_ID, Publication
 from containerdns.core.records import Record
 from containerdns.core.views import View, packed
-from containerdns.core.zone import Kind, Loss, Suffix
+from containerdns.core.zone import HOST_OWNER, Kind, Loss, Suffix
 from containerdns.errors import BadName, BadSettings
 from containerdns.keeper import Keeper
 from containerdns.settings import Endpoint
@@ -162,12 +162,15 @@ class Reports:
             yield zonefile.comment(f"lost {loss.owner}: {loss.loser} to {winner} ({loss.rule})")
         for owner, until in zone.memory.items():
             yield zonefile.comment(f"remembered {owner} until {rfc3339(until)}")
-        if not self._neutral_view().host_addresses:
+        view = self._neutral_view()
+        if not view.host_addresses:
+            text = "whose address is unknown here: left out"
+            yield zonefile.comment(f"{HOST_OWNER} is the host, {text}")
             for publication in zone.publications():
                 if publication.on_host and publication.is_running:
-                    text = f"{publication.container_name} is on the host, whose address is unknown"
-                    yield zonefile.comment(f"{text} here: left out")
-        knows_address = bool(self._neutral_view().host_addresses)
+                    name = publication.container_name
+                    yield zonefile.comment(f"{name} is on the host, {text}")
+        knows_address = bool(view.server_addresses)
         yield from zonefile.lines(zone, suffix, (r for _, r in found), knows_address)
 
     def _records(

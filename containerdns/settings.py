@@ -84,6 +84,7 @@ class Settings:
     log_level: str
     log_format: str
     log_queries: bool
+    allow_is_default: bool = False  # so that this machine and Docker's networks may ask as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +307,11 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "host-address", "host_addresses", readers.address, "an IP address",
-        "What containers on the host's network resolve to, and `ns.DOMAIN` and `host.DOMAIN`; "
-        "once for IPv4 and once for IPv6.",
+        "What containers on the host's network resolve to, and `host.DOMAIN`; once for IPv4 and "
+        "once for IPv6.",
         "The address that the query came in on is one that this client can reach.",
         default_text="the address that the query came in on; in a container of its own "
-        "network, that network's gateway",
+        "network, the gateway of a bridge network (without one, unknown)",
         metavar="IP", is_repeatable=True,
     ),
     Option(
@@ -342,8 +343,13 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "allow", "allow", readers.network, "a network such as 10.0.0.0/8",
         "Who may ask; others get REFUSED, and 403 over HTTP.",
-        "A server that answers the whole internet is used for attacks on others within days.",
-        default=PRIVATE, metavar="CIDR", is_repeatable=True,
+        "A server that answers the whole internet is used for attacks on others within days. A "
+        "process on this machine may arrive with its public address, as Docker masquerades what "
+        "is sent to a bridge's gateway.",
+        default=PRIVATE,
+        default_text=", ".join(f"`{network}`" for network in PRIVATE)
+        + ", this machine's own addresses, and the subnets of Docker's own bridge and overlay "
+        "networks", metavar="CIDR", is_repeatable=True,
     ),
     Option(
         "allow-transfer", "allow_transfer", readers.network, "a network such as 127.0.0.0/8",
@@ -450,6 +456,7 @@ def load(
     if "search-domain" not in given:  # a default that the operator owns whole is not searched
         domains = fields["domains"]
         fields["search_domains"] = tuple(d for d in fields["search_domains"] if d not in domains)
+    fields["allow_is_default"] = "allow" not in given
     if "listen" not in given:
         fields["listen"] = tuple(replace(e, is_default=True) for e in fields["listen"])
     settings = Settings(**fields)

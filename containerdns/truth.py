@@ -18,7 +18,7 @@ from containerdns.core.handover import Departure
 from containerdns.core.memory import Memory
 from containerdns.core.ownership import Listing, Ownership
 from containerdns.core.policy import Publication
-from containerdns.core.views import Rights, View, Views
+from containerdns.core.views import NO_CONTAINER, Own, Rights, View, Views
 from containerdns.core.wire import Wire
 from containerdns.core.zone import MAX_ENDED, Shape, Zone, next_serial
 from containerdns.errors import BadName
@@ -40,7 +40,8 @@ class Snapshot:
         publications: All of them.
         remembered: Owners, and until when they are ours.
         networks: All networks.
-        own_networks: Ids of those that this server itself is on.
+        own: This server itself as a container.
+        machine: The addresses of this machine.
         listing: How far the Engines have been listed.
         departures: What holds names back, by owner.
     """
@@ -50,7 +51,8 @@ class Snapshot:
     publications: tuple[Publication, ...]
     remembered: tuple[tuple[str, float], ...]
     networks: tuple[Network, ...]
-    own_networks: frozenset[str]
+    own: Own
+    machine: frozenset[str]
     listing: Listing
     departures: tuple[tuple[str, Departure], ...]
 
@@ -84,6 +86,8 @@ class Truth:
         self._wire = wire
         self._top_level_domains = top_level_domains
         self._networks: tuple[Network, ...] = ()
+        self._own = NO_CONTAINER
+        self._machine: frozenset[str] = frozenset()
         memory = Memory(settings.remember)
         for owner, until in remembered:
             memory.put(owner, until)
@@ -103,10 +107,14 @@ class Truth:
         Args:
             endpoints: What is listened on; wildcards tell no address.
         """
-        own = [str(address) for address in self.settings.host_addresses]
-        if not own:
-            own = [e.host for e in endpoints if e.host not in ("0.0.0.0", "::")]
-        return View(True, True, True, False, frozenset(), tuple(dict.fromkeys(own)))
+        listening = tuple(
+            dict.fromkeys(e.host for e in endpoints if e.host not in ("0.0.0.0", "::"))
+        )
+        host = self.views.host_addresses(b"")
+        server = self.views.server_addresses(b"", host)
+        if not self._own.networks:
+            host, server = host or listening, listening or host
+        return View(True, True, True, False, frozenset(), host, server)
 
     def change(
         self, changes: Changes, now: float, is_part: bool = False, hands_over: bool = True
@@ -149,22 +157,29 @@ class Truth:
         touched = [p for i, new in changes for p in (self.zone.publication(i), new) if p]
         return {claim.owner for publication in touched for claim in publication.claims}
 
-    def set_networks(
-        self, networks: tuple[Network, ...], own_networks: frozenset[str], now: float
-    ) -> None:
-        """Take over all networks, and those that this server itself is on.
+    def set_machine(self, addresses: frozenset[str]) -> None:
+        """Take over the addresses of this machine, which may ask by default."""
+        if addresses != self._machine:
+            self._machine = addresses
+            self.views.set_machine(addresses)
+            self._wire.forget_views()
+            self._mirror("set_machine", addresses)
+
+    def set_networks(self, networks: tuple[Network, ...], own: Own, now: float) -> None:
+        """Take over all networks, and this server itself as a container.
 
         Both change records: which zones there are, and which address of several is told.
         """
-        if (networks, own_networks) == (self._networks, self.zone.own_networks):
+        if (networks, own) == (self._networks, self._own):
             return
+        self._own = own
         epoch, had = self.views.epoch, self.zone.reverse.apexes()
         self._networks = networks
-        self.views.set_networks(networks, own_networks)
+        self.views.set_networks(networks, own)
         self.zone.reverse.set_networks(networks)
         has_other_zones = self.zone.reverse.apexes() != had
-        has_moved = own_networks != self.zone.own_networks
-        self.zone.own_networks = own_networks
+        has_moved = own.networks != self.zone.own_networks
+        self.zone.own_networks = own.networks
         if has_moved or has_other_zones:
             self._grow(now)
         if self.feed is not None:
@@ -176,7 +191,7 @@ class Truth:
         if self.views.epoch != epoch or has_moved or has_other_zones:
             self._wire.forget_views()
             self.views.epoch += self.views.epoch == epoch
-        self._mirror("set_networks", networks, own_networks, now)
+        self._mirror("set_networks", networks, own, now)
 
     def set_listing(self, listing: Listing) -> None:
         """Take over how far the Engines have been listed."""
@@ -221,7 +236,8 @@ class Truth:
             tuple(self.zone.publications()),
             tuple(self.zone.memory.items()),
             self._networks,
-            self.zone.own_networks,
+            self._own,
+            self._machine,
             self.listing,
             tuple(self.zone.handovers.items()),
         )
@@ -234,7 +250,8 @@ class Truth:
             self.zone.handovers.add(owner, departure)
         for owner, until in snapshot.remembered:
             self.zone.memory.put(owner, until)
-        self.set_networks(snapshot.networks, snapshot.own_networks, 0.0)
+        self.set_networks(snapshot.networks, snapshot.own, 0.0)
+        self.set_machine(snapshot.machine)
         self.set_listing(snapshot.listing)
         self.zone.serial = snapshot.serial
         self._wire.set_serial(snapshot.serial)
@@ -315,4 +332,5 @@ def rights_of(settings: Settings) -> Rights:
         settings.allow_transfer,
         settings.allow_history,
         tuple(str(address) for address in settings.host_addresses),
+        ask_own=settings.allow_is_default,
     )

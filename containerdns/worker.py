@@ -75,8 +75,10 @@ def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:
             truth.change(changes, now, is_part, hands_over)
         case "settle", (now,):
             truth.settle(now)
-        case "set_networks", (networks, own_networks, now):
-            truth.set_networks(networks, own_networks, now)
+        case "set_networks", (networks, own, now):
+            truth.set_networks(networks, own, now)
+        case "set_machine", (addresses,):
+            truth.set_machine(addresses)
         case "set_listing", (listing,):
             truth.set_listing(listing)
         case "end_handovers", (now,):

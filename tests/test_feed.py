@@ -21,7 +21,7 @@ from containerdns.settings import load
 from tests.fuzz.generating import ENGINE, NETWORKS
 from tests.timing import WAIT_LONGEST
 
-NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",))
+NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1",))
 
 
 @dataclass

@@ -648,7 +648,16 @@ def test_system_stays_itself_wherever_it_was_put() -> None:
 
 
 def test_every_field_of_settings_has_one_option() -> None:
-    assert sorted(option.field for option in OPTIONS) == sorted(Settings.__slots__)
+    """But for what says that an option was left at its default."""
+    fields = {option.field for option in OPTIONS} | {"allow_is_default"}
+    assert sorted(fields) == sorted(Settings.__slots__)
+
+
+def test_default_of_allow_is_known_from_the_same_networks_listed() -> None:
+    """Only the default lets this machine's own addresses and Docker's networks ask as well."""
+    default = loaded()
+    assert default.allow_is_default
+    assert not loaded(allow=[str(network) for network in default.allow]).allow_is_default
 
 
 def test_every_option_tells_what_it_does_and_why() -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 from containerdns.errors import BadDocument
 
+BRIDGE = "bridge"  # the driver whose gateway is the host
+OWN_DRIVERS = frozenset({BRIDGE, "overlay"})  # whose subnets are Docker's alone
 SHORT_ID_DIGITS = 12  # of a container id, as Docker shows it
 
 _ID = re.compile("[0-9a-f]{12}|[0-9a-f]{64}")
@@ -78,6 +80,7 @@ class Container:
         ports: Exposed and published ports.
         started_at: When it was started last, seconds since the epoch; 0 if not known.
         finished_at: When it stopped last; 0 if it never did, or that is not known.
+        has_ipv6: A sysctl does not switch IPv6 off in it, whatever addresses Docker shows.
     """
 
     id: str
@@ -93,6 +96,7 @@ class Container:
     ports: tuple[PortBinding, ...] = ()
     started_at: float = 0.0
     finished_at: float = 0.0
+    has_ipv6: bool = True
 
     @property
     def is_running(self) -> bool:
@@ -159,6 +163,7 @@ def container_from_inspect(document: object, engine: str) -> Container:
         ports=_ports_of_inspect(settings, config, container_id),
         started_at=_moment(state, "StartedAt", container_id),
         finished_at=_moment(state, "FinishedAt", container_id),
+        has_ipv6=not _is_ipv6_off(_mapping(host_config, "Sysctls", container_id)),
     )
 
 
@@ -197,6 +202,7 @@ def with_details_of(listed: Container, known: Container) -> Container:
         hostname=known.hostname,
         started_at=known.started_at,
         finished_at=known.finished_at,
+        has_ipv6=known.has_ipv6,
         domainname=known.domainname,
         attachments=tuple(
             replace(attachment, aliases=aliases.get(attachment.network, ()))
@@ -237,10 +243,12 @@ def fingerprint(document: object) -> int:
     """Sum up what a list shows of a container, of its list item or its inspect alike.
 
     As long as it stays the same, an inspect would tell nothing new: aliases change
-    only with the endpoint's id.
+    only with the endpoint's id.  Of a container that shares another's network that cannot
+    be said: whether it was restarted since the other was, no list shows.
 
     Returns:
-        A number that only this process understands; 0 if the document is odd.
+        A number that only this process understands; 0 if the document is odd, or does not
+        show enough.
     """
     try:
         return _fingerprint(document)
@@ -250,6 +258,8 @@ def fingerprint(document: object) -> int:
 
 def _fingerprint(document: Any) -> int:
     state = document["State"]
+    if str((document.get("HostConfig") or {}).get("NetworkMode")).startswith("container:"):
+        return 0
     if isinstance(state, str):
         names = [name for name in document["Names"] if name.count("/") <= 1]
         container_name, health = names[0], _health_of_list(document)
@@ -305,6 +315,17 @@ def _required(document: Mapping[str, Any], key: str, document_id: str) -> str:
     if not value:
         raise BadDocument(document_id, key)
     return sys.intern(value)
+
+
+def _is_ipv6_off(sysctls: Mapping[str, Any]) -> bool:
+    """Return whether `docker run --sysctl net.ipv6.conf.all.disable_ipv6=1` or such was said."""
+    return any(
+        key.startswith("net.ipv6.conf.")
+        and key.endswith(".disable_ipv6")
+        and not key.startswith("net.ipv6.conf.lo.")
+        and str(value).strip() == "1"
+        for key, value in sysctls.items()
+    )
 
 
 def _moment(state: Mapping[str, Any], key: str, document_id: str) -> float:

@@ -129,13 +129,24 @@ class Inventory:
         return publish(container, self.policy, self._lender(container), service)
 
     def _lender(self, container: Container) -> Container | None:
-        """The running container whose network this one shares, maybe through others."""
+        """The running container whose network this one shares, maybe through others.
+
+        One that was restarted after a borrower has a new network; the borrower sits in the
+        former one, without an address, until it is restarted as well.
+        """
+        borrowers = [container]
         lender = self._containers.get(lender_of(container))
         for _ in range(LOANS_MOST):
             if lender is None or not lender.is_running or not lender_of(lender):
                 break
+            borrowers.append(lender)
             lender = self._containers.get(lender_of(lender))
-        return lender if lender is not None and lender.is_running else None
+        if lender is None or not lender.is_running:
+            return None
+        is_left = lender.network_mode != "host" and any(
+            0.0 < borrower.started_at < lender.started_at for borrower in borrowers
+        )
+        return None if is_left else lender
 
     def _publish_followers(self, container_id: str) -> list[Publication]:
         """Publish those who follow a container anew, and those who follow them."""

@@ -6,7 +6,7 @@ wrong costs that one name or label and is told in `Publication.faults`.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
@@ -24,6 +24,7 @@ SERVICES_MOST = 100  # exposed ports with an SRV record; images expose a handful
 TEXT_LONGEST = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
 TTL_LONGEST = 3600  # seconds, as of --ttl
 PORT_HIGHEST = 65535
+DNS_PORT = 53
 UNKNOWN_TOLD = 10  # labels that nobody knows, of one container
 DIGITS_MOST = 6  # of a number in a label; Python refuses to read thousands of them
 LABELS = ("enable", "names", "fqdns", "network", "ttl", "wildcard", "txt", "cname", "address")
@@ -227,7 +228,8 @@ class _Author:
         addresses = self._addresses(attachments)
         skipped = self._reason_to_skip()
         mode = (self._lender or container).network_mode
-        on_host = mode == "host" or (self._policy.host_mode and mode != "none")
+        has_network = mode != "none" and not mode.startswith("container:")
+        on_host = mode == "host" or (self._policy.host_mode and has_network)
         has_own = "address" in self._labels and bool(addresses)
         return Publication(
             id=container.id,
@@ -299,7 +301,12 @@ class _Author:
             Address(text, a.network, a.network_id, order.index(a.network) if order else 0)
             for a in attachments
             for text in a.addresses
+            if self._has_ipv6 or ":" not in text
         )
+
+    @property
+    def _has_ipv6(self) -> bool:
+        return (self._lender or self._container).has_ipv6
 
     def _fixed_addresses(self) -> Iterator[Address]:
         for text in _items(self._labels["address"]):
@@ -316,6 +323,7 @@ class _Author:
             for a in self._container.attachments
             if a.network not in UNPUBLISHED_NETWORKS
             for text in a.addresses
+            if self._has_ipv6 or ":" not in text
         )
 
     # -- names ---------------------------------------------------------------
@@ -618,6 +626,24 @@ def _reachable_host_port(port: PortBinding) -> int:
     except ValueError:
         is_loopback = False
     return 0 if is_loopback else port.host_port
+
+
+def published_addresses(container: Container, ports: Collection[int]) -> tuple[str, ...]:
+    """Where on the host one of some ports of a container is published as port 53.
+
+    Args:
+        container: Running.
+        ports: Its own ports.
+
+    Returns:
+        Canonical texts, but for loopback; "" stands for all addresses of the host.
+    """
+    found = (
+        p.host_address
+        for p in container.ports
+        if p.port in ports and p.host_port == DNS_PORT and _reachable_host_port(p)
+    )
+    return tuple(dict.fromkeys("" if text in ("0.0.0.0", "::") else text for text in found))
 
 
 def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:

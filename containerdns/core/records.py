@@ -97,7 +97,7 @@ def of_server(zone: Zone, name: str, view: View) -> tuple[Record, ...]:
     """The addresses of this server, at `ns.DOMAIN`."""
     return tuple(
         Record(name, _rtype(text), zone.shape.ttl, ip_address(text).packed, rule=SERVER_RULE)
-        for text in view.host_addresses
+        for text in view.server_addresses
     )
 
 

@@ -11,11 +11,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import takewhile
 
 from containerdns.core import names
-from containerdns.core.containers import Network
+from containerdns.core.containers import OWN_DRIVERS, Network
 
 IPNetwork = IPv4Network | IPv6Network
 
-OWN_DRIVERS = frozenset({"bridge", "overlay"})
 _V4 = "in-addr.arpa."
 _V6 = "ip6.arpa."
 _OCTETS = frozenset(map(str, range(256)))

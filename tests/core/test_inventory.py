@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from containerdns.core.containers import Attachment, Container, Network
 from containerdns.core.inventory import Inventory
 from containerdns.core.policy import Policy, Publication
@@ -174,3 +176,43 @@ def test_service_with_an_odd_label_hides_its_tasks() -> None:
     made.put(service(enable=""))
     [found] = made.put(task())
     assert found.is_running
+
+
+@pytest.mark.parametrize(
+    ("side", "web", "is_left"),
+    [
+        (20.0, 10.0, False),
+        (10.0, 10.0, False),
+        (10.0, 20.0, True),
+        (0.0, 20.0, False),
+        (10.0, 0.0, False),
+    ],
+    ids=["started after", "at once", "before", "not known", "lender's not known"],
+)
+def test_sharer_has_no_address_once_its_lender_was_restarted(
+    side: float, web: float, is_left: bool
+) -> None:
+    """It sits in the former network namespace, which has a loopback interface alone."""
+    made = Inventory(Policy())
+    made.put(container(VPN, started_at=web))
+    [found] = made.put(container(SIDE, f"container:{VPN}", started_at=side))
+    assert found.is_running
+    assert bool(found.addresses) is not is_left
+    [again] = made.put(container(SIDE, f"container:{VPN}", started_at=30.0))
+    assert again.addresses
+
+
+def test_lender_that_is_restarted_takes_the_address_from_its_sharers() -> None:
+    made = Inventory(Policy(host_mode=True))
+    made.put(container(VPN, started_at=10.0))
+    [side] = made.put(container(SIDE, f"container:{VPN}", started_at=11.0))
+    assert side.on_host
+    left = made.put(container(VPN, started_at=20.0))[-1]
+    assert (left.id, left.on_host, left.addresses) == (SIDE, False, ())
+
+
+def test_sharer_of_the_hosts_network_stays_in_it() -> None:
+    made = Inventory(Policy())
+    made.put(container(VPN, "host", attachments=(), started_at=20.0))
+    [found] = made.put(container(SIDE, f"container:{VPN}", started_at=10.0))
+    assert found.on_host

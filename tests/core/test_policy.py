@@ -471,6 +471,34 @@ def test_sidecar_has_the_addresses_of_its_lender_but_no_pointers_and_no_aliases(
     assert "x.n" not in owners(found)
 
 
+def test_container_whose_ipv6_is_switched_off_has_no_ipv6_address() -> None:
+    both = (Attachment("n", "n", ("10.0.0.9", "fd00::9")),)
+    found = published(attachments=both, has_ipv6=False)
+    assert [a.text for a in found.addresses] == ["10.0.0.9"]
+    assert found.pointers == ("10.0.0.9",)
+    side = container(container_name="side", network_mode="container:" + ID, attachments=())
+    lent = publish(side, Policy(), container(attachments=both, has_ipv6=False))
+    assert [a.text for a in lent.addresses] == ["10.0.0.9"]
+
+
+@pytest.mark.parametrize(
+    ("ports", "published_on"),
+    [
+        ((PortBinding(53, "udp", 53, "0.0.0.0"), PortBinding(53, "udp", 53, "::")), ("",)),
+        ((PortBinding(53, "udp", 53, "10.8.0.1"),), ("10.8.0.1",)),
+        ((PortBinding(53, "udp", 53, "127.0.0.1"),), ()),
+        ((PortBinding(53, "udp", 5353, "0.0.0.0"),), ()),
+        ((PortBinding(80, "tcp", 53, "0.0.0.0"),), ()),
+        ((PortBinding(53, "udp"),), ()),
+    ],
+    ids=["everywhere", "on one", "on loopback", "elsewhere", "another's", "not"],
+)
+def test_where_a_name_server_is_published(
+    ports: tuple[PortBinding, ...], published_on: tuple[str, ...]
+) -> None:
+    assert policy.published_addresses(container(ports=ports), {53}) == published_on
+
+
 @pytest.mark.parametrize("network", ["ingress", "docker_gwbridge"])
 def test_plumbing_of_the_swarm_is_never_published(network: str) -> None:
     found = published(attachments=(Attachment(network, "i", ("10.0.0.1",)),))

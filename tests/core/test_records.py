@@ -33,7 +33,7 @@ def a_zone(*publications: Publication, **changes: Any) -> Zone:
 
 
 def view(*networks: str, host: tuple[str, ...] = ("192.0.2.1",)) -> View:
-    return View(True, True, True, False, frozenset(networks), host)
+    return View(True, True, True, False, frozenset(networks), host, host)
 
 
 def at(zone: Zone, owner: str, seen_by: View | None = None) -> tuple[Record, ...]:

@@ -28,7 +28,7 @@ from containerdns.core.wire import Wire
 from containerdns.core.zone import Shape, Zone
 
 NOW = 1_000_000.0
-VIEW = View(True, True, True, False, frozenset(), ("192.0.2.1",))
+VIEW = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1",))
 CLIENT = bytes((10, 0, 0, 9))
 PEER = Peer(CLIENT, bytes((192, 0, 2, 1)), VIEW)
 TCP = Peer(CLIENT, bytes((192, 0, 2, 1)), VIEW, over_tcp=True)

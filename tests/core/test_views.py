@@ -5,7 +5,15 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from containerdns.core.containers import Network
-from containerdns.core.views import PRIVATE_NETWORKS, Rights, View, Views, is_private, packed
+from containerdns.core.views import (
+    PRIVATE_NETWORKS,
+    Own,
+    Rights,
+    View,
+    Views,
+    is_private,
+    packed,
+)
 
 FRONT = Network(
     "front", "front", "e", "bridge", ("172.18.0.0/16", "fd00::/64"), ("172.18.0.1", "fd00::1")
@@ -16,7 +24,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 def views(*networks: Network, own: tuple[str, ...] = (), host: tuple[str, ...] = ()) -> Views:
     made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, host))
-    made.set_networks(networks, own)
+    made.set_networks(networks, Own(frozenset(own)))
     return made
 
 
@@ -103,6 +111,73 @@ def test_host_is_what_the_client_can_reach(
     )
 
 
+@pytest.mark.parametrize("driver", ["macvlan", "ipvlan", "overlay", ""])
+def test_gateway_of_what_is_no_bridge_is_not_the_host(driver: str) -> None:
+    """That of a macvlan is the LAN's router, that of an overlay nobody."""
+    lan = Network("lan", "lan", "e", driver, ("192.0.2.0/24",), ("192.0.2.254",))
+    assert view(views(lan, own=("lan",)), "192.0.2.9", "192.0.2.2").host_addresses == ()
+    both = views(lan, FRONT, own=("lan", "front"))
+    assert view(both, "192.0.2.9", "192.0.2.2").host_addresses == ("172.18.0.1",)
+
+
+@pytest.mark.parametrize(
+    ("own", "host", "local", "addresses"),
+    [
+        (Own(), (), "192.0.2.1", ("192.0.2.1",)),
+        (Own(), ("192.0.2.7",), "192.0.2.1", ("192.0.2.1",)),
+        (Own(), ("192.0.2.7",), "", ("192.0.2.7",)),
+        (Own(frozenset({"front"}), ("172.18.0.9",)), (), "172.18.0.9", ("172.18.0.9",)),
+        (Own(frozenset({"front"}), ("172.18.0.9",)), (), "", ("172.18.0.9",)),
+        (Own(frozenset({"front"}), ("172.18.0.9",), ("",)), (), "172.18.0.9", ("172.18.0.1",)),
+        (Own(frozenset({"front"}), ("172.18.0.9",), ("",)), ("192.0.2.7",), "", ("192.0.2.7",)),
+        (
+            Own(frozenset({"front"}), ("172.18.0.9",), ("10.8.0.1",)),
+            (),
+            "172.18.0.9",
+            ("10.8.0.1",),
+        ),
+        (Own(frozenset({"lan"}), ("192.0.2.2",), ("",)), (), "192.0.2.2", ("192.0.2.2",)),
+    ],
+    ids=[
+        "the address asked", "not the host's", "no query", "own container", "own, no query",
+        "published", "published, host as set", "published on one address", "host unknown",
+    ],
+)  # fmt: skip
+def test_name_server_is_where_we_answer(
+    own: Own, host: tuple[str, ...], local: str, addresses: tuple[str, ...]
+) -> None:
+    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, host))
+    made.set_networks([FRONT, BACK], own)
+    assert view(made, "10.0.0.1", local).server_addresses == addresses
+
+
+def test_this_machine_and_dockers_own_networks_may_ask_by_default() -> None:
+    """Docker masquerades: a host that asks at a bridge's gateway has its public address."""
+    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, ask_own=True))
+    odd = Network("odd", "odd", "e", "bridge", ("198.51.100.0/24",), ("198.51.100.1",))
+    lan = Network("lan", "lan", "e", "macvlan", ("203.0.113.0/24",), ("203.0.113.1",))
+    clients = ("198.51.100.7", "203.0.113.7", "192.0.2.5", "2001:db8::5", "10.0.0.1")
+    assert [view(made, c).may_ask for c in clients] == [False, False, False, False, True]
+    made.set_networks([odd, lan])
+    made.set_machine(["192.0.2.5", "2001:db8::5"])
+    assert [view(made, c).may_ask for c in clients] == [True, False, True, True, True]
+    epoch = made.epoch
+    made.set_machine(["2001:db8::5", "192.0.2.5"])
+    assert made.epoch == epoch
+    made.set_machine(["2001:db8::5"])
+    made.set_networks([lan])
+    assert [view(made, c).may_ask for c in clients] == [False, False, False, True, True]
+    assert made.epoch > epoch
+
+
+def test_whoever_lists_who_may_ask_means_just_those() -> None:
+    made = Views(Rights(LOOPBACK, LOOPBACK, LOOPBACK))
+    made.set_networks([FRONT])
+    made.set_machine(["192.0.2.5"])
+    assert not view(made, "192.0.2.5").may_ask
+    assert not view(made, "172.18.0.7").may_ask
+
+
 def test_epoch_grows_with_what_views_depend_on_and_not_otherwise() -> None:
     made = views(FRONT)
     epoch = made.epoch
@@ -110,7 +185,7 @@ def test_epoch_grows_with_what_views_depend_on_and_not_otherwise() -> None:
     assert made.epoch == epoch
     made.set_networks([FRONT, BACK])
     assert made.epoch == epoch + 1
-    made.set_networks([BACK, FRONT], ["front"])
+    made.set_networks([BACK, FRONT], Own(frozenset({"front"})))
     assert made.epoch == epoch + 2
     assert view(made, "172.19.0.7").networks == {"back"}
 

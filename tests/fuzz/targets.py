@@ -22,7 +22,7 @@ from containerdns.errors import BadDocument, BadMessage, BadName
 from tests.fuzz.generating import ENGINE, NETWORKS
 from tests.fuzz.worlds import Change, World
 
-NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",))
+NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1",))
 POLICIES = (
     Policy(),
     Policy(wildcard=True, host_mode=True, name_templates=("{label:containerdns.txt}.{hostname}",)),

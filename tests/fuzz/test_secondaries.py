@@ -20,7 +20,7 @@ from tests.fuzz.generating import CLIENTS, DOMAINS, ENGINE, OWNERS, SEARCH_DOMAI
 from tests.fuzz.generating import containers as few_containers
 from tests.fuzz.worlds import Change, World, changes
 
-NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",))
+NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1",))
 APEXES = (*DOMAINS, "18.172.in-addr.arpa.", "0.19.172.in-addr.arpa.")
 MANY_IDS = tuple(f"{number:012x}{0:052x}" for number in range(60))  # no two look alike
 
