@@ -275,7 +275,8 @@ class Ownership:
         reverse = self._zone.reverse
         apex = reverse.apex(name)
         suffix = Suffix(apex or names.parent(name), Kind.REVERSE)
-        if reverse.holder(name) is not None or (apex and name == apex):
+        is_own_zone = bool(apex) and name == apex and reverse.is_whole(apex)
+        if reverse.holder(name) is not None or is_own_zone:
             return Decision(Act.ZONE, "reverse zone", suffix)
         if self._covering(name):
             return self._forward(name, "")

@@ -3,6 +3,8 @@
 Every address that Docker gave has exactly one PTR record.  The reverse zones of
 Docker's bridge and overlay subnets are ours; those of other networks (a
 macvlan's is the LAN's) are not, though their containers' addresses have PTRs.
+A subnet that ends within an octet or nibble has no zone of its own (RFC 2317):
+what is around it there is somebody else's, unless it is private.
 """
 
 from collections import Counter
@@ -12,6 +14,7 @@ from itertools import takewhile
 
 from containerdns.core import names
 from containerdns.core.containers import OWN_DRIVERS, Network
+from containerdns.core.special import private_reverse_zone_above
 
 IPNetwork = IPv4Network | IPv6Network
 
@@ -83,7 +86,11 @@ class Reverse:
         return name in self._above or name in self._above_zones
 
     def apex(self, name: str) -> str:
-        """The zone of ours at or above a reverse name; "" if Docker's subnets do not hold it."""
+        """The zone of ours at or above a reverse name; "" if Docker's subnets do not hold it.
+
+        Of a name in a subnet that has no zone of its own, the zone around that, which is not
+        ours but owns the SOA of a negative answer.
+        """
         if name in self._apexes:  # of a subnet smaller than its zone, too
             return name
         network = _network_of(name)
@@ -94,8 +101,16 @@ class Reverse:
                 return _apex_in(subnet, name)
         return ""
 
+    def is_whole(self, apex: str) -> bool:
+        """Return whether all of a reverse zone lies in Docker's subnets."""
+        network = _network_of(apex)
+        return network is not None and any(
+            network.version == subnet.version and network.subnet_of(subnet)  # type: ignore[arg-type]  # versions are equal
+            for subnet in self._subnets
+        )
+
     def apexes(self) -> list[str]:
-        """The reverse zones that are ours, one at least for each subnet."""
+        """The reverse zones that are ours, or that nobody else has, as they are private."""
         return list(self._apexes)
 
     def names_below(self, apex: str) -> list[str]:
@@ -119,7 +134,9 @@ def _apexes_of(subnets: Iterable[IPNetwork]) -> Iterator[str]:
         step = _border(subnet)
         zones = subnet.subnets(new_prefix=step) if step > subnet.prefixlen else (subnet,)
         for zone in zones:
-            yield _apex_in(subnet, reverse_name(str(zone.network_address)))
+            apex = _apex_in(subnet, reverse_name(str(zone.network_address)))
+            if step >= subnet.prefixlen or private_reverse_zone_above(apex):
+                yield apex
 
 
 def _border(subnet: IPNetwork) -> int:

@@ -21,6 +21,10 @@ def owning(*subnets: str, driver: str = "bridge") -> Reverse:
         ("10.1.2.128/25", ["2.1.10.in-addr.arpa."]),
         ("10.1.2.3/32", ["2.1.10.in-addr.arpa."]),
         ("10.0.0.0/8", ["10.in-addr.arpa."]),
+        ("198.18.4.0/23", ["4.18.198.in-addr.arpa.", "5.18.198.in-addr.arpa."]),
+        ("198.18.5.64/26", []),
+        ("198.18.5.64/32", []),
+        ("2600::/126", []),
         ("fd00:1:2:3::/64", ["3.0.0.0.2.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa."]),
         ("fc00::/7", ["c.f.ip6.arpa.", "d.f.ip6.arpa."]),
         ("2001:db8::/127", ["0." * 23 + "8.b.d.0.1.0.0.2.ip6.arpa."]),
@@ -50,6 +54,40 @@ def test_zones_of_a_subnet_end_at_octets_or_nibbles(subnet: str, apexes: list[st
 )
 def test_only_what_lies_in_the_subnet_is_ours(name: str, apex: str) -> None:
     assert owning("10.1.2.128/25").apex(name) == apex
+
+
+@pytest.mark.parametrize(
+    ("name", "apex"),
+    [
+        ("63.5.18.198.in-addr.arpa.", ""),
+        ("64.5.18.198.in-addr.arpa.", "5.18.198.in-addr.arpa."),
+        ("127.5.18.198.in-addr.arpa.", "5.18.198.in-addr.arpa."),
+        ("128.5.18.198.in-addr.arpa.", ""),
+        ("5.18.198.in-addr.arpa.", ""),
+        ("64/26.5.18.198.in-addr.arpa.", ""),
+        ("70.64/26.5.18.198.in-addr.arpa.", ""),
+    ],
+)
+def test_public_subnet_within_an_octet_takes_nothing_beside_it(name: str, apex: str) -> None:
+    """RFC 2317: the zone around it belongs to whoever has the other addresses."""
+    assert owning("198.18.5.64/26").apex(name) == apex
+
+
+@pytest.mark.parametrize(
+    ("subnet", "apex", "is_whole"),
+    [
+        ("172.18.0.0/16", "18.172.in-addr.arpa.", True),
+        ("172.18.0.0/16", "5.18.172.in-addr.arpa.", True),
+        ("172.18.0.0/16", "172.in-addr.arpa.", False),
+        ("10.1.2.128/25", "2.1.10.in-addr.arpa.", False),
+        ("10.1.2.0/24", "2.1.10.in-addr.arpa.", True),
+        ("10.1.2.0/24", "example.", False),
+    ],
+)
+def test_zone_is_whole_if_all_its_addresses_are_dockers(
+    subnet: str, apex: str, is_whole: bool
+) -> None:
+    assert owning(subnet).is_whole(apex) is is_whole
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,7 @@ class Dockerd:
         ports: Mapping[int, int | None] | None = None,
         restart: bool = False,
         environment: Mapping[str, str] | None = None,
+        sysctls: Mapping[str, str] | None = None,
     ) -> str:
         """Create a container and give its id; `network` may be "host", "container:X", "none".
 
@@ -197,6 +198,8 @@ class Dockerd:
         host_config: dict[str, Any] = {"Init": False}
         if network is not None:
             host_config["NetworkMode"] = network
+        if sysctls is not None:
+            host_config["Sysctls"] = dict(sysctls)
         if restart:
             host_config["RestartPolicy"] = {"Name": "always"}
         document: dict[str, Any] = {
