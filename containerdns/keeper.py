@@ -464,12 +464,24 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def _own_container_id() -> str:
-    """The id of the container that we run in, or whose network it shares; "" if in none."""
+    """Return the id of the container that we run in, or whose network it shares; "" if in none."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    # The Engine mounts these files; proc(5): the fourth field is the root, the fifth the place.
-    pattern = r"/containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) "
+    return container_id_in(mounts)
+
+
+def container_id_in(mounts: str) -> str:
+    """Return the id of the container that has some mounts; "" if there is no sign of one.
+
+    Docker mounts `.../containers/ID/hostname`, and Podman
+    `.../overlay-containers/ID/userdata/hostname`.
+
+    Args:
+        mounts: In the form of /proc/self/mountinfo; its fourth field is the path of what is
+            mounted, its fifth where (proc(5)).
+    """
+    pattern = r"/(?:\w+-)?containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) "
     found = re.search(pattern, mounts)
     return found[1] if found else ""

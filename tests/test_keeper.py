@@ -13,7 +13,7 @@ from containerdns.core.counters import Counters
 from containerdns.core.ownership import Act, Listing
 from containerdns.core.tracking import UNREAD
 from containerdns.core.wire import Wire
-from containerdns.keeper import Keeper
+from containerdns.keeper import Keeper, container_id_in
 from containerdns.settings import load
 
 ENGINE = "unix:///engine.sock"
@@ -103,3 +103,26 @@ def test_lost_name_is_reported_once_for_each_container(caplog: pytest.LogCapture
 
     with caplog.at_level(logging.WARNING):
         assert asyncio.run(run()) == [1, 2]
+
+
+CONTAINER_ID = "50dc7ca840c25797142914812def0c7b6f1dae8b2fd25e2fe7baea6deb3ec133"
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        "/docker/containers/{}/hostname /etc/hostname rw - ext4 /dev/vda1 rw",
+        "/containers/storage/vfs-containers/{}/userdata/hosts /etc/hosts rw - tmpfs tmpfs rw",
+        "/x/overlay-containers/{}/userdata/resolv.conf /etc/resolv.conf rw - tmpfs tmpfs rw",
+    ],
+    ids=["docker", "podman with vfs", "podman with overlay"],
+)
+def test_own_container_is_known_by_what_the_engine_mounts(mount: str) -> None:
+    others = "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n700 24 254:1 "
+    assert container_id_in(others + mount.format(CONTAINER_ID)) == CONTAINER_ID
+
+
+def test_mounts_of_other_containers_are_no_sign_of_our_own() -> None:
+    """A server on the host sees the mounts of all containers."""
+    folder = f"/run/containers/storage/vfs-containers/{CONTAINER_ID}/userdata/shm"
+    assert container_id_in(f"9 1 0:44 / {folder} rw - tmpfs shm rw") == ""

@@ -48,7 +48,7 @@ class Dockerd:
         self.root = Path(tempfile.mkdtemp(prefix="cdns-", dir="/tmp"))
         self.socket = self.root / "docker.sock"
         self.socket_url = f"unix://{self.socket}"
-        self.subnet = _free_subnet()
+        self.subnet = free_subnet()
         # Not by --default-address-pool: with it, a dockerd that starts anew removes docker0,
         # which may be the machine's.
         self._pools = itertools.cycle(list(self.subnet.subnets(new_prefix=24))[1:100])
@@ -415,7 +415,7 @@ def busybox_tar() -> bytes:
     return buffer.getvalue()
 
 
-def _free_subnet() -> ipaddress.IPv4Network:
+def free_subnet() -> ipaddress.IPv4Network:
     """A /16 that nobody on this machine uses."""
     used = [
         ipaddress.ip_network(f"{info['local']}/{info['prefixlen']}", strict=False)
