@@ -4,8 +4,9 @@ The API version is the Engine's own, asked at `negotiate`.  Documents leave as
 they came, decoded; `core.containers` reads them.  A listing is decoded item by
 item: 10,000 containers at once would hold the event loop for 150 ms.
 
-The docker SDK is not used: it costs 12 MB and a thread, whose every step waits
-for the GIL; its ssh:// needs paramiko, and its listing is decoded at once.
+aiohttp carries the calls, on the event loop.  The docker SDK would block in a
+thread, whose every step waits for the GIL, just when an event must become an
+answer; and it decodes a listing at once.
 """
 
 import asyncio
@@ -98,9 +99,9 @@ class EngineClient:
         self._connections = Connections(self.address, tls)
         self._prefix = ""
 
-    def close(self) -> None:
-        """Close idle connections; those in use end with their users."""
-        self._connections.close()
+    async def close(self) -> None:
+        """Close all connections; a later call opens others."""
+        await self._connections.close()
 
     async def negotiate(self) -> Version:
         """Ask for the Engine's version, and use the newest API that it has from now on."""
@@ -228,7 +229,7 @@ class EngineClient:
         try:
             yield response
         finally:
-            self._connections.release(response)
+            response.release()
 
     async def _next_piece(self, response: Response) -> bytes:
         try:

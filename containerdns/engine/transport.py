@@ -1,9 +1,7 @@
-"""Connections to an Engine: unix://, tcp:// with or without TLS, ssh://, and HTTP/1.1 on them.
+"""Connections to an Engine: HTTP by aiohttp, over unix://, tcp:// with or without TLS, or ssh://.
 
-Only what the Engine API needs: GET, one response at a time on a connection,
-bodies piece by piece.  It runs on the event loop: a library that blocks in a
-thread would take the GIL, or wait for it, just when an event must become an
-answer.  Every fault of a connection leaves this module as EngineUnavailable.
+Only what the Engine API needs: GET, and bodies piece by piece.  Every fault of a connection
+leaves this module as EngineUnavailable, with a cause that helps the operator.
 """
 
 import asyncio
@@ -14,16 +12,18 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
 
 from containerdns.errors import EngineUnavailable
 from containerdns.settings import engine_url
 
 CONNECT_TIMEOUT = 10.0  # seconds; ssh logs in meanwhile
-BUFFER_OCTETS = 1 << 17  # of one connection, before its sender has to wait
 PIECE_OCTETS = 1 << 16  # decoded at once: some 40 items of a listing, well below 5 ms
-HEAD_LONGEST = 100  # header lines of a response, as in http.client
-IDLE_MOST = 8  # connections kept for the next request
+IDLE_TIMEOUT = 30.0  # seconds that a connection is kept for the next request
 KEEPALIVE = 1  # seconds between probes of an idle connection over TCP
 KEEPALIVE_PROBES = 10  # unanswered ones that end it
 DEFAULT_PORTS = {"http": 2375, "https": 2376}  # as the docker command has them
@@ -74,76 +74,19 @@ def parse_url(url: str, with_tls: bool) -> Address:
     return Address(url, scheme, host=host, port=port or DEFAULT_PORTS[scheme])
 
 
-class Connection:
-    """One connection, with at most one request on it at a time."""
-
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        process: asyncio.subprocess.Process | None,
-        where: str,
-    ) -> None:
-        self.reader = reader
-        self.is_reusable = True
-        self._writer = writer
-        self._process = process
-        self._where = where
-
-    @property
-    def is_open(self) -> bool:
-        """Whether neither side has closed it, as far as is known."""
-        return not (self._writer.is_closing() or self.reader.at_eof())
-
-    async def get(self, target: str) -> "Response":
-        """Send a request and read the head of its response.
-
-        Raises:
-            EngineUnavailable: The connection broke, or what comes is not HTTP.
-        """
-        with _translated(self._where):
-            self._writer.write(f"GET {target} HTTP/1.1\r\nHost: docker\r\n\r\n".encode())
-            await self._writer.drain()
-            status_line = await self.reader.readuntil(b"\r\n")
-            headers = {}
-            for _ in range(HEAD_LONGEST):
-                line = await self.reader.readuntil(b"\r\n")
-                if line == b"\r\n":
-                    break
-                key, _, value = line.decode("latin-1").partition(":")
-                headers[key.strip().lower()] = value.strip()
-            version, status = status_line.split(maxsplit=2)[:2]
-            response = Response(self, int(status), headers, self._where)
-        if version != b"HTTP/1.1" or headers.get("connection", "").lower() == "close":
-            self.is_reusable = False
-        return response
-
-    def close(self) -> None:
-        """Break off at once, whatever is under way."""
-        self.is_reusable = False
-        self._writer.close()
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
-
-
 class Response:
     """A response whose body is still to be read."""
 
-    def __init__(
-        self, connection: Connection, status: int, headers: dict[str, str], where: str
-    ) -> None:
-        self.connection = connection
-        self.status = status
-        self.headers = headers
-        self.is_complete = status in (204, 304)
+    def __init__(self, response: aiohttp.ClientResponse, where: str) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self._response = response
         self._where = where
-        self._is_chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        length = headers.get("content-length")
-        self._left = 0 if self._is_chunked or length is None else int(length)
-        self._until_close = not self._is_chunked and length is None
-        if length == "0":
-            self.is_complete = True
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole body has been read."""
+        return self._response.content.at_eof()
 
     async def piece(self) -> bytes:
         """Read the next piece of the body as soon as there is one; empty at its end.
@@ -151,30 +94,8 @@ class Response:
         Raises:
             EngineUnavailable: The connection broke before the end.
         """
-        if self.is_complete:
-            return b""
         with _translated(self._where):
-            if self._until_close:
-                octets = await self.connection.reader.read(PIECE_OCTETS)
-                self.is_complete = not octets
-                self.connection.is_reusable = False
-                return octets
-            if self._is_chunked and not self._left:
-                self._left = int((await self._line()).partition(b";")[0], 16)
-                if not self._left:
-                    while await self._line() != b"":  # trailers
-                        pass
-                    self.is_complete = True
-                    return b""
-            octets = await self.connection.reader.read(min(self._left, PIECE_OCTETS))
-            if not octets:
-                raise EOFError
-            self._left -= len(octets)
-            if not self._left and self._is_chunked:
-                await self._line()
-            elif not self._left:
-                self.is_complete = True
-            return octets
+            return await self._response.content.read(PIECE_OCTETS)
 
     async def body(self, longest: int | None = None) -> bytes:
         """Read the whole body, of what is known to be small.
@@ -191,8 +112,12 @@ class Response:
                 break
         return b"".join(pieces)
 
-    async def _line(self) -> bytes:
-        return (await self.connection.reader.readuntil(b"\r\n"))[:-2]
+    def release(self) -> None:
+        """Give the connection back; it is closed if the body was not read to its end."""
+        if self.is_complete:
+            self._response.release()
+        else:
+            self._response.close()
 
 
 class Connections:
@@ -201,88 +126,97 @@ class Connections:
     def __init__(self, address: Address, tls: Path | None) -> None:
         self.address = address
         self._tls = tls
-        self._ssl_context: ssl.SSLContext | None = None
-        self._idle: list[Connection] = []
+        self._session: aiohttp.ClientSession | None = None
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        is_http = address.scheme in DEFAULT_PORTS
+        self._base = f"{address.scheme}://{host}:{address.port}" if is_http else "http://docker"
 
     async def get(self, target: str) -> Response:
         """Send a request, on a connection that is idle or a new one; `release` it afterwards.
 
+        Args:
+            target: Path and query, percent-encoded.
+
         Raises:
             EngineUnavailable: The Engine cannot be reached, or broke off.
         """
-        while self._idle:
-            connection = self._idle.pop()
-            try:
-                if connection.is_open:
-                    return await connection.get(target)
-            except EngineUnavailable:
-                connection.close()  # the Engine closed it while it was idle; another will do
-            except BaseException:
-                connection.close()
-                raise
-            else:
-                connection.close()
-        connection = await self._open()
-        try:
-            return await connection.get(target)
-        except BaseException:
-            connection.close()
-            raise
+        with _translated(self.address.url):
+            if self._session is None:
+                self._session = self._new_session()
+            url = URL(self._base + target, encoded=True)
+            return Response(await self._session.get(url, allow_redirects=False), self.address.url)
 
-    def release(self, response: Response) -> None:
-        """Give back the connection of a response, read to its end or not."""
-        connection = response.connection
-        if response.is_complete and connection.is_reusable and len(self._idle) < IDLE_MOST:
-            self._idle.append(connection)
-        else:
-            connection.close()
+    async def close(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
-    def close(self) -> None:
-        """Close what is idle."""
-        while self._idle:
-            self._idle.pop().close()
-
-    async def _open(self) -> Connection:
-        address = self.address
-        with _translated(address.url):
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                if address.scheme == "ssh":
-                    return await self._open_ssh()
-                if address.scheme == "unix":
-                    streams = await asyncio.open_unix_connection(address.path, limit=BUFFER_OCTETS)
-                else:
-                    streams = await asyncio.open_connection(
-                        address.host, address.port, ssl=self._ssl(), limit=BUFFER_OCTETS
-                    )
-                    _keep_alive(streams[1].get_extra_info("socket"))
-        return Connection(*streams, None, address.url)
-
-    async def _open_ssh(self) -> Connection:
-        """Let the ssh command, which knows keys, agents and jump hosts, carry the octets."""
-        address = self.address
-        port = ("-p", str(address.port)) if address.port else ()
-        process = await asyncio.create_subprocess_exec(
-            *("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5", *port),
-            *("--", address.host, "docker system dial-stdio"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # an interrupt at the terminal is ours to handle
-            limit=BUFFER_OCTETS,
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=self._new_connector(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+            read_bufsize=PIECE_OCTETS,
+            auto_decompress=False,  # a listing is decoded as it comes, piece by piece
+            skip_auto_headers=("Accept-Encoding",),
         )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        return Connection(process.stdout, process.stdin, process, address.url)
 
-    def _ssl(self) -> ssl.SSLContext | None:
-        if self.address.scheme != "https":
-            return None
-        if self._ssl_context is None:
-            authority = None if self._tls is None else self._tls / "ca.pem"
-            self._ssl_context = ssl.create_default_context(cafile=authority)
-            if self._tls is not None:
-                self._ssl_context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
-        return self._ssl_context
+    def _new_connector(self) -> aiohttp.BaseConnector:
+        common: dict[str, Any] = {"limit": 0, "keepalive_timeout": IDLE_TIMEOUT}
+        match self.address.scheme:
+            case "unix":
+                return aiohttp.UnixConnector(self.address.path, **common)
+            case "ssh":
+                return SSHConnector(self.address, **common)
+            case "https":
+                common["ssl"] = self._ssl_context()
+        # No cache of names: a container's address changes, and ours may be the answer.
+        return aiohttp.TCPConnector(use_dns_cache=False, socket_factory=_kept_alive, **common)
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        authority = None if self._tls is None else self._tls / "ca.pem"
+        context = ssl.create_default_context(cafile=authority)
+        if self._tls is not None:
+            context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
+        return context
+
+
+class SSHConnector(aiohttp.BaseConnector):
+    """Connections that the ssh command, which knows keys, agents and jump hosts, carries.
+
+    On the other side `docker system dial-stdio` hands the octets to the Engine.
+    """
+
+    def __init__(self, address: Address, **options: Any) -> None:
+        super().__init__(**options)
+        self._address = address
+        self._ends: set[asyncio.Task[int]] = set()  # of the commands, which have to be reaped
+
+    async def _create_connection(
+        self, _request: Any, _traces: Any, _timeout: Any
+    ) -> aiohttp.client_proto.ResponseHandler:
+        """Start a command; this is how a connector of aiohttp makes a connection."""
+        port = ("-p", str(self._address.port)) if self._address.port else ()
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5", *port),
+                    *("--", self._address.host, "docker system dial-stdio"),
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,  # an interrupt at the terminal is ours to handle
+                )
+            end = asyncio.ensure_future(process.wait())
+            self._ends.add(end)
+            end.add_done_callback(self._ends.discard)
+            _, protocol = await self._loop.create_connection(self._factory, sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        return protocol
 
 
 @contextlib.contextmanager
@@ -290,7 +224,16 @@ def _translated(where: str) -> Iterator[None]:
     """Turn every fault of a connection into EngineUnavailable with a cause that helps."""
     try:
         yield
-    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as fault:
+    except aiohttp.ClientConnectorCertificateError as fault:
+        raise EngineUnavailable(_cause(where, fault.certificate_error)) from fault
+    except aiohttp.ClientConnectorError as fault:
+        raise EngineUnavailable(_cause(where, fault.os_error)) from fault
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as fault:
+        raise EngineUnavailable(f"{where} closed the connection") from fault
+    except aiohttp.ClientOSError as fault:
+        known = OSError(fault.errno, fault.strerror)  # of the class that goes with its number
+        raise EngineUnavailable(_cause(where, known)) from fault
+    except (aiohttp.ClientError, OSError, ValueError) as fault:
         raise EngineUnavailable(_cause(where, fault)) from fault
 
 
@@ -316,7 +259,7 @@ def _cause(where: str, fault: Exception) -> str:
         case socket.gaierror():
             advice = "give its address, or a line in --hosts, if this machine asks containerdns"
             return f"{where}: its name cannot be resolved ({fault.strerror}); {advice}"
-        case EOFError() | ConnectionResetError() | BrokenPipeError():
+        case ConnectionResetError() | BrokenPipeError():
             return f"{where} closed the connection"
         case OSError() if fault.errno:
             return f"{where}: {errno.errorcode.get(fault.errno, '?')}: {fault.strerror}"
@@ -324,13 +267,20 @@ def _cause(where: str, fault: Exception) -> str:
             return f"{where} does not speak HTTP as an Engine does: {fault}"
 
 
-def _keep_alive(connection: socket.socket) -> None:
-    """Have the system notice a peer that vanished without a word (moby/moby#12023)."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+def _kept_alive(address: Any) -> socket.socket:
+    """Make a socket whose peer cannot vanish without a word (moby/moby#12023).
+
+    Args:
+        address: What `getaddrinfo` gave.
+    """
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         ("TCP_KEEPIDLE", KEEPALIVE),
         ("TCP_KEEPINTVL", KEEPALIVE),
         ("TCP_KEEPCNT", KEEPALIVE_PROBES),
     ):
         if hasattr(socket, option):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made

@@ -124,14 +124,14 @@ class Watcher:
                 await asyncio.sleep(delay * random.uniform(0.75, 1.0))  # noqa: S311 - no secret
                 delay *= 2
         finally:
-            self._client.close()
+            await self._client.close()
 
     # A session: from subscribing until the Engine is lost.
 
     async def _session(self) -> str:
         """Follow until the Engine is lost, and give the cause."""
         self._is_synced = False
-        self._client.close()
+        await self._client.close()
         try:
             await self._follow()
         except EngineUnavailable as fault:

@@ -61,8 +61,10 @@ def test_url_of_no_engine_is_refused(url: str) -> None:
 
 async def refusal(url: str, tls: Path | None = None) -> str:
     """The cause that a first question ends with."""
+    client = EngineClient(url, tls)
     with pytest.raises(EngineUnavailable) as caught:
-        await EngineClient(url, tls).negotiate()
+        await client.negotiate()
+    await client.close()
     return caught.value.cause
 
 
@@ -98,7 +100,7 @@ async def test_gone_container_is_none_and_a_failure_is_a_bad_document(socket: Pa
         engine.statuses[f"/containers/{container_id}/json"] = 500
         with pytest.raises(BadDocument, match="status 500"):
             await client.inspect(container_id)
-        client.close()
+        await client.close()
 
 
 async def test_inspect_of_many_megabytes_is_a_bad_document(socket: Path) -> None:
@@ -111,7 +113,7 @@ async def test_inspect_of_many_megabytes_is_a_bad_document(socket: Path) -> None
         with pytest.raises(BadDocument, match="longer than"):
             await client.inspect(big)
         assert await client.inspect(small) is not None
-        client.close()
+        await client.close()
 
 
 @pytest.mark.parametrize("order", ["old", "new"])
@@ -133,7 +135,7 @@ async def test_event_of_many_megabytes_is_read_by_its_ends(socket: Path, order: 
             found: list[Event] = []
             while len(found) < 2:
                 found += await stream.next()
-        client.close()
+        await client.close()
     assert found[0] == Event("container", "health_status", "0a", {}, 1_700_000_000_123_456_789)
     assert found[1].actor_id == "0b"
 
@@ -146,7 +148,7 @@ async def test_connection_that_was_closed_while_idle_is_replaced(socket: Path) -
     await engine.stop()
     await engine.start()
     await client.negotiate()
-    client.close()
+    await client.close()
     await engine.stop()
 
 

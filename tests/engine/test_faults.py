@@ -229,7 +229,7 @@ async def test_forbidden_events_are_a_cause_that_names_the_path(socket: Path) ->
         await client.negotiate()
         with pytest.raises(EngineUnavailable, match=r"forbids GET /v1.41/events"):
             await client.events().__aenter__()
-        client.close()
+        await client.close()
 
 
 @best_of_three
