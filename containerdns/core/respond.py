@@ -24,6 +24,7 @@ from containerdns.core.zone import Kind, Zone
 from containerdns.errors import BadMessage
 
 ADDRESSES_MOST = 100  # in one answer; of more, each answer has the next hundred
+MAX_LED = 1024  # chains of upstreams that are decided about in one second; then all anew
 TURNS_MOST = 4096  # RRsets whose answers are counted; then all start anew
 NOT_READY, FILTERED = 14, 17  # extended errors, RFC 8914 section 4
 PROHIBITED, NOT_SUPPORTED = 18, 21
@@ -149,12 +150,15 @@ class Responder:
         self._identity = identity.encode()
         self._version = version.encode()
         self._turns: dict[tuple[str, int], int] = {}
+        self._led: dict[tuple[str, tuple[str, ...], int], tuple[Led, tuple[str, ...]]] = {}
+        self._decided_for: object = None
         self._denials = Denials()
 
     def use(self, zone: Zone, ownership: Ownership) -> None:
         """Answer from another zone, by other rules, from now on."""
         self._zone, self._ownership = zone, ownership
         self._denials = Denials()
+        self._led.clear()
 
     def respond(
         self, data: bytes, peer: Peer, now: float, query: Query | None = None
@@ -209,7 +213,7 @@ class Responder:
                 reply = self._carry_out(again, query, peer, extra, now)
                 if isinstance(reply, Reply):
                     return reply
-        led = lead(self._ownership, resolution.targets, forward.qtype, now)
+        led, depends_on = self._lead(query.name, resolution.targets, forward.qtype, now)
         if led.home:
             return self._come_home(forward, resolution, led, peer, extra)
         rcode, body = resolution.rcode, resolution.body
@@ -245,13 +249,37 @@ class Responder:
             query.name,
             resolution.upstream,
             keeping="fresh" if can_keep and resolution.fresh_for > 0 else "no",
-            depends_on=self._behind(query.name, *resolution.targets),
+            depends_on=depends_on,
             fresh_for=resolution.fresh_for,
         )
 
-    def _behind(self, *said: str) -> tuple[str, ...]:
-        """The names whose change may make one of some names a container's."""
-        return tuple(dict.fromkeys(n for name in said for n in self._zone.names_behind(name)))
+    def _lead(
+        self, name: str, targets: tuple[str, ...], qtype: int, now: float
+    ) -> tuple["Led", tuple[str, ...]]:
+        """Decide where CNAMEs lead, once for all who get the same in the same second.
+
+        A stranger's chain may be long: sixteen names of a hundred labels.
+
+        Returns:
+            Where they lead, and the names whose change may change that.
+        """
+        if not targets:  # nearly always
+            return NOWHERE, self._zone.names_behind(name)
+        decided_for = self._zone, self._zone.generation, self._ownership.listing, int(now)
+        if decided_for != self._decided_for:
+            self._decided_for = decided_for
+            self._led.clear()
+        key = name, targets, qtype
+        found = self._led.get(key)
+        if found is None:
+            led = lead(self._ownership, targets, qtype, now)
+            behind = dict.fromkeys(
+                n for one in (name, *targets) for n in self._zone.names_behind(one)
+            )
+            if len(self._led) >= MAX_LED:
+                self._led.clear()
+            found = self._led[key] = led, tuple(behind)
+        return found
 
     def _come_home(
         self,

@@ -121,6 +121,7 @@ class Zone:
     Attributes:
         shape: What it is put below; changed by `reshape`.
         serial: The SOA serial of all our zones, 1 to 2**32 - 1.
+        generation: Grows with every change, also with one that no record shows.
         memory: The owners of removed containers.
         reverse: Addresses and subnets.
         handovers: The names whose holders stopped or went lately.
@@ -131,6 +132,7 @@ class Zone:
         self.handovers = Handovers(shape.handover)
         self._take_shape(shape)
         self.serial = serial
+        self.generation = 0
         self.memory = memory
         self.reverse = Reverse()
         self.own_networks: frozenset[str] = frozenset()
@@ -150,6 +152,7 @@ class Zone:
     def reshape(self, shape: Shape) -> None:
         """Be put below other suffixes, or have other times; every answer may be another one."""
         self._take_shape(shape)
+        self.generation += 1
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
 
     def _take_shape(self, shape: Shape) -> None:
@@ -193,6 +196,7 @@ class Zone:
         old = self._publications.get(publication_id)
         if old == new:
             return set()
+        self.generation += 1
         was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
         changed: set[str] = set()
         if old is not None:
@@ -223,6 +227,7 @@ class Zone:
             now: Seconds since the epoch.
         """
         passed = set()
+        self.generation += 1
         for owner in owners:
             self.handovers.end(owner, now)
             self._best.pop(owner, None)

@@ -465,6 +465,39 @@ def scrubbed(made: Responder, forward: Forward, *answer: RR, **more: Any) -> Res
     return Resolution(0, found.body, upstream="u", fresh_for=1.0, targets=found.targets, **more)
 
 
+LONG = [f"{'.'.join(letter * 100)}.example." for letter in "abcdefghijk"]  # 101 labels each
+CHAIN = (*map(cname, LONG, [*LONG[1:], "web.corp.example."]), a("web.corp.example."))
+
+
+def test_a_long_chain_is_decided_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's chain costs what its length is, but not each client that asks for it."""
+    made = responder()
+    forward = forwarded(made, query(LONG[0], opt=messages.opt_record()))
+    resolution = scrubbed(made, forward, *CHAIN)
+    assert len(resolution.targets) == len(LONG)
+    first = made.finish(forward, resolution, PEER, NOW)
+    decided: list[str] = []
+    monkeypatch.setattr(
+        made._ownership, "decide", lambda name, *_: pytest.fail(f"{name} is decided about again")
+    )
+    monkeypatch.setattr(made._zone, "names_behind", decided.append)
+    again = made.finish(forward, resolution, PEER, NOW + 0.5)
+    assert (again.octets, again.depends_on) == (first.octets, first.depends_on)
+    assert decided == []
+
+
+def test_a_chain_is_decided_about_again_after_a_change() -> None:
+    made = responder()
+    forward = forwarded(made, query(LONG[0], opt=messages.opt_record()))
+    resolution = scrubbed(made, forward, *CHAIN)
+    assert addresses(made.finish(forward, resolution, TCP, NOW))[-1] == "203.0.113.66"
+    made._zone.replace("web", publication("web", "10.0.0.1"), NOW)
+    assert addresses(made.finish(forward, resolution, TCP, NOW))[-1] == "10.0.0.1"
+    made._zone.replace("web", None, NOW)
+    gone = made.finish(forward, resolution, TCP, NOW)
+    assert gone.rcode == messages.NXDOMAIN
+
+
 def led(
     made: Responder, *answer: RR, qtype: int = messages.A, peer: Peer = PEER, **more: Any
 ) -> tuple[Reply, Any]:

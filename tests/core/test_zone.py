@@ -221,11 +221,11 @@ def test_serial_follows_the_clock_but_always_grows(serial: int, now: float, foll
 
 
 def state(zone: Zone) -> dict[str, object]:
-    """Everything that a zone knows but its serial and memory, without order."""
+    """Everything that a zone knows but its numbers and memory, without order."""
     assert not len(zone.handovers)
     found: dict[str, object] = {}
     for key, value in {**vars(zone), **vars(zone.reverse)}.items():
-        if key not in ("serial", "memory", "shape", "reverse", "handovers"):
+        if key not in ("serial", "generation", "memory", "shape", "reverse", "handovers"):
             found[key] = _unordered(copy.deepcopy(value))
     return found
 
