@@ -20,7 +20,12 @@ from containerdns.core.counters import Counters
 from containerdns.core.hosts import Change
 from containerdns.core.inventory import Inventory, lender_of
 from containerdns.core.ownership import Listing
-from containerdns.core.policy import Policy, Publication, published_addresses
+from containerdns.core.policy import (
+    UNPUBLISHED_NETWORKS,
+    Policy,
+    Publication,
+    published_addresses,
+)
 from containerdns.core.views import NO_CONTAINER, Own
 from containerdns.core.wire import Wire
 from containerdns.core.zone import next_serial
@@ -361,9 +366,10 @@ class Keeper(Truth):
             return NO_CONTAINER
         home = self.inventory.get(lender_of(own)) or own
         ports = {endpoint.port for endpoint in self.settings.listen}
+        attached = [a for a in home.attachments if a.network not in UNPUBLISHED_NETWORKS]
         return Own(
-            frozenset(a.network_id for a in home.attachments if a.addresses),
-            tuple(text for a in home.attachments for text in a.addresses),
+            frozenset(a.network_id for a in attached if a.addresses),
+            tuple(text for a in attached for text in a.addresses),
             published_addresses(home, ports),
         )
 

@@ -19,7 +19,7 @@ from containerdns.core.policy import Claim, Rank
 
 MAX_DEPARTURES = 64  # from one owner; of more, the last are kept
 # A service's virtual address and its tasks are one holder.
-_LEVELS = {Rank.TASK: Rank.DERIVED, Rank.TASK_HYPHENS: Rank.HYPHENS}
+_LEVELS: dict[int, int] = {Rank.TASK: Rank.DERIVED, Rank.TASK_HYPHENS: Rank.HYPHENS}
 
 
 class Departure(NamedTuple):
@@ -167,4 +167,4 @@ class Handovers:
 
 
 def _level(rank: int) -> int:
-    return _LEVELS.get(Rank(rank), rank)
+    return _LEVELS.get(rank, rank)

@@ -143,6 +143,7 @@ class Zone:
         self._above: Counter[str] = Counter()
         self._contested: dict[str, None] = {}  # owners with several claims
         self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # as `handover.holders` said
+        self._services: dict[str, Counter[str]] = {}  # bare services by owner: their projects
         self._exact = 0  # absolute owners, mostly none
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
         self.serial = serial
@@ -249,8 +250,7 @@ class Zone:
                 in_domains=self._was_alone(left, is_domain=True),
                 elsewhere=not claim.project and self._was_alone(left, is_domain=False),
             )
-            others = self._claims.get(claim.owner, ())
-            is_counted = claim.project and all(c.project != claim.project for c in others)
+            is_counted = claim.project and claim.project not in self._services.get(claim.owner, ())
             if left.in_domains or left.elsewhere or is_counted:
                 self.handovers.add(claim.owner, left)
                 self._best.pop(claim.owner, None)
@@ -258,15 +258,25 @@ class Zone:
     def _was_alone(self, left: Departure, *, is_domain: bool) -> bool:
         """Return whether a claim that went had the name, and nobody has it at once after it."""
         claim = left.claim
-        others = [c for c in self._claims.get(claim.owner, ()) if is_domain or not c.project]
-        if any(may_have(c, self._project_of(c), left) for c in others):
+        services = self._services.get(claim.owner, ()) if is_domain else ()
+        if claim.project and services:
+            return False  # a replica has the name, or nobody had
+        before = self.handovers.of(claim.owner)
+        counts_services = len(services) == 1  # several are nobody's
+        claims = self._claims.get(claim.owner, ())
+        others = (c for c in claims if counts_services or not c.project)
+        if not before:  # of many who share a name, the first one decides
+            return all(
+                c.rank > claim.rank and not may_have(c, self._project_of(c), left) for c in others
+            )
+        waiting = list(others)
+        if any(may_have(c, self._project_of(c), left) for c in waiting):
             return False
 
         def project_of(c: Claim) -> str:
             return left.project if c is claim else self._project_of(c)
 
-        before = self.handovers.of(claim.owner)
-        had = handover.holders((*others, claim), before, project_of, is_domain=is_domain)
+        had = handover.holders((*waiting, claim), before, project_of, is_domain=is_domain)
         return had == (claim,)
 
     def _depart_lately(self, new: Publication, now: float) -> bool:
@@ -308,6 +318,11 @@ class Zone:
             return self._names_of(publication)
         for claim in publication.claims:
             self._set_claims(claim.owner, _without(self._claims[claim.owner], claim))
+            if claim.project:
+                services = self._services[claim.owner]
+                _count(services, (claim.project,), -1)
+                if not services:
+                    del self._services[claim.owner]
         pointers = {self.reverse.remove(a, publication.id) for a in publication.pointers}
         return self._names_of(publication) | pointers
 
@@ -322,6 +337,8 @@ class Zone:
         for claim in publication.claims:
             self.handovers.admit(claim.owner, claim, publication.project)
             self._set_claims(claim.owner, _with(self._claims.get(claim.owner, ()), claim))
+            if claim.project:
+                self._services.setdefault(claim.owner, Counter())[claim.project] += 1
         for owner in _owners_to_keep(publication):
             self.memory.discard(owner)
         pointers = {self.reverse.add(a, publication.id) for a in publication.pointers}
