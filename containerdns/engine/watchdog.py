@@ -19,6 +19,8 @@ from containerdns.engine.client import EngineClient, Event, EventStream
 CHECK_TIMEOUT = 3.0  # seconds; an Engine answers a question about the past at once
 MAX_FAILURES = 3  # checks in a row without an answer, before they become rare
 RARE_CHECK_EVERY = 30.0  # seconds between checks of an Engine that does not know the past
+COSTLY_CHECK = 0.05  # seconds; Podman reads its whole file of events, Docker a list in memory
+MAX_COSTLY_SHARE = 0.01  # of the time that costly checks may take
 LATE = 0.2  # seconds that an event may be late on the stream
 OVERLAP = 1.0  # seconds; an event may be dated a little before it can be asked for
 MAX_EVENTS = 2048  # remembered, to know those that the stream brought; the Engine keeps 256
@@ -72,9 +74,9 @@ class Watchdog:
             return  # the comparison every minute must do
         time = _EngineTime(stream.clock - clock())
         checked = clock()  # until when the events are known to have come
-        failures = 0
+        failures, took = 0, 0.0
         while True:
-            await asyncio.sleep(self._check_every if failures < MAX_FAILURES else RARE_CHECK_EVERY)
+            await asyncio.sleep(self._pause(failures, took))
             asked = clock()
             try:
                 async with asyncio.timeout(CHECK_TIMEOUT):
@@ -86,9 +88,22 @@ class Watchdog:
                 version = await self._client.negotiate()
                 time.read(version.clock, asked, clock())
                 continue
-            failures = 0
+            failures, took = 0, clock() - asked
             if not time.read(dated, asked, clock()):
                 checked = asked  # else what was asked about was another time than meant
+
+    def _pause(self, failures: int, took: float) -> float:
+        """Return the seconds until the next check; an Engine that works hard for it is spared.
+
+        Args:
+            failures: Checks in a row without an answer.
+            took: Seconds that the last answer took.
+        """
+        if failures >= MAX_FAILURES:
+            return RARE_CHECK_EVERY
+        if took < COSTLY_CHECK:
+            return self._check_every
+        return max(self._check_every, min(took / MAX_COSTLY_SHARE, RARE_CHECK_EVERY))
 
     async def _check(self, since: float, until: float) -> float | None:
         """Look for events that the stream has not brought; return the date of the response."""

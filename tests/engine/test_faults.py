@@ -111,6 +111,19 @@ async def test_silent_stream_is_noticed_by_comparison_if_the_past_is_untold(sock
         assert "late" in recorder.running()
 
 
+async def test_engine_that_works_hard_for_each_check_is_checked_seldom(socket: Path) -> None:
+    """Podman reads all of its file of events for each question about the past."""
+    async with (
+        SimulatedEngine(socket, 3) as engine,
+        watching(engine.url, compare_every=0.1, listen_check_every=0.05) as (recorder, _),
+    ):
+        await recorder.until_listed()
+        engine.delays["/events"] = 0.1
+        checks, compared = engine.requests["/events"], recorder.count("resynced", "periodic")
+        await recorder.until(lambda: recorder.count("resynced", "periodic") > compared + 15)
+        assert engine.requests["/events"] <= checks + 2
+
+
 async def test_quiet_host_is_not_taken_for_a_silent_stream(socket: Path) -> None:
     async with (
         SimulatedEngine(socket, 3) as engine,
