@@ -1,7 +1,9 @@
 """What users of Compose do all day, with the real one, while everybody asks for its names."""
 
 import contextlib
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 PUBLIC = "public.test-site.example"
 SEARCH = "corp.example"
+REDEPLOYS = 6  # of each project in a storm
 
 
 @pytest.fixture(params=programs(), ids=lambda program: program.name)
@@ -145,18 +148,43 @@ def test_profiles_and_one_offs_disturb_nobody(
 def test_projects_with_one_service_name_stay_apart(
     engine: Dockerd, server: Running, shop: Project, program: Program, tmp_path: Path
 ) -> None:
-    """The bare name is nobody's while both have it."""
+    """The bare name is nobody's while both have it, also while one is redeployed."""
     other = Project(program, engine, tmp_path, "test", 1)
     asked = [*questions(shop), *questions(other), Question("web.docker", service="web")]
-    with asking(engine, server, *asked):
+    with asking(engine, server, *asked) as everything:
         shop("up", "-d", "web")
         server.until(shop.addresses("web"), "web.docker")
         other("up", "-d", "web")
         server.until(other.addresses("web"), "web.test.docker")
         server.until([], "web.docker")
-        other("up", "-d", "--force-recreate", "web")
-        server.until(other.addresses("web"), "web.test.docker")
+        begun = time.time()
+        for project in (other, shop):
+            project("up", "-d", "--force-recreate", "web")
+            server.until(project.addresses("web"), f"web.{project.name}.docker")
+        ended = time.time()
         assert server.addresses("web.shop.docker") == shop.addresses("web")
         other("down", "-t", "1")
         server.until([], "web.test.docker")
         assert server.addresses("web.shop.docker") == shop.addresses("web")
+    bare = [a for a in everything.answers if a.question.is_shared and begun < a.sent < ended]
+    assert bare
+    assert not any(answer.records for answer in bare)
+
+
+def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
+    engine: Dockerd, server: Running, tmp_path: Path
+) -> None:
+    """Two projects are redeployed at once, over and over, with the newest Compose."""
+    projects = [Project(programs()[-1], engine, tmp_path, f"p{n}", n) for n in range(2)]
+
+    def redeploy(project: Project) -> None:
+        for _ in range(REDEPLOYS):
+            project("up", "-d", "--force-recreate", "web")
+
+    asked = [question for project in projects for question in questions(project)]
+    with asking(engine, server, *asked) as everything:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(redeploy, projects))
+        for project in projects:
+            server.until(project.addresses("web"), f"web.{project.name}.docker")
+    assert len(everything.runs) == 2 * REDEPLOYS
