@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from containerdns.core import names, records
-from containerdns.core.copies import Copy
+from containerdns.core.copies import Copy, Work
 from containerdns.core.messages import RR
 from containerdns.core.special import nearest
 from containerdns.core.views import View
@@ -18,6 +18,8 @@ from containerdns.core.zone import Kind, Suffix, Zone
 from containerdns.turns import turns
 
 GATHER = 0.1  # seconds in which changes are notified together
+REST = 4  # times as long as names of very many containers took, before they are read again
+MAX_REST = 5.0  # seconds; a secondary waits for an answer, mostly for 10
 
 
 class Notifier(Protocol):
@@ -51,6 +53,15 @@ class ZoneSource:
             (self._hiding.add if self._hides(name) else self._hiding.discard)(name)
         found = records.of_name(self._zone, name, self._suffix, self._view)
         return tuple(record.rr() for record in found)
+
+    def is_large(self, name: str) -> bool:
+        """Return whether very many hold a name."""
+        return records.is_large(self._zone, name, self._suffix)
+
+    def later(self, name: str) -> Work:
+        """What `records` would give now of a large name, to be worked out in a thread."""
+        work = records.later(self._zone, name, self._suffix, self._view)
+        return lambda: tuple(record.rr() for record in work())
 
     def may_reveal(self, changed: str) -> bool:
         """Return whether a change of a name may hide or show names of an inner search domain.
@@ -91,6 +102,8 @@ class Feed:
         self._sources: dict[str, ZoneSource] = {}
         self._copies: dict[str, Copy] = {}
         self._readers: dict[str, asyncio.Lock] = {}
+        self._cut_at: dict[str, float] = {}  # by apex, by the clock of the loop
+        self._rest_until: dict[str, float] = {}  # likewise
         self._to_notify: set[str] = set()  # apexes
         self._is_scheduled = False
 
@@ -146,17 +159,44 @@ class Feed:
     async def current(self, apex: str) -> Copy | None:
         """Return the copy of a zone as it is now, or None if there is no such zone of ours.
 
-        Reads what is to be read in short turns.  What the copy says is to be taken before
-        the next await; it goes on changing.
+        Reads what is to be read in short turns, once for all who ask meanwhile.  What the
+        copy says is to be taken before the next await; it goes on changing.
         """
+        asked = asyncio.get_running_loop().time()
         async with self._readers.setdefault(apex, asyncio.Lock()):
             while apex in self._apexes():
                 copy = self._copy_of(apex)
-                while not turns().is_over():
-                    if not copy.advance():
-                        return copy
-                await turns().take(("copy", apex))
+                if copy.is_whole and self._cut_at.get(apex, -1.0) > asked:
+                    return copy
+                rest = self._rest_until.pop(apex, 0.0) - asyncio.get_running_loop().time()
+                if rest > 0:
+                    await asyncio.sleep(rest)
+                await self._advance(copy, apex)
+                if await self._finish(copy, apex) and copy is self._copies.get(apex):
+                    return copy
         return None
+
+    async def _advance(self, copy: Copy, apex: str) -> None:
+        """Look at all names that changed, in turns, until nothing is left at one moment."""
+        while turns().is_over() or copy.advance():
+            await turns().offer(("copy", apex))
+
+    async def _finish(self, copy: Copy, apex: str) -> bool:
+        """Make a copy current; return False if the zone is to be read anew.
+
+        Names that very many containers have are worked out in a thread, which must not
+        keep a core busy on a host where they change all the time.
+        """
+        clock = asyncio.get_running_loop().time
+        cut = copy.cut()
+        if cut is None:
+            return True
+        self._cut_at[apex] = begun = clock()
+        seen = await asyncio.to_thread(cut.work_out)
+        taken = clock() - begun
+        has_pasted = copy.paste(cut, seen)
+        self._rest_until[apex] = clock() + min(taken * REST, MAX_REST)
+        return has_pasted
 
     def _copy_of(self, apex: str) -> Copy:
         copy = self._copies.get(apex)

@@ -8,19 +8,21 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from containerdns.core import messages, names
+from containerdns.core import messages, names, records
 from containerdns.core.containers import Attachment, Container
 from containerdns.core.counters import Counters
 from containerdns.core.journal import serial_of
 from containerdns.core.messages import RR
 from containerdns.core.views import View
 from containerdns.core.wire import Wire
+from containerdns.core.zone import Kind, Suffix
 from containerdns.feed import Feed
 from containerdns.keeper import Keeper
 from containerdns.settings import load
 from tests.fuzz.generating import ENGINE, NETWORKS
 from tests.timing import WAIT_LONGEST
 
+DOCKER = Suffix("docker.", Kind.DOMAIN)
 NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1",))
 
 
@@ -240,6 +242,23 @@ async def test_network_that_is_removed_takes_its_reverse_zone_along() -> None:
         made.keeper.networks_changed(ENGINE, NETWORKS[1:])
         assert await made.feed.current("18.172.in-addr.arpa.") is None
         assert made.keeper.zone.serial != before
+
+
+async def test_name_of_very_many_containers_follows_by_differences() -> None:
+    """Its records are worked out in a thread; they are those that an answer is made of."""
+    async with primary() as made:
+        count = records.MANY_HOLDERS + 5
+        for number in range(2, count):
+            made.start(number, f"web{number}", names="many", **{"txt.key": f"v{number}"})
+        assert records.is_large(made.keeper.zone, "many.docker.", DOCKER)
+        await made.step()
+        held = await made.held()
+        whole = records.in_zone(made.keeper.zone, DOCKER, NOBODY)
+        assert held == {shown(r.rr()) for r in whole if r.rtype != messages.SOA}
+        last = made.start(count, "last", names="many")
+        assert f"many.docker. 172.18.0.{count}" in (await made.step())[1]
+        made.stop(last)
+        assert f"many.docker. 172.18.0.{count}" in (await made.step())[0]
 
 
 async def test_large_zone_is_read_in_turns() -> None:

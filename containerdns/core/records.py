@@ -1,18 +1,19 @@
 """What stands at a name of the zone, for one view of it."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from containerdns.core import messages, names
 from containerdns.core.policy import Address, Claim, Publication, Rank
 from containerdns.core.special import LOOPBACK_NAME
 from containerdns.core.views import View
-from containerdns.core.zone import NS_LABEL, Kind, Node, Suffix, Zone
+from containerdns.core.zone import NS_LABEL, Kind, Node, Shape, Suffix, Zone, befores
 
 STRING_LONGEST = 255  # octets of one character-string, RFC 1035 section 3.3
+MANY_HOLDERS = 200  # of a name; its records take some milliseconds
 REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
 SERVER_RULE = "name of this server"
 
@@ -50,7 +51,50 @@ class Record(NamedTuple):
         return messages.RR(names.to_wire(self.name), self.rtype, messages.IN, self.ttl, self.rdata)
 
 
-def at_node(zone: Zone, name: str, node: Node, view: View, suffix: Suffix) -> tuple[Record, ...]:
+class Holding(Protocol):
+    """What is read of a zone for the records of one name: a `Zone`, or a `Moment` of it."""
+
+    @property
+    def shape(self) -> Shape:
+        """As `Zone.shape`."""
+
+    @property
+    def own_networks(self) -> frozenset[str]:
+        """As `Zone.own_networks`."""
+
+    def holder(self, claim: Claim) -> Publication:
+        """As `Zone.holder`."""
+
+    def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """As `Zone.holders`."""
+
+    def befores_of(self, claim: Claim) -> tuple[str, ...]:
+        """As `Zone.befores_of`."""
+
+
+class Moment:
+    """All that the records of one name depend on, as it is now; it may be read in a thread."""
+
+    def __init__(self, zone: Zone, holders: tuple[Claim, ...]) -> None:
+        self.shape = zone.shape
+        self.own_networks = zone.own_networks
+        self._holders = holders
+        self._publications = {claim.publication: zone.holder(claim) for claim in holders}
+
+    def holder(self, claim: Claim) -> Publication:
+        """As `Zone.holder`, of a claim to the name."""
+        return self._publications[claim.publication]
+
+    def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """As `Zone.holders`, of the name alone."""
+        return self._holders
+
+    def befores_of(self, claim: Claim) -> tuple[str, ...]:
+        """As `Zone.befores_of`, of a claim to the name."""
+        return () if claim.owner.endswith(".") else befores(self._publications[claim.publication])
+
+
+def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) -> tuple[Record, ...]:
     """All records at a name that a node holds: addresses, then TXT, then SRV; or one CNAME."""
     held = [(claim, zone.holder(claim)) for claim in node.holders]
     is_plain = node.before in ("", "*")
@@ -195,22 +239,75 @@ def of_name(zone: Zone, name: str, suffix: Suffix, view: View) -> list[Record]:
         return list(pointer(zone, name))
     if name == names.join(NS_LABEL, apex) or not names.fits(name):
         return []
-    if zone.domain_above(name) != apex:
+    is_parted = zone.is_above_domain(apex)
+    if is_parted and zone.domain_above(name) != apex:
         return []
     place = zone.suffix_in(apex, name)
     relative = place.owner_of(name)
     holders = zone.holders(relative, place)
     if not holders:
         return []
-    found = list(at_node(zone, name, Node(relative, "", holders), view, place))
-    for before in sorted({b for c in holders for b in zone.befores_of(c)}):
+    above = Node(relative, "", holders)
+    found = list(at_node(zone, name, above, view, place))
+    for before in _befores(zone, holders):
         below = f"{before}.{name}"
-        if not names.fits(below) or zone.suffix_in(apex, below) != place:
+        if is_parted and zone.domain_above(below) != apex:
             continue
-        node = zone.node(place.owner_of(below), place)
-        if node is not None and node.base == relative and zone.domain_above(below) == apex:
-            found += at_node(zone, below, node, view, place)
+        if names.fits(below) and zone.suffix_in(apex, below) == place:
+            node = _node_before(zone, before, above, place)
+            found += at_node(zone, below, node, view, place) if node else ()
     return found
+
+
+def is_large(zone: Zone, name: str, suffix: Suffix) -> bool:
+    """Return whether very many claim a name of a domain, and `later` can work it out."""
+    if suffix.kind is not Kind.DOMAIN or name == suffix.apex:
+        return False
+    owner = suffix.owner_of(name)
+    if zone.count(owner) < MANY_HOLDERS or zone.has_below(owner, suffix):
+        return False
+    return not (zone.is_above_domain(suffix.apex) or zone.searches_in(suffix.apex))
+
+
+def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Callable[[], list[Record]]:
+    """What `of_name` gives now of a large name, to be worked out later and in a thread."""
+    relative = suffix.owner_of(name)
+    holders = zone.holders(relative, suffix)
+    moment = Moment(zone, holders)
+
+    def work_out() -> list[Record]:
+        found = list(at_node(moment, name, Node(relative, "", holders), view, suffix))
+        for before in _befores(moment, holders):
+            below = f"{before}.{name}"
+            if names.fits(below):
+                having = tuple(c for c in holders if before in moment.befores_of(c))
+                found += at_node(moment, below, Node(relative, before, having), view, suffix)
+        return found
+
+    return work_out
+
+
+def _befores(zone: Holding, holders: Iterable[Claim]) -> list[str]:
+    """The relative names that exist before a name with such holders."""
+    return sorted({before for claim in holders for before in zone.befores_of(claim)})
+
+
+def _node_before(zone: Zone, before: str, above: Node, suffix: Suffix) -> Node | None:
+    """The node of a name before one with holders; None if a nearer name has it."""
+    for end in _ends_of(before):
+        nearer = f"{end}.{above.base}"
+        if zone.is_running(nearer) or zone.is_running(suffix.name_of(nearer)):
+            node = zone.node(f"{before}.{above.base}", suffix)
+            return node if node and node.base == above.base else None
+    having = tuple(c for c in above.holders if before in zone.befores_of(c))
+    return Node(above.base, before, having)
+
+
+@lru_cache(maxsize=1024)
+def _ends_of(relative_name: str) -> tuple[str, ...]:
+    """A relative name, and it without its first labels."""
+    labels = names.labels_of_text(relative_name)
+    return tuple(".".join(labels[count:]) for count in range(len(labels)))
 
 
 def _of_apex(zone: Zone, suffix: Suffix, view: View) -> list[Record]:
@@ -292,7 +389,7 @@ def _place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | No
 
 
 def _address_records(
-    zone: Zone, name: str, held: list[tuple[Claim, Publication]], view: View
+    zone: Holding, name: str, held: list[tuple[Claim, Publication]], view: View
 ) -> Iterator[Record]:
     """The A and AAAA records of some claims, each address once."""
     behind = _UNHEALTHY if zone.shape.drop_unhealthy else 0
@@ -321,7 +418,9 @@ def _address_records(
             yield record
 
 
-def _addresses(zone: Zone, publication: Publication, claim: Claim, view: View) -> Iterable[Address]:
+def _addresses(
+    zone: Holding, publication: Publication, claim: Claim, view: View
+) -> Iterable[Address]:
     """The addresses of a publication that a view is told: docs/names.md, which address."""
     if publication.on_host:
         return [Address(text, "", "") for text in view.host_addresses]
@@ -338,7 +437,7 @@ def _addresses(zone: Zone, publication: Publication, claim: Claim, view: View) -
     return addresses
 
 
-def _has_address(zone: Zone, owner: str, view: View, suffix: Suffix) -> bool:
+def _has_address(zone: Holding, owner: str, view: View, suffix: Suffix) -> bool:
     """Tell whether an owner has an address in a view."""
     return any(
         True

@@ -164,6 +164,7 @@ class Zone:
         self._domains = frozenset(shape.domains)
         self._kinds = dict.fromkeys(shape.search_domains, Kind.SEARCH)
         self._kinds |= dict.fromkeys(shape.domains, Kind.DOMAIN)
+        self._outer = self._domains & {a for d in shape.domains for a in names.parents(d)}
         self._nested = tuple(  # search domains that hold names of a domain
             Suffix(s, Kind.SEARCH)
             for s in shape.search_domains
@@ -424,6 +425,14 @@ class Zone:
         """Tell whether a running container claims an owner."""
         return owner in self._claims
 
+    def count(self, owner: str) -> int:
+        """Return how many claims to an owner there are."""
+        return len(self._claims.get(owner, ()))
+
+    def has_below(self, owner: str, suffix: Suffix) -> bool:
+        """Return whether another owner lies below one."""
+        return owner in self._above or suffix.name_of(owner) in self._above
+
     def is_host_alone(self, owner: str) -> bool:
         """Tell whether an owner is rule 9's, and no container's."""
         return owner == HOST_OWNER and len(self._claims.get(owner, ())) == 1
@@ -455,6 +464,10 @@ class Zone:
     def domain_above(self, name: str) -> str:
         """The domain of ours that a name is at or below; "" for none."""
         return nearest(name, self._domains)
+
+    def is_above_domain(self, apex: str) -> bool:
+        """Return whether another domain of ours lies below a domain."""
+        return apex in self._outer
 
     def searches_in(self, apex: str) -> list[str]:
         """The search domains whose names belong to a domain of ours, the longest first."""

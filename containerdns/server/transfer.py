@@ -6,7 +6,7 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
@@ -94,20 +94,26 @@ class Transfers:
             connection.send(_refusal(query))
             return
         async with self._places:
-            async for message in self._messages(transfer):
-                octets = message
+            copy = await self._zones.current(transfer.apex)
+            if copy is None:  # it was a zone of ours when the query came
+                connection.send(_refusal(query))
+                return
+            what, found = _records(copy, query)
+            for chunk in _chunks(found):
+                octets = _message(query, chunk)
                 if signature is not None:
                     sign = tsig.sign_next if sent else tsig.sign_response
-                    octets, signature = sign(message, signature, time.time())
+                    octets, signature = sign(octets, signature, time.time())
                 await connection.drain()
                 connection.send(octets)
                 sent += 1
                 await turns().offer(peer.address)
         log.info(
-            "%s of %s to %s: %d messages in %.3f s",
+            "%s of %s to %s: %s, %d messages in %.3f s",
             messages.type_text(query.qtype),
             transfer.apex,
             ip_address(peer.address),
+            what,
             sent,
             time.monotonic() - started,
         )
@@ -119,16 +125,6 @@ class Transfers:
             return None
         found = tsig.standing(transfer.data, at, self._keys, time.time())
         return None if found.error else found
-
-    async def _messages(self, transfer: Transfer) -> AsyncIterator[bytes]:
-        """The messages of a transfer, unsigned."""
-        query = transfer.query
-        copy = await self._zones.current(transfer.apex)
-        if copy is None:  # it was one when the query came
-            yield _refusal(query)
-            return
-        for chunk in _chunks(_records(copy, query)):
-            yield _message(query, chunk)
 
 
 class Notifier:
@@ -222,16 +218,19 @@ class Notifier:
         return tsig.sign_query(message, self._key, time.time()) if self._key else message
 
 
-def _records(copy: Copy, query: Query) -> Iterator[RR]:
-    """The records of a response; what they are is decided now, however slowly they are read."""
+def _records(copy: Copy, query: Query) -> tuple[str, Iterator[RR]]:
+    """What a response has, for the log, and its records.
+
+    Which they are is decided now, however slowly they are read.
+    """
     soa = copy.soa
     if query.qtype == messages.IXFR and query.serial is not None:
         if not journal.is_newer(copy.serial, query.serial):
-            return iter((soa,))
+            return "up to date", iter((soa,))
         changes = copy.since(query.serial)
         if changes is not None:
-            return _differences(soa, changes)
-    return chain((soa,), copy.records(), (soa,))
+            return "differences", _differences(soa, changes)
+    return "the whole zone", chain((soa,), copy.records(), (soa,))
 
 
 def _differences(soa: RR, changes: Sequence[Change]) -> Iterator[RR]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import Client, RecordingUpstream, Running, free_port, serving
-from tests.server.test_transfer import knot, nsd
+from tests.server import secondaries
 from tests.timing import WAIT_LONGEST, assert_within, best_of_three, wait_until
 
 pytestmark = pytest.mark.engine
@@ -149,7 +149,7 @@ def test_second_server_on_the_same_port_is_told_who_has_it(
 
 
 @best_of_three
-@pytest.mark.parametrize("program", ["nsd", "knotd"])
+@pytest.mark.parametrize("program", sorted(secondaries.COMMANDS))
 def test_secondary_follows_within_two_seconds(
     engine: Dockerd, upstream: RecordingUpstream, tmp_path: Path, program: str
 ) -> None:
@@ -159,9 +159,8 @@ def test_secondary_follows_within_two_seconds(
     engine.clear()
     engine.run("first")
     with serving(*options, docker=engine.socket_url) as server:
-        configure = nsd if program == "nsd" else knot
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        command = configure(folder, port, server.port, has_key=False)
+        command = secondaries.COMMANDS[program](folder, port, server.port, False)
         with (folder / "log").open("w") as log:
             secondary = subprocess.Popen(command, stdout=log, stderr=log)
         try:
