@@ -6,7 +6,7 @@ a transfer could miss, and nobody pays for transfers who has no secondaries.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from containerdns.core import names, records
@@ -93,10 +93,13 @@ class Feed:
         notifies: There is somebody to notify.
     """
 
-    def __init__(self, zone: Zone, view: View, notifier: Notifier, *, notifies: bool) -> None:
-        """Take what is copied, in whose view; `notifies` if there is anybody to notify."""
+    def __init__(
+        self, zone: Zone, see: Callable[[], View], notifier: Notifier, *, notifies: bool
+    ) -> None:
+        """Take what is copied, and in whose view now; `notifies` if there is anybody to notify."""
         self._zone = zone
-        self._view = view
+        self._see = see
+        self._view = see()
         self._notifier = notifier
         self.notifies = notifies
         self._sources: dict[str, ZoneSource] = {}
@@ -109,10 +112,11 @@ class Feed:
 
     # -- what the zone's writer calls ------------------------------------------------------
 
-    def use(self, zone: Zone, view: View) -> None:
-        """Copy another zone, or in another view, from now on."""
-        if (zone, view) != (self._zone, self._view):
-            self._zone, self._view = zone, view
+    def look_again(self) -> None:
+        """Note that the view may be another one: where this server is, or the host."""
+        view = self._see()
+        if view != self._view:
+            self._view = view
             self.renewed()
 
     def changed(self, changed: Iterable[str]) -> None:

@@ -64,8 +64,13 @@ class Rooms:
         self._notifies = notifies
         targets = settings.notify if notifies else ()
         self._notifier = Notifier(targets, keys[0] if keys else None)
-        view = truth.neutral_view(settings.listen)
-        self._feed = Feed(truth.zone, view, self._notifier, notifies=bool(targets))
+        self._listening: Sequence[Endpoint] = settings.listen
+        self._feed = Feed(
+            truth.zone,
+            lambda: truth.neutral_view(self._listening),
+            self._notifier,
+            notifies=bool(targets),
+        )
         truth.feed = self._feed
         self._transfers = Transfers(self._feed, keys)
         self.servers = Servers(
@@ -87,7 +92,8 @@ class Rooms:
             CannotListen: One of them cannot be bound.
         """
         self.servers.open(endpoints)
-        self._feed.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
+        self._listening = self.servers.endpoints
+        self._feed.look_again()
 
     def begin(self, tasks: asyncio.TaskGroup, parts: Parts) -> None:
         """Run all rooms as tasks of a group; only the sockets end it when they fail."""
@@ -104,7 +110,7 @@ class Rooms:
         settings = self._truth.settings
         self._responder.use(self._truth.zone, self._truth.ownership)
         self.forwarder.reload(settings)
-        self._feed.use(self._truth.zone, self._truth.neutral_view(self.servers.endpoints))
+        self._feed.look_again()
         self.history.resize(settings.query_history)
         self.servers.use(_share_of(settings), keys)
         self._transfers.use(keys)

@@ -172,13 +172,13 @@ class Truth:
         """
         if (networks, own) == (self._networks, self._own):
             return
+        epoch, had, seen = self.views.epoch, self.zone.reverse.apexes(), self.neutral_view(())
         self._own = own
-        epoch, had = self.views.epoch, self.zone.reverse.apexes()
         self._networks = networks
         self.views.set_networks(networks, own)
         self.zone.reverse.set_networks(networks)
         has_other_zones = self.zone.reverse.apexes() != had
-        has_moved = own.networks != self.zone.own_networks
+        has_moved = own.networks != self.zone.own_networks or self.neutral_view(()) != seen
         self.zone.own_networks = own.networks
         if has_moved or has_other_zones:
             self._grow(now)
@@ -187,6 +187,7 @@ class Truth:
                 if has_other_zones:
                     self.feed.regrouped()
                 if has_moved:
+                    self.feed.look_again()
                     self.feed.changed(self.zone.names_with_choice())
         if self.views.epoch != epoch or has_moved or has_other_zones:
             self._wire.forget_views()

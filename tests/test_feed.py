@@ -52,7 +52,8 @@ class Primary:
         )
         self.serials: dict[str, int] = {}  # as transferred last, by apex
         self.notified = Notified()
-        self.feed = Feed(self.keeper.zone, NOBODY, self.notified, notifies=True)
+        self.view = NOBODY
+        self.feed = Feed(self.keeper.zone, lambda: self.view, self.notified, notifies=True)
         self.keeper.feed = self.feed
         self.keeper.networks_changed(ENGINE, NETWORKS)
         self.keeper.listed(ENGINE)
@@ -146,6 +147,22 @@ async def test_own_container_that_joins_a_network_changes_addresses_of_others() 
         made.start(9, "dns", "front", "back")
         _, added = await made.step()
         assert "web.docker. 172.18.0.2" in added
+
+
+async def test_host_s_address_that_becomes_known_is_in_the_zone() -> None:
+    """In a container it is the gateway, which is known when our own container is."""
+    async with primary() as made:
+        keeper = made.keeper
+        keeper.feed = made.feed = Feed(
+            keeper.zone, lambda: keeper.neutral_view(()), made.notified, notifies=False
+        )
+        assert not [owner for owner, rtype, _ in await made.held() if rtype == "A"]
+        serial = keeper.zone.serial
+        own = made.start(9, "dns")
+        keeper._own_container = own.id
+        keeper.networks_changed(ENGINE, NETWORKS)
+        assert ("host.docker.", "A", "172.18.0.1") in await made.held()
+        assert keeper.zone.serial != serial
 
 
 async def test_text_of_a_name_is_hidden_and_shown_by_a_container_of_its_name() -> None:

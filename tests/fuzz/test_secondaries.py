@@ -108,7 +108,8 @@ class Followed:
     def __init__(self) -> None:
         self.world = World()
         keeper = self.world.keeper
-        self.feed = keeper.feed = Feed(keeper.zone, NOBODY, Silent(), notifies=False)
+        self.view = NOBODY
+        self.feed = keeper.feed = Feed(keeper.zone, lambda: self.view, Silent(), notifies=False)
         self.secondaries = {apex: Secondary(apex) for apex in APEXES}
 
     def happen(self, change: Change) -> None:
@@ -125,13 +126,14 @@ class Followed:
         keeper = self.world.keeper
         keeper.use(wanted, time.time())
         hosts = tuple(map(str, wanted.host_addresses)) or NOBODY.host_addresses
-        self.feed.use(keeper.zone, replace(NOBODY, host_addresses=hosts))
+        self.view = replace(NOBODY, host_addresses=hosts)
+        self.feed.look_again()
         self.world.responder.use(keeper.zone, keeper.ownership)
         await keeper.publish_anew()
 
     def anew(self, apex: str) -> set[RR]:
         """The records of a zone as it is, but for the SOA."""
-        zone, view = self.world.keeper.zone, self.feed._view
+        zone, view = self.world.keeper.zone, self.view
         kind = Kind.DOMAIN if apex in zone.shape.domains else Kind.REVERSE
         found = [r.rr() for r in records.in_zone(zone, Suffix(apex, kind), view)]
         assert len(found) == len(set(found))
@@ -197,9 +199,7 @@ def answer(followed: Followed, name: str, rtype: int) -> set[bytes] | None:
     """What we answer of a name itself; None if that is none of its zone's records."""
     world = followed.world
     peer = world.peer(CLIENTS[0])
-    view = replace(
-        peer.view, networks=frozenset(), host_addresses=followed.feed._view.host_addresses
-    )
+    view = replace(peer.view, networks=frozenset(), host_addresses=followed.view.host_addresses)
     reply = world.fresh(query(name, rtype, edns=True), replace(peer, view=view, over_tcp=True))
     if reply is None or isinstance(reply, Forward) or not hasattr(reply, "octets"):
         return None
