@@ -8,6 +8,7 @@ SERVER_OCTETS = 16  # version, reserved, timestamp, hash; RFC 9018 section 4
 OPTION_SHORTEST, OPTION_LONGEST = 16, 40  # with a server cookie, RFC 7873 section 4
 VERSION = b"\x01\0\0\0"
 AGE_LONGEST, AHEAD_LONGEST = 3600, 300  # seconds, RFC 9018 section 4.3
+RENEWED_AFTER = 1800  # seconds, RFC 9018 section 4.3
 SECRET_OCTETS = 16
 
 _MASK = (1 << 64) - 1
@@ -32,6 +33,21 @@ class Cookies:
         """The option's data for a response: the client's cookie and a fresh one of ours."""
         stamp = VERSION + (int(now) & 0xFFFFFFFF).to_bytes(4)
         return client_cookie + stamp + self._hash(client_cookie, stamp, address)
+
+    def renewed(self, option: bytes, address: bytes, now: float) -> tuple[bytes, float]:
+        """The option's data for the response to a query with a well-formed cookie.
+
+        A cookie of ours stays the same for half an hour (RFC 9018 section 4.3), so that a
+        client that sends back what it got sends the same octets again.
+
+        Returns:
+            The data, and for how many seconds the same may be given out.
+        """
+        if self.standing(option, address, now) is Standing.VALID:
+            age = int(now) - int.from_bytes(option[CLIENT_OCTETS + 4 : CLIENT_OCTETS + 8])
+            if 0 <= age < RENEWED_AFTER:
+                return option, RENEWED_AFTER - age
+        return self.option(option[:CLIENT_OCTETS], address, now), RENEWED_AFTER
 
     def standing(self, option: bytes, address: bytes, now: float) -> Standing:
         """What the option of a query proves about the address that it came from."""

@@ -239,6 +239,18 @@ def parse_query(data: bytes) -> Query:
     return Query(message_id, flags, question, name, qtype, qclass, edns, tsig, serial)
 
 
+def parse_opt(octets: bytes) -> Edns:
+    """Read an OPT record that stands alone.
+
+    Raises:
+        BadMessage: It is malformed, or something is behind it.
+    """
+    record, end = _read_record(octets, 0, {})
+    if record.rtype != OPT or end != len(octets):
+        raise BadMessage("no OPT record, or something behind it")
+    return _edns_of(record)
+
+
 def parse_response(data: bytes) -> Response:
     """Read a response of an upstream.
 

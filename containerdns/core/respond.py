@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import NamedTuple
 
-from containerdns.core import answers, messages, names, records
+from containerdns.core import answers, messages, names, records, variants
 from containerdns.core.answers import Answer
-from containerdns.core.cookies import Cookies, Standing
+from containerdns.core.cookies import RENEWED_AFTER, Cookies, Standing
 from containerdns.core.counters import Counters
 from containerdns.core.denials import Denials, Denied
 from containerdns.core.forwarding import Forward, Resolution
@@ -19,6 +19,7 @@ from containerdns.core.messages import RR, Body, Edns, Query
 from containerdns.core.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.records import Record
 from containerdns.core.scrub import is_private
+from containerdns.core.variants import Variant
 from containerdns.core.views import View
 from containerdns.core.zone import Kind, Zone
 from containerdns.errors import BadMessage
@@ -425,16 +426,41 @@ class Responder:
         """Our options for a response; None if the client's cookie is malformed."""
         if query.edns is None or not query.edns.options:
             return _Extra(is_personal=query.tsig is not None)
-        options = []
-        if query.edns.option(messages.NSID_OPTION) is not None and self._identity:
+        options = self._options(query.edns, peer, now)
+        return None if options is None else _Extra(options[0], is_personal=True)
+
+    def variant(self, opt: bytes, peer: Peer, now: float, clock: float) -> Variant | None:
+        """Take a query's OPT record for what it means for this client alone.
+
+        Args:
+            opt: All that is behind the question of a query.
+            peer: Who sent it.
+            now: Seconds since the epoch (for cookies).
+            clock: The same moment in the clock of the ready-made responses.
+
+        Returns:
+            None if the whole query has to be looked at.
+        """
+        edns = variants.read_opt(opt)
+        options = None if edns is None else self._options(edns, peer, now)
+        if edns is None or options is None:
+            return None
+        return variants.variant(edns, options[0], clock + options[1])
+
+    def _options(
+        self, edns: Edns, peer: Peer, now: float
+    ) -> tuple[tuple[tuple[int, bytes], ...], float] | None:
+        """Our options for a response, and the seconds that they hold; None if malformed."""
+        options, seconds = [], float(RENEWED_AFTER)
+        if edns.option(messages.NSID_OPTION) is not None and self._identity:
             options.append((messages.NSID_OPTION, self._identity))
-        cookie = query.edns.option(messages.COOKIE_OPTION)
+        cookie = edns.option(messages.COOKIE_OPTION)
         if cookie is not None:
             if self._cookies.standing(cookie, peer.address, now) is Standing.MALFORMED:
                 return None
-            ours = self._cookies.option(cookie[:8], peer.address, now)
+            ours, seconds = self._cookies.renewed(cookie, peer.address, now)
             options.append((messages.COOKIE_OPTION, ours))
-        return _Extra(tuple(options), is_personal=True)
+        return tuple(options), seconds
 
     def _reply(
         self,

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from containerdns.core.counters import Counters
 from containerdns.core.respond import Reply
+from containerdns.core.variants import PLAIN_ENDS
 from containerdns.core.views import View
 
 MOST_ENTRIES: Final = {"name": 65536, "absent": 8192, "fresh": 16384}
@@ -45,6 +46,7 @@ class Entry:
         end: Where the question's name ends in the query.
         rest: The query from there on, as sent.
         tail: The response from there on; None if `Wire.tail_of` must say.
+        takes_options: It ends in an OPT record without options; others may take their place.
         hits: How often it served since it was last counted.
     """
 
@@ -68,6 +70,7 @@ class Entry:
         "source",
         "table",
         "tail",
+        "takes_options",
         "turn",
         "until",
         "upstream",
@@ -101,6 +104,7 @@ class Entry:
         self.shelf = reply.keeping
         is_plain = self.source == "zone" and not (self.rotation or self.serial_at or until)
         self.tail = self.kept_tail if is_plain else None
+        self.takes_options = self.kept_tail.endswith(PLAIN_ENDS)
 
     @property
     def octets(self) -> int:

@@ -21,6 +21,7 @@ from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.history import History, Outcome, Stamp
 from containerdns.core.messages import Query
 from containerdns.core.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.variants import Variant
 from containerdns.core.wire import Entry
 from containerdns.errors import BadMessage
 
@@ -102,6 +103,15 @@ class Answering:
         except BadMessage:
             return None
         return query if self._responder.has_valid_cookie(query, peer, time.time()) else None
+
+    def variant(self, opt: bytes, peer: Peer, clock: float) -> Variant | None:
+        """Take an OPT record for what it means for this client; None if more is to be seen."""
+        try:
+            return self._responder.variant(opt, peer, time.time(), clock)
+        except Exception:  # the whole query is looked at then, which says SERVFAIL if need be
+            self.counters.internal_errors += 1
+            log.exception("internal error while reading an OPT record (%d bytes)", len(opt))
+            return None
 
     def wait_for(
         self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+from containerdns.core import messages
 from containerdns.core.forwarding import Forward
 from containerdns.core.limits import Limiter
 from containerdns.core.respond import Peer, Reply, Transfer
+from containerdns.core.variants import OPT_OCTETS, Variant, opt_start
 from containerdns.core.views import View, Views
-from containerdns.core.wire import Table, Wire
+from containerdns.core.wire import Entry, Table, Wire
 from containerdns.server.answering import Answering
 from containerdns.server.sockets import IP_PKTINFO, Listener
 
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 QUERY_OCTETS: Final = 2112  # no honest query is longer; what is cut cannot be parsed
 MOST_CLIENTS: Final = 8192  # addresses whose view is kept
+MAX_VARIANTS: Final = 64  # OPT records of one client; then its own start anew
+MAX_ALL_VARIANTS: Final = 16384  # of all clients, about 10 MB; then all start anew
 # In seconds, to which the last batch adds; then others have a turn, of which HTTP needs four.
 TURN: Final = 0.0005
 PER_CLOCK: Final = 16  # datagrams between two looks at the clock
@@ -35,9 +39,10 @@ class Client:
     Attributes:
         ready: The ready-made responses of its view.
         fast: The same; or an empty table, if every query must be looked at.
+        variants: What its OPT records come to.
     """
 
-    __slots__ = ("address", "fast", "local", "peer", "ready", "slipped", "view")
+    __slots__ = ("address", "fast", "local", "peer", "ready", "slipped", "variants", "view")
 
     def __init__(self, peer: Peer, ready: Table, fast: Table) -> None:
         self.address = peer.address
@@ -47,6 +52,7 @@ class Client:
         self.view: View = peer.view
         self.ready = ready
         self.fast = fast
+        self.variants: dict[bytes, Variant] = {}
 
     def take(self, table: Table) -> None:
         """Be answered from another table of the same view."""
@@ -78,6 +84,7 @@ class Datagrams:
         self.limiter = limiter
         self._log_queries = log_queries
         self._clients: dict[tuple[bytes, bytes], Client] = {}
+        self._variants = 0  # that were made since all started anew
         self._epoch = (views.epoch, wire.epoch)
         self.generation = 0  # grows when no client that was given out holds any longer
 
@@ -136,10 +143,78 @@ class Datagrams:
             entry.hits += 1
             self._answering.told_ready(entry, peer, started)
             return octets
+        if query is None and not peer.is_slipped and client.view.may_ask:
+            answered = self._answer_variant(data, client, started)
+            if answered is not None:
+                return answered
         decision = self._answering.begin(data, peer, query)
         if isinstance(decision, Reply):
             return self._sent(decision, data, peer, started)
         return None if isinstance(decision, Transfer) else decision
+
+    def ready(self, data: bytes, client: Client, started: float) -> tuple[bytes, Entry] | None:
+        """Answer by the plain form of a query, if that and its OPT record are known.
+
+        The caller counts, as for `Wire.answer`.
+        """
+        start = data.find(b"\0", 12) + 5  # as `opt_start`
+        variant = client.variants.get(data[start:])
+        if variant is None or started >= variant.until:
+            return None
+        entry = client.fast.get(data[2:start].lower() + variant.opt)
+        if entry is None or not entry.takes_options:
+            return None
+        if not entry.rest.startswith(data[start - 4 : start]):  # type and class, as sent
+            return None
+        tail = entry.tail or self.wire.tail_of(entry, started)
+        if tail is None:
+            return None
+        asked = data[12 : entry.end]
+        reply = b"".join((data[:2], entry.head, asked, tail[:-2], variant.octets))
+        return (reply, entry) if len(reply) <= variant.limit else None
+
+    def _answer_variant(
+        self, data: bytes, client: Client, started: float
+    ) -> bytes | Forward | None:
+        """Answer a query by its plain form, if its OPT record is all that is odd about it."""
+        start = opt_start(data)
+        variant = self._variant(data[start:], client, started)
+        if variant is None:
+            return None
+        plain = data[:start] + variant.opt
+        if (ready := self.wire.answer(client.ready, plain, started)) is not None:
+            octets = variant.response(ready[0])
+            if octets is not None:
+                ready[1].hits += 1
+                self._answering.told_ready(ready[1], client.peer, started)
+            return octets
+        decision = self._answering.begin(plain, client.peer)
+        if isinstance(decision, Forward):  # whose response is made of the whole query
+            return decision._replace(query=messages.parse_query(data))
+        octets = variant.response(decision.octets) if isinstance(decision, Reply) else None
+        if isinstance(decision, Reply) and octets is not None:
+            self._sent(decision, plain, client.peer, started)
+        return octets
+
+    def _variant(self, opt: bytes, client: Client, started: float) -> Variant | None:
+        """What an OPT record comes to for a client; kept, so that it is read once."""
+        if len(opt) < OPT_OCTETS:
+            return None
+        variant = client.variants.get(opt)
+        if variant is not None and started < variant.until:
+            return variant
+        variant = self._answering.variant(opt, client.peer, started)
+        if variant is None:
+            return None
+        if len(client.variants) >= MAX_VARIANTS:
+            client.variants.clear()
+        self._variants += 1
+        if self._variants > MAX_ALL_VARIANTS:
+            self._variants = 0
+            for other in self._clients.values():
+                other.variants.clear()
+        client.variants[opt] = variant
+        return variant
 
     def forward(
         self,

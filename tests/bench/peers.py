@@ -85,7 +85,8 @@ def dnsmasq(folder: Path, addresses: dict[str, str], upstream_port: int) -> Prog
     hosts.write_text("".join(f"{a} {name}.docker\n" for name, a in addresses.items()))
     command = (
         f"dnsmasq --no-daemon --no-resolv --no-hosts --addn-hosts={hosts} --port=PORT"
-        f" --conf-file=/dev/null --local=/docker/ --local-ttl=5 --cache-size=10000"
+        f" --conf-file=/dev/null --local=/docker/ --local=// --local=/localdomain/"
+        f" --local-ttl=5 --cache-size=10000"
         f" --server=127.0.0.1#{upstream_port} --user=root --pid-file={folder}/dnsmasq.pid"
     )
     return Program("dnsmasq", command.split())

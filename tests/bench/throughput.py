@@ -23,7 +23,18 @@ from pathlib import Path
 from tests.bench import peers
 from tests.bench.peers import PUBLIC_NAMES, Server
 
-CASES = ("positive", "nodata", "nxdomain", "mixed", "public", "random")
+CASES = (
+    *("positive", "edns", "cookie", "options", "case", "nodata", "nxdomain", "mixed", "public"),
+    *("random", "lengths", "special", "single"),
+)
+OPTIONS = {
+    "mixed": ["-e"],
+    "edns": ["-e"],
+    "cookie": ["-E", "10:0123456789abcdef"],
+    "options": ["-D", "-E", "8:000118000a0000"],  # DO, and a client subnet
+}
+NEVER_ASKED = {"random", "lengths", "special", "single"}  # no name of these comes twice
+OF_DNSMASQ = {"special", "single"}  # names that others would forward, or have no setting for
 RANDOM_NAMES = 200_000
 HAS_NO_CACHE = {
     "knot": "forwards nothing",
@@ -85,8 +96,11 @@ def measure_all(count: int, folder: Path, options: argparse.Namespace) -> list[d
             queries = folder / case
             queries.write_text("".join(f"{line}\n" for line in questions(case, count)))
             unable = HAS_NO_CACHE if case == "public" else {}
+            if case in OF_DNSMASQ:
+                others = {server.name for server in servers} - {"containerdns", "dnsmasq"}
+                unable = dict.fromkeys(others, "would forward them")
             asked = [server for server in servers if server.name not in unable]
-            for server in asked if case != "random" else ():  # every name once, to warm up
+            for server in asked if case not in NEVER_ASKED else ():  # every name once, to warm up
                 load(server, queries, case, ["-n", "1"])
             length = ["-l", str(options.seconds)]
             turns = [
@@ -133,8 +147,10 @@ def tell(case: str, count: int, name: str, turns: list[dict[str, Measure]]) -> d
 def questions(case: str, count: int) -> Iterator[str]:
     """What dnsperf asks, line by line."""
     match case:
-        case "positive":
+        case "positive" | "edns" | "cookie" | "options":
             yield from (f"web-{n}.docker A" for n in range(count))
+        case "case":
+            yield from (f"wEb-{n}.DocKer A" for n in range(count))
         case "nodata":
             yield from (f"web-{n}.docker AAAA" for n in range(count))
         case "nxdomain":
@@ -148,6 +164,12 @@ def questions(case: str, count: int) -> Iterator[str]:
             yield from (f"www{n}.example A" for n in range(PUBLIC_NAMES))
         case "random":
             yield from (f"x{n:x}.docker A" for n in range(RANDOM_NAMES))
+        case "lengths":
+            yield from (f"x{n:x}{'y' * (n % 40)}.docker A" for n in range(RANDOM_NAMES))
+        case "special":
+            yield from (f"x{n:x}.localdomain A" for n in range(RANDOM_NAMES))
+        case "single":
+            yield from (f"x{n:x} A" for n in range(RANDOM_NAMES))
 
 
 def load(server: Server, queries: Path, case: str, length: list[str]) -> Measure:
@@ -164,7 +186,7 @@ def load(server: Server, queries: Path, case: str, length: list[str]) -> Measure
         str(server.port),
     ]
     command += ["-d", str(queries), "-c", "8", "-T", "1", *length]
-    command += ["-e"] if case == "mixed" else []
+    command += OPTIONS.get(case, [])
     done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     used = peers.cpu_seconds(server.pid) - before
     completed = int(_found(r"Queries completed:\s+(\d+)", done))

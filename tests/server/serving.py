@@ -17,6 +17,7 @@ from containerdns.core.messages import RR
 from containerdns.core.places import Limits
 from containerdns.core.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.tsig import Key
+from containerdns.core.variants import Variant
 from containerdns.core.views import Rights, Views
 from containerdns.core.wire import Wire
 from containerdns.server.servers import Servers
@@ -68,6 +69,9 @@ class StubResponder(Responder):
 
     def has_valid_cookie(self, query: messages.Query, peer: Peer, now: float) -> bool:
         return query.name in self.proven
+
+    def variant(self, opt: bytes, peer: Peer, now: float, clock: float) -> Variant | None:
+        return None
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
         limit = messages.TCP_OCTETS if peer.over_tcp else messages.PAYLOAD_OCTETS

@@ -1,0 +1,97 @@
+"""Queries that differ in their options alone share one ready-made response."""
+
+import random
+import struct
+from ipaddress import ip_network
+
+from containerdns.core import messages
+from containerdns.core.counters import Counters
+from containerdns.core.forwarding import Forward
+from containerdns.core.history import History
+from containerdns.core.views import Rights, Views
+from containerdns.core.wire import Wire
+from containerdns.server import udp
+from containerdns.server.answering import Answering
+from containerdns.server.udp import Client, Datagrams
+from tests.core.test_respond import CLIENT, publication, query, responder
+from tests.core.test_variants import opt
+from tests.server.serving import StubForwarder
+
+EVERYBODY = (ip_network("0.0.0.0/0"),)
+LOCAL = bytes((192, 0, 2, 1))
+
+
+def serving() -> tuple[Datagrams, Client, Wire]:
+    counters = Counters()
+    wire = Wire(counters)
+    made = responder(publication("web", "192.0.2.7"))
+    answering = Answering(made, StubForwarder(), History(9), counters)
+    datagrams = Datagrams(Views(Rights(EVERYBODY, (), ())), wire, answering, None)
+    return datagrams, datagrams.client(CLIENT, LOCAL), wire
+
+
+def answer(datagrams: Datagrams, client: Client, data: bytes) -> bytes:
+    octets = datagrams.answer(data, client, 0.0)
+    assert isinstance(octets, bytes)
+    return octets
+
+
+def test_clients_with_cookies_share_one_response_and_have_their_own_cookies() -> None:
+    datagrams, client, wire = serving()
+    for number in range(udp.MAX_VARIANTS * 3):
+        cookie = struct.pack("!Q", number)
+        data = query("web.docker.", opt=opt((10, cookie)))
+        said = messages.parse_response(answer(datagrams, client, data))
+        assert said.edns is not None
+        returned = said.edns.option(10)
+        assert returned is not None
+        assert (returned[:8], len(returned), len(said.answer)) == (cookie, 24, 1)
+        ready = datagrams.ready(data, client, 1.0)
+        assert ready is not None
+        assert ready[0] == answer(datagrams, client, data)
+        proof = query("web.docker.", opt=opt((10, returned)))
+        assert messages.parse_response(answer(datagrams, client, proof)).edns == said.edns
+    assert len(wire) == 1
+    assert len(client.variants) <= udp.MAX_VARIANTS
+
+
+def test_random_options_push_no_plain_response_out() -> None:
+    datagrams, client, wire = serving()
+    plain = query("web.docker.")
+    answer(datagrams, client, plain)
+    chance = random.Random(0)
+    for _ in range(500):
+        option = (chance.randrange(13, 70000) & 0xFFFF, chance.randbytes(chance.randrange(40)))
+        size = chance.randrange(65536)
+        answer(datagrams, client, query("web.docker.", opt=opt(option, size=size)))
+        answer(datagrams, client, query("web.docker.", opt=opt(size=size)))
+    assert wire.answer(client.ready, plain, 0.0) is not None
+    assert len(wire) < 20, "plain, plain with EDNS, and some of the usual sizes"
+
+
+def test_variant_holds_for_half_an_hour_and_for_its_type() -> None:
+    datagrams, client, _ = serving()
+    for qtype in (65, 97):  # lower case makes the first into the second
+        answer(datagrams, client, query("web.docker.", qtype, opt=opt((10, bytes(8)))))
+        ready = datagrams.ready(query("web.docker.", 65, opt=opt((10, bytes(8)))), client, 1.0)
+        assert (ready is None) is (qtype == 97)
+    data = query("web.docker.", 97, opt=opt((10, bytes(8))))
+    assert datagrams.ready(data, client, 1799.0) is not None
+    assert datagrams.ready(data, client, 1800.0) is None
+
+
+def test_clients_together_are_bounded() -> None:
+    datagrams, _, _ = serving()
+    udp_clients = [datagrams.client(struct.pack("!I", n), LOCAL) for n in range(300)]
+    for client in udp_clients:
+        for number in range(udp.MAX_VARIANTS):
+            datagrams._variant(opt((65001, struct.pack("!I", number))), client, 0.0)
+    assert sum(len(client.variants) for client in udp_clients) <= udp.MAX_ALL_VARIANTS
+
+
+def test_question_for_an_upstream_is_forwarded_whole() -> None:
+    datagrams, client, _ = serving()
+    data = query("www.example.net.", opt=opt((10, bytes(8))))
+    forward = datagrams.answer(data, client, 0.0)
+    assert isinstance(forward, Forward)
+    assert forward.query == messages.parse_query(data)
