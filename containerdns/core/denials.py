@@ -1,13 +1,14 @@
 """Ready-made NXDOMAIN for names that nobody has asked for before.
 
-A response to a name one label below a domain of ours is the same for every other such
-name of that length, but for ID and label.  So a flood of random names costs little more
-than a look whether a container has one of them.
+A response to a name one label below a domain of ours, below a special name or the root is
+the same for every other such name of that length, but for ID and label.  So a flood of
+random names costs little more than a look whether a container has one of them.
 """
 
 from typing import Final, NamedTuple
 
 from containerdns.core import messages, names
+from containerdns.core.ownership import Decision, Ownership
 from containerdns.core.zone import Zone
 
 KNOWN_MOST: Final = 1024  # lengths of labels, types, and EDNS variants; then all start anew
@@ -26,12 +27,21 @@ class Denied(NamedTuple):
         name: Canonical.
         qtype: The type's number.
         serial_at: Where the serial stands in `octets`.
+        decision: Why, if not because the zone has no such name.
+        is_kept: An upstream would else be asked for it.
     """
 
     octets: bytes
     name: str
     qtype: int
     serial_at: int
+    decision: Decision | None = None
+    is_kept: bool = False
+
+    @property
+    def source(self) -> str:
+        """As of a reply."""
+        return "zone" if self.decision is None else "policy"
 
 
 class _Known(NamedTuple):
@@ -43,6 +53,8 @@ class _Known(NamedTuple):
     apex: str
     qtype: int
     serial_from_end: int
+    decision: Decision | None
+    is_kept: bool
 
 
 class Denials:
@@ -52,12 +64,13 @@ class Denials:
         self._known: dict[bytes, _Known] = {}
         self._serial = -1
 
-    def find(self, data: bytes, zone: Zone) -> Denied | None:
-        """Deny a name if that needs no more than a look at the zone.
+    def find(self, data: bytes, zone: Zone, ownership: Ownership) -> Denied | None:
+        """Deny a name if that needs no more than a look at the zone and the rules.
 
         Args:
             data: A query, not yet looked at.
             zone: Which was listed whole.
+            ownership: Its rules.
         """
         behind = LABEL_AT + (data[LABEL_AT - 1] if len(data) >= LABEL_AT else 0)
         known = self._known.get((data[2:LABEL_AT] + data[behind:]).lower())
@@ -67,24 +80,36 @@ class Denials:
         if zone.serial != self._serial or label.translate(None, PLAIN):
             return None
         text = label.lower().decode()
-        if not zone.is_free(text, known.apex):
+        name = names.join(text, known.apex)
+        if known.decision is None:
+            if not zone.is_free(text, known.apex):
+                return None
+        elif not label or not ownership.is_nobodys(text, name):
             return None
         asked = data[messages.HEADER_OCTETS : len(data) - len(known.rest)]
         octets = b"".join((data[:2], known.head, asked, known.tail))
         serial_at = len(octets) - known.serial_from_end
-        return Denied(octets, f"{text}.{known.apex}", known.qtype, serial_at)
+        return Denied(octets, name, known.qtype, serial_at, known.decision, known.is_kept)
 
-    def learn(self, data: bytes, denied: Denied, apex: str, zone: Zone) -> None:
+    def learn(
+        self, data: bytes, denied: Denied, apex: str, zone: Zone, ownership: Ownership
+    ) -> None:
         """Take over what was said of a name.
 
         Args:
             data: The query, which is well-formed and has no EDNS option.
             denied: Its response.
-            apex: The domain of ours that the name is below.
+            apex: What the name is below, by one label: a domain of ours, if the zone has none.
             zone: Which was listed whole.
+            ownership: Its rules.
         """
         label = names.strip_suffix(denied.name, apex)
-        if not names.is_single_label(label) or not zone.is_free(label, apex):
+        if not names.is_single_label(label):
+            return
+        is_of_zone = denied.decision is None
+        if not (
+            zone.is_free(label, apex) if is_of_zone else ownership.is_nobodys(label, denied.name)
+        ):
             return
         behind = LABEL_AT + data[LABEL_AT - 1]
         end = behind + len(names.to_wire(apex))
@@ -102,4 +127,6 @@ class Denials:
             apex,
             denied.qtype,
             len(octets) - denied.serial_at,
+            denied.decision,
+            denied.is_kept,
         )

@@ -8,6 +8,7 @@ before a special name, that before the upstreams.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from containerdns.core import messages, names, special
 from containerdns.core.reverse import is_reverse
@@ -60,6 +61,9 @@ class Decision:
     is_doubtful: bool = False
 
 
+SINGLE_LABEL = Decision(Act.NXDOMAIN, "single label")
+
+
 class Ownership:
     """The rules, over a zone.
 
@@ -90,6 +94,8 @@ class Ownership:
         self._above_ours = frozenset(
             a for d in shape.domains for a in names.parents(d)
         ) | frozenset(a for s in shape.search_domains for a in (s, *names.parents(s)))
+        noted = special.SPECIAL_NAMES | top_level_domains | self._above_ours | self._forwards
+        self._noted = noted | self._domains | {special.DOH_CANARY}
         self._has_search_in_domain = any(
             special.nearest(search, self._domains) for search in shape.search_domains
         )
@@ -144,6 +150,18 @@ class Ownership:
             for search in self._searches_above(name)
             if name != search
         )
+
+    def is_nobodys(self, label: str, name: str) -> bool:
+        """Return at a glance whether no rule knows a label; False is no proof.
+
+        All such names one label below the same parent have the same decision.
+
+        Args:
+            label: As below a search domain.
+            name: The same below its parent.
+        """
+        zone = self._zone
+        return not (name in self._noted or zone.knows(label) or zone.knows(name) or zone.knows("*"))
 
     def _decide(self, name: str, qtype: int, now: float) -> Decision:
         domain = special.nearest(name, self._domains)
@@ -239,7 +257,7 @@ class Ownership:
             return self._forward(name, "delegation of a single label", is_near=True)
         if is_delegated:
             return Decision(Act.NODATA, "top-level domain")
-        return Decision(Act.NXDOMAIN, "single label")
+        return SINGLE_LABEL
 
     def _decide_below_search(self, name: str, nearest: str, now: float) -> Decision | None:
         """Below a search domain only the owners there are ours, now or remembered."""
@@ -326,6 +344,7 @@ class Ownership:
         )
 
 
+@cache  # of the few special names
 def _special(special_name: str) -> Decision:
     if special_name == special.LOOPBACK_NAME:
         return Decision(Act.LOOPBACK, "special name localhost.")

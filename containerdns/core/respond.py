@@ -21,7 +21,7 @@ from containerdns.core.records import Record
 from containerdns.core.scrub import is_private
 from containerdns.core.variants import Variant
 from containerdns.core.views import View
-from containerdns.core.zone import Kind, Zone
+from containerdns.core.zone import Kind, Suffix, Zone
 from containerdns.errors import BadMessage
 
 ADDRESSES_MOST = 100  # in one answer; of more, each answer has the next hundred
@@ -32,6 +32,7 @@ PROHIBITED, NOT_SUPPORTED = 18, 21
 CHAOS_VERSION = frozenset({"version.bind.", "version.server."})
 CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
 LOOPBACK = {messages.A: bytes((127, 0, 0, 1)), messages.AAAA: bytes(15) + b"\x01"}
+DENIED_DOTS = 8  # of a name that others like it are denied by
 STRANGER_OCTETS = 512  # of a message from outside `--allow`; longer ones are not read
 UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # no types to ask for: FORMERR
 UNSUPPORTED = frozenset({messages.TKEY, messages.MAILA, messages.MAILB})  # NOTIMP
@@ -178,8 +179,9 @@ class Responder:
         if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
             return None
         if peer.view.may_ask and not peer.is_slipped and self._ownership.is_settled:
-            denied = self._denials.find(data, self._zone)
+            denied = self._denials.find(data, self._zone, self._ownership)
             if denied is not None:
+                self._counters.kept_from_upstream += denied.is_kept
                 return _reply_of(denied)
         if not peer.view.may_ask and len(data) > STRANGER_OCTETS:
             return _bare_refusal(data, messages.REFUSED)
@@ -344,11 +346,33 @@ class Responder:
         decision = self._ownership.decide(query.name, query.qtype, now)
         reply = self._carry_out(decision, query, peer, extra, now)
         if isinstance(reply, Reply) and reply.rcode == messages.NXDOMAIN:
-            suffix = decision.suffix
-            if suffix.kind is Kind.DOMAIN and decision.act is Act.ZONE and reply.keeping != "no":
-                denied = Denied(reply.octets, reply.name, reply.qtype, reply.serial_at)
-                self._denials.learn(data, denied, suffix.apex, self._zone)
+            self._learn_denial(data, reply, decision)
         return reply
+
+    def denied(self, data: bytes, peer: Peer) -> Denied | None:
+        """Deny a name at a glance; None if more has to be looked at.
+
+        The caller counts, also `kept_from_upstream`.
+        """
+        if not (peer.view.may_ask and self._ownership.is_settled):
+            return None
+        return self._denials.find(data, self._zone, self._ownership)
+
+    def _learn_denial(self, data: bytes, reply: Reply, decision: Decision) -> None:
+        """Note how a name was denied, for others like it."""
+        if reply.keeping == "no" or reply.depends_on != (reply.name,):  # on more than itself
+            return
+        if reply.name.count(".") > DENIED_DOTS:
+            return
+        apex = names.parent(reply.name)
+        of_zone = decision.act is Act.ZONE and decision.suffix == Suffix(apex, Kind.DOMAIN)
+        if not (of_zone or decision.act is Act.NXDOMAIN):
+            return
+        reason = None if of_zone else decision
+        denied = Denied(
+            reply.octets, reply.name, reply.qtype, reply.serial_at, reason, reply.is_kept
+        )
+        self._denials.learn(data, denied, apex, self._zone, self._ownership)
 
     def _carry_out(
         self, decision: Decision, query: Query, peer: Peer, extra: _Extra, now: float
@@ -671,12 +695,13 @@ def _reply_of(denied: Denied) -> Reply:
     return Reply(
         denied.octets,
         messages.NXDOMAIN,
-        "zone",
+        denied.source,
         denied.qtype,
         denied.name,
         keeping="absent",
         depends_on=(denied.name,),
         serial_at=denied.serial_at,
+        is_kept=denied.is_kept,
     )
 
 

@@ -228,6 +228,20 @@ class Wire:
         for name in entry.names:
             self._of_name.setdefault(name, {})[entry] = None
 
+    def is_asked_again(self, key: bytes) -> bool:
+        """Return whether a query was marked here before, and mark it.
+
+        So a flood of random names neither costs what keeping costs, nor pushes out
+        the names that clients do try again and again.
+        """
+        mark = hash(key)
+        if mark in self._asked_once:
+            return True
+        if len(self._asked_once) >= ASKED_ONCE_MOST:
+            self._asked_once.clear()
+        self._asked_once.add(mark)
+        return False
+
     def set_serial(self, serial: int) -> None:
         """Take over the zone's serial; negative answers carry it from now on."""
         self._serial = serial.to_bytes(4)
@@ -281,22 +295,12 @@ class Wire:
             self._forgotten.pop()
 
     def _is_worth_keeping(self, query: bytes, reply: Reply) -> bool:
-        """Tell whether there is room for what is absent, or it was asked for before.
-
-        So a flood of random names neither costs what keeping costs, nor pushes out
-        the names that clients do try again and again.
-        """
+        """Tell whether there is room for what is absent, or it was asked for before."""
         octets = len(query) + 2 * len(reply.octets) + ENTRY_OCTETS
         has_places = len(self._shelves["absent"]) < MOST_ENTRIES["absent"]
         if has_places and self._octets["absent"] + octets <= MOST_OCTETS["absent"]:
             return True
-        mark = hash(query[2:].lower())
-        if mark in self._asked_once:
-            return True
-        if len(self._asked_once) >= ASKED_ONCE_MOST:
-            self._asked_once.clear()
-        self._asked_once.add(mark)
-        return False
+        return self.is_asked_again(query[2:].lower())
 
     def _make_room(self, entry: Entry) -> None:
         shelf, kind = self._shelves[entry.shelf], entry.shelf

@@ -596,6 +596,17 @@ class Zone:
             name in self._claims or name in self._above or f"*.{apex}" in self._claims
         )
 
+    def knows(self, owner: str) -> bool:
+        """Return whether an owner is claimed, kept or remembered, or one below it is."""
+        return (
+            owner in self._claims
+            or owner in self._above
+            or owner in self._reserved
+            or owner in self._above_reserved
+            or owner in self.memory
+            or self.memory.is_above(owner)
+        )
+
     def is_above_owner(self, owner: str) -> bool:
         """Return whether an owner with records lies below a relative or absolute one."""
         return owner in self._above

@@ -17,6 +17,7 @@ from typing import Final, Protocol, TypeVar
 from containerdns.core import messages, tsig
 from containerdns.core.cookies import CLIENT_OCTETS, SERVER_OCTETS
 from containerdns.core.counters import Counters
+from containerdns.core.denials import Denied
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.history import History, Outcome, Stamp
 from containerdns.core.messages import Query
@@ -103,6 +104,21 @@ class Answering:
         except BadMessage:
             return None
         return query if self._responder.has_valid_cookie(query, peer, time.time()) else None
+
+    def denied(self, data: bytes, peer: Peer) -> Denied | None:
+        """Deny a name at a glance, and count that; None if more has to be looked at."""
+        try:
+            denied = self._responder.denied(data, peer)
+        except Exception:  # the slow path says SERVFAIL if need be
+            self.counters.internal_errors += 1
+            log.exception("internal error while denying a name (%d bytes)", len(data))
+            return None
+        if denied is not None:
+            counters = self.counters
+            counters.requests["udp", denied.qtype] += 1
+            counters.responses[messages.NXDOMAIN, denied.source] += 1
+            counters.kept_from_upstream += denied.is_kept
+        return denied
 
     def variant(self, opt: bytes, peer: Peer, clock: float) -> Variant | None:
         """Take an OPT record for what it means for this client; None if more is to be seen."""

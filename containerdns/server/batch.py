@@ -227,10 +227,9 @@ class BatchLoop:
                     replies[reply_at : reply_at + size] = reply
                     sizes.append(size)
                     continue
-            if client.variants and (ready := datagrams.ready(data, client, started)):
-                reply, entry = ready
-                entry.hits += 1
-                rows.append((stamp, client.address, entry))
+            if made := datagrams.at_once(data, client, stamp, started):
+                reply, row = made
+                rows.append(row)
                 size = len(reply)
                 replies[reply_at : reply_at + size] = reply
                 sizes.append(size)

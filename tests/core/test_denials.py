@@ -1,17 +1,20 @@
 """What is denied at a glance is what thinking would deny, octet by octet."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from containerdns.core import messages
+from containerdns.core import messages, names
 from containerdns.core.cookies import Cookies
 from containerdns.core.counters import Counters
 from containerdns.core.denials import KNOWN_MOST, Denials, Denied
-from containerdns.core.ownership import Listing
+from containerdns.core.memory import Memory
+from containerdns.core.ownership import Listing, Ownership
 from containerdns.core.policy import Claim, Publication, Rank
 from containerdns.core.respond import Responder
+from containerdns.core.zone import Shape, Zone
 from tests.core.test_respond import NOW, ask, publication, query, responder
-from tests.fuzz.generating import CONTAINER_NAMES, DOMAINS
+from tests.fuzz.generating import CONTAINER_NAMES, DOMAINS, SEARCH_DOMAINS
 from tests.fuzz.worlds import World, changes
 
 LABELS = (
@@ -28,25 +31,26 @@ LABELS = (
     "xy",
     "lab",
 )
+APEXES = (*DOMAINS, *SEARCH_DOMAINS, ".", "localdomain.", "internal.", "test.")
 TYPES = (messages.A, 65, 97)
 OPT = b"\0\0\x29\x04\xd0" + bytes(6)
 
 
 def at_a_glance(made: Responder, data: bytes) -> Denied | None:
     """What is known without thinking."""
-    return made._denials.find(data, made._zone)
+    return made._denials.find(data, made._zone, made._ownership)
 
 
 @given(st.lists(st.lists(changes, max_size=4), min_size=1, max_size=4), st.data())
 def test_glance_says_what_thought_says(rounds: list[list[object]], data: st.DataObject) -> None:
     world = World()
     peer = world.peer("127.0.0.1")
-    questions = st.tuples(st.sampled_from(LABELS), st.sampled_from(DOMAINS), st.sampled_from(TYPES))
+    questions = st.tuples(st.sampled_from(LABELS), st.sampled_from(APEXES), st.sampled_from(TYPES))
     for happening in rounds:
         for change in happening:
             world.happen(change)  # type: ignore[arg-type]
         for label, apex, qtype in data.draw(st.lists(questions, max_size=12)):
-            asked = query(f"{label}.{apex}", qtype)
+            asked = query(names.join(label, apex), qtype)
             keeper = world.keeper
             thinking = Responder(
                 keeper.zone, keeper.ownership, Cookies(bytes(16)), Counters(), identity="x"
@@ -54,7 +58,7 @@ def test_glance_says_what_thought_says(rounds: list[list[object]], data: st.Data
             said, thought = (
                 responder.respond(asked, peer, NOW) for responder in (world.responder, thinking)
             )
-            known = world.responder._denials.find(asked, keeper.zone)
+            known = world.responder._denials.find(asked, keeper.zone, keeper.ownership)
             if known is not None:
                 assert thought == said
 
@@ -144,9 +148,45 @@ def test_nothing_is_denied_before_docker_is_listed() -> None:
 
 
 def test_what_is_known_is_bounded() -> None:
-    made, zone = Denials(), responder()._zone
+    made, answering = Denials(), responder()
     octets = ask(responder(), query("first.docker.")).octets
     for qtype in range(20_000, 25_000):
         denied = Denied(octets, "first.docker.", qtype, 40)
-        made.learn(query("first.docker.", qtype), denied, "docker.", zone)
+        asked = query("first.docker.", qtype)
+        made.learn(asked, denied, "docker.", answering._zone, answering._ownership)
     assert 0 < len(made._known) <= KNOWN_MOST
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "is_denied"),
+    [
+        ("first.", "other.", True),
+        ("first.", "alpha.", False),  # a container
+        ("alpha.", "first.", False),
+        ("first.", "local.", False),  # another rule
+        ("first.localdomain.", "other.localdomain.", True),
+        ("first.localdomain.", "alpha.localdomain.", False),
+        ("first.x.invalid.", "other.x.invalid.", True),
+        ("first.docker.localdomain.", "other.docker.localdomain.", False),  # see depends_on
+    ],
+)
+def test_names_of_nobody_are_denied_at_a_glance(first: str, other: str, is_denied: bool) -> None:
+    """Below the root and special names, as a flood of them must cost no more."""
+    shape = Shape(search_domains=("localdomain.",))
+    zone = Zone(shape, 1, Memory(60))
+    zone.replace("alpha", publication("alpha", "192.0.2.7"), NOW)
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    made, thinking = (Responder(zone, ownership, Cookies(bytes(16)), Counters()) for _ in range(2))
+    ask(made, query(first))
+    denied = at_a_glance(made, query(other))
+    assert (denied is not None) is is_denied
+    assert ask(made, query(other)) == ask(thinking, query(other))
+
+
+def test_name_that_is_remembered_or_claimed_is_thought_about() -> None:
+    made = responder()
+    ask(made, query("first."))
+    assert at_a_glance(made, query("other.")) is not None
+    made._zone.memory.put("other", NOW + 60)
+    assert at_a_glance(made, query("other.")) is None

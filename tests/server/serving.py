@@ -11,6 +11,7 @@ from typing import Any
 
 from containerdns.core import messages
 from containerdns.core.counters import Counters
+from containerdns.core.denials import Denied
 from containerdns.core.forwarding import Forward, Resolution
 from containerdns.core.history import History
 from containerdns.core.messages import RR
@@ -71,6 +72,9 @@ class StubResponder(Responder):
         return query.name in self.proven
 
     def variant(self, opt: bytes, peer: Peer, now: float, clock: float) -> Variant | None:
+        return None
+
+    def denied(self, data: bytes, peer: Peer) -> Denied | None:
         return None
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
