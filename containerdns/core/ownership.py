@@ -187,7 +187,7 @@ class Ownership:
             decision = self._decide_reverse(name)
             if decision is not None:
                 return decision
-        return self._decide_elsewhere(name, is_near=bool(search))
+        return self._decide_elsewhere(name, search)
 
     def answers(self, name: str, now: float) -> bool:
         """Tell whether a name is a container's, or a domain of ours or below one."""
@@ -309,7 +309,9 @@ class Ownership:
             return Decision(Act.NXDOMAIN, "private reverse zone", Suffix(private, Kind.REVERSE))
         return None
 
-    def _decide_elsewhere(self, name: str, *, is_near: bool) -> Decision:
+    def _decide_elsewhere(self, name: str, search: str) -> Decision:
+        """Decide about what is nobody's; with the search domain above, "" for none."""
+        is_near = bool(search)
         is_awaited = self.listing is Listing.PENDING and name in self._engine_hosts
         is_doubtful = is_near and (is_awaited or self.listing is Listing.OVERDUE)
         if self._covering(name):
@@ -318,7 +320,7 @@ class Ownership:
         if special_name and is_doubtful:
             return Decision(Act.WAIT, WAITING)
         if special_name:
-            return _special(special_name)
+            return _special(special_name, search)
         if self._doh_canary and name == special.DOH_CANARY:
             return Decision(Act.NXDOMAIN, "DoH canary")
         return self._forward(name, "not ours", is_near=is_near, is_doubtful=is_doubtful)
@@ -344,10 +346,16 @@ class Ownership:
         )
 
 
-@cache  # of the few special names
-def _special(special_name: str) -> Decision:
+@cache  # of the few special names and search domains
+def _special(special_name: str, search: str = "") -> Decision:
+    """Decide about a name at or below a special one.
+
+    Below a search domain the SOA is that one's: of the root's, PowerDNS Recursor would
+    learn that nothing exists below the same top-level domain (root-nx-trust).
+    """
+    suffix = Suffix(search, Kind.SEARCH) if search else BARE
     if special_name == special.LOOPBACK_NAME:
         return Decision(Act.LOOPBACK, "special name localhost.")
     if special_name == special.RESOLVER_ARPA:
         return Decision(Act.NODATA, "special name resolver.arpa.")
-    return Decision(Act.NXDOMAIN, f"special name {special_name}")
+    return Decision(Act.NXDOMAIN, f"special name {special_name}", suffix)

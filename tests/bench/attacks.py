@@ -10,6 +10,7 @@ the CPUs that there are: compare with the row without an attack.
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import resource
@@ -27,6 +28,7 @@ from dnslib import DNSRecord
 
 from tests.bench.scale import QUESTION, RATE, _resident_mb, _settle, engine
 from tests.engine.running import Running, free_port
+from tests.fuzz.searching import long_names, worst_queries
 
 CLIENTS: Final = 8  # addresses of 127.0.1.0/24 that attack
 ANSWER_RECORDS: Final = 200  # of 250 octets, in answers of the attacks' own upstream
@@ -147,6 +149,31 @@ async def unread(dns: Address, _: Address) -> None:
     await _many(256, ask)
 
 
+async def pointers(dns: Address, _: Address) -> None:
+    """200 queries a second of 2.1 KB of compression pointers, over UDP."""
+    await _at_a_rate(dns, 200, worst_queries(2112))
+
+
+async def pointer_frames(dns: Address, _: Address) -> None:
+    """2 TCP connections pump frames of 64 KB of compression pointers."""
+    frame, *_rest = worst_queries(65000)
+    await _pump(dns, 2, len(frame).to_bytes(2) + frame)
+
+
+async def labels(dns: Address, _: Address) -> None:
+    """300 queries a second for names of as many labels as there can be, over UDP."""
+    await _at_a_rate(dns, 300, list(long_names()))
+
+
+async def _at_a_rate(dns: Address, rate: int, queries: list[bytes]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect(dns)
+        for query in itertools.cycle(queries):
+            with contextlib.suppress(OSError):
+                asking.send(query)
+            await asyncio.sleep(1 / rate)
+
+
 async def locals_(dns: Address, _: Address) -> None:
     """Questions at 300,000 addresses of this machine."""
     asked, port = 0, dns[1]
@@ -171,6 +198,9 @@ ATTACKS: Final[dict[str, Callable[[Address, Address], Awaitable[None]]]] = {
     "connects": connects,
     "unread": unread,
     "locals": locals_,
+    "pointers": pointers,
+    "pointer-frames": pointer_frames,
+    "labels": labels,
 }
 
 

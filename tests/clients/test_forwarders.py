@@ -129,6 +129,27 @@ def unbound(place: Place) -> Iterator[Behaviour]:
 
 
 @contextlib.contextmanager
+def powerdns(place: Place) -> Iterator[Behaviour]:
+    """A PowerDNS Recursor, which denies what lies below a denied name (RFC 8020)."""
+    words = [
+        program("pdns_recursor"),
+        f"--config-dir={place.folder}",
+        f"--socket-dir={place.folder}",
+        f"--local-address={place.address}",
+        f"--forward-zones-recurse=.={place.loopback}",
+        "--daemon=no",
+        "--dnssec=off",
+        "--hint-file=no",
+        "--dont-query=",
+        "--nothing-below-nxdomain=yes",
+        "--export-etc-hosts=no",
+        "--serve-rfc1918=no",
+    ]
+    with started(words, place.is_up):
+        yield Behaviour(validates=False)
+
+
+@contextlib.contextmanager
 def systemd_resolved(place: Place) -> Iterator[Behaviour]:
     """Started by hand in a /run of its own, validating, without D-Bus; bare by its search list."""
     run = place.folder / "run"
@@ -161,7 +182,7 @@ def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signed]:
 
 @pytest.mark.parametrize(
     "kind",
-    [dnsmasq_by_snippet, dnsmasq_before_us_alone, unbound, systemd_resolved],
+    [dnsmasq_by_snippet, dnsmasq_before_us_alone, unbound, powerdns, systemd_resolved],
     ids=lambda kind: str(kind.__name__),
 )
 def test_name_is_right_through_a_forwarder_before_and_after_a_redeploy(
@@ -208,3 +229,20 @@ def test_name_is_right_through_a_forwarder_before_and_after_a_redeploy(
             assert [str(rr.rdata) for rr in public.rr if rr.rtype == 1] == [PUBLIC_ADDRESS]
             assert bool(public.header.ad) == does.validates
     assert [name for name in internet.asked if NAME in name] == []
+
+
+def test_resolver_that_denies_below_denied_names_still_finds_ours(
+    engine: Dockerd, internet: Signed, loopback: str, resolv_conf: Path
+) -> None:
+    """RFC 8020: after `localdomain` a PowerDNS Recursor denied every name below it."""
+    engine.create_network("staging")
+    address = engine.address(engine.run(NAME, network="staging"))
+    options = (*OPTIONS, f"--upstream=127.0.0.1:{internet.port}", f"--listen={loopback}:53")
+    with serving(*options, docker=engine.socket_url) as server:
+        place = Place(resolv_conf.parent, server, loopback, internet)
+        with powerdns(place):
+            assert place.ask("other.localdomain").header.rcode == dnslib.RCODE.NXDOMAIN
+            for above in ("localdomain", "staging.localdomain"):
+                place.ask(above)
+            found = place.ask(f"{NAME}.localdomain")
+            assert [str(rr.rdata) for rr in found.rr] == [address]
