@@ -248,6 +248,29 @@ def queries(follow: bool, url: str, form: str) -> None:
     _follow(server, show)
 
 
+@main.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on with those to come.")
+@_url_option
+@_format_option("text", "json")
+def changes(follow: bool, url: str, form: str) -> None:
+    """Print the last changes of containers; with --follow, those to come.
+
+    Each with the addresses before and after, and the seconds in which its name had no answer.
+    """
+    from containerdns import terminal
+
+    server = _server(url)
+    past = server.json("/changes")
+    if form == "json" and not follow:
+        _echo_json(past)
+        return
+    show = _echo_json if form == "json" else lambda c: terminal.show(terminal.change_line(c))
+    for change in past["changes"]:
+        show(change)
+    if follow:
+        _follow(server, show, "/changes")
+
+
 @main.command("client-config")
 @click.argument("target", type=Word(TARGETS))
 @click.option("--server", "servers", multiple=True, metavar="IP", help="Our address, for clients.")
@@ -382,12 +405,12 @@ class _ZoneTable:
         self._records = document["records"]
 
 
-def _follow(server: "Server", show: Callable[[Any], None]) -> None:
-    """Show queries as they come, across restarts of the server, until interrupted."""
+def _follow(server: "Server", show: Callable[[Any], None], path: str = "/queries") -> None:
+    """Show what a stream brings as it comes, across restarts of the server, until interrupted."""
     try:
         while True:
             try:
-                for query in server.events("/queries"):
+                for query in server.events(path):
                     show(query)
             except ServerUnreachable as fault:
                 click.echo(f"containerdns: {fault}; trying again", err=True)

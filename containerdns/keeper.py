@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import islice
 from pathlib import Path
 
 from containerdns import state_file
+from containerdns.core.changes import MAX_KEPT, Changes, line
 from containerdns.core.containers import Container, Network
 from containerdns.core.counters import Counters
 from containerdns.core.hosts import Change
@@ -36,6 +38,7 @@ from containerdns.settings import Settings
 from containerdns.truth import Truth
 from containerdns.turns import turns
 
+MAX_LINES = 20  # of single changes in the log a second; a burst is told by its number
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
 MACHINE_EVERY = 5.0  # seconds between looks at the addresses of this machine
 HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
@@ -76,6 +79,7 @@ class Keeper(Truth):
     Attributes:
         inventory: The containers behind the zone.
         engines: By URL.
+        changes: What became of containers lately.
         revision: Grows with whatever the status page would show.
     """
 
@@ -93,6 +97,8 @@ class Keeper(Truth):
         serial = next_serial(last.serial, now)
         super().__init__(settings, counters, wire, top_level_domains, serial, last.remembered)
         self.revision = 0
+        self.changes = Changes()
+        self._changes_told = 0
         self.engines = {url: EngineStatus(url) for url in settings.docker}
         self.inventory = Inventory(policy_of(settings))
         self._started = time.monotonic()
@@ -327,6 +333,10 @@ class Keeper(Truth):
         listed = list(changes)
         self._touched |= self.owners_in(listed)
         is_part = is_part or self._is_listing(engine)
+        if engine and not is_part:
+            now = time.time()
+            for publication_id, publication in listed:
+                self.changes.note(self.zone.publication(publication_id), publication, now)
         self.change(listed, time.time(), is_part, hands_over=is_redeploy)
         for publication_id, publication in listed:
             if publication is None:
@@ -396,8 +406,19 @@ class Keeper(Truth):
             gc.enable()
         self.set_listing(listing)
 
+    def _tell_of_changes(self) -> None:
+        """Log a line for each container that changed; of a burst, the first lines."""
+        changes, total = self.changes.since(self._changes_told)
+        for change in islice(changes, MAX_LINES):
+            log.info("%s", line(change))
+        more = total - self._changes_told - MAX_LINES
+        if more > 0:
+            log.info("and %d changes more; /changes has the last %d", more, MAX_KEPT)
+        self._changes_told = total
+
     def _tell(self) -> None:
         """Log what changed since the last time, in one line however much it was."""
+        self._tell_of_changes()
         names = len(self.zone)
         if self.zone.serial == self._told_serial:
             return

@@ -16,6 +16,7 @@ from itertools import product
 from typing import Any
 
 from containerdns.core import messages, names, records, zonefile
+from containerdns.core.changes import Change, line
 from containerdns.core.containers import Container
 from containerdns.core.counters import Counters
 from containerdns.core.explain import (
@@ -26,7 +27,7 @@ from containerdns.core.explain import (
     explain,
     led_home,
 )
-from containerdns.core.history import History
+from containerdns.core.history import History, rfc3339_ms
 from containerdns.core.policy import SERVICE_ID, Publication
 from containerdns.core.records import Record
 from containerdns.core.views import View, packed
@@ -304,6 +305,11 @@ class Reports:
         )
         return "kept" if is_kept else query["source"]
 
+    def changes(self, after: int) -> tuple[int, Iterable[Document]]:
+        """Give the changes of containers since a position, newest last."""
+        found, total = self._keeper.changes.since(after)
+        return total, map(_change_document, found)
+
     def rights(self, client: str) -> tuple[bool, bool]:
         """Tell whether an address may ask, and see all queries."""
         view = self._keeper.views.of(packed(client))
@@ -488,6 +494,24 @@ def _shown_id(publication: str) -> str:
     """The first digits of a container's id, or of a service's; "" of what is neither."""
     kind, _, own = publication.rpartition(":")
     return own[:12] if kind in ("", SERVICE_ID.rstrip(":")) else ""
+
+
+def _change_document(change: Change) -> Document:
+    return {
+        "time": rfc3339_ms(change.time),
+        "change": change.change,
+        "container": change.container,
+        "id": _shown_id(change.id),
+        "engine": change.engine,
+        "names": list(change.names),
+        "before": list(change.before),
+        "after": list(change.after),
+        "healthy": change.is_healthy,
+        "seconds_without": None
+        if change.seconds_without is None
+        else round(change.seconds_without, 3),
+        "text": line(change),
+    }
 
 
 def _record_document(record: Record, apex: str) -> Document:

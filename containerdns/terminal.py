@@ -174,6 +174,11 @@ def query_line(query: Mapping[str, Any]) -> str:
     return f"{plain(query['time'])}  {client}  {coloured}  {asked}  {source}{by}  {query['ms']} ms"
 
 
+def change_line(change: Mapping[str, Any]) -> str:
+    """Show one change of a container."""
+    return f"{plain(change['time'])}  {plain(change['text'])}"
+
+
 def check(document: Mapping[str, Any]) -> Iterator[str]:
     """Show what `check` found, what to do about it, and the names that would be served."""
     for finding in document["findings"]:

@@ -145,7 +145,7 @@ def _readable(rows: Iterable[Row]) -> list[dict[str, object]]:
 def _readable_row(row: Row) -> dict[str, object]:
     stamp, address, outcome = row
     return {
-        "time": _rfc3339(stamp.time),
+        "time": rfc3339_ms(stamp.time),
         "client": str(ip_address(address)),
         "proto": stamp.proto,
         "name": outcome.name,
@@ -157,6 +157,7 @@ def _readable_row(row: Row) -> dict[str, object]:
     }
 
 
-def _rfc3339(time: float) -> str:
+def rfc3339_ms(time: float) -> str:
+    """A time in seconds since the epoch as RFC 3339 has it, in UTC, with milliseconds."""
     text = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

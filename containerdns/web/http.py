@@ -156,6 +156,7 @@ class Paths:
             "/zone": self.zone,
             "/explain": self.explain,
             "/queries": self.queries,
+            "/changes": self.changes,
             "/containers": self.containers,
             "/status": self.status,
             "/events": self._streams.page,
@@ -215,6 +216,14 @@ class Paths:
         _, queries = self._streams.queries_for(client_of(request), 0)
         pieces = json_pieces({"queries": queries})
         return await send(request, JSON, pieces, _FRESH)
+
+    async def changes(self, request: web.Request) -> web.StreamResponse:
+        """The last changes of containers, or those to come."""
+        _parameters(request)
+        if prefers(request, "text/event-stream", JSON):
+            return await self._streams.changes(request)
+        _, changes = self._state.changes(0)
+        return await send(request, JSON, json_pieces({"changes": changes}), _FRESH)
 
     async def containers(self, request: web.Request) -> web.StreamResponse:
         """The containers, for the page."""

@@ -98,6 +98,9 @@ class State(Protocol):
             The position to ask from the next time, and the queries, made as they are taken.
         """
 
+    def changes(self, after: int) -> tuple[int, Iterable[Document]]:
+        """Give the changes of containers since a position, newest last; as `queries`."""
+
     def rights(self, client: str) -> tuple[bool, bool]:
         """Tell whether an address may ask (`--allow`) and see all queries (`--allow-history`)."""
 

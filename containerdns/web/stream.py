@@ -154,6 +154,10 @@ class Streams:
         """Send every query from now on as an event of its own."""
         return await self._send(request, self._query_events(client_of(request)))
 
+    async def changes(self, request: web.Request) -> web.StreamResponse:
+        """Send every change of a container from now on as an event of its own."""
+        return await self._send(request, self._change_events(client_of(request)))
+
     async def page(self, request: web.Request) -> web.StreamResponse:
         """Send what the page needs, as events of four kinds.
 
@@ -197,6 +201,21 @@ class Streams:
             await asyncio.sleep(TICK)
             position, queries = await self._encoded(client, position, MAX_QUERIES_OF_TICK)
             text = "".join(f"data: {query}\n\n" for query in queries)
+            if not text and perf_counter() - quiet_since > HEARTBEAT:
+                text = ":\n\n"
+            if text:
+                quiet_since = perf_counter()
+                yield text
+
+    async def _change_events(self, client: str) -> AsyncIterator[str]:
+        yield ": the changes from now on\n\n"
+        position, _ = self._state.changes(0)
+        quiet_since = perf_counter()
+        while True:
+            await asyncio.sleep(TICK)
+            await turns().take(packed(client))
+            position, changes = self._state.changes(position)
+            text = "".join(f"data: {_encode(change)}\n\n" for change in changes)
             if not text and perf_counter() - quiet_since > HEARTBEAT:
                 text = ":\n\n"
             if text:

@@ -97,7 +97,7 @@ async def metrics(dns: Address, http: Address) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             asking.connect(dns)
             while True:
-                for _step in range(20):
+                for _step in range(2):
                     name = b"\x04none\x06docker\0"
                     header = struct.pack("!6H", random.randrange(1 << 16), 256, 1, 0, 0, 0)
                     with contextlib.suppress(OSError):

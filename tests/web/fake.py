@@ -48,6 +48,19 @@ QUERY = {
     "ms": 0.02,
     "outcome": "zone",
 }
+CHANGE = {
+    "time": "2026-11-24T08:00:00.123Z",
+    "change": "moved",
+    "container": "web",
+    "id": "0123456789ab",
+    "engine": ENGINE,
+    "names": ["web"],
+    "before": ["172.18.0.2"],
+    "after": ["172.18.0.5"],
+    "healthy": True,
+    "seconds_without": 0.8,
+    "text": "~ web 172.18.0.2 -> 172.18.0.5, 0.8 s without",
+}
 
 
 @dataclass
@@ -82,6 +95,7 @@ class FakeState:
             },
         ]
     )
+    changed: list[Document] = field(default_factory=lambda: [CHANGE])
     may_ask: bool = True
     may_see_history: bool = True
     unready: str = ""
@@ -155,6 +169,9 @@ class FakeState:
     ) -> tuple[int, Iterable[Document]]:
         found = [query for query in self.history[after:] if client in (None, query["client"])]
         return len(self.history), iter(found[-limit:] if limit else found)
+
+    def changes(self, after: int) -> tuple[int, Iterable[Document]]:
+        return len(self.changed), iter(self.changed[after:])
 
     def rights(self, client: str) -> tuple[bool, bool]:
         del client

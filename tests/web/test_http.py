@@ -21,7 +21,7 @@ from containerdns.web import stream
 from containerdns.web.http import HTTPServer
 from containerdns.web.state import Document
 from tests.timing import WAIT_LONGEST, assert_within, best_of_three
-from tests.web.fake import QUERY, RECORD, FakeState
+from tests.web.fake import CHANGE, QUERY, RECORD, FakeState
 from tests.web.serving import Got, Site, with_site
 
 PATHS = [
@@ -29,6 +29,7 @@ PATHS = [
     "/zone",
     "/explain?name=web",
     "/queries",
+    "/changes",
     "/containers",
     "/status",
     "/metrics",
@@ -375,6 +376,20 @@ def test_queries_are_streamed_as_they_come() -> None:
             site.state.history.append({**QUERY, "name": "new."})
             event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), WAIT_LONGEST)
             assert json.loads(event.removeprefix(b"data: "))["name"] == "new."
+
+    with_site(test)
+
+
+def test_changes_are_listed_and_streamed_as_they_come() -> None:
+    async def test(site: Site) -> None:
+        assert (await site.json("/changes"))["changes"] == [CHANGE]
+        headers = {"Accept": "text/event-stream"}
+        async with site.session.get(site.url + "/changes", headers=headers) as response:
+            assert response.content_type == "text/event-stream"
+            await response.content.readuntil(b"\n\n")
+            site.state.changed.append({**CHANGE, "container": "shop"})
+            event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), WAIT_LONGEST)
+            assert json.loads(event.removeprefix(b"data: "))["container"] == "shop"
 
     with_site(test)
 

@@ -21,7 +21,7 @@ from tests.web.screenshots import busy_state
 from tests.web.serving import Site, with_site
 
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
-STREAMING = "/(events|queries)"  # endless, if asked to; the second is tried by itself
+STREAMING = "/(events|queries|changes)"  # endless, if asked to; the second is tried by itself
 
 
 def description() -> Any:
@@ -49,6 +49,7 @@ def test_every_reference_leads_somewhere() -> None:
         ("/zone?format=json", "Zone"),
         ("/explain?name=vpn", "Explanation"),
         ("/queries", "Queries"),
+        ("/changes", "Changes"),
         ("/containers", "Containers"),
         ("/status", "Status"),
     ],
