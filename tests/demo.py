@@ -18,13 +18,26 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.clients.resolvers import beside, program, started, write_resolv_conf
-from tests.engine.dockerd import CannotStart, Dockerd, require_machine
+from tests.engine.dockerd import IMAGE, CannotStart, Dockerd, require_machine
 from tests.engine.running import RecordingUpstream
 from tests.timing import listens, wait_until
 
-NAME = "staging-search_elasticsearch_1"
+PROJECT, SERVICE = "staging-search", "elasticsearch"
+NAME = f"{PROJECT}_{SERVICE}_1"
 SEARCH = ("localdomain", "pek2.qingcloud.com")
 URL = f"{NAME}:9200"
+PAGE = "mkdir /page; echo I am $$(hostname -i), and well >/page/index.html; "
+COMPOSE_FILE = f"""\
+services:
+  {SERVICE}:
+    image: {IMAGE}
+    stop_signal: SIGKILL
+    command: ["sh", "-c", "{PAGE} exec httpd -f -p 9200 -h /page"]
+networks:
+  default:
+    external: true
+    name: staging
+"""
 PAUSE = float(os.environ.get("DEMO_PAUSE", "1.2"))  # seconds to read a step in
 
 
@@ -38,12 +51,13 @@ class Story:
     def __init__(self, engine: Dockerd, folder: Path) -> None:
         self._engine, self._folder = engine, folder
         self._resolv_conf = folder / "resolv.conf"
+        (folder / "compose.yml").write_text(COMPOSE_FILE)
         network = engine.api.inspect_network(engine.create_network("staging"))
         subnet = network["IPAM"]["Config"][0]["Subnet"]
         self._public_address = subnet.replace(".0/24", ".1")  # the machine's on this network
         self.public = RecordingUpstream(where=(self._public_address, 53))
         host_config = {"NetworkMode": "staging", "Dns": [self._public_address]}
-        document = {"Image": "tests/busybox:latest", "HostConfig": host_config}
+        document = {"Image": IMAGE, "HostConfig": host_config}
         self._vpn = str(engine.api.create_container_from_config(document, "vpn")["Id"])
         engine.start_container(self._vpn)
         self._vpn_address = engine.address(self._vpn)
@@ -63,23 +77,19 @@ class Story:
         time.sleep(PAUSE)
 
     def deploy(self) -> None:
-        """Start the container that people want; its page says its address."""
-        script = (
-            "mkdir /page; echo I am $(hostname -i), and well >/page/index.html; "
-            "exec httpd -f -p 9200 -h /page"
-        )
-        command = ("sh", "-c", script)
+        """Start the service that people want; its page says its address."""
 
         def started() -> str:
-            container = self._engine.run(NAME, network="staging", command=command)
-            wait_until(lambda: listens(self._engine.address(container), 9200))
-            return container[:12]
+            said = self._compose("up", "-d")
+            wait_until(lambda: listens(self._engine.address(NAME), 9200))
+            return said
 
-        self.act(f"docker run -d --network staging --name {NAME} elasticsearch", started)
+        self.act("docker-compose up -d", started)
 
     def remove(self) -> None:
         """Remove it; another container gets its address."""
-        self.act(f"docker rm -f {NAME}", lambda: self._engine.remove(NAME))
+        words = ("rm", "--stop", "--force")
+        self.act(shlex.join(("docker-compose", *words)), lambda: self._compose(*words))
 
     def take_its_address(self) -> None:
         """Start another container, which gets the address that is free."""
@@ -142,6 +152,17 @@ class Story:
         with started(command, self._answers) as started_pid:
             self.public.asked.clear()
             yield started_pid
+
+    def _compose(self, *words: str) -> str:
+        """Run Compose, and return what it says it has done."""
+        done = subprocess.run(
+            [program("docker-compose"), "-p", PROJECT, "-f", self._folder / "compose.yml", *words],
+            env={**os.environ, "DOCKER_HOST": self._engine.socket_url},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return "\n".join(line for line in done.stderr.splitlines() if line.endswith("done"))
 
     def _answers(self) -> bool:
         asked = self._on_laptop("dig", "+tries=1", "+time=1", f"@{self._vpn_address}", "vpn")

@@ -35,7 +35,7 @@ def test_demo_tells_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
         require_machine()
     except CannotStart as fault:
         lack(str(fault))
-    for needed in ("dnsmasq", "curl", "dig"):
+    for needed in ("dnsmasq", "curl", "dig", "docker-compose"):
         program(needed)
     monkeypatch.setenv("DEMO_PAUSE", "0")
     command = [sys.executable, "-m", "tests.demo"]
