@@ -104,7 +104,7 @@ def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) ->
             aliases = [(c, p) for c, p in aliases if p.cname != name]
             if not aliases:  # an alias of itself
                 return ()
-            claim, publication = min(aliases, key=lambda pair: pair[1].container_name)
+            claim, publication = min(aliases, key=lambda pair: (pair[1].container_name, pair[1].id))
             rdata = names.to_wire(publication.cname)
             lowest = min(p.ttl for _, p in aliases)
             return (_record(name, messages.CNAME, rdata, publication, claim, lowest),)

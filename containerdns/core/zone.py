@@ -663,7 +663,7 @@ class Zone:
             holders = self.holders(owner, Suffix(self.shape.domains[0], Kind.DOMAIN))
             winners = self._told_of(holders)
             having = {c.publication for c in winners}
-            winner = self._called(winners[0]) if winners else ""
+            winner = min(map(self._called, winners), default="")
             is_service = any(c.publication.startswith(SERVICE_ID) for c in winners)
             for claim in claims:
                 is_task = claim.rank in (Rank.TASK, Rank.TASK_HYPHENS)
@@ -694,7 +694,7 @@ class Zone:
         addressed = tuple(c for c in holders if not self.holder(c).cname)
         if addressed or not holders:
             return addressed
-        return (min(holders, key=lambda c: self.holder(c).container_name),)
+        return (min(holders, key=lambda c: (self.holder(c).container_name, c.publication)),)
 
     def _called(self, claim: Claim) -> str:
         """What people call who claims: a container's name, or where the claim comes from."""
