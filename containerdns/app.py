@@ -108,6 +108,8 @@ class _Server:
             ", ".join(map(str, endpoints)),
             f", HTTP on {http.endpoint}" if http else "",
         )
+        engines = ", ".join(self._settings.docker)
+        log.info("Docker %s, named by %s", engines, self._settings.docker_source)
         try:
             async with asyncio.TaskGroup() as rooms:
                 self._rooms.begin(rooms, self._parts)
@@ -143,7 +145,8 @@ class _Server:
             yield "workers", partial(self._workers().run, others)
 
     def _watching(self, url: str) -> Part:
-        watcher = Watcher(url, self._settings.docker_tls, self._keeper)
+        settings = self._settings
+        watcher = Watcher(url, settings.docker_tls, self._keeper, verifies=settings.docker_verifies)
 
         async def watch() -> None:
             try:

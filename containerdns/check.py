@@ -245,7 +245,9 @@ async def _listed(settings: Settings) -> Keeper:
     """Return a zone made of what the Engines list, as far as they do so in time."""
     keeper = Keeper(settings, counters := Counters(), Wire(counters), frozenset())
     watching = [
-        asyncio.ensure_future(Watcher(url, settings.docker_tls, keeper).run())
+        asyncio.ensure_future(
+            Watcher(url, settings.docker_tls, keeper, verifies=settings.docker_verifies).run()
+        )
         for url in settings.docker
     ]
     until = time.monotonic() + ENGINE_PATIENCE
@@ -264,7 +266,8 @@ def _of_engines(keeper: Keeper) -> Iterator[Finding]:
     for engine in keeper.engines.values():
         if engine.last_sync:
             count = sum(1 for c in keeper.inventory if c.engine == engine.url)
-            yield Finding("ok", f"{engine.url}: {count} containers listed")
+            source = keeper.settings.docker_source
+            yield Finding("ok", f"{engine.url} ({source}): {count} containers listed")
         else:
             cause = engine.cause or f"no listing within {ENGINE_PATIENCE:g} s"
             remedy = "is the Engine running, and may this user open its socket?"

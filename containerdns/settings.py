@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from containerdns import readers
+from containerdns import docker_context, readers
 from containerdns.errors import BadName, BadSettings
 from containerdns.readers import SYSTEM as SYSTEM  # noqa: PLC0414 - others know it from here
 from containerdns.readers import Endpoint as Endpoint  # noqa: PLC0414 - others know it from here
@@ -47,6 +47,8 @@ class Settings:
 
     docker: tuple[str, ...]
     docker_tls: Path | None
+    docker_source: str  # what named the Engine, for the log
+    docker_verifies: bool  # the certificate of the Engine
     listen: tuple[Endpoint, ...]
     http: Endpoint | None
     http_hosts: tuple[str, ...]
@@ -138,14 +140,19 @@ class Option:
         return self.read is readers.boolean
 
 
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+
 OPTIONS: tuple[Option, ...] = (
     Option(
         "docker", "docker", readers.engine_url,
         "unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST",
         "Docker Engines whose containers get names.",
-        "Whoever uses the docker command with `DOCKER_HOST` means the same Engine here.",
-        default=("unix:///var/run/docker.sock",),
-        default_text="`DOCKER_HOST`, else `unix:///var/run/docker.sock`",
+        "Whoever uses the docker command means the same Engine here; the log says which one it "
+        "is, and why.",
+        default=(DEFAULT_SOCKET,),
+        default_text="`DOCKER_HOST`, else that of the Docker context (`DOCKER_CONTEXT`, `docker "
+        "context use`), else `unix:///var/run/docker.sock`, else the rootless "
+        "`$XDG_RUNTIME_DIR/docker.sock`",
         metavar="URL", is_repeatable=True, is_needed=True, needs_restart=True,
     ),
     Option(
@@ -153,7 +160,8 @@ OPTIONS: tuple[Option, ...] = (
         "a directory with ca.pem, cert.pem and key.pem",
         "Certificates for `tcp://` Engines.",
         "An Engine that listens on TCP without TLS gives root to everybody who reaches it.",
-        default_text="`DOCKER_CERT_PATH` if `DOCKER_HOST` and `DOCKER_TLS_VERIFY` are set",
+        default_text="`DOCKER_CERT_PATH` if `DOCKER_HOST` and `DOCKER_TLS_VERIFY` are set; that "
+        "of the Docker context",
         metavar="DIR", needs_restart=True,
     ),
     Option(
@@ -451,8 +459,9 @@ def load(
     given = dict([*_of_file(file, source), *_of_environment(environ), *_of_flags(flags)])
     fields = {option.field: _field(option, given.get(option.key)) for option in OPTIONS}
     fields["drop_unhealthy"] = fields["drop_unhealthy"] == "drop"
+    fields["docker_source"], fields["docker_verifies"] = "--docker", True
     if "docker" not in given:
-        fields.update(_docker_of_environment(environ))
+        fields.update(_docker_of_environment(environ, fields["docker_tls"]))
     if "search-domain" not in given:  # a default that the operator owns whole is not searched
         domains = fields["domains"]
         fields["search_domains"] = tuple(d for d in fields["search_domains"] if d not in domains)
@@ -598,16 +607,40 @@ def _read(option: Option, source: str, text: str) -> Any:
         raise BadSettings(source, text, option.expected) from error
 
 
-def _docker_of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Take the Engine that the docker command would take."""
-    url = environ.get("DOCKER_HOST", "")
-    if not url:
-        return {}
-    found: dict[str, Any] = {"docker": (_read(_BY_KEY["docker"], "DOCKER_HOST", url),)}
-    certificates = environ.get("DOCKER_CERT_PATH", "")
-    if environ.get("DOCKER_TLS_VERIFY") and certificates:
-        found["docker_tls"] = _read(_BY_KEY["docker-tls"], "DOCKER_CERT_PATH", certificates)
-    return found
+def _docker_of_environment(environ: Mapping[str, str], tls: Path | None) -> dict[str, Any]:
+    """Find the Engine that the docker command would use, and how it was found.
+
+    Args:
+        environ: `os.environ`.
+        tls: As `--docker-tls` says.
+    """
+    if url := environ.get("DOCKER_HOST", ""):
+        return {
+            "docker": (_read(_BY_KEY["docker"], "DOCKER_HOST", url),),
+            "docker_tls": tls or _certificates_of_environment(environ),
+            "docker_source": "DOCKER_HOST",
+        }
+    if context := docker_context.current(environ):
+        source = f"the Docker context {context.name}"
+        return {
+            "docker": (_read(_BY_KEY["docker"], source, context.host),),
+            "docker_tls": tls or context.tls,
+            "docker_source": source,
+            "docker_verifies": context.verifies,
+        }
+    rootless = Path(environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "docker.sock")
+    if not Path(DEFAULT_SOCKET.removeprefix("unix://")).exists() and rootless.exists():
+        return {"docker": (f"unix://{rootless}",), "docker_source": "the rootless socket"}
+    return {"docker_source": "the default socket"}
+
+
+def _certificates_of_environment(environ: Mapping[str, str]) -> Path | None:
+    """Find the certificates that go with DOCKER_HOST."""
+    if not environ.get("DOCKER_TLS_VERIFY"):
+        return None
+    usual = environ.get("DOCKER_CONFIG") or f"{environ.get('HOME', '')}/.docker"
+    certificates = environ.get("DOCKER_CERT_PATH") or usual
+    return cast(Path, _read(_BY_KEY["docker-tls"], "DOCKER_CERT_PATH", certificates))
 
 
 def _refuse_contradictions(settings: Settings, given: Mapping[str, _Given]) -> None:

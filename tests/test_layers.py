@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -46,6 +47,7 @@ OUTSIDE = frozenset(
 DOORS = {  # modules, or whole rooms
     "aiohttp": ("containerdns.web", "containerdns.engine.transport"),
     "click": ("containerdns",),
+    "docker": ("containerdns.docker_context",),
     "dnslib": ("containerdns.core.messages",),
     "h2": ("containerdns.upstream.https",),
     "prometheus_client": ("containerdns.web.metrics",),
@@ -69,6 +71,7 @@ def imports_of(module: str) -> set[str]:
     return found
 
 
+@cache
 def _tree(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 

@@ -648,8 +648,9 @@ def test_system_stays_itself_wherever_it_was_put() -> None:
 
 
 def test_every_field_of_settings_has_one_option() -> None:
-    """But for what says that an option was left at its default."""
-    fields = {option.field for option in OPTIONS} | {"allow_is_default"}
+    """But for what says that an option was left at its default, or what named the Engine."""
+    found = {"allow_is_default", "docker_source", "docker_verifies"}
+    fields = {option.field for option in OPTIONS} | found
     assert sorted(fields) == sorted(Settings.__slots__)
 
 

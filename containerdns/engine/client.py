@@ -94,9 +94,9 @@ class EngineClient:
     off, refuses, or does not answer in time.
     """
 
-    def __init__(self, url: str, tls: Path | None = None) -> None:
+    def __init__(self, url: str, tls: Path | None = None, *, verifies: bool = True) -> None:
         self.address = parse_url(url, with_tls=tls is not None)
-        self._connections = Connections(self.address, tls)
+        self._connections = Connections(self.address, tls, verifies=verifies)
         self._prefix = ""
 
     async def close(self) -> None:

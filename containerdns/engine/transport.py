@@ -123,9 +123,18 @@ class Response:
 class Connections:
     """The connections to one Engine, kept open between requests."""
 
-    def __init__(self, address: Address, tls: Path | None) -> None:
+    def __init__(self, address: Address, tls: Path | None, *, verifies: bool = True) -> None:
+        """Take where the Engine is, and with TLS its directory of certificates.
+
+        Args:
+            address: Of the Engine.
+            tls: A directory with ca.pem, cert.pem and key.pem.
+            verifies: Whether the Engine's certificate must be valid; a Docker context may say
+                that it need not.
+        """
         self.address = address
         self._tls = tls
+        self._verifies = verifies
         self._session: aiohttp.ClientSession | None = None
         host = f"[{address.host}]" if ":" in address.host else address.host
         is_http = address.scheme in DEFAULT_PORTS
@@ -179,6 +188,9 @@ class Connections:
         context = ssl.create_default_context(cafile=authority)
         if self._tls is not None:
             context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
+        if not self._verifies:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
         return context
 
 

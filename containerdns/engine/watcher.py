@@ -68,11 +68,17 @@ class Watcher:
     """Follows one Engine and tells a sink; `run` is its whole life."""
 
     def __init__(
-        self, url: str, tls: Path | None, sink: Sink, timing: Timing = DEFAULT_TIMING
+        self,
+        url: str,
+        tls: Path | None,
+        sink: Sink,
+        timing: Timing = DEFAULT_TIMING,
+        *,
+        verifies: bool = True,
     ) -> None:
         self.url = url
         self._sink = sink
-        self._client = EngineClient(url, tls)
+        self._client = EngineClient(url, tls, verifies=verifies)
         self._timing = timing
         self._tracker = Tracker(self._client, url, sink)
         self._networks: tuple[Network, ...] | None = None
