@@ -59,7 +59,8 @@ def populated() -> World:
         ("gone", {"containerdns.cname": "nobody.docker."}),
         ("into", {"containerdns.cname": "q.wild.docker."}),
         ("away", {"containerdns.cname": "www.example.net."}),
-        ("ring", {"containerdns.cname": "ring.docker."}),
+        ("ring", {"containerdns.cname": "ring2.docker."}),
+        ("ring2", {"containerdns.cname": "ring.docker."}),
         ("text", {"containerdns.txt": 'a "b" \\ ; \x07', "containerdns.txt.key": "v" * 600}),
         (
             "serve",
