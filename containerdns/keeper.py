@@ -63,6 +63,7 @@ class EngineStatus:
         lag: Seconds from an event to its change of the zone, of the last event.
         incomplete_since: Since when it has containers with unknown names, by the monotonic
             clock; 0 if all are known.
+        lost_at: When it was lost (monotonic seconds), until it has been listed again; else None.
     """
 
     url: str
@@ -71,6 +72,11 @@ class EngineStatus:
     cause: str = ""
     lag: float | None = None
     incomplete_since: float = 0.0
+    lost_at: float | None = None
+
+    def has_been_lost_for(self, seconds: float) -> bool:
+        """Return whether it was lost so long ago, and has not been listed since."""
+        return self.lost_at is not None and time.monotonic() - self.lost_at >= seconds
 
 
 class Keeper(Truth):
@@ -195,7 +201,9 @@ class Keeper(Truth):
         is_first = not status.last_sync
         was_incomplete, status.incomplete_since = status.incomplete_since, 0.0
         status.last_sync = time.time()
+        status.lost_at = None
         self.revision += 1
+        self._look_at_lost_engines()
         if is_first:
             self._look_at_listings()
             self.settle(status.last_sync)
@@ -222,6 +230,8 @@ class Keeper(Truth):
             log.warning("Docker %s: %s; retrying, the last known zone stands", engine, cause)
         status.is_connected, status.cause = False, cause
         status.incomplete_since = 0.0  # the last known zone stands
+        if status.lost_at is None:
+            status.lost_at = time.monotonic()
         self.revision += 1
 
     def event_seen(self, engine: str, action: str) -> None:
@@ -246,6 +256,7 @@ class Keeper(Truth):
                 await self.follow_hosts()
                 self._look_at_listings()
                 self._look_at_machine()
+                self._look_at_lost_engines()
                 while self.expire(time.time()):
                     self.revision += 1
                     await turns().offer("names that are over")
@@ -415,6 +426,25 @@ class Keeper(Truth):
         if more > 0:
             log.info("and %d changes more; /changes has the last %d", more, MAX_KEPT)
         self._changes_told = total
+
+    def _look_at_lost_engines(self) -> None:
+        """Leave out the addresses of Engines that have been lost for long; one alone stays."""
+        grace = self.settings.engine_grace
+        lost = frozenset(e.url for e in self.engines.values() if e.has_been_lost_for(grace))
+        if len(lost) == len(self.engines):
+            lost = frozenset()  # nobody has better addresses
+        had = self.zone.lost_engines
+        if not self.set_lost_engines(lost, time.time()):
+            return
+        self.revision += 1
+        for url in sorted(lost - had):
+            log.warning(
+                "Docker %s: lost for %d s; answers that have others leave its addresses out",
+                url,
+                grace,
+            )
+        for url in sorted(had - lost):
+            log.info("Docker %s: its addresses are in all answers again", url)
 
     def _tell(self) -> None:
         """Log what changed since the last time, in one line however much it was."""

@@ -149,6 +149,8 @@ class Reports:
             yield zonefile.comment(f"zone {other.apex} ({other.kind.value})")
         for engine in self._engines():
             state = "connected" if engine["connected"] else "not connected"
+            if engine["left_out"]:
+                state += "; answers that have others leave its addresses out"
             yield zonefile.comment(f"engine {engine['url']}: {state}")
         for item in self._skipped():
             yield zonefile.comment(f"skipped {item['container']} ({item['id']}): {item['reason']}")
@@ -236,6 +238,7 @@ class Reports:
                 "last_sync": rfc3339(engine.last_sync) if engine.last_sync else None,
                 "lag_ms": None if engine.lag is None else round(engine.lag * 1000, 3),
                 "error": engine.cause or None,
+                "left_out": engine.url in self._keeper.zone.lost_engines,
             }
             for engine in self._keeper.engines.values()
         ]
@@ -409,12 +412,13 @@ class Reports:
 
     def _container_document(self, publication: Publication) -> Document:
         container = self._keeper.inventory.get(publication.id)
-        attachments = container.attachments if container else ()
-        addresses = (
-            [{"network": a.network, "address": text} for a in attachments for text in a.addresses]
-            if container and not publication.addresses
-            else [{"network": a.network, "address": a.text} for a in publication.addresses]
-        )
+        held = list(records.held_by(self._keeper.zone, publication, self._neutral_view()))
+        addresses = {
+            (record.network, zonefile.data_text(record.rtype, record.rdata))
+            for _, own in held
+            for record in own
+            if record.rtype in USUAL_TYPES
+        }
         return {
             "name": publication.container_name or publication.id,
             "id": _shown_id(publication.id),
@@ -422,12 +426,11 @@ class Reports:
             "state": container.state if container else "running",
             "health": container.health if container else "",
             "ttl": publication.ttl,
-            "names": [
-                {"name": owner, "rule": rule}
-                for owner, rule in {c.owner: c.rule for c in publication.claims}.items()
-            ],
-            "addresses": addresses,
+            "names": [{"name": claim.owner, "rule": claim.rule} for claim, _ in held],
+            "addresses": [{"network": n, "address": text} for n, text in sorted(addresses)],
+            "cname": publication.cname if held else "",
             "on_host": publication.on_host,
+            "unanswered": _unanswered(publication) if not held else "",
         }
 
     def gauges(self) -> Gauges:
@@ -442,6 +445,9 @@ class Reports:
             zone_names=len(zone),
             zone_serial=zone.serial,
             docker_connected={e.url: e.is_connected for e in self._keeper.engines.values()},
+            docker_left_out={
+                e.url: e.url in zone.lost_engines for e in self._keeper.engines.values()
+            },
             docker_last_sync={
                 e.url: e.last_sync for e in self._keeper.engines.values() if e.last_sync
             },
@@ -476,6 +482,13 @@ class Reports:
                 return self._counted_serial == zone.serial
             self._count[messages.type_text(record.rtype)] += 1
         return False
+
+
+def _unanswered(publication: Publication) -> str:
+    """Return why no name leads to a container."""
+    if publication.skipped or not publication.is_running:
+        return publication.skipped or "it does not run"
+    return "others have all of its names" if publication.claims else "it has no valid name"
 
 
 def _upstream_of(told: Explanation, prospect: Prospect) -> Upstream:

@@ -26,6 +26,7 @@ ENVIRONMENT_PREFIX = "CONTAINERDNS_"
 CONFIG_VARIABLE = "CONTAINERDNS_CONFIG"
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "CONTAINERDNS_URL", "CONTAINERDNS_DNS"})
 
+MAX_ENGINE_GRACE = 366 * 86400  # seconds
 TTL_LONGEST = 3600  # seconds; longer ones outlive redeploys, which is the fault we exist to end
 MAX_HANDOVER = 86400  # seconds
 REMEMBER_LONGEST = 366 * 86400  # seconds
@@ -49,6 +50,7 @@ class Settings:
     docker_tls: Path | None
     docker_source: str  # what named the Engine, for the log
     docker_verifies: bool  # the certificate of the Engine
+    engine_grace: int
     listen: tuple[Endpoint, ...]
     http: Endpoint | None
     http_hosts: tuple[str, ...]
@@ -163,6 +165,15 @@ OPTIONS: tuple[Option, ...] = (
         default_text="`DOCKER_CERT_PATH` if `DOCKER_HOST` and `DOCKER_TLS_VERIFY` are set; that "
         "of the Docker context",
         metavar="DIR", needs_restart=True,
+    ),
+    Option(
+        "engine-grace", "engine_grace", readers.whole(0, MAX_ENGINE_GRACE),
+        f"seconds, 0 to {MAX_ENGINE_GRACE}",
+        "How long the addresses of a lost Engine count as good as those of others; after that "
+        "they are left out of answers that have others.",
+        "An Engine that restarts is back within seconds, and its containers have run on; one "
+        "that is gone for a minute may have taken its machine along.",
+        default=("60",), metavar="SECONDS",
     ),
     Option(
         "listen", "listen", readers.endpoint, "an address and a port, 0.0.0.0:53 or [::]:53",

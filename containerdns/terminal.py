@@ -71,7 +71,8 @@ def zone(document: Mapping[str, Any]) -> Iterator[str]:
         state = "connected" if engine["connected"] else "not connected"
         listed = f", listed {plain(engine['last_sync'])}" if engine.get("last_sync") else ""
         colour = "green" if engine["connected"] else "red"
-        yield f"{plain(engine['url'])}: {click.style(state, fg=colour)}{listed}"
+        out = ", left out of answers that have others" if engine.get("left_out") else ""
+        yield f"{plain(engine['url'])}: {click.style(state, fg=colour)}{listed}{out}"
     zones = ", ".join(plain(z["apex"]) for z in document.get("zones", ()))
     yield f"serial {document.get('serial')}: {zones}"
     yield ""

@@ -44,6 +44,7 @@ class Snapshot:
         machine: The addresses of this machine.
         listing: How far the Engines have been listed.
         departures: What holds names back, by owner.
+        lost_engines: URLs of those that have been lost for long.
     """
 
     settings: Settings
@@ -55,6 +56,7 @@ class Snapshot:
     machine: frozenset[str]
     listing: Listing
     departures: tuple[tuple[str, Departure], ...]
+    lost_engines: frozenset[str]
 
 
 class Truth:
@@ -201,6 +203,19 @@ class Truth:
             self._wire.forget_all()
             self._mirror("set_listing", listing)
 
+    def set_lost_engines(self, lost_engines: frozenset[str], now: float) -> bool:
+        """Take over which Engines have been lost for long; return whether these are others."""
+        if lost_engines == self.zone.lost_engines:
+            return False
+        self.zone.lost_engines = lost_engines
+        self._grow(now)
+        self._wire.forget_all()
+        if self.feed is not None:
+            with contained(self.counters, "telling secondaries of a lost Engine"):
+                self.feed.renewed()
+        self._mirror("set_lost_engines", lost_engines, now)
+        return True
+
     def expire(self, now: float) -> bool:
         """Forget some names that were remembered long enough; return whether there were any."""
         over = self.zone.memory.expire(now)
@@ -241,6 +256,7 @@ class Truth:
             self._machine,
             self.listing,
             tuple(self.zone.handovers.items()),
+            self.zone.lost_engines,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -254,6 +270,7 @@ class Truth:
         self.set_networks(snapshot.networks, snapshot.own, 0.0)
         self.set_machine(snapshot.machine)
         self.set_listing(snapshot.listing)
+        self.set_lost_engines(snapshot.lost_engines, 0.0)
         self.zone.serial = snapshot.serial
         self._wire.set_serial(snapshot.serial)
 

@@ -79,6 +79,8 @@ def _replay(truth: Truth, method: str, arguments: tuple[Any, ...]) -> None:
             truth.set_networks(networks, own, now)
         case "set_machine", (addresses,):
             truth.set_machine(addresses)
+        case "set_lost_engines", (lost_engines, now):
+            truth.set_lost_engines(lost_engines, now)
         case "set_listing", (listing,):
             truth.set_listing(listing)
         case "end_handovers", (now,):

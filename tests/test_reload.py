@@ -1,18 +1,21 @@
 """Other settings for a running server: the keeper's part of SIGHUP."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from containerdns.core import messages
+from containerdns.core import messages, records
 from containerdns.core.containers import Attachment, Container
 from containerdns.core.cookies import Cookies
 from containerdns.core.counters import Counters
+from containerdns.core.explain import explain
 from containerdns.core.ownership import Act
 from containerdns.core.respond import Peer, Reply, Responder
 from containerdns.core.views import packed
 from containerdns.core.wire import Wire
+from containerdns.core.zone import Kind, Suffix
 from containerdns.keeper import Keeper
 from containerdns.settings import Settings, load
 from tests.fuzz.worlds import contents
@@ -134,6 +137,94 @@ def test_no_memory_forgets_at_once() -> None:
     assert running.keeper.ownership.decide(name, messages.A, time.time()).act is not Act.FORWARD
     running.reload({"remember": 0, "search-domain": "corp.example"})
     assert running.keeper.ownership.decide(name, messages.A, time.time()).act is Act.FORWARD
+
+
+def replica(engine: str, number: int, **more: object) -> Container:
+    """One of several containers of one name, each on its own Engine."""
+    attachment = Attachment("bridge", "b" * 64, addresses=(f"172.17.0.{number}",))
+    labels = {"containerdns.names": "pair"}
+    return Container(
+        f"{number}".rjust(64, "0"), f"pair{number}", engine, "running",
+        docker_labels=labels, attachments=(attachment,), **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+class TwoEngines:
+    """A keeper with a container of one name on each of two Engines."""
+
+    def __init__(self, grace: int) -> None:
+        self.urls = ("unix:///run/a.sock", "unix:///run/b.sock")
+        options = {"docker": list(self.urls), "engine-grace": grace}
+        self.keeper = Keeper(load(options, {}), Counters(), Wire(Counters()), frozenset())
+        for number, url in enumerate(self.urls, 2):
+            self.keeper.connected(url)
+            self.keeper.container_changed(url, replica(url, number), None)
+            self.keeper.listed(url)
+
+    def housekeeping(self) -> None:
+        self.keeper._look_at_lost_engines()
+
+    def addresses(self, owner: str) -> list[str]:
+        view = self.keeper.views.of(CLIENT, CLIENT)
+        suffix = Suffix("docker.", Kind.DOMAIN)
+        found = records.of_owner(self.keeper.zone, owner, suffix, view)
+        return sorted(socket.inet_ntoa(r.rdata) for r in found if r.rtype == messages.A)
+
+
+def test_lost_engine_yields_to_others_and_comes_back() -> None:
+    """The contract, --engine-grace: after so long, as --unhealthy drop does."""
+    both, serial = ["172.17.0.2", "172.17.0.3"], 0
+    two = TwoEngines(grace=0)
+    assert two.addresses("pair") == both
+    serial = two.keeper.zone.serial
+    two.keeper.disconnected(two.urls[0], "gone")
+    two.housekeeping()
+    assert two.addresses("pair") == ["172.17.0.3"]
+    assert two.addresses("pair2") == ["172.17.0.2"]  # which has no others
+    assert two.keeper.zone.serial != serial
+    decision = two.keeper.ownership.decide("pair2.localdomain.", messages.A, time.time())
+    assert decision.act is Act.ZONE
+    two.keeper.connected(two.urls[0])  # what it has to say is not known yet
+    assert two.addresses("pair") == ["172.17.0.3"]
+    two.keeper.listed(two.urls[0])
+    assert two.addresses("pair") == both
+
+
+def test_engine_lost_for_less_than_its_grace_counts_as_before() -> None:
+    two = TwoEngines(grace=3600)
+    two.keeper.disconnected(two.urls[0], "gone")
+    two.housekeeping()
+    assert two.addresses("pair") == ["172.17.0.2", "172.17.0.3"]
+    two.keeper.use(load({"docker": list(two.urls), "engine-grace": 0}, {}), time.time())
+    two.housekeeping()
+    assert two.addresses("pair") == ["172.17.0.3"]
+
+
+def test_engines_that_are_all_lost_keep_their_addresses() -> None:
+    two = TwoEngines(grace=0)
+    for url in two.urls:
+        two.keeper.disconnected(url, "gone")
+    two.housekeeping()
+    assert two.addresses("pair") == ["172.17.0.2", "172.17.0.3"]
+
+
+def test_unhealthy_container_is_better_than_one_of_a_lost_engine() -> None:
+    two = TwoEngines(grace=0)
+    two.keeper.container_changed(two.urls[1], replica(two.urls[1], 3, health="unhealthy"), None)
+    assert two.addresses("pair") == ["172.17.0.2"]
+    two.keeper.disconnected(two.urls[0], "gone")
+    two.housekeeping()
+    assert two.addresses("pair") == ["172.17.0.3"]
+
+
+def test_lost_engine_is_explained() -> None:
+    two = TwoEngines(grace=0)
+    two.keeper.disconnected(two.urls[0], "gone")
+    two.housekeeping()
+    view = two.keeper.views.of(CLIENT, CLIENT)
+    rules = two.keeper.ownership
+    told = explain(two.keeper.zone, rules, "pair.docker.", messages.A, view, time.time())
+    assert "pair2 is left out, as its Engine is lost: unix:///run/a.sock" in told.reason
 
 
 def test_hosts_file_that_is_configured_no_more_is_dropped(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The same decisions as `respond`, told in words: never a second set of rules."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -128,8 +128,23 @@ def explain(
         answer.rcode,
         (*answer.chain, *answer.records),
         answer.soa.ttl if answer.soa else None,
-        reason=absence or answer.reason,
+        reason=(absence or answer.reason) + _left_out(zone, name, decision, answer.records),
     )
+
+
+def _left_out(zone: Zone, name: str, decision: Decision, found: Iterable[Record]) -> str:
+    """Return who is left out of an answer because an Engine has been lost, as a clause."""
+    if not zone.lost_engines or decision.act is not Act.ZONE:
+        return ""
+    node = zone.node(decision.suffix.owner_of(name), decision.suffix)
+    told = {record.container_id for record in found}
+    holders = [zone.holder(claim) for claim in node.holders] if node else []
+    lost = [p for p in holders if p.engine in zone.lost_engines and p.id not in told]
+    if not lost or not told:
+        return ""
+    engines = ", ".join(sorted({p.engine for p in lost}))
+    out = ", ".join(p.container_name for p in lost)
+    return f"; {out} is left out, as its Engine is lost: {engines}"
 
 
 def led_home(

@@ -19,6 +19,7 @@ SERVER_RULE = "name of this server"
 
 _SOA_NUMBERS = struct.Struct("!5L")  # serial, refresh, retry, expire, minimum
 _UNHEALTHY = 1_000_000  # added to the preference: behind every healthy one
+_LOST = 2 * _UNHEALTHY  # of an Engine that has been lost for long: behind unhealthy ones, too
 
 
 class Record(NamedTuple):
@@ -62,6 +63,10 @@ class Holding(Protocol):
     def own_networks(self) -> frozenset[str]:
         """As `Zone.own_networks`."""
 
+    @property
+    def lost_engines(self) -> frozenset[str]:
+        """As `Zone.lost_engines`."""
+
     def holder(self, claim: Claim) -> Publication:
         """As `Zone.holder`."""
 
@@ -78,6 +83,7 @@ class Moment:
     def __init__(self, zone: Zone, holders: tuple[Claim, ...]) -> None:
         self.shape = zone.shape
         self.own_networks = zone.own_networks
+        self.lost_engines = zone.lost_engines
         self._holders = holders
         self._publications = {claim.publication: zone.holder(claim) for claim in holders}
 
@@ -392,7 +398,6 @@ def _address_records(
     zone: Holding, name: str, held: list[tuple[Claim, Publication]], view: View
 ) -> Iterator[Record]:
     """The A and AAAA records of some claims, each address once."""
-    behind = _UNHEALTHY if zone.shape.drop_unhealthy else 0
     found = [
         Record(
             name,
@@ -403,19 +408,27 @@ def _address_records(
             publication.id,
             address.network,
             claim.rule,
-            address.preference + (0 if publication.is_healthy else behind),
+            address.preference + _behind(zone, publication),
         )
         for claim, publication in held
         for address in _addresses(zone, publication, claim, view)
     ]
-    well = {r.rtype for r in found if r.preference < _UNHEALTHY}
-    found = [r for r in found if r.preference < _UNHEALTHY or r.rtype not in well]
     found.sort(key=lambda r: (r.rtype, r.preference))
+    best: dict[int, int] = {}  # by type, in what order its first stands
+    for record in found:
+        best.setdefault(record.rtype, record.preference // _UNHEALTHY)
+    found = [r for r in found if r.preference // _UNHEALTHY == best[r.rtype]]
     seen: set[bytes] = set()
     for record in found:
         if record.rdata not in seen:
             seen.add(record.rdata)
             yield record
+
+
+def _behind(zone: Holding, publication: Publication) -> int:
+    """Return what is added to a preference, so that others leave these addresses out."""
+    behind = _LOST if publication.engine in zone.lost_engines else 0
+    return behind + (0 if publication.is_healthy or not zone.shape.drop_unhealthy else _UNHEALTHY)
 
 
 def _addresses(
@@ -492,3 +505,48 @@ def _domain_of(zone: Zone, apex: str) -> str:
 
 def _rtype(address_text: str) -> int:
     return messages.AAAA if ":" in address_text else messages.A
+
+
+class Held(NamedTuple):
+    """A name that a publication has, and what it gives there.
+
+    Attributes:
+        claim: Its claim to the name.
+        records: The records there that are its own; none if the name has no data.
+    """
+
+    claim: Claim
+    records: tuple[Record, ...]
+
+
+def held_by(zone: Zone, publication: Publication, view: View) -> Iterator[Held]:
+    """Yield the names below the first domain, and absolute ones, that lead to a publication.
+
+    What it claims and another one has is left out; so is a name whose answer is of others
+    alone, as that of an unhealthy replica, and all of what does not run.
+    """
+    if not publication.is_running:
+        return
+    domain = Suffix(zone.shape.domains[0], Kind.DOMAIN)
+    alone: dict[str, tuple[Record, ...]] = {}  # by network, for names that nobody else has
+    for claim in {c.owner: c for c in reversed(publication.claims)}.values():
+        suffix = domain
+        if claim.owner.endswith("."):
+            suffix = Suffix(names.parent(claim.owner), Kind.EXACT)
+        holders = zone.holders(claim.owner, suffix)
+        mine = [c for c in holders if c.publication == publication.id]
+        name = suffix.name_of(claim.owner)
+        if not mine or not names.fits(name):
+            continue
+        found = alone.get(mine[0].network) if len(holders) == 1 else None
+        if found is None:
+            found = tuple(at_node(zone, name, Node(claim.owner, "", holders), view, suffix))
+            if len(holders) == 1:
+                alone[mine[0].network] = found
+        own = tuple(record for record in found if record.container_id == publication.id)
+        if own or len(mine) == len(holders) or not _leads_elsewhere(found):
+            yield Held(mine[0], own)
+
+
+def _leads_elsewhere(found: Iterable[Record]) -> bool:
+    return any(r.rtype in (messages.A, messages.AAAA, messages.CNAME) for r in found)

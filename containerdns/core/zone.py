@@ -126,6 +126,7 @@ class Zone:
         reverse: Addresses and subnets.
         handovers: The names whose holders stopped or went lately.
         own_networks: Ids of the networks that this server's own container is on.
+        lost_engines: URLs of Engines whose addresses are left out of answers that have others.
     """
 
     def __init__(self, shape: Shape, serial: int, memory: Memory) -> None:
@@ -136,6 +137,7 @@ class Zone:
         self.memory = memory
         self.reverse = Reverse()
         self.own_networks: frozenset[str] = frozenset()
+        self.lost_engines: frozenset[str] = frozenset()
         self._publications: dict[str, Publication] = {}
         self._claims: dict[str, Claims] = {}
         self._reserved: Counter[str] = Counter()

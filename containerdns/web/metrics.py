@@ -128,6 +128,13 @@ def _docker_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
         ("engine",),
         {(engine,): int(is_so) for engine, is_so in gauges.docker_connected.items()},
     )
+    yield _gauge(
+        "docker_left_out",
+        "1 if an Engine has been lost for --engine-grace seconds, so that answers that have"
+        " other addresses leave its out.",
+        ("engine",),
+        {(engine,): int(is_so) for engine, is_so in gauges.docker_left_out.items()},
+    )
     yield _counter(
         "docker_events",
         "Events that an Engine sent.",

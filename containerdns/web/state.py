@@ -22,6 +22,7 @@ class Gauges:
         zone_names: Owners of records, in all zones.
         zone_serial: The serial of the first domain.
         docker_connected: By the Engine's URL.
+        docker_left_out: By the Engine's URL; see `--engine-grace`.
         docker_last_sync: By the Engine's URL, seconds since the epoch; absent if never.
         containers: By state; those that exist, running or not.
         upstream_healthy: By upstream, as configured.
@@ -33,6 +34,7 @@ class Gauges:
     zone_names: int
     zone_serial: int
     docker_connected: Mapping[str, bool]
+    docker_left_out: Mapping[str, bool]
     docker_last_sync: Mapping[str, float]
     containers: Mapping[str, int]
     upstream_healthy: Mapping[str, bool]
@@ -117,9 +119,9 @@ class State(Protocol):
         something else (a health, for example, may change without the serial); `domains` and
         `search_domains`, names; `dns`, the "address:port" that answer DNS; `subnets` of the
         Engines' own networks; `engines` (url, connected, last_sync, lag_ms or null, error or
-        null); `upstreams` in the order in which they are asked (name, for: a domain or null,
-        healthy, rtt_ms or null, aside_until: RFC 3339 or null, perhaps last_failure); `counts`
-        (containers, running, names, skipped, remembered).
+        null, perhaps left_out); `upstreams` in the order in which they are asked (name, for: a
+        domain or null, healthy, rtt_ms or null, aside_until: RFC 3339 or null, perhaps
+        last_failure); `counts` (containers, running, names, skipped, remembered).
         """
 
     def containers(self) -> Document:
@@ -127,9 +129,10 @@ class State(Protocol):
 
         Keys: `serial`; `containers`, an iterable (name, id: 12 digits, engine, state, health or
         "", ttl, names: [{name: relative or absolute with a final dot, rule}], addresses:
-        [{network, address}], perhaps on_host: its address is the host's); `skipped`, an iterable
-        (container, id, reason); perhaps `faults`, names that are none (container, id, text,
-        reason), and `losses`, names that another has (owner, loser, winner or null, rule).
+        [{network, address}], all as DNS answers, perhaps cname: what its names lead to, or "";
+        on_host: its address is the host's; unanswered: why it has no names, or ""); `skipped`,
+        an iterable (container, id, reason); perhaps `faults`, names that are none (container, id,
+        text, reason), and `losses`, names that another has (owner, loser, winner or null, rule).
         """
 
     def gauges(self) -> Gauges:

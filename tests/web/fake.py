@@ -215,6 +215,7 @@ class FakeState:
             zone_names=len(self.records),
             zone_serial=self.number,
             docker_connected={e["url"]: e["connected"] for e in self.engines},
+            docker_left_out={e["url"]: False for e in self.engines},
             docker_last_sync={e["url"]: 1795515600.0 for e in self.engines},
             containers={"running": len(self.listed)},
             upstream_healthy={u["name"]: u["healthy"] for u in self.upstreams},

@@ -23,6 +23,7 @@ CONTRACT = {  # section 7: name without the prefix, as exposed, and its labels
     "zone_changes_total": "",
     "names_kept_from_upstream_total": "",
     "docker_connected": "engine",
+    "docker_left_out": "engine",
     "docker_events_total": "engine action",
     "docker_resyncs_total": "engine reason",
     "docker_last_sync_timestamp_seconds": "engine",

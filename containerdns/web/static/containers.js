@@ -137,7 +137,8 @@ function row(container) {
   return made;
 }
 
-function whereOf({ addresses, on_host: isOnHost }) {
+function whereOf({ addresses, cname, on_host: isOnHost }) {
+  if (cname) return `→ ${cname}`;
   if (isOnHost) return "the host's";
   return [...new Set(addresses.map(({ address }) => address))].join("  ") || "–";
 }
@@ -151,16 +152,16 @@ function stateOf({ state: itsState, health }) {
 function more(container) {
   const { id, engine, names, addresses, ttl } = container;
   return element("div.more", {},
-    element("h3", {}, `Names, answered for ${ttl} s`),
+    element("h3", {}, names.length ? `Names, answered for ${ttl} s` : "Names"),
     element("ul", {}, ...names.map(({ name, rule }) => {
       const button = copyButton("Copy dig", () => digLine(name), name);
       button.dataset.key = `dig ${id} ${name}`;
       return element("li", {}, element("span.mono", {}, name), element("span.note", {}, rule), button);
-    }), names.length ? null : element("li.quiet", {}, "none while it does not run")),
+    }), names.length ? null : element("li.quiet", {}, `none: ${container.unanswered || "it does not run"}`)),
     element("h3", {}, "Addresses by network"),
     element("ul", {}, ...addresses.map(({ network, address }) =>
       element("li", {}, element("span.mono", {}, address), element("span.note", {}, network))),
-    addresses.length ? null : element("li.quiet", {}, container.on_host ? "that of the host" : "none")),
+    addresses.length ? null : element("li.quiet", {}, container.cname ? `those of ${container.cname}` : container.on_host ? "that of the host" : "none")),
     element("h3", {}, "Docker"),
     element("ul", {}, element("li", {}, element("span.mono", {}, id), element("span.note", {}, engine))));
 }

@@ -65,9 +65,10 @@ function engineNotice(engine) {
 function engineRow(engine) {
   const lag = engine.lag_ms === null || engine.lag_ms === undefined ? "" : ` · events ${engine.lag_ms.toFixed(1)} ms behind`;
   const listed = engine.last_sync ? `listed ${ago(engine.last_sync)}` : "never listed";
+  const out = engine.left_out ? " · answers that have others leave its addresses out" : "";
   return element("li", {}, element("span.rank", {}, ""), element("span.mono", {}, engine.url),
     engine.connected ? badge("good", "connected") : badge("bad", "not connected"),
-    element("span.under", {}, listed + lag + (engine.error ? ` · ${engine.error}` : "")));
+    element("span.under", {}, listed + lag + out + (engine.error ? ` · ${engine.error}` : "")));
 }
 
 /** The place of an upstream among those for the same names. */
