@@ -507,9 +507,9 @@ def reloaded(old: Settings, new: Settings) -> Reloaded:
         new: As loaded.
     """
     changed = [o for o in OPTIONS if getattr(new, o.field) != getattr(old, o.field)]
-    kept = {o.field: getattr(old, o.field) for o in OPTIONS if o.needs_restart}
+    taken = {o.field: getattr(new, o.field) for o in OPTIONS if not o.needs_restart}
     return Reloaded(
-        replace(new, **kept),
+        replace(old, **taken),  # what comes with --docker waits with it
         tuple(o for o in changed if not o.needs_restart),
         tuple(o for o in changed if o.needs_restart),
     )
