@@ -1,5 +1,5 @@
 """`python -m containerdns` is the command `containerdns`."""
 
-from containerdns.cli import main
+from containerdns.commands.cli import main
 
 main()

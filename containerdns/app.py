@@ -1,7 +1,7 @@
 """The composition root: the one place where the rooms meet.
 
-Settings -> keeper (zone, rules, views) <- one watcher an Engine
-         -> servers (UDP, TCP) -> responder -> keeper's zone, or the forwarder
+Settings -> writer (zone, rules, views) <- one watcher an Engine
+         -> servers (UDP, TCP) -> responder -> writer's zone, or the forwarder
          -> HTTP over reports
 """
 
@@ -17,24 +17,25 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from containerdns import logs, supervisor
-from containerdns.core.cookies import SECRET_OCTETS
+from containerdns import logs
+from containerdns.config.settings import Settings, reloaded
+from containerdns.config.top_level_domains import top_level_domains
 from containerdns.core.counters import Counters
-from containerdns.core.wire import Wire
-from containerdns.delegations import top_level_domains
+from containerdns.core.protocol.cookies import SECRET_OCTETS
+from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.engine.watcher import Watcher
 from containerdns.errors import BadSettings
-from containerdns.keeper import COLLECT_AFTER, Keeper
-from containerdns.parts import Part, Parts
-from containerdns.reports import Reports, version
-from containerdns.rooms import Rooms, Secrets
+from containerdns.processes import systemd
+from containerdns.processes.components import Components, Secrets
+from containerdns.processes.pool import Workers
 from containerdns.server.transfer import read_keys
-from containerdns.settings import Settings, reloaded
+from containerdns.state.reports import Reports, version
+from containerdns.state.zone_writer import COLLECT_AFTER, ZoneWriter
+from containerdns.tasks.parts import Part, Parts
 from containerdns.web.http import HTTPServer
-from containerdns.workers import Workers
 
 SWITCH_INTERVAL = 0.001  # seconds until another thread must give way to the answers
-FILES_MOST = 65536  # descriptors, where the system would allow more
+MAX_FILES = 65536  # descriptors, where the system would allow more
 COUNT_EVERY = 0.01  # seconds between two pieces of counting a large zone
 
 log = logging.getLogger(__name__)
@@ -60,10 +61,10 @@ def serve(settings: Settings, load: Callable[[], Settings]) -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit of descriptors, which `core/descriptors` shares out."""
+    """Raise the soft limit of descriptors, which `core/connections/descriptors` shares out."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, FILES_MOST), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MAX_FILES), hard))
 
 
 class _Server:
@@ -75,13 +76,15 @@ class _Server:
         self._reload_asked = asyncio.Event()
         self._http: HTTPServer | None = None
         self._counters = Counters()
-        self._wire = Wire(self._counters)
-        self._keeper = Keeper(settings, self._counters, self._wire, top_level_domains())
+        self._packet_cache = PacketCache(self._counters)
+        self._writer = ZoneWriter(settings, self._counters, self._packet_cache, top_level_domains())
         self._secrets = Secrets(secrets.token_bytes(SECRET_OCTETS), secrets.token_hex(8))
         self._parts = Parts(self._counters)
-        self._rooms = Rooms(self._keeper, self._wire, self._counters, self._secrets, notifies=True)
+        self._rooms = Components(
+            self._writer, self._packet_cache, self._counters, self._secrets, notifies=True
+        )
         self._reports = Reports(
-            self._keeper,
+            self._writer,
             self._rooms.forwarder,
             self._rooms.history,
             self._counters,
@@ -92,7 +95,7 @@ class _Server:
 
     async def run(self) -> None:
         """Serve until a signal ends it."""
-        self._keeper.read_hosts()  # before the first query: what is in a file goes nowhere else
+        self._writer.read_hosts()  # before the first query: what is in a file goes nowhere else
         self._rooms.open()
         endpoints = self._rooms.servers.endpoints
         http = self._open_http()
@@ -128,13 +131,13 @@ class _Server:
         except* BadSettings as bad:
             raise bad.exceptions[0] from None
         finally:
-            supervisor.notify("STOPPING=1")
+            systemd.notify("STOPPING=1")
 
     def _other_parts(self, http: HTTPServer | None) -> Iterator[tuple[str, Part]]:
         """Yield what runs beside DNS, each part with its name."""
         for url in self._settings.docker:
             yield f"the watcher of {url}", self._watching(url)
-        yield "housekeeping", self._keeper.run
+        yield "housekeeping", self._writer.run
         if http is not None:
             yield "HTTP", _OpenAgain(http, self._open_http).run
         yield "reload", self._reload_when_asked
@@ -146,13 +149,13 @@ class _Server:
 
     def _watching(self, url: str) -> Part:
         settings = self._settings
-        watcher = Watcher(url, settings.docker_tls, self._keeper, verifies=settings.docker_verifies)
+        watcher = Watcher(url, settings.docker_tls, self._writer, verifies=settings.docker_verifies)
 
         async def watch() -> None:
             try:
                 await watcher.run()
             except Exception:
-                self._keeper.disconnected(url, "internal error in its watcher; see the log")
+                self._writer.disconnected(url, "internal error in its watcher; see the log")
                 raise
 
         return watch
@@ -172,7 +175,7 @@ class _Server:
     def _workers(self) -> Workers:
         rooms = self._rooms
         return Workers(
-            self._keeper,
+            self._writer,
             self._counters,
             rooms.history,
             self._secrets,
@@ -188,27 +191,27 @@ class _Server:
 
     async def _reload(self) -> None:
         """Read the configuration again; a bad one changes nothing."""
-        supervisor.notify("RELOADING=1")
+        systemd.notify("RELOADING=1")
         try:
             new = reloaded(self._settings, self._load())
             keys = read_keys(new.settings.transfer_keys)
         except BadSettings as bad:
             self._counters.has_reloaded = False
             log.error("reload: %s; the old settings stand", bad)  # noqa: TRY400 - no traceback
-            supervisor.notify("READY=1")
+            systemd.notify("READY=1")
             return
         self._counters.has_reloaded = True
         for option in new.waiting:
             log.warning("reload: %s changes at the next start only", option.flag)
         self._settings = new.settings
         logs.configure(new.settings.log_level, new.settings.log_format)
-        self._keeper.use(new.settings, time.time())
+        self._writer.use(new.settings, time.time())
         self._rooms.follow(keys)
         if self._http is not None:
             self._http.use(new.settings.http_hosts)
-        await self._keeper.publish_anew()
+        await self._writer.publish_anew()
         log.info("reload: done; %s", ", ".join(o.flag for o in new.applied) or "nothing changed")
-        supervisor.notify("READY=1")
+        systemd.notify("READY=1")
 
     async def _count(self) -> None:
         """Count the records of a large zone, a few at a time."""
@@ -217,10 +220,10 @@ class _Server:
 
     async def _show_life(self) -> None:
         """Tell the supervisor that we are ready, and from then on that we live."""
-        supervisor.notify("READY=1\nSTATUS=answering")
-        interval = supervisor.watchdog_interval()
+        systemd.notify("READY=1\nSTATUS=answering")
+        interval = systemd.watchdog_interval()
         while interval is not None:
-            supervisor.notify("WATCHDOG=1")
+            systemd.notify("WATCHDOG=1")
             await asyncio.sleep(interval)
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.engine.dockerd import CannotStart, Dockerd, require_machine
-from tests.timing import WAIT_LONGEST
+from tests.timing import MAX_WAIT
 
 settings.register_profile(
     "same",
@@ -32,7 +32,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
-    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 4 * WAIT_LONGEST))
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 4 * MAX_WAIT))
     return True
 
 

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 from containerdns import errors
+from tools import documents
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "containerdns"
 TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+PARTS_OF_CORE = ("connections", "protocol", "upstream", "zone")
 READING_SPEED = 240  # words a minute
 
 
@@ -35,8 +37,11 @@ def test_every_module_is_in_the_tables_once_and_no_other() -> None:
 
 
 def test_every_module_that_the_text_names_exists() -> None:
-    rooms = "core|engine|server|upstream|web"
-    named = set(re.findall(rf"\b((?:{rooms})/[a-z_]+)\b", TEXT)) - {"web/static"}
+    rooms = "commands|config|core|engine|processes|server|state|tasks|upstream|web"
+    named = set(re.findall(rf"\b((?:{rooms})(?:/[a-z_]+)+)\b", TEXT)) - {
+        "web/static",
+        *(f"core/{part}" for part in PARTS_OF_CORE),
+    }
     assert named <= modules()
 
 
@@ -45,5 +50,10 @@ def test_every_named_fault_is_in_the_table_and_no_other() -> None:
     assert set(first_cells(section("Errors"))) == kinds
 
 
+def test_picture_of_the_rooms_is_that_of_the_imports() -> None:
+    assert documents.architecture_page() == TEXT
+
+
 def test_it_is_a_ten_minute_read() -> None:
-    assert len(TEXT.split()) < 10 * READING_SPEED
+    words = [word for word in TEXT.split() if any(map(str.isalnum, word))]  # no table borders
+    assert len(words) < 10 * READING_SPEED

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from containerdns import cli
-from containerdns.settings import OPTIONS
+from containerdns.commands import cli
+from containerdns.config.settings import OPTIONS
 from tools import documents
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 HAND_WRITTEN = [page for page in PAGES if page.name != "options.md"]
-POLICY = (ROOT / "containerdns/core/policy.py").read_text(encoding="utf-8")
+POLICY = (ROOT / "containerdns/core/zone/policy.py").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 FLAGS_OF_COMMANDS = {  # beside those of the registry

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import rooms
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "containerdns"
 MODULES = {
@@ -46,12 +48,12 @@ OUTSIDE = frozenset(
 )
 DOORS = {  # modules, or whole rooms
     "aiohttp": ("containerdns.web", "containerdns.engine.transport"),
-    "click": ("containerdns",),
-    "docker": ("containerdns.docker_context",),
-    "dnslib": ("containerdns.core.messages",),
+    "click": ("containerdns.commands",),
+    "docker": ("containerdns.config.docker_context",),
+    "dnslib": ("containerdns.core.protocol.messages",),
     "h2": ("containerdns.upstream.https",),
     "prometheus_client": ("containerdns.web.metrics",),
-    "publicsuffixlist": ("containerdns.delegations",),
+    "publicsuffixlist": ("containerdns.config.top_level_domains",),
     "yarl": ("containerdns.engine.transport",),  # the URLs of aiohttp
 }
 
@@ -105,11 +107,32 @@ def test_core_neither_waits_nor_asks_the_machine(module: str) -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_knows_core_settings_and_turns_but_no_other_room(room: str) -> None:
     known = ("containerdns.core.", f"containerdns.{room}.")
-    plain = {"containerdns.errors", "containerdns.settings", "containerdns.turns"}
+    plain = {"containerdns.errors", "containerdns.config.settings", "containerdns.tasks.turns"}
     for module in _in(room):
         ours = {name for name in imports_of(module) if name.startswith("containerdns")}
         strangers = {name for name in ours - plain if not name.startswith(known)}
         assert not strangers, f"{module} imports {strangers}"
+
+
+FLOORS = (  # each may import those before it; those of one floor do not import each other
+    {"core"},
+    {"config", "tasks"},
+    {"engine", "server", "upstream", "web"},
+    {"state"},
+    {"processes"},
+    {"app"},
+    {"commands"},
+)
+
+
+def test_every_room_imports_lower_floors_only() -> None:
+    graph = rooms.imports()
+    assert set().union(*FLOORS) == set(graph)
+    below: set[str] = set()
+    for floor in FLOORS:
+        for room in floor:
+            assert graph[room] <= below, f"{room} imports {set(graph[room]) - below}"
+        below |= floor
 
 
 @pytest.mark.parametrize(("package", "doors"), DOORS.items(), ids=list(DOORS))

@@ -21,10 +21,10 @@ import click
 import pytest
 import yaml
 
-from containerdns import cli
-from containerdns.core import ownership, policy
-from containerdns.core.containers import Attachment, Container
-from containerdns.settings import load
+from containerdns.commands import cli
+from containerdns.config.settings import load
+from containerdns.core.zone import ownership, policy
+from containerdns.core.zone.containers import Attachment, Container
 from tests.engine.dockerd import IMAGE, Dockerd
 from tests.reading_pages import ROOT, Block, arguments, blocks, spans
 from tools import documents
@@ -50,7 +50,7 @@ NOT_RUN = {  # by how the command begins
 }
 ENDLESS = (" --follow", " --watch", "curl -N", "containerdns serve")
 ENDLESS_LASTS = 1.5  # seconds that a command without an end is left to run
-START_LONGEST = 60.0  # seconds
+MAX_START = 60.0  # seconds
 START_WEB = "docker run -d --name web nginx"
 
 
@@ -224,7 +224,7 @@ class World:
 
     def close(self) -> None:
         self._server.terminate()
-        self._server.wait(START_LONGEST)
+        self._server.wait(MAX_START)
         self._log.close()
 
     def run(self, command: str) -> str:
@@ -253,7 +253,7 @@ class World:
             running.wait(ENDLESS_LASTS)
         except subprocess.TimeoutExpired:
             running.send_signal(signal.SIGINT)
-            running.wait(START_LONGEST)
+            running.wait(MAX_START)
             return
         raise AssertionError(f"{command} ended with {running.returncode}: {self.log()}")
 
@@ -289,7 +289,7 @@ class World:
         )
 
     def _until(self, command: str) -> None:
-        deadline = time.monotonic() + START_LONGEST
+        deadline = time.monotonic() + MAX_START
         while True:
             try:
                 self.run(command)

@@ -39,7 +39,7 @@ async def play(act: list[Step], folder: Path, way: str) -> list[str]:
     options = options_of(act[0], folder) if act[0].verb == "options" else {}
     made = World(options, folder, way)
     for engine in world.ENGINES:
-        made.keeper.listed(engine)
+        made.zone_writer.listed(engine)
     wrong: list[str] = []
     asked: list[Step] = []
     async with made.running():

@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any
 
 TRIES = 3
-WAIT_LONGEST = 60.0  # seconds for what takes a moment, where nobody promises how long
+MAX_WAIT = 60.0  # seconds for what takes a moment, where nobody promises how long
 
 
 class TooSlow(AssertionError):
@@ -54,7 +54,7 @@ def best_of_three(test: Callable[..., Any]) -> Callable[..., Any]:
     return run_coroutine if inspect.iscoroutinefunction(test) else run
 
 
-def wait_until(holds: Callable[[], object], longest: float = WAIT_LONGEST) -> None:
+def wait_until(holds: Callable[[], object], longest: float = MAX_WAIT) -> None:
     """Return once something holds."""
     deadline = time.monotonic() + longest
     while not holds():
@@ -62,7 +62,7 @@ def wait_until(holds: Callable[[], object], longest: float = WAIT_LONGEST) -> No
         time.sleep(0.02)
 
 
-async def until(holds: Callable[[], object], longest: float = WAIT_LONGEST) -> None:
+async def until(holds: Callable[[], object], longest: float = MAX_WAIT) -> None:
     """As `wait_until`, on the event loop."""
     deadline = time.monotonic() + longest
     while not holds():

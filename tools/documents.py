@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from containerdns.core import policy
+from containerdns.config.settings import OPTIONS, Option
 from containerdns.core.counters import Counters
-from containerdns.settings import OPTIONS, Option
+from containerdns.core.zone import policy
 from containerdns.web.metrics import Metrics
 from containerdns.web.state import Gauges
+from tools import rooms
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -39,7 +40,7 @@ SIGHUP reads environment and file again, and the files that they name. All optio
 once but {needing_restart}: if one of
 these has changed, the log says that it waits for the next start.
 
-<!-- `make docs` writes this page from containerdns/settings.py. -->
+<!-- `make docs` writes this page from containerdns/config/settings.py. -->
 """
 
 
@@ -61,8 +62,8 @@ class DockerLabel(NamedTuple):
 
 SWITCH = "`true`, `1`, `yes`, `on`, or their opposites"
 NAMES = f"{policy.NAMES_PER_LABEL} names; 63 octets a label, 255 a name"
-PORT = f"a port, 1 to {policy.PORT_HIGHEST}"
-TEXT = f"{policy.TEXT_LONGEST} octets a text, {policy.NAMES_PER_LABEL} texts"
+PORT = f"a port, 1 to {policy.MAX_PORT}"
+TEXT = f"{policy.MAX_TEXT} octets a text, {policy.NAMES_PER_LABEL} texts"
 LABELS = (
     DockerLabel(
         "enable",
@@ -92,7 +93,7 @@ LABELS = (
     DockerLabel(
         "ttl",
         "The TTL of this container's records, instead of `--ttl`.",
-        f"seconds, 0 to {policy.TTL_LONGEST}",
+        f"seconds, 0 to {policy.MAX_TTL}",
         (("ttl", "2"),),
     ),
     DockerLabel(
@@ -192,6 +193,12 @@ def http_page() -> str:
     return _with_block(text, "metrics", _metrics_table())
 
 
+def architecture_page() -> str:
+    """Return ARCHITECTURE.md with its picture of the rooms made anew."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    return _with_block(text, "rooms", rooms.diagram())
+
+
 def _with_block(text: str, block: str, lines: Iterator[str]) -> str:
     """Put lines between the comment that begins a block and the one that ends it."""
     pattern = rf"(<!-- {block}: [^\n]*-->\n).*?(<!-- end -->)"
@@ -229,6 +236,7 @@ def main() -> None:
     (DOCS / "options.md").write_text(options_page(), encoding="utf-8")
     (DOCS / "labels.md").write_text(labels_page(), encoding="utf-8")
     (DOCS / "http.md").write_text(http_page(), encoding="utf-8")
+    (ROOT / "ARCHITECTURE.md").write_text(architecture_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from itertools import accumulate
 
 from containerdns.errors import BadName
 
-LABEL_LONGEST = 63  # octets, RFC 1035 section 2.3.4
-NAME_LONGEST = 255  # octets in wire form, RFC 1035 section 2.3.4
+MAX_LABEL = 63  # octets, RFC 1035 section 2.3.4
+MAX_NAME = 255  # octets in wire form, RFC 1035 section 2.3.4
 
 ROOT = "."
 
@@ -82,13 +82,13 @@ def to_wire(name: str) -> bytes:
         octets = _octets_of(label, name)
         if not octets:
             raise BadName(name, "empty label")
-        if len(octets) > LABEL_LONGEST:
-            raise BadName(name, f"label longer than {LABEL_LONGEST} octets")
+        if len(octets) > MAX_LABEL:
+            raise BadName(name, f"label longer than {MAX_LABEL} octets")
         wire.append(len(octets))
         wire += octets
     wire.append(0)
-    if len(wire) > NAME_LONGEST:
-        raise BadName(name, f"name longer than {NAME_LONGEST} octets")
+    if len(wire) > MAX_NAME:
+        raise BadName(name, f"name longer than {MAX_NAME} octets")
     return bytes(wire)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from containerdns.engine.decoding import MAX_DOCUMENT, ArrayDecoder
-from containerdns.engine.transport import Connections, Response, parse_url
+from containerdns.engine.transport import EngineConnections, EngineResponse, parse_url
 from containerdns.errors import BadDocument, EngineUnavailable
 
 CALL_TIMEOUT = 10.0  # seconds for an answer to a small question
@@ -96,7 +96,7 @@ class EngineClient:
 
     def __init__(self, url: str, tls: Path | None = None, *, verifies: bool = True) -> None:
         self.address = parse_url(url, with_tls=tls is not None)
-        self._connections = Connections(self.address, tls, verifies=verifies)
+        self._connections = EngineConnections(self.address, tls, verifies=verifies)
         self._prefix = ""
 
     async def close(self) -> None:
@@ -210,7 +210,7 @@ class EngineClient:
 
     async def _call(
         self, target: str, within: float = CALL_TIMEOUT, longest: int | None = None
-    ) -> tuple[Response, bytes]:
+    ) -> tuple[EngineResponse, bytes]:
         """Ask a small question: return the response and its body, of at most some octets."""
         try:
             async with asyncio.timeout(within), self._get(target, within) as response:
@@ -219,7 +219,9 @@ class EngineClient:
             raise EngineUnavailable(f"no answer from {self.address.url}") from fault
 
     @asynccontextmanager
-    async def _get(self, target: str, within: float = HEAD_TIMEOUT) -> AsyncIterator[Response]:
+    async def _get(
+        self, target: str, within: float = HEAD_TIMEOUT
+    ) -> AsyncIterator[EngineResponse]:
         """Send a request; its body may take as long as its reader allows."""
         try:
             async with asyncio.timeout(within):
@@ -231,7 +233,7 @@ class EngineClient:
         finally:
             response.release()
 
-    async def _next_piece(self, response: Response) -> bytes:
+    async def _next_piece(self, response: EngineResponse) -> bytes:
         try:
             async with asyncio.timeout(PIECE_TIMEOUT):
                 return await response.piece()
@@ -244,7 +246,7 @@ class EngineClient:
         except ValueError as fault:
             raise EngineUnavailable(f"{self.address.url} sent a listing that is no JSON") from fault
 
-    def _decoded(self, response: Response, body: bytes, target: str) -> Any:
+    def _decoded(self, response: EngineResponse, body: bytes, target: str) -> Any:
         if response.status != 200:
             raise self._refusal(response, body, target)
         try:
@@ -252,7 +254,7 @@ class EngineClient:
         except (ValueError, RecursionError) as fault:
             raise EngineUnavailable(f"{self.address.url}: {target} is no JSON") from fault
 
-    def _refusal(self, response: Response, body: bytes, target: str) -> EngineUnavailable:
+    def _refusal(self, response: EngineResponse, body: bytes, target: str) -> EngineUnavailable:
         url, status, path = self.address.url, response.status, target.partition("?")[0]
         if status == 403:
             cause = f"{url} forbids GET {path}: allow it in the socket proxy"
@@ -279,7 +281,7 @@ class Turn:
 class EventStream:
     """The events of one subscription."""
 
-    def __init__(self, response: Response, url: str) -> None:
+    def __init__(self, response: EngineResponse, url: str) -> None:
         self.clock = _clock_of(response)
         self._response = response
         self._url = url
@@ -371,7 +373,7 @@ def _event_of_ends(line: bytes) -> Event:
     return Event(kind.decode(), action.decode(), actor_id.decode(), {}, int(time_ns or b"0"))
 
 
-def _clock_of(response: Response) -> float | None:
+def _clock_of(response: EngineResponse) -> float | None:
     """The Engine's clock, as its response dates itself."""
     try:
         return parsedate_to_datetime(response.headers["date"]).timestamp()

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from containerdns.core.containers import Container, Network
+from containerdns.core.zone.containers import Container, Network
 
 
 class Sink(Protocol):

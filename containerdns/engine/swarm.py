@@ -17,7 +17,7 @@ from ipaddress import ip_interface
 from typing import Any
 from urllib.parse import urlencode
 
-from containerdns.core.containers import Attachment, Container
+from containerdns.core.zone.containers import Attachment, Container
 from containerdns.engine.client import EngineClient, Turn
 from containerdns.engine.decoding import SkippedItem
 from containerdns.engine.sink import Sink

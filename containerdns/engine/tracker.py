@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from containerdns.core import tracking
-from containerdns.core.containers import (
+from containerdns.core.zone import tracking
+from containerdns.core.zone.containers import (
     container_from_inspect,
     container_from_list,
     fingerprint,
 )
-from containerdns.core.tracking import Ask, Happening, Phase, Step, Tracked, Urgency
+from containerdns.core.zone.tracking import Ask, Happening, Phase, Step, Tracked, Urgency
 from containerdns.engine.client import CALL_TIMEOUT, EngineClient
 from containerdns.engine.decoding import SkippedItem
 from containerdns.engine.sink import Sink

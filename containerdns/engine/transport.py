@@ -1,4 +1,4 @@
-"""Connections to an Engine: HTTP by aiohttp, over unix://, tcp:// with or without TLS, or ssh://.
+"""EngineConnections to an Engine: HTTP by aiohttp, over unix://, tcp:// with or without TLS, or ssh://.
 
 Only what the Engine API needs: GET, and bodies piece by piece.  Every fault of a connection
 leaves this module as EngineUnavailable, with a cause that helps the operator.
@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from containerdns.config.settings import engine_url
 from containerdns.errors import EngineUnavailable
-from containerdns.settings import engine_url
 
 CONNECT_TIMEOUT = 10.0  # seconds; ssh logs in meanwhile
 PIECE_OCTETS = 1 << 16  # decoded at once: some 40 items of a listing, well below 5 ms
@@ -30,7 +30,7 @@ DEFAULT_PORTS = {"http": 2375, "https": 2376}  # as the docker command has them
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class EngineAddress:
     """Where an Engine listens.
 
     Attributes:
@@ -53,7 +53,7 @@ class Address:
         return self.scheme == "unix"
 
 
-def parse_url(url: str, with_tls: bool) -> Address:
+def parse_url(url: str, with_tls: bool) -> EngineAddress:
     """Read a `--docker` URL, in any form that the option takes.
 
     Raises:
@@ -65,16 +65,18 @@ def parse_url(url: str, with_tls: bool) -> Address:
         expected = "unix:///PATH, tcp://HOST:PORT or ssh://HOST"
         raise EngineUnavailable(f"{url!r}: expected {expected}") from error
     if whole.startswith("unix://"):
-        return Address(whole, "unix", path=whole.removeprefix("unix://"))
+        return EngineAddress(whole, "unix", path=whole.removeprefix("unix://"))
     parts = urlsplit(whole)
     host, port = parts.hostname or "", parts.port or 0
     if parts.scheme == "ssh":
-        return Address(url, "ssh", host=f"{parts.username or ''}@{host}".lstrip("@"), port=port)
+        return EngineAddress(
+            url, "ssh", host=f"{parts.username or ''}@{host}".lstrip("@"), port=port
+        )
     scheme = "https" if with_tls else "http"
-    return Address(url, scheme, host=host, port=port or DEFAULT_PORTS[scheme])
+    return EngineAddress(url, scheme, host=host, port=port or DEFAULT_PORTS[scheme])
 
 
-class Response:
+class EngineResponse:
     """A response whose body is still to be read."""
 
     def __init__(self, response: aiohttp.ClientResponse, where: str) -> None:
@@ -120,10 +122,10 @@ class Response:
             self._response.close()
 
 
-class Connections:
+class EngineConnections:
     """The connections to one Engine, kept open between requests."""
 
-    def __init__(self, address: Address, tls: Path | None, *, verifies: bool = True) -> None:
+    def __init__(self, address: EngineAddress, tls: Path | None, *, verifies: bool = True) -> None:
         """Take where the Engine is, and with TLS its directory of certificates.
 
         Args:
@@ -140,7 +142,7 @@ class Connections:
         is_http = address.scheme in DEFAULT_PORTS
         self._base = f"{address.scheme}://{host}:{address.port}" if is_http else "http://docker"
 
-    async def get(self, target: str) -> Response:
+    async def get(self, target: str) -> EngineResponse:
         """Send a request, on a connection that is idle or a new one; `release` it afterwards.
 
         Args:
@@ -153,7 +155,9 @@ class Connections:
             if self._session is None:
                 self._session = self._new_session()
             url = URL(self._base + target, encoded=True)
-            return Response(await self._session.get(url, allow_redirects=False), self.address.url)
+            return EngineResponse(
+                await self._session.get(url, allow_redirects=False), self.address.url
+            )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -195,12 +199,12 @@ class Connections:
 
 
 class SSHConnector(aiohttp.BaseConnector):
-    """Connections that the ssh command, which knows keys, agents and jump hosts, carries.
+    """EngineConnections that the ssh command, which knows keys, agents and jump hosts, carries.
 
     On the other side `docker system dial-stdio` hands the octets to the Engine.
     """
 
-    def __init__(self, address: Address, **options: Any) -> None:
+    def __init__(self, address: EngineAddress, **options: Any) -> None:
         super().__init__(**options)
         self._address = address
         self._ends: set[asyncio.Task[int]] = set()  # of the commands, which have to be reaped

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from containerdns.core.containers import Container, Network, network_from_document
-from containerdns.core.tracking import Happening
+from containerdns.core.zone.containers import Container, Network, network_from_document
+from containerdns.core.zone.tracking import Happening
 from containerdns.engine.client import ACTIONS, EngineClient, Event, EventStream, Turn, Version
 from containerdns.engine.sink import Sink
 from containerdns.engine.swarm import Swarm
@@ -24,7 +24,7 @@ from containerdns.engine.tracker import Tracker
 from containerdns.engine.watchdog import Watchdog
 from containerdns.errors import BadDocument, EngineUnavailable
 
-RETRY_LONGEST_NEAR = 1.0  # seconds; on a local socket, and while a zone stands
+MAX_RETRY_NEAR = 1.0  # seconds; on a local socket, and while a zone stands
 CANCEL_AGAIN_AFTER = 0.05  # seconds
 STABLE_AFTER = 2.0  # seconds of a session, after whose end the first retry is immediate
 PATIENCE = 2.0  # seconds for networks and services, which Engines list in milliseconds
@@ -126,7 +126,7 @@ class Watcher:
                     delay = self._timing.retry_first
                     continue  # it worked until now: the first retry does not wait
                 near = self._client.address.is_local or self._has_listed
-                delay = min(delay, RETRY_LONGEST_NEAR if near else self._timing.retry_longest)
+                delay = min(delay, MAX_RETRY_NEAR if near else self._timing.retry_longest)
                 await asyncio.sleep(delay * random.uniform(0.75, 1.0))  # noqa: S311 - no secret
                 delay *= 2
         finally:

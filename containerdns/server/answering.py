@@ -14,23 +14,23 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, Protocol, TypeVar
 
-from containerdns.core import messages, tsig
-from containerdns.core.cookies import CLIENT_OCTETS, SERVER_OCTETS
 from containerdns.core.counters import Counters
-from containerdns.core.denials import Denied
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.history import History, Outcome, Stamp
-from containerdns.core.messages import Query
-from containerdns.core.respond import Peer, Reply, Responder, Transfer
-from containerdns.core.variants import Variant
-from containerdns.core.wire import Entry
+from containerdns.core.protocol import messages, tsig
+from containerdns.core.protocol.cookies import CLIENT_OCTETS, SERVER_OCTETS
+from containerdns.core.protocol.messages import Query
+from containerdns.core.protocol.packet_cache import Entry
+from containerdns.core.protocol.query_history import History, Outcome, QueryStamp
+from containerdns.core.protocol.query_variants import Variant
+from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.protocol.synthesised_denials import Denied
+from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.errors import BadMessage
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MOST_WAITING: Final = 5000  # questions at the forwarder; more get REFUSED
+MAX_WAITING: Final = 5000  # questions at the forwarder; more get REFUSED
 KEPT_IF_CUT: Final = messages.AA | messages.RA | messages.AD | messages.CD
 COOKIE_HEAD: Final = struct.pack(
     "!HH", messages.COOKIE_OPTION, CLIENT_OCTETS + SERVER_OCTETS
@@ -39,7 +39,7 @@ IS_OTHER: Final = (messages.QR | messages.OPCODE) >> 8  # bits of octet 2 that n
 TSIG_ANY: Final = struct.pack("!HH", messages.TSIG, messages.ANY_CLASS)
 
 
-class Forwarder(Protocol):
+class Resolver(Protocol):
     """What the server needs to know of whoever asks upstreams."""
 
     def cached(self, forward: Forward) -> Resolution | None:
@@ -60,7 +60,7 @@ class Answering:
     def __init__(
         self,
         responder: Responder,
-        forwarder: Forwarder,
+        forwarder: Resolver,
         history: History,
         counters: Counters,
         log_queries: bool = False,
@@ -175,7 +175,7 @@ class Answering:
         seconds = time.monotonic() - started
         proto = "tcp" if peer.over_tcp else "udp"
         self.counters.took(outcome.source, seconds)
-        stamp = Stamp(proto, time.time() - seconds, seconds * 1000)
+        stamp = QueryStamp(proto, time.time() - seconds, seconds * 1000)
         self.history.add(stamp, peer.address, outcome)
         if self._log_queries:
             log.info(
@@ -228,7 +228,7 @@ class Answering:
             if not forward.query.wants_recursion:
                 reason = "not in the cache, and recursion was not desired"
                 resolution = _refused(reason)
-            elif len(self._waiting) >= MOST_WAITING:
+            elif len(self._waiting) >= MAX_WAITING:
                 self.counters.forwards_refused += 1
                 resolution = _refused("too many questions wait for upstreams")
             else:
@@ -284,7 +284,7 @@ def _is_query(data: bytes) -> bool:
     return len(data) >= messages.HEADER_OCTETS and not data[2] & IS_OTHER
 
 
-def _signed(reply: Reply, query: Query, standing: tsig.Standing, peer: Peer) -> Reply:
+def _signed(reply: Reply, query: Query, standing: tsig.SignatureStanding, peer: Peer) -> Reply:
     """Sign a response; one that is too long then has no records (RFC 8945 section 5.3)."""
     now = time.time()
     octets, _ = tsig.sign_response(reply.octets, standing, now)

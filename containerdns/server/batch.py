@@ -25,8 +25,8 @@ from array import array
 from functools import cache
 from typing import Any, Final
 
-from containerdns.core.forwarding import Forward
-from containerdns.core.history import Row, Stamp
+from containerdns.core.protocol.query_history import QueryStamp, Row
+from containerdns.core.upstream.forwarding import Forward
 from containerdns.server.sockets import IP_PKTINFO, Listener
 from containerdns.server.udp import QUERY_OCTETS, TURN, Client, Datagrams, leaving_from
 
@@ -205,7 +205,7 @@ class BatchLoop:
         wire, clients, areas = datagrams.wire, self._clients, self._areas
         heads, queries, replies = areas.heads, areas.queries, areas.replies
         cache_hits, policy_hits = wire.unusual["cache"], wire.unusual["policy"]
-        stamp = Stamp("udp", time.time())
+        stamp = QueryStamp("udp", time.time())
         rows: list[Row] = []
         sizes: list[int] = []
         lengths = areas.lengths[:count].tolist()

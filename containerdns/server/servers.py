@@ -4,20 +4,20 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from containerdns.config.settings import Endpoint, Settings
+from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
-from containerdns.core.history import History
-from containerdns.core.limits import Limiter
-from containerdns.core.places import Limits
-from containerdns.core.respond import Responder
-from containerdns.core.tsig import Key
-from containerdns.core.views import Views
-from containerdns.core.wire import Wire
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.query_history import History
+from containerdns.core.protocol.rate_limit import Limiter
+from containerdns.core.protocol.respond import Responder
+from containerdns.core.protocol.tsig import Key
+from containerdns.core.zone.views import Views
 from containerdns.server import batch, sockets
-from containerdns.server.answering import Answering, Forwarder
+from containerdns.server.answering import Answering, Resolver
 from containerdns.server.batch import BatchLoop
-from containerdns.server.tcp import Connections, Transfers
+from containerdns.server.tcp import Connections, TransferSender
 from containerdns.server.udp import Datagrams, PlainLoop
-from containerdns.settings import Endpoint, Settings
 
 # asyncio's `backlog` is also how many connections it accepts in one pass of the loop; each
 # costs a tenth of a millisecond, and a flood of them must not hold up the others.
@@ -35,11 +35,11 @@ class Servers:
         settings: Settings,
         responder: Responder,
         views: Views,
-        forwarder: Forwarder,
-        wire: Wire,
+        forwarder: Resolver,
+        packet_cache: PacketCache,
         history: History,
         counters: Counters,
-        transfers: Transfers | None = None,
+        transfers: TransferSender | None = None,
         keys: Sequence[Key] = (),
         may_batch: bool = True,
         tcp_limits: Limits | None = None,
@@ -47,15 +47,15 @@ class Servers:
         self._settings = settings
         self._may_batch = may_batch
         self._counters = counters
-        self._wire = wire
+        self._packet_cache = packet_cache
         self._answering = Answering(
             responder, forwarder, history, counters, settings.log_queries, keys
         )
         self._datagrams = Datagrams(
-            views, wire, self._answering, _limiter(settings), settings.log_queries
+            views, packet_cache, self._answering, _limiter(settings), settings.log_queries
         )
         self._connections = Connections(
-            views, wire, self._answering, counters, transfers, tcp_limits
+            views, packet_cache, self._answering, counters, transfers, tcp_limits
         )
         self._listeners: list[sockets.Listener] = []
 
@@ -100,7 +100,7 @@ class Servers:
 
     def tally(self) -> None:
         """Bring the counters up to date; to be called before they are read."""
-        self._wire.tally()
+        self._packet_cache.tally()
         dropped = sum(listener.datagrams_dropped() for listener in self._listeners)
         self._counters.datagrams_dropped = dropped
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from containerdns.config.settings import Endpoint
 from containerdns.errors import CannotListen
-from containerdns.settings import Endpoint
 
 log = logging.getLogger(__name__)
 

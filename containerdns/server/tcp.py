@@ -2,7 +2,7 @@
 
 Queries of one connection are answered as they become ready, so that a slow
 forwarded one does not hold up those behind it.  What a client may cost is bounded:
-connections (`core/places`), time, turns on the event loop (`turns`), queries in flight
+connections (`core/connections/places`), time, turns on the event loop (`turns`), queries in flight
 and their octets, and octets that it does not read.  An answer from an upstream that is
 ready while the client does not read is not kept: its query is, and it is answered again,
 from the cache as a rule, when the client has read.
@@ -17,20 +17,20 @@ from collections import deque
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
-from containerdns.core import messages
+from containerdns.core.connections.places import Limits, Places, limits_by
 from containerdns.core.counters import Counters
-from containerdns.core.forwarding import Forward
-from containerdns.core.places import Limits, Places, limits_by
-from containerdns.core.respond import Peer, Reply, Transfer
-from containerdns.core.views import View, Views, packed
-from containerdns.core.wire import Wire
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.respond import Peer, Reply, Transfer
+from containerdns.core.upstream.forwarding import Forward
+from containerdns.core.zone.views import View, Views, packed
 from containerdns.server.answering import Answering
-from containerdns.turns import turns
+from containerdns.tasks.turns import turns
 
 log = logging.getLogger(__name__)
 
-FRAME_LONGEST: Final = 5.0  # seconds from a frame's first octet to its last
-IDLE_LONGEST: Final = 10.0  # seconds without a query (RFC 7766 section 6.2.3: some seconds)
+MAX_FRAME: Final = 5.0  # seconds from a frame's first octet to its last
+MAX_IDLE: Final = 10.0  # seconds without a query (RFC 7766 section 6.2.3: some seconds)
 MAX_IN_FLIGHT: Final = 128  # queries of a connection that wait for an upstream
 MAX_OCTETS_IN_FLIGHT: Final = 65536  # of those queries; one may be as long as a frame
 MAX_UNREAD_OCTETS: Final = 16384  # responses that wait in us for the client; then no more is made
@@ -39,7 +39,7 @@ FRAME_OCTETS: Final = 2  # the length before each message, RFC 1035 section 4.2.
 SWEEP: Final = 0.25  # seconds between two looks for connections whose time is over
 
 
-class Transfers(Protocol):
+class TransferSender(Protocol):
     """What TCP needs to know of whoever sends zones."""
 
     async def send(self, transfer: Transfer, peer: Peer, connection: "Connection") -> None:
@@ -57,15 +57,15 @@ class Connections:
     def __init__(
         self,
         views: Views,
-        wire: Wire,
+        packet_cache: PacketCache,
         answering: Answering,
         counters: Counters,
-        transfers: Transfers | None = None,
+        transfers: TransferSender | None = None,
         limits: Limits | None = None,
     ) -> None:
         """Introduce the others; without limits, those that the system's leave."""
         self.views = views
-        self.wire = wire
+        self.wire = packet_cache
         self.answering = answering
         self.counters = counters
         self.transfers = transfers
@@ -194,9 +194,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def is_over(self, now: float) -> bool:
         """Tell whether its time is over: idle, in the middle of a frame, or not reading."""
-        if self._frame_since is not None and now - self._frame_since >= FRAME_LONGEST:
+        if self._frame_since is not None and now - self._frame_since >= MAX_FRAME:
             return self._can_take() and not self._is_parsing_later  # else it is we who do not read
-        is_idle = now - self.active_at >= IDLE_LONGEST
+        is_idle = now - self.active_at >= MAX_IDLE
         return is_idle and (not self.in_flight or not self._is_writable.is_set())
 
     async def drain(self) -> None:

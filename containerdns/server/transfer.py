@@ -12,20 +12,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
-from containerdns.core import journal, messages, names, tsig
-from containerdns.core.copies import Copy
-from containerdns.core.journal import Change
-from containerdns.core.messages import RR, Query
-from containerdns.core.respond import Peer, Transfer
+from containerdns.config.settings import Endpoint
+from containerdns.core import names
+from containerdns.core.protocol import messages, tsig
+from containerdns.core.protocol.messages import RR, Query
+from containerdns.core.protocol.respond import Peer, Transfer
+from containerdns.core.zone import journal
+from containerdns.core.zone.journal import Difference
+from containerdns.core.zone.secondary_copies import Copy
 from containerdns.errors import BadSettings
 from containerdns.server.tcp import Connection
-from containerdns.settings import Endpoint
-from containerdns.turns import turns
+from containerdns.tasks.turns import turns
 
 log = logging.getLogger(__name__)
 
 MESSAGE_OCTETS: Final = 8000  # before compression; a larger one would hold up UDP
-MOST_AT_ONCE: Final = 8  # transfers
+MAX_AT_ONCE: Final = 8  # transfers
 NOTIFY_WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds for an answer to each attempt
 NOTIFY_PAUSE: Final = 0.2  # seconds between two for one zone, in which changes gather
 NOTIFY: Final = 4 << 11  # opcode, RFC 1996
@@ -69,7 +71,7 @@ class Transfers:
         """Take what is sent, and the keys one of which is then needed."""
         self._zones = zones
         self._keys = keys
-        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._places = asyncio.Semaphore(MAX_AT_ONCE)
 
     def use(self, keys: Sequence[tsig.Key]) -> None:
         """Need one of these keys from now on; none if there are none."""
@@ -118,7 +120,7 @@ class Transfers:
             time.monotonic() - started,
         )
 
-    def _signature(self, transfer: Transfer) -> tsig.Standing | None:
+    def _signature(self, transfer: Transfer) -> tsig.SignatureStanding | None:
         """What the query was signed with; a wrong signature has been refused before."""
         at = transfer.query.tsig
         if at is None:
@@ -233,7 +235,7 @@ def _records(copy: Copy, query: Query) -> tuple[str, Iterator[RR]]:
     return "the whole zone", chain((soa,), copy.records(), (soa,))
 
 
-def _differences(soa: RR, changes: Sequence[Change]) -> Iterator[RR]:
+def _differences(soa: RR, changes: Sequence[Difference]) -> Iterator[RR]:
     """The records of an incremental transfer (RFC 1995 section 4)."""
     yield soa
     for change in changes:

@@ -12,21 +12,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from containerdns.core import messages
-from containerdns.core.forwarding import Forward
-from containerdns.core.history import Row, Stamp, Told
-from containerdns.core.limits import Limiter
-from containerdns.core.respond import Peer, Reply, Transfer
-from containerdns.core.variants import OPT_OCTETS, Variant, opt_start
-from containerdns.core.views import View, Views
-from containerdns.core.wire import Entry, Table, Wire
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.packet_cache import Entry, PacketCache, Table
+from containerdns.core.protocol.query_history import QueryStamp, Row, Told
+from containerdns.core.protocol.query_variants import OPT_OCTETS, Variant, opt_start
+from containerdns.core.protocol.rate_limit import Limiter
+from containerdns.core.protocol.respond import Peer, Reply, Transfer
+from containerdns.core.upstream.forwarding import Forward
+from containerdns.core.zone.views import View, Views
 from containerdns.server.answering import Answering
 from containerdns.server.sockets import IP_PKTINFO, Listener
 
 log = logging.getLogger(__name__)
 
 QUERY_OCTETS: Final = 2112  # no honest query is longer; what is cut cannot be parsed
-MOST_CLIENTS: Final = 8192  # addresses whose view is kept
+MAX_CLIENTS: Final = 8192  # addresses whose view is kept
 MAX_VARIANTS: Final = 64  # OPT records of one client; then its own start anew
 MAX_ALL_VARIANTS: Final = 16384  # of all clients, about 10 MB; then all start anew
 # In seconds, to which the last batch adds; then others have a turn, of which HTTP needs four.
@@ -72,12 +72,12 @@ class Datagrams:
     def __init__(
         self,
         views: Views,
-        wire: Wire,
+        packet_cache: PacketCache,
         answering: Answering,
         limiter: Limiter | None,
         log_queries: bool = False,
     ) -> None:
-        self.wire = wire
+        self.wire = packet_cache
         self.history = answering.history
         self.counters = answering.counters
         self._views = views
@@ -86,7 +86,7 @@ class Datagrams:
         self._log_queries = log_queries
         self._clients: dict[tuple[bytes, bytes], Client] = {}
         self._variants = 0  # that were made since all started anew
-        self._epoch = (views.epoch, wire.epoch)
+        self._epoch = (views.epoch, packet_cache.epoch)
         self.generation = 0  # grows when no client that was given out holds any longer
 
     def use(self, limiter: Limiter | None, *, log_queries: bool) -> None:
@@ -99,7 +99,7 @@ class Datagrams:
     def refresh(self) -> int:
         """Drop what is known of clients if it no longer holds; give the generation."""
         epoch = (self._views.epoch, self.wire.epoch)
-        if self._epoch != epoch or len(self._clients) > MOST_CLIENTS:
+        if self._epoch != epoch or len(self._clients) > MAX_CLIENTS:
             if self._epoch[0] != epoch[0]:
                 self.wire.forget_views()
             self._epoch = (self._views.epoch, self.wire.epoch)
@@ -156,7 +156,7 @@ class Datagrams:
     def ready(self, data: bytes, client: Client, started: float) -> tuple[bytes, Entry] | None:
         """Answer by the plain form of a query, if that and its OPT record are known.
 
-        The caller counts, as for `Wire.answer`.
+        The caller counts, as for `PacketCache.answer`.
         """
         start = data.find(b"\0", 12) + 5  # as `opt_start`
         variant = client.variants.get(data[start:])
@@ -175,7 +175,7 @@ class Datagrams:
         return (reply, entry) if len(reply) <= variant.limit else None
 
     def at_once(
-        self, data: bytes, client: Client, stamp: Stamp, started: float
+        self, data: bytes, client: Client, stamp: QueryStamp, started: float
     ) -> tuple[bytes, Row] | None:
         """Answer what is nearly ready-made, and count it; None for the slow path.
 

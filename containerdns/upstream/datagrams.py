@@ -15,16 +15,16 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from functools import partial
 
-from containerdns.core import messages
-from containerdns.core.messages import Response
-from containerdns.core.questions import is_same
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
 from containerdns.upstream.exchanges import (
     EXHAUSTED,
-    Kind,
     Sent,
     Take,
     Trouble,
+    TroubleKind,
     is_response,
     trouble_of,
 )
@@ -32,7 +32,7 @@ from containerdns.upstream.exchanges import (
 PORTS = 512  # places for sockets, each with a random port of the system's choice, contract 5
 SWEEP_EVERY = 10.0  # seconds; a port that was not used between two sweeps is closed
 USES_OF_A_PORT = 256  # then it is given up for another, so that none can be learned
-STRANGERS_MOST = 16  # wrong answers to one port, RFC 5452 section 9.3
+MAX_STRANGERS = 16  # wrong answers to one port, RFC 5452 section 9.3
 LONGEST = 4096  # octets read; more than we ask for
 TC = messages.TC >> 8  # in the third octet of a header
 
@@ -103,7 +103,7 @@ class OpenPorts:
             self._sweeping = self._loop.call_later(SWEEP_EVERY, self._sweep)
 
 
-class Datagrams:
+class UpstreamDatagrams:
     """UDP to one upstream."""
 
     def __init__(
@@ -219,7 +219,7 @@ class Datagrams:
             self._deliver(port, sent, data)
         elif is_same(echoed, question):
             sent.forget()
-            sent.take(Trouble(Kind.FOLDED))
+            sent.take(Trouble(TroubleKind.FOLDED))
         elif len(data) == messages.HEADER_OCTETS and (data[2] & TC or data[3] & 0xF):
             self._deliver(port, sent, data)  # cut to its header, or an old server's FORMERR
         else:
@@ -240,7 +240,7 @@ class Datagrams:
             try:
                 response = messages.parse_response(data)
             except BadMessage as error:
-                sent.take(Trouble(Kind.USELESS, f"malformed response: {error}"))
+                sent.take(Trouble(TroubleKind.USELESS, f"malformed response: {error}"))
                 return
         port.strangers = 0
         sent.forget()
@@ -251,11 +251,11 @@ class Datagrams:
         if not port.waiting:
             return  # late answers
         port.strangers += 1
-        if port.strangers < STRANGERS_MOST:
+        if port.strangers < MAX_STRANGERS:
             return
         port.strangers = 0
         port.uses = USES_OF_A_PORT
-        _tell(port, Trouble(Kind.FLOODED))
+        _tell(port, Trouble(TroubleKind.FLOODED))
 
 
 def _without_records(data: bytes, question: bytes) -> Response:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from containerdns.core import messages
-from containerdns.core.messages import Response
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Response
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class Kind(Enum):
+class TroubleKind(Enum):
     """What went wrong, as far as it makes a difference."""
 
     FOLDED = "the answer does not keep the case of the question"
@@ -37,7 +37,7 @@ class Trouble(NamedTuple):
         text: What the system said about it; "" if nothing.
     """
 
-    kind: Kind
+    kind: TroubleKind
     text: str = ""
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 def trouble_of(error: OSError) -> Trouble:
     """Tell what the system said; that we have no more sockets is no fault of a server's."""
-    kind = Kind.EXHAUSTED if error.errno in EXHAUSTED else Kind.UNREACHABLE
+    kind = TroubleKind.EXHAUSTED if error.errno in EXHAUSTED else TroubleKind.UNREACHABLE
     return Trouble(kind, error.strerror or "")
 
 

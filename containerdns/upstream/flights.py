@@ -8,29 +8,30 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from containerdns.core import messages, names
-from containerdns.core.forwarding import Resolution
-from containerdns.core.health import SILENCES
-from containerdns.core.messages import Response
-from containerdns.core.questions import Question
-from containerdns.core.scrub import is_referral
-from containerdns.upstream.exchanges import Inbox, Kind, Trouble
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream.forwarding import Resolution
+from containerdns.core.upstream.questions import Question
+from containerdns.core.upstream.scrub import is_referral
+from containerdns.core.upstream.upstream_health import SILENCES
+from containerdns.upstream.exchanges import Inbox, Trouble, TroubleKind
 from containerdns.upstream.upstreams import STREAM_PATIENCE, Attempt, Upstream
 
 REFUSALS = 4  # of the last server, when nobody else can answer any more
 REFUSED_PAUSE = 0.25  # seconds after each: so it has a second to restart
 AGAIN_AFTER = 1.0  # seconds; a resolver that is itself still asking others has the question
 PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
-SHARE_LONGEST = 2.1  # seconds for one that is not the last: three time-outs, unmeasured
+MAX_SHARE = 2.1  # seconds for one that is not the last: three time-outs, unmeasured
 SHARE_PARTS = (1 << SILENCES) - 1  # so that time-outs of 1, 2 and 4 parts fit into it
 REST = 0.1  # of such a share; not worth another time-out, which may be 2 s over TCP
-ERROR_TEXT_LONGEST = 160  # octets of an extended error, so that an answer has room beside it
+MAX_ERROR_TEXT = 160  # octets of an extended error, so that an answer has room beside it
 
 
 FINAL_RCODES = (messages.NOERROR, messages.NXDOMAIN)
 
 
-class Answer(NamedTuple):
+class UpstreamAnswer(NamedTuple):
     """A response that is final, and whose it is."""
 
     upstream: Upstream
@@ -63,7 +64,7 @@ class Flight:
         self._may_answer_late = False  # somebody was silent, as opposed to who refused
         self._is_rerouted = False
 
-    async def fly(self, order: Callable[[], tuple[Upstream, ...]]) -> Answer | None:
+    async def fly(self, order: Callable[[], tuple[Upstream, ...]]) -> UpstreamAnswer | None:
         """Ask one server after the other; None if they all failed or were silent.
 
         Args:
@@ -86,15 +87,15 @@ class Flight:
             if attempt.upstream in left:
                 attempt.forget()
         self._attempts = [a for a in self._attempts if a.upstream not in left]
-        self._inbox.put(left[0], Trouble(Kind.REPLACED))
+        self._inbox.put(left[0], Trouble(TroubleKind.REPLACED))
 
-    async def _ask_in_order(self, order: tuple[Upstream, ...]) -> Answer | None:
+    async def _ask_in_order(self, order: tuple[Upstream, ...]) -> UpstreamAnswer | None:
         self._order = order
         deadline = self._deadline
         for number, upstream in enumerate(order):
             left = len(order) - number
             now = self._loop.time()
-            share = deadline - now if left == 1 else min((deadline - now) / left, SHARE_LONGEST)
+            share = deadline - now if left == 1 else min((deadline - now) / left, MAX_SHARE)
             answer = await self._ask(upstream, now + share, is_last=left == 1)
             if answer is not None or self._is_rerouted:
                 return answer
@@ -106,7 +107,9 @@ class Flight:
         for attempt in self._attempts:
             attempt.forget()
 
-    async def _ask(self, upstream: Upstream, until: float, *, is_last: bool) -> Answer | None:
+    async def _ask(
+        self, upstream: Upstream, until: float, *, is_last: bool
+    ) -> UpstreamAnswer | None:
         """Ask one server until it answers, fails, or is silent too often.
 
         A time-out asks nothing again: a name that is not in the server's cache takes it
@@ -149,7 +152,7 @@ class Flight:
 
     async def _listen(
         self, upstream: Upstream, until: float, is_last: bool
-    ) -> tuple[Answer | None, bool]:
+    ) -> tuple[UpstreamAnswer | None, bool]:
         """Wait for what comes of it; give the answer if any, and whether it was silent."""
         longest = min(until + STREAM_PATIENCE, self._deadline)
         while True:
@@ -162,18 +165,18 @@ class Flight:
                 self._send(upstream)
                 continue
             source, outcome = arrival
-            if isinstance(outcome, Trouble) and outcome.kind is Kind.MOVED:
+            if isinstance(outcome, Trouble) and outcome.kind is TroubleKind.MOVED:
                 until = min(self._loop.time() + STREAM_PATIENCE, longest)
                 if source is upstream:
                     self._sent_at, self._again_at = self._loop.time(), until
-            elif isinstance(outcome, Trouble) and outcome.kind is Kind.REPLACED:
+            elif isinstance(outcome, Trouble) and outcome.kind is TroubleKind.REPLACED:
                 self._is_rerouted = True
                 return None, False
             elif isinstance(outcome, Response) and self._is_final(source, outcome):
-                return Answer(source, outcome), False
+                return UpstreamAnswer(source, outcome), False
             else:
                 self._note(source, outcome)
-                is_over = isinstance(outcome, Response) or outcome.kind is Kind.UNTRUSTED
+                is_over = isinstance(outcome, Response) or outcome.kind is TroubleKind.UNTRUSTED
                 if source is upstream and (is_over or not is_last):
                     return None, False
                 if source is upstream and not self._may_answer_late:
@@ -199,9 +202,12 @@ class Flight:
         """Note why a server has no answer."""
         if isinstance(outcome, Trouble):
             self.failures.append(f"{source.name}: {outcome}")
-            if outcome.kind is Kind.USELESS:
+            if outcome.kind is TroubleKind.USELESS:
                 source.health.last_failure = str(outcome)
-            elif outcome.kind not in (Kind.EXHAUSTED, Kind.UNTRUSTED):  # the first is our fault
+            elif outcome.kind not in (
+                TroubleKind.EXHAUSTED,
+                TroubleKind.UNTRUSTED,
+            ):  # the first is our fault
                 source.was_silent(str(outcome), self._loop.time() - self._sent_at)
             return
         text = "a referral" if is_referral(outcome) else messages.rcode_text(outcome.rcode)
@@ -217,4 +223,4 @@ def error_of(response: Response) -> tuple[int, str] | None:
     data = response.edns.option(messages.EDE_OPTION) if response.edns else None
     if data is None or len(data) < 2:
         return None
-    return int.from_bytes(data[:2]), data[2 : 2 + ERROR_TEXT_LONGEST].decode(errors="replace")
+    return int.from_bytes(data[:2]), data[2 : 2 + MAX_ERROR_TEXT].decode(errors="replace")

@@ -15,26 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from containerdns.core import messages, names
-from containerdns.core.cache import Cache, Cached
+from containerdns.config.settings import SYSTEM, Endpoint, Settings, UpstreamServer
+from containerdns.core import names
+from containerdns.core.connections.descriptors import share_of
 from containerdns.core.counters import Counters
-from containerdns.core.descriptors import share_of
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.messages import Response
-from containerdns.core.questions import Question, question_of
-from containerdns.core.scrub import NEGATIVE_LONGEST, Trust, scrub
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.questions import Question, question_of
+from containerdns.core.upstream.scrub import MAX_NEGATIVE, Trust, scrub
+from containerdns.core.upstream.upstream_cache import Cache, Cached
 from containerdns.errors import BadSettings
-from containerdns.settings import SYSTEM, Endpoint, Settings, UpstreamServer
 from containerdns.upstream.datagrams import OpenPorts
-from containerdns.upstream.exchanges import Inbox, Kind, Trouble
-from containerdns.upstream.flights import ERROR_TEXT_LONGEST, Answer, Flight, error_of
+from containerdns.upstream.exchanges import Inbox, Trouble, TroubleKind
+from containerdns.upstream.flights import MAX_ERROR_TEXT, Flight, UpstreamAnswer, error_of
 from containerdns.upstream.loops import Loops, is_own_address
 from containerdns.upstream.system import EVERY, RESOLV_CONF, SystemServers
 from containerdns.upstream.upstreams import Surroundings, Upstream
 
 STALE_PATIENCE = 1.8  # seconds until a stale response is given, RFC 8767 section 5
-FLIGHTS_MOST = 1024  # questions in flight, contract section 5
-PROBE_LONGEST = 1.0  # seconds for the answer of a loop, which is near
+MAX_FLIGHTS = 1024  # questions in flight, contract section 5
+MAX_PROBE = 1.0  # seconds for the answer of a loop, which is near
 BOOTSTRAP = ""  # in the place of a `--forward` domain: what finds the hosts of URLs
 SHARE = 256  # questions that one client may have in flight
 
@@ -170,7 +171,7 @@ class Forwarder:
         return len(self._cache)
 
     async def detect_loop(self, listening: Iterable[Endpoint]) -> None:
-        """Find out whether an upstream is ourselves; takes `PROBE_LONGEST` at most.
+        """Find out whether an upstream is ourselves; takes `MAX_PROBE` at most.
 
         To be called when `run` runs and the sockets answer.  An upstream that does not
         answer is no failure.  One of resolv.conf is not asked any more, as nobody chose it.
@@ -199,7 +200,7 @@ class Forwarder:
         found = [u for u in asked if is_own_address(u.server, self._listening)]
         if found:
             return found
-        outcomes = await self._ask_all(asked, self._loops.probe(), PROBE_LONGEST)
+        outcomes = await self._ask_all(asked, self._loops.probe(), MAX_PROBE)
         return [
             upstream
             for upstream, outcome in outcomes.items()
@@ -237,7 +238,7 @@ class Forwarder:
         outcomes: dict[Upstream, Response | Trouble] = {}
         while len(outcomes) < len(asked) and (arrival := await inbox.get(until)) is not None:
             source, outcome = arrival
-            if isinstance(outcome, Response) or outcome.kind is not Kind.MOVED:
+            if isinstance(outcome, Response) or outcome.kind is not TroubleKind.MOVED:
                 outcomes[source] = outcome
         for attempt in attempts:
             attempt.forget()
@@ -264,8 +265,8 @@ class Forwarder:
         question = question_of(forward)
         if client and self._waiting[client] >= SHARE:
             return self._refused(f"{SHARE} questions of this client are in flight")
-        if question not in self._flights and len(self._flights) >= FLIGHTS_MOST:
-            return self._refused(f"{FLIGHTS_MOST} questions are in flight")
+        if question not in self._flights and len(self._flights) >= MAX_FLIGHTS:
+            return self._refused(f"{MAX_FLIGHTS} questions are in flight")
         self._waiting[client] += 1
         try:
             return await self._await(question)
@@ -470,7 +471,7 @@ class Forwarder:
             del self._flights[question]
             flight.end()
 
-    def _accept(self, question: Question, answer: Answer) -> Resolution:
+    def _accept(self, question: Question, answer: UpstreamAnswer) -> Resolution:
         """Scrub a response, cache it, and give it out."""
         upstream, response = answer
         now = self._loop.time()
@@ -499,7 +500,7 @@ class Forwarder:
         settings = self._settings
         return Trust(
             self._is_ours,
-            NEGATIVE_LONGEST if is_first else min(NEGATIVE_LONGEST, settings.ttl),
+            MAX_NEGATIVE if is_first else min(MAX_NEGATIVE, settings.ttl),
             settings.ttl,
             settings.rebind_protection
             and question.apex is None
@@ -517,7 +518,7 @@ class Forwarder:
         """Remember the failure; give a stale response, else SERVFAIL."""
         now = self._loop.time()
         reason = ", ".join(dict.fromkeys(flight.failures)) or self._why_nobody(question)
-        error = flight.error or (NO_REACHABLE_AUTHORITY, reason[:ERROR_TEXT_LONGEST])
+        error = flight.error or (NO_REACHABLE_AUTHORITY, reason[:MAX_ERROR_TEXT])
         self._cache.put_failure(question, error, now)
         stale = self._cache.stale(question, now)
         if stale is not None:

@@ -12,20 +12,20 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
-from containerdns.core import messages
-from containerdns.core.messages import Response
-from containerdns.core.questions import is_same
-from containerdns.upstream.exchanges import Bootstrap, Kind, Sent, Spawn, Take, Trouble
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream.questions import is_same
+from containerdns.upstream.exchanges import Bootstrap, Sent, Spawn, Take, Trouble, TroubleKind
 from containerdns.upstream.streams import (
-    CONNECT_LONGEST,
-    IDLE_LONGEST,
+    MAX_CONNECT,
+    MAX_IDLE,
     read_whole,
     tls_context,
     why_not,
 )
 
 LONGEST = messages.TCP_OCTETS
-STREAMS_MOST = 100  # at a time, what RFC 9113 section 6.5.2 wants servers to allow
+MAX_STREAMS = 100  # at a time, what RFC 9113 section 6.5.2 wants servers to allow
 MEDIA_TYPE = "application/dns-message"
 
 
@@ -58,14 +58,14 @@ class Https:
         self._spawn = spawn
         self._bootstrap = bootstrap
         self._context = tls_context("h2")
-        self._connection: _Connection | None = None
-        self._retired: list[_Connection] = []
+        self._connection: _HTTPSConnection | None = None
+        self._retired: list[_HTTPSConnection] = []
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question, over a connection that is made first if there is none."""
         connection = self._connection
         if connection is None or connection.is_closed:
-            connection = self._connection = _Connection(self._request, self._host, self._loop)
+            connection = self._connection = _HTTPSConnection(self._request, self._host, self._loop)
             self._spawn(self._connect(connection))
         return connection.send(question, messages.query(0, flags, question, opt), take)
 
@@ -83,12 +83,12 @@ class Https:
         for connection in self._retired:
             connection.close()
 
-    async def _connect(self, connection: "_Connection") -> None:
+    async def _connect(self, connection: "_HTTPSConnection") -> None:
         """Connect to the first address of the host that takes it."""
-        trouble = Trouble(Kind.UNREACHABLE, f"no address for {self._host}")
+        trouble = Trouble(TroubleKind.UNREACHABLE, f"no address for {self._host}")
         for address in await self._bootstrap(self._host):
             try:
-                async with asyncio.timeout(CONNECT_LONGEST):
+                async with asyncio.timeout(MAX_CONNECT):
                     await self._loop.create_connection(
                         lambda: connection,
                         address,
@@ -102,7 +102,7 @@ class Https:
         connection.fail(trouble)
 
 
-class _Connection(asyncio.Protocol):
+class _HTTPSConnection(asyncio.Protocol):
     """One HTTP/2 connection; what is sent before it stands is kept until then."""
 
     def __init__(
@@ -151,7 +151,7 @@ class _Connection(asyncio.Protocol):
         stream = self._transport = cast(asyncio.Transport, transport)
         tls = stream.get_extra_info("ssl_object")
         if self.is_closed or tls is None or tls.selected_alpn_protocol() != "h2":
-            self.fail(Trouble(Kind.UNREACHABLE, "the server does not speak HTTP/2"))
+            self.fail(Trouble(TroubleKind.UNREACHABLE, "the server does not speak HTTP/2"))
             return
         self._h2 = h2.connection.H2Connection()
         self._h2.initiate_connection()
@@ -163,7 +163,7 @@ class _Connection(asyncio.Protocol):
         try:
             events = self._h2.receive_data(data)
         except h2.exceptions.ProtocolError as error:
-            self.fail(Trouble(Kind.BROKEN, f"bad HTTP/2: {error}"))
+            self.fail(Trouble(TroubleKind.BROKEN, f"bad HTTP/2: {error}"))
             return
         for event in events:
             self._take(event)
@@ -173,11 +173,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
-        self.fail(Trouble(Kind.BROKEN))
+        self.fail(Trouble(TroubleKind.BROKEN))
 
     def _send_waiting(self) -> None:
         """Open streams for what waits, as many as the server allows."""
-        most = min(self._h2.remote_settings.max_concurrent_streams, STREAMS_MOST)
+        most = min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS)
         while self._unsent and len(self._streams) < most:
             number, query = self._unsent.pop(0)
             if number not in self.waiting:
@@ -187,7 +187,7 @@ class _Connection(asyncio.Protocol):
                 self._h2.send_headers(stream, [*self._request, ("content-length", str(len(query)))])
                 self._h2.send_data(stream, query, end_stream=True)
             except h2.exceptions.H2Error as error:
-                self.fail(Trouble(Kind.BROKEN, f"no HTTP/2 stream: {error}"))
+                self.fail(Trouble(TroubleKind.BROKEN, f"no HTTP/2 stream: {error}"))
                 return
             self._streams[stream] = number, bytearray()
         assert self._transport is not None
@@ -198,7 +198,9 @@ class _Connection(asyncio.Protocol):
             case h2.events.ResponseReceived(stream_id=stream, headers=headers):
                 status = dict(headers or ()).get(b":status", b"")
                 if status != b"200":
-                    self._end(stream, Trouble(Kind.USELESS, f"HTTP status {status.decode()}"))
+                    self._end(
+                        stream, Trouble(TroubleKind.USELESS, f"HTTP status {status.decode()}")
+                    )
             case h2.events.DataReceived(stream_id=stream, data=data):
                 self._h2.acknowledge_received_data(event.flow_controlled_length or 0, stream)
                 _, body = self._streams.get(stream, (0, bytearray()))
@@ -207,9 +209,9 @@ class _Connection(asyncio.Protocol):
             case h2.events.StreamEnded(stream_id=stream):
                 self._deliver(stream)
             case h2.events.StreamReset(stream_id=stream):
-                self._end(stream, Trouble(Kind.BROKEN, "the server reset the stream"))
+                self._end(stream, Trouble(TroubleKind.BROKEN, "the server reset the stream"))
             case h2.events.ConnectionTerminated():
-                self.fail(Trouble(Kind.BROKEN))
+                self.fail(Trouble(TroubleKind.BROKEN))
 
     def _deliver(self, stream: int) -> None:
         """Hand a whole response to who waits for it."""
@@ -221,7 +223,7 @@ class _Connection(asyncio.Protocol):
         if sent is None or not isinstance(outcome, Response):
             self._end(stream, outcome)
         elif outcome.id or not is_same(outcome.question, sent.question):
-            self._end(stream, Trouble(Kind.USELESS, "response to another question"))
+            self._end(stream, Trouble(TroubleKind.USELESS, "response to another question"))
         else:
             self._end(stream, outcome)
 
@@ -236,7 +238,7 @@ class _Connection(asyncio.Protocol):
         """Close later, if nothing more is asked."""
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = self._loop.call_later(IDLE_LONGEST, self._close_if_idle)
+        self._idle = self._loop.call_later(MAX_IDLE, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self.waiting:

@@ -13,11 +13,12 @@ import secrets
 import socket
 from collections.abc import Iterable
 
-from containerdns.core import messages, names
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.messages import RR, Response
-from containerdns.core.questions import Question
-from containerdns.settings import Endpoint, UpstreamServer
+from containerdns.config.settings import Endpoint, UpstreamServer
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import RR, Response
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.questions import Question
 
 TOKEN_OCTETS = 8  # nobody guesses it
 

@@ -9,26 +9,26 @@ import os
 import ssl
 from typing import cast
 
-from containerdns.core import messages
-from containerdns.core.messages import Response
-from containerdns.core.questions import is_same
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
 from containerdns.upstream.exchanges import (
-    Kind,
     Sent,
     Spawn,
     Take,
     Trouble,
+    TroubleKind,
     is_response,
     trouble_of,
 )
 
-CONNECT_LONGEST = 2.0  # seconds, as long as the longest time-out of a question
-IDLE_LONGEST = 60.0  # seconds; servers close earlier as they like, RFC 7766 section 6.2.3
-WAITING_MOST = 1000  # questions on one connection; IDs must stay hard to guess
+MAX_CONNECT = 2.0  # seconds, as long as the longest time-out of a question
+MAX_IDLE = 60.0  # seconds; servers close earlier as they like, RFC 7766 section 6.2.3
+MAX_WAITING = 1000  # questions on one connection; IDs must stay hard to guess
 
 
-class Streams:
+class UpstreamStreams:
     """TCP to one upstream, or TLS with a name that its certificate must have (RFC 7858)."""
 
     def __init__(
@@ -43,17 +43,17 @@ class Streams:
         self._spawn = spawn
         self._server_name = server_name
         self._context = tls_context("dot") if server_name else None
-        self._connection: _Connection | None = None
-        self._retired: list[_Connection] = []
+        self._connection: _StreamConnection | None = None
+        self._retired: list[_StreamConnection] = []
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question, over a connection that is made first if there is none."""
         connection = self._connection
         if connection is None or connection.is_closed:
-            connection = self._connection = _Connection(self._address[0], self._loop)
+            connection = self._connection = _StreamConnection(self._address[0], self._loop)
             self._spawn(self._connect(connection))
-        if len(connection.waiting) >= WAITING_MOST:
-            take(Trouble(Kind.BROKEN))
+        if len(connection.waiting) >= MAX_WAITING:
+            take(Trouble(TroubleKind.BROKEN))
             return None
         return connection.send(question, flags, opt, take)
 
@@ -71,9 +71,9 @@ class Streams:
         for connection in self._retired:
             connection.close()
 
-    async def _connect(self, connection: "_Connection") -> None:
+    async def _connect(self, connection: "_StreamConnection") -> None:
         try:
-            async with asyncio.timeout(CONNECT_LONGEST):
+            async with asyncio.timeout(MAX_CONNECT):
                 await self._loop.create_connection(
                     lambda: connection,
                     *self._address,
@@ -104,9 +104,9 @@ def read_whole(data: bytes) -> Response | Trouble:
     try:
         response = messages.parse_response(data)
     except BadMessage as error:
-        return Trouble(Kind.USELESS, f"malformed response: {error}")
+        return Trouble(TroubleKind.USELESS, f"malformed response: {error}")
     if response.flags & messages.TC:
-        return Trouble(Kind.USELESS, "truncated response")
+        return Trouble(TroubleKind.USELESS, "truncated response")
     return response
 
 
@@ -114,16 +114,16 @@ def why_not(error: OSError | TimeoutError) -> Trouble:
     """Say why there is no connection."""
     match error:
         case ssl.SSLCertVerificationError():
-            return Trouble(Kind.UNTRUSTED, f"bad certificate: {error.verify_message}")
+            return Trouble(TroubleKind.UNTRUSTED, f"bad certificate: {error.verify_message}")
         case ssl.SSLError():
-            return Trouble(Kind.UNREACHABLE, f"no TLS: {error.reason}")
+            return Trouble(TroubleKind.UNREACHABLE, f"no TLS: {error.reason}")
         case TimeoutError():
-            return Trouble(Kind.UNREACHABLE, "no connection in time")
+            return Trouble(TroubleKind.UNREACHABLE, "no connection in time")
         case _:
             return trouble_of(error)
 
 
-class _Connection(asyncio.Protocol):
+class _StreamConnection(asyncio.Protocol):
     """One connection; what is sent before it stands is kept until then."""
 
     def __init__(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -188,13 +188,13 @@ class _Connection(asyncio.Protocol):
             frame = bytes(received[2:end])
             del received[:end]
             if not self._deliver(frame):
-                self.fail(Trouble(Kind.BROKEN))
+                self.fail(Trouble(TroubleKind.BROKEN))
                 return
         self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
-        self.fail(Trouble(Kind.BROKEN))
+        self.fail(Trouble(TroubleKind.BROKEN))
 
     def _deliver(self, frame: bytes) -> bool:
         """Hand a response to the question that waits for it; return whether it is one.
@@ -218,7 +218,7 @@ class _Connection(asyncio.Protocol):
         """Close later, if nothing more is asked."""
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = self._loop.call_later(IDLE_LONGEST, self._close_if_idle)
+        self._idle = self._loop.call_later(MAX_IDLE, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self.waiting:

@@ -6,26 +6,27 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from containerdns.core import messages, names
+from containerdns.config.settings import UpstreamServer
+from containerdns.core import names
 from containerdns.core.counters import Counters
-from containerdns.core.health import NEVER, Health
-from containerdns.core.messages import Response
-from containerdns.core.questions import Question, spell
-from containerdns.settings import UpstreamServer
-from containerdns.upstream.datagrams import Datagrams, OpenPorts
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream.questions import Question, spell
+from containerdns.core.upstream.upstream_health import NEVER, Health
+from containerdns.upstream.datagrams import OpenPorts, UpstreamDatagrams
 from containerdns.upstream.exchanges import (
     Bootstrap,
-    Kind,
     Receiver,
     Sent,
     Spawn,
     Transport,
     Trouble,
+    TroubleKind,
 )
-from containerdns.upstream.streams import Streams
+from containerdns.upstream.streams import UpstreamStreams
 
 STREAM_PATIENCE = 2.0  # seconds for a connection and a question on it
-QUIRK_LONGEST = 3600.0  # seconds until case and EDNS are tried again
+MAX_QUIRK = 3600.0  # seconds until case and EDNS are tried again
 PADDED_TO = 128  # octets, RFC 8467 section 4.1
 LABELS_EVERY = 10.0  # seconds between two looks whether single labels come back
 LABELS_BACK_FOR = 60.0  # seconds until such a server is asked for one again
@@ -79,7 +80,7 @@ class Upstream:
         self.loop = loop = surroundings.loop
         self.folds_case_until = 0.0
         self.lacks_edns_until = 0.0
-        self.datagrams: Datagrams | None = None
+        self.datagrams: UpstreamDatagrams | None = None
         self.streams: Transport
         self._surroundings = surroundings
         self.is_closed = False
@@ -92,9 +93,9 @@ class Upstream:
 
             self.streams = Https(server.url, loop, surroundings.spawn, surroundings.bootstrap)
         else:
-            self.streams = Streams(address, loop, surroundings.spawn, server.server_name)
+            self.streams = UpstreamStreams(address, loop, surroundings.spawn, server.server_name)
         if server.transport == "udp":
-            self.datagrams = Datagrams(address, loop, surroundings.open_ports)
+            self.datagrams = UpstreamDatagrams(address, loop, surroundings.open_ports)
 
     @property
     def is_alive(self) -> bool:
@@ -277,11 +278,13 @@ class Attempt:
         upstream, question = self.upstream, self.question
         if upstream.is_closed:
             self._is_open = False
-            self.receiver.put(upstream, Trouble(Kind.UNREACHABLE, "not configured any more"))
+            self.receiver.put(upstream, Trouble(TroubleKind.UNREACHABLE, "not configured any more"))
             return
         if upstream.health.is_distrusted and self.at < upstream.health.aside_until:
             self._is_open = False
-            self.receiver.put(upstream, Trouble(Kind.UNTRUSTED, upstream.health.last_failure))
+            self.receiver.put(
+                upstream, Trouble(TroubleKind.UNTRUSTED, upstream.health.last_failure)
+            )
             return
         wire = question.wire
         if self.at >= upstream.folds_case_until:
@@ -310,24 +313,24 @@ class Attempt:
     def _take(self, outcome: Response | Trouble) -> None:
         if isinstance(outcome, Response):
             self._take_response(outcome)
-        elif outcome.kind in (Kind.FOLDED, Kind.FLOODED):
-            self._doubts_case = outcome.kind is Kind.FOLDED
+        elif outcome.kind in (TroubleKind.FOLDED, TroubleKind.FLOODED):
+            self._doubts_case = outcome.kind is TroubleKind.FOLDED
             self._move(self.upstream.streams)
         elif self._doubts_case and self.upstream.datagrams is not None:  # no TCP to settle it
-            self.upstream.folds_case_until = self.at + QUIRK_LONGEST
+            self.upstream.folds_case_until = self.at + MAX_QUIRK
             self._doubts_case = False
             self._move(self.upstream.datagrams)
-        elif outcome.kind is Kind.BROKEN and not self._was_resent:  # closed as we sent
+        elif outcome.kind is TroubleKind.BROKEN and not self._was_resent:  # closed as we sent
             self._was_resent = True
             self._move(self.upstream.streams)
-        elif outcome.kind is Kind.USELESS:  # over UDP, a good one may follow
+        elif outcome.kind is TroubleKind.USELESS:  # over UDP, a good one may follow
             now = self.upstream.loop.time()
             self.upstream.heard(now - self.at, now)
             self.receiver.put(self.upstream, outcome)
         else:
-            if outcome.kind is Kind.UNTRUSTED:
+            if outcome.kind is TroubleKind.UNTRUSTED:
                 self.upstream.distrust(outcome.text)
-            self._is_open &= outcome.kind is not Kind.EXHAUSTED  # else it was never sent
+            self._is_open &= outcome.kind is not TroubleKind.EXHAUSTED  # else it was never sent
             self._close()
             self.receiver.put(self.upstream, outcome)
 
@@ -343,16 +346,16 @@ class Attempt:
             self._move(upstream.datagrams or upstream.streams)
         else:
             if self._doubts_edns and response.rcode not in _CONFUSED:
-                upstream.lacks_edns_until = now + QUIRK_LONGEST
+                upstream.lacks_edns_until = now + MAX_QUIRK
             if self._doubts_case and response.question != self._spelled:
-                upstream.folds_case_until = now + QUIRK_LONGEST
+                upstream.folds_case_until = now + MAX_QUIRK
             self._is_open = False
             upstream.answered(response, now - self.at)
             self.receiver.put(upstream, response)
 
     def _move(self, transport: Transport) -> None:
         """Ask again in another way, with some more patience."""
-        self.receiver.put(self.upstream, Trouble(Kind.MOVED))
+        self.receiver.put(self.upstream, Trouble(TroubleKind.MOVED))
         self.at = self.upstream.loop.time()
         self.send(transport)
 

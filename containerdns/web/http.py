@@ -16,12 +16,12 @@ from ipaddress import ip_address
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from containerdns.config.settings import Endpoint
+from containerdns.core.connections.places import Limits, Places, limits_by
 from containerdns.core.counters import Counters
-from containerdns.core.places import Limits, Places, limits_by
-from containerdns.core.views import packed
+from containerdns.core.zone.views import packed
 from containerdns.errors import BadSettings, CannotListen
-from containerdns.settings import Endpoint
-from containerdns.turns import turns
+from containerdns.tasks.turns import turns
 from containerdns.web.metrics import Metrics
 from containerdns.web.negotiation import JSON, compress, prefers
 from containerdns.web.page import Page
@@ -38,7 +38,7 @@ REQUEST_TIMEOUT = 10.0  # seconds until a new connection must have asked somethi
 KEEPALIVE = 15.0  # seconds a connection may rest between two requests
 FIELD_OCTETS = 8190  # of a request line or a header; Apache's limit
 MAX_SEARCH_DOMAINS = 16  # of one explanation; more than any resolver's list is believed to have
-VALUE_LONGEST = 253  # characters: the longest name without escapes, RFC 1035 section 2.3.4
+MAX_VALUE = 253  # characters: the longest name without escapes, RFC 1035 section 2.3.4
 LINGER = 0.2  # seconds to let answers end when we stop
 
 SECURITY_HEADERS = {
@@ -255,7 +255,7 @@ class Paths:
 _FRESH = {"Cache-Control": "no-store"}
 
 
-class _Connection(web.RequestHandler):
+class _HTTPConnection(web.RequestHandler):
     """A connection that must ask in time; malformed requests are told as all others are.
 
     Attributes:
@@ -372,21 +372,21 @@ class _Door:
 
     def protocol(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> asyncio.Protocol:
         """Make the protocol of a new connection."""
-        return _Connection(self, server, loop)
+        return _HTTPConnection(self, server, loop)
 
-    def admit(self, connection: _Connection) -> None:
+    def admit(self, connection: _HTTPConnection) -> None:
         """Give a place; the one that was idle longest makes room for it."""
         may_ask, _ = self._state.rights(str(ip_address(connection.address)))
         self._places.admit(connection, may_ask=may_ask)
 
-    def leave(self, connection: _Connection) -> None:
+    def leave(self, connection: _HTTPConnection) -> None:
         """Take the place back."""
         self._places.leave(connection)
 
 
 @web.middleware
 async def _note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if isinstance(request.protocol, _Connection):
+    if isinstance(request.protocol, _HTTPConnection):
         request.protocol.asked()
         await turns().offer(request.protocol.address)
     return await handler(request)
@@ -435,8 +435,8 @@ def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) 
             raise _bad_parameter(f"{name} is given twice")
         if not value:
             raise _bad_parameter(f"{name} is empty")
-        if len(value.removesuffix(".")) > VALUE_LONGEST:
-            raise _bad_parameter(f"{name} is longer than {VALUE_LONGEST} characters")
+        if len(value.removesuffix(".")) > MAX_VALUE:
+            raise _bad_parameter(f"{name} is longer than {MAX_VALUE} characters")
         parameters[name] = value
     return parameters
 

@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from containerdns.core.counters import DURATION_BOUNDS, OTHER_RCODE, Counters, Distribution
-from containerdns.core.messages import has_mnemonic, rcode_text, type_text
+from containerdns.core.protocol.messages import has_mnemonic, rcode_text, type_text
 from containerdns.web.state import Gauges
 
 PREFIX = "containerdns_"

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from containerdns.core.counters import Counters
-from containerdns.core.views import packed
+from containerdns.core.zone.views import packed
 from containerdns.errors import BadName, BadSettings
 from containerdns.web.state import State
 

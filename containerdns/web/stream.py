@@ -15,9 +15,9 @@ from typing import Any
 from aiohttp import web
 
 from containerdns.core.counters import Counters
-from containerdns.core.messages import REFUSED
-from containerdns.core.views import packed
-from containerdns.turns import turns
+from containerdns.core.protocol.messages import REFUSED
+from containerdns.core.zone.views import packed
+from containerdns.tasks.turns import turns
 from containerdns.web.negotiation import compress
 from containerdns.web.problems import HAS_STARTED, Refusal, client_of
 from containerdns.web.state import Document, State
@@ -25,10 +25,10 @@ from containerdns.web.state import Document, State
 TICK = 0.2  # seconds between two looks at what is new
 HEARTBEAT = 15.0  # seconds; what proxies close as idle is mostly 30 or 60
 WRITE_TIMEOUT = 20.0  # seconds until a client that does not read is let go
-STREAMS_MOST = 64
-STREAMS_OF_CLIENT_MOST = 16  # a VPN's users may share one address
+MAX_STREAMS = 64
+MAX_STREAMS_OF_CLIENT = 16  # a VPN's users may share one address
 MAX_QUERIES_OF_TICK = 1000  # of a stream; at 100,000 queries a second nobody reads more
-QUERIES_OF_EVENT_MOST = 200  # the page shows fewer
+MAX_QUERIES_OF_EVENT = 200  # the page shows fewer
 RATES_KEPT = 300  # seconds
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -182,7 +182,7 @@ class Streams:
 
     @contextmanager
     def _place(self, client: str) -> Iterator[None]:
-        if self._open.total() >= STREAMS_MOST or self._open[client] >= STREAMS_OF_CLIENT_MOST:
+        if self._open.total() >= MAX_STREAMS or self._open[client] >= MAX_STREAMS_OF_CLIENT:
             detail = "too many streams are open; close a page, or ask without streaming"
             raise Refusal(503, "Service Unavailable", detail, {"Retry-After": "5"})
         self._open[client] += 1
@@ -227,7 +227,7 @@ class Streams:
         rates_sent = self._rates.taken
         serial, position = -1, 0
         while True:
-            position, queries = await self._encoded(client, position, QUERIES_OF_EVENT_MOST)
+            position, queries = await self._encoded(client, position, MAX_QUERIES_OF_EVENT)
             if queries:
                 yield f"event: queries\ndata: [{','.join(queries)}]\n\n"
             if rates_sent != self._rates.taken:

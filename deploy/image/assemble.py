@@ -130,7 +130,9 @@ def write_command(root: Path) -> None:
     """Write the command; its interpreter is run without what the environment says of Python."""
     command = root / "usr/bin/containerdns"
     command.parent.mkdir(parents=True, exist_ok=True)
-    command.write_text(f"#!{_interpreter()} -I\nfrom containerdns.cli import main\n\nmain()\n")
+    command.write_text(
+        f"#!{_interpreter()} -I\nfrom containerdns.commands.cli import main\n\nmain()\n"
+    )
     command.chmod(0o755)
 
 

@@ -21,8 +21,8 @@ import pytest
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 UNPACKED = REPOSITORY / ".programs"  # of tools/install-test-programs
-START_LONGEST = 60.0  # seconds until a started program answers, on a busy machine
-LOOKUP_LONGEST = 60.0  # seconds; a stub resolver gives up by itself before
+MAX_START = 60.0  # seconds until a started program answers, on a busy machine
+MAX_LOOKUP = 60.0  # seconds; a stub resolver gives up by itself before
 NOT_FOUND = re.compile(
     "not known|does not resolve|no usable address|no address associated"  # glibc, musl
     "|no such host|not found|no data",  # Go, c-ares
@@ -71,7 +71,7 @@ class Stub:
             command,
             capture_output=True,
             text=True,
-            timeout=LOOKUP_LONGEST,
+            timeout=MAX_LOOKUP,
             check=False,
             env={**os.environ, **(self.environment or {})},
         )
@@ -151,7 +151,7 @@ def started(command: Sequence[str | Path], is_up: Callable[[], bool]) -> Iterato
             return log.read().decode(errors="replace")[-3000:]
 
         try:
-            until = time.monotonic() + START_LONGEST
+            until = time.monotonic() + MAX_START
             while not is_up():
                 assert process.poll() is None, f"{command[0]} ended: {told()}"
                 assert time.monotonic() < until, f"{command[0]} does not answer: {told()}"
@@ -160,7 +160,7 @@ def started(command: Sequence[str | Path], is_up: Callable[[], bool]) -> Iterato
         finally:
             process.terminate()
             try:
-                process.wait(START_LONGEST)
+                process.wait(MAX_START)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -12,7 +12,7 @@ import dnslib
 import pytest
 from click.testing import CliRunner
 
-from containerdns.cli import main
+from containerdns.commands.cli import main
 from tests.clients.conftest import PUBLIC_ADDRESS
 from tests.clients.resolvers import Found, Stub, program, started, write_resolv_conf
 from tests.clients.signed import Signed, signed_internet

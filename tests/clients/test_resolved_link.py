@@ -14,8 +14,8 @@ from typing import Self
 
 import pytest
 
-from containerdns.readers import Endpoint
-from containerdns.targets import Ours, write
+from containerdns.commands.client_targets import Ours, write
+from containerdns.config.values import Endpoint
 from tests.clients.resolvers import UNPACKED, program, started
 from tests.engine.dockerd import CannotStart, require_machine
 from tests.engine.running import RecordingUpstream

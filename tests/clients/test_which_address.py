@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients.resolvers import Stub, write_resolv_conf
 from tests.engine.dockerd import IMAGE, Dockerd
-from tests.engine.running import START_LONGEST, RecordingUpstream, serving
+from tests.engine.running import MAX_START, RecordingUpstream, serving
 from tests.timing import wait_until
 from tests.vpn.networks import BORROWED, PYTHON, Laptop
 
@@ -117,7 +117,7 @@ def start_in_a_container(engine: Dockerd, networks: Sequence[str], published: st
         engine.connect(container, network)
     engine.start_container(container)
     url = f"http://{engine.address(container, networks[0])}:8080/readyz"
-    until = time.monotonic() + START_LONGEST
+    until = time.monotonic() + MAX_START
     while True:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
             return container

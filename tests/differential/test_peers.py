@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 import pytest
 
-from containerdns.core import messages, names, records, zonefile
-from containerdns.core.containers import Attachment, Container, Network, PortBinding
-from containerdns.core.messages import RR
-from containerdns.core.respond import Reply
-from containerdns.core.zone import Kind, Suffix
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import RR
+from containerdns.core.protocol.respond import Reply
+from containerdns.core.zone import master_file, records
+from containerdns.core.zone.containers import Attachment, Container, Network, PortBinding
+from containerdns.core.zone.zone import Suffix, SuffixKind
 from containerdns.errors import BadName
 from tests.differential import peers
 from tests.fuzz.worlds import Change, World
@@ -47,7 +49,7 @@ def populated() -> World:
     suffixes = {"domain": "docker", "search-domain": "corp.example"}
     world = World(**{"host-address": [HOST, "2001:db8::1"], **suffixes})
     front = Network("front", "front", ENGINE, "bridge", ("172.18.0.0/16",), ("172.18.0.1",))
-    world.keeper.networks_changed(ENGINE, (front,))
+    world.writer.networks_changed(ENGINE, (front,))
     made: list[tuple[str, dict[str, str]]] = [
         ("web", {"containerdns.names": "www,a.b.c.d", "containerdns.ttl": "60"}),
         ("staging-search_elasticsearch_1", {}),
@@ -89,10 +91,10 @@ def zone_texts(world: World) -> dict[str, str]:
     view = world.peer("127.0.0.1").view
     texts = {}
     for apex in APEXES:
-        kind = Kind.DOMAIN if apex == "docker." else Kind.REVERSE
+        kind = SuffixKind.DOMAIN if apex == "docker." else SuffixKind.REVERSE
         suffix = Suffix(apex, kind)
-        found = records.in_zone(world.keeper.zone, suffix, view)
-        lines = zonefile.lines(world.keeper.zone, suffix, found, knows_address=True)
+        found = records.in_zone(world.writer.zone, suffix, view)
+        lines = master_file.lines(world.writer.zone, suffix, found, knows_address=True)
         texts[apex] = "\n".join(lines) + "\n"
     return texts
 
@@ -103,8 +105,8 @@ def queries(world: World) -> list[bytes]:
     view = world.peer("127.0.0.1").view
     owners = []
     for apex in APEXES:
-        kind = Kind.DOMAIN if apex == "docker." else Kind.REVERSE
-        owners += [r.name for r in records.in_zone(world.keeper.zone, Suffix(apex, kind), view)]
+        kind = SuffixKind.DOMAIN if apex == "docker." else SuffixKind.REVERSE
+        owners += [r.name for r in records.in_zone(world.writer.zone, Suffix(apex, kind), view)]
     owners = sorted(set(owners))
     types = [*range(1, 54), 65, 99, 255, 256, 257, 1000, 65280, *[1, 28, 16, 33, 5, 6, 2, 12] * 12]
     types.remove(messages.OPT)
@@ -221,7 +223,7 @@ def _told(server: str, data: bytes, ours: Said, theirs: Said) -> str:
         lines.append(f"  {name}: {messages.rcode_text(one.rcode)} {one.flags:04x} {one.edns}")
         for section in ("answer", "authority", "additional"):
             for rr in sorted(getattr(one, section)):
-                text = zonefile.data_text(rr.rtype, rr.rdata)
+                text = master_file.data_text(rr.rtype, rr.rdata)
                 owner = names.from_wire(rr.owner)
                 lines.append(
                     f"    {section} {owner} {rr.ttl} {messages.type_text(rr.rtype)} {text}"

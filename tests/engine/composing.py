@@ -27,7 +27,7 @@ import docker
 from tests.clients.resolvers import UNPACKED
 from tests.engine.dockerd import IMAGE, Dockerd
 
-COMMAND_LONGEST = 300.0  # seconds for one command of Compose
+MAX_COMMAND = 300.0  # seconds for one command of Compose
 LATE = 1.0  # seconds from an event until an answer that ignores it is certainly wrong
 EARLY = 0.5  # seconds that an address may be answered before its container has started
 LOST_AFTER = 10.0  # seconds without a response
@@ -76,7 +76,7 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=COMMAND_LONGEST,
+            timeout=MAX_COMMAND,
             env={**os.environ, "DOCKER_HOST": self._engine.socket_url, **environment},
         )
         assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"

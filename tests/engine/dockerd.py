@@ -24,8 +24,8 @@ from typing import Any
 import docker
 
 IMAGE = "tests/busybox:latest"
-DAEMON_START_LONGEST = 120.0  # seconds; 5 are usual
-CLEAR_LONGEST = 30.0  # seconds
+MAX_DAEMON_START = 120.0  # seconds; 5 are usual
+MAX_CLEAR = 30.0  # seconds
 CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 
@@ -118,7 +118,7 @@ class Dockerd:
 
     def wait_until_up(self) -> None:
         """Return once the daemon answers, with a fresh client."""
-        deadline = time.monotonic() + DAEMON_START_LONGEST
+        deadline = time.monotonic() + MAX_DAEMON_START
         while time.monotonic() < deadline:
             if self._daemon is None or self._daemon.poll() is not None:
                 raise CannotStart("dockerd ended: " + self.log_tail())
@@ -314,7 +314,7 @@ class Dockerd:
 
         What the Engine itself is just removing, or has not let go yet, it refuses for a moment.
         """
-        deadline = time.monotonic() + CLEAR_LONGEST
+        deadline = time.monotonic() + MAX_CLEAR
         while True:
             try:
                 self._remove_all()

@@ -20,7 +20,7 @@ from tests.engine.dockerd import CannotStart, busybox_tar, free_subnet, mount_cg
 
 IMAGE = "localhost/tests/busybox:latest"
 SLEEP = ("sleep", "1000000")
-COMMAND_LONGEST = 120.0  # seconds; one is usual
+MAX_COMMAND = 120.0  # seconds; one is usual
 SETTINGS = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -84,7 +84,7 @@ class Podman:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + COMMAND_LONGEST
+        deadline = time.monotonic() + MAX_COMMAND
         while not self._accepts():
             if self._service.poll() is not None or time.monotonic() > deadline:
                 raise CannotStart("podman system service does not answer")
@@ -94,7 +94,7 @@ class Podman:
         """Stop the service; containers live on, as Podman has no daemon."""
         if self._service is not None:
             self._service.send_signal(signal.SIGKILL)
-            self._service.wait(COMMAND_LONGEST)
+            self._service.wait(MAX_COMMAND)
             self.socket.unlink(missing_ok=True)
             self._service = None
 
@@ -129,7 +129,7 @@ class Podman:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 check=False,
-                timeout=COMMAND_LONGEST,
+                timeout=MAX_COMMAND,
             )
             output.seek(0)
             said = output.read().decode(errors="replace").strip()

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from containerdns.core.containers import Container, Network
+from containerdns.core.zone.containers import Container, Network
 from containerdns.engine.watcher import Timing, Watcher
 
-WAIT_LONGEST = 60.0  # seconds
+MAX_WAIT = 60.0  # seconds
 
 
 class Recorder:
@@ -102,7 +102,7 @@ class Recorder:
                 alive.pop(given[0], None)
         return {container.container_name: container for container in alive.values()}
 
-    async def until(self, condition: Callable[[], Any], within: float = WAIT_LONGEST) -> float:
+    async def until(self, condition: Callable[[], Any], within: float = MAX_WAIT) -> float:
         """Wait until something is true after a call; give the seconds that it took."""
         begun = time.monotonic()
         async with asyncio.timeout(within):

@@ -20,8 +20,8 @@ from typing import Any, Self
 import dnslib
 
 DAY = 86400
-START_LONGEST = 60.0  # seconds until a started server answers, on a busy machine
-ANSWER_LONGEST = 10.0  # seconds for a response; milliseconds are usual
+MAX_START = 60.0  # seconds until a started server answers, on a busy machine
+MAX_ANSWER = 10.0  # seconds for a response; milliseconds are usual
 
 
 class RecordingUpstream:
@@ -92,7 +92,7 @@ class Client:
     def close(self) -> None:
         self._socket.close()
 
-    def ask(self, name: str, qtype: str = "A", timeout: float = ANSWER_LONGEST) -> Any:
+    def ask(self, name: str, qtype: str = "A", timeout: float = MAX_ANSWER) -> Any:
         """Ask over UDP; give dnslib's record, None if nothing comes."""
         query = dnslib.DNSRecord.question(name, qtype)
         self._socket.send(bytes(query.pack()))
@@ -107,7 +107,7 @@ class Client:
                 return response
         return None
 
-    def ask_octets(self, query: bytes, timeout: float = ANSWER_LONGEST) -> bytes:
+    def ask_octets(self, query: bytes, timeout: float = MAX_ANSWER) -> bytes:
         """Ask over UDP with ready octets; give the next response, 12 zeros if none comes."""
         self._socket.settimeout(timeout)
         try:
@@ -172,7 +172,7 @@ class Running:
     def log(self) -> str:
         return Path(self._log.name).read_text(errors="replace")
 
-    def ask(self, name: str, qtype: str = "A", timeout: float = ANSWER_LONGEST) -> Any:
+    def ask(self, name: str, qtype: str = "A", timeout: float = MAX_ANSWER) -> Any:
         """Ask over UDP; as `Client.ask`."""
         return self.client.ask(name, qtype, timeout)
 
@@ -218,7 +218,7 @@ class Running:
         raise AssertionError(f"{name} is {found}, not {wanted}, after {longest} s\n{self.log()}")
 
     def _wait(self, ready: bool) -> None:
-        until = time.monotonic() + START_LONGEST
+        until = time.monotonic() + MAX_START
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 raise AssertionError(f"the server ended: {self.log()}")

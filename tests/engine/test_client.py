@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from containerdns.config.settings import load
 from containerdns.engine.client import EngineClient, Event
-from containerdns.engine.transport import Address, parse_url
+from containerdns.engine.transport import EngineAddress, parse_url
 from containerdns.errors import BadDocument, EngineUnavailable
-from containerdns.settings import load
 from tests.engine.dockerd import Dockerd
 from tests.engine.recorder import watching
 from tests.engine.simulated import SimulatedEngine
@@ -38,7 +38,7 @@ def socket(tmp_path: Path) -> Path:
     ],
 )
 def test_url_is_read(url: str, with_tls: bool, address: tuple[str, str, str, int]) -> None:
-    assert parse_url(url, with_tls) == Address(url, *address)
+    assert parse_url(url, with_tls) == EngineAddress(url, *address)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_option_and_client_read_the_same_url(url: str) -> None:
     """The option took unix:/PATH, and the client retried for ever."""
     assert load({"docker": [url]}, {}).docker == ("unix:///run/docker.sock",)
     address = parse_url(url, with_tls=False)
-    assert address == Address("unix:///run/docker.sock", "unix", "/run/docker.sock")
+    assert address == EngineAddress("unix:///run/docker.sock", "unix", "/run/docker.sock")
 
 
 @pytest.mark.parametrize("url", ["", "docker", "ftp://x", "tcp://", "tcp://x:port", "ssh://"])

@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.dockerd import IMAGE, Dockerd
 from tests.engine.running import RecordingUpstream, Running, serving
-from tests.timing import WAIT_LONGEST
+from tests.timing import MAX_WAIT
 
 pytestmark = pytest.mark.engine
 
@@ -53,7 +53,7 @@ def test_service_has_its_virtual_address_alone_in_either_spelling(swarm: Dockerd
 
 def _wait_for_addresses(server: Running, name: str) -> list[str]:
     """A task needs a moment, on a busy machine many, to start."""
-    until = time.monotonic() + WAIT_LONGEST
+    until = time.monotonic() + MAX_WAIT
     while not (found := server.addresses(name)) and time.monotonic() < until:
         time.sleep(0.1)
     return found
@@ -72,7 +72,7 @@ def test_service_that_wants_no_names_has_none_nor_have_its_tasks(swarm: Dockerd)
     with serving("--upstream", "127.0.0.1:1", docker=swarm.socket_url) as server:
         for name in ("shown", "tasks.shown.docker", "1.shown.docker"):
             assert _wait_for_addresses(server, name)
-        until = time.monotonic() + WAIT_LONGEST
+        until = time.monotonic() + MAX_WAIT
         while len(server.get_json("/zone?format=json")["skipped"]) < 2:  # it, and its task
             assert time.monotonic() < until
             time.sleep(0.1)

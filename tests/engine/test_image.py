@@ -22,14 +22,14 @@ import pytest
 
 from deploy.image import assemble
 from tests.engine.dockerd import Dockerd
-from tests.timing import WAIT_LONGEST, assert_within, best_of_three, wait_until
+from tests.timing import MAX_WAIT, assert_within, best_of_three, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 BASE, IMAGE = "tests/python:latest", "tests/containerdns:latest"
-SIZE_MOST = 90_000_000  # octets, of everything in it
-HEALTHY_LONGEST = 40.0 + WAIT_LONGEST  # seconds; the check runs every ten
+MAX_SIZE = 90_000_000  # octets, of everything in it
+MAX_HEALTHY = 40.0 + MAX_WAIT  # seconds; the check runs every ten
 USER = "65532:65532"
 
 
@@ -136,7 +136,7 @@ def start(engine: Dockerd, network: str, *binds: str, **environment: str) -> str
 
 
 def until(engine: Dockerd, container: str, health: str) -> None:
-    deadline = time.monotonic() + HEALTHY_LONGEST
+    deadline = time.monotonic() + MAX_HEALTHY
     while time.monotonic() < deadline:
         state = engine.inspect(container)["State"]
         assert state["Running"], engine.api.logs(container).decode()
@@ -148,7 +148,7 @@ def until(engine: Dockerd, container: str, health: str) -> None:
 
 def test_it_is_small_and_has_no_shell(image: dict[str, Any], dockerd: Dockerd) -> None:
     print(f"image: {image['Size'] / 1e6:.1f} MB")
-    assert image["Size"] < SIZE_MOST
+    assert image["Size"] < MAX_SIZE
     assert image["Config"]["User"] == USER
     made = dockerd.api.create_container(IMAGE)
     try:

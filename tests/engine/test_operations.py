@@ -15,7 +15,7 @@ import pytest
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import Client, RecordingUpstream, Running, free_port, serving
 from tests.server import secondaries
-from tests.timing import WAIT_LONGEST, assert_within, best_of_three, wait_until
+from tests.timing import MAX_WAIT, assert_within, best_of_three, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -177,7 +177,7 @@ def test_secondary_follows_within_two_seconds(
             assert_within(max(came, went), 2.0)
         finally:
             secondary.terminate()
-            secondary.wait(WAIT_LONGEST)
+            secondary.wait(MAX_WAIT)
 
 
 def _wait_for(port: int, name: str, address: str) -> None:
@@ -196,7 +196,7 @@ def _ask_until_all_say(server: Running, name: str, wanted: list[str]) -> int:
     A process may hear of a change a moment after another one.
     """
     answered = in_a_row = 0
-    deadline = time.monotonic() + WAIT_LONGEST
+    deadline = time.monotonic() + MAX_WAIT
     while in_a_row < 24:
         client = Client(server.port)
         response = client.ask(name)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.dockerd import CannotStart
 from tests.engine.podman import IMAGE, Podman, require_podman
-from tests.engine.running import ANSWER_LONGEST, Running, serving
+from tests.engine.running import MAX_ANSWER, Running, serving
 from tests.timing import assert_within, best_of_three, wait_until
 
 pytestmark = pytest.mark.engine
@@ -129,7 +129,7 @@ def test_server_in_a_container_of_podman_finds_itself(podman: Podman) -> None:
     podman("network", "connect", "back", "web")
     with in_container(podman, network="back") as address:
         query = dnslib.DNSRecord.question("web.docker")  # as the gateway, so from no network
-        answered = dnslib.DNSRecord.parse(query.send(address, timeout=ANSWER_LONGEST))
+        answered = dnslib.DNSRecord.parse(query.send(address, timeout=MAX_ANSWER))
     assert [str(rr.rdata) for rr in answered.rr] == [podman.address("web", "back")]
 
 

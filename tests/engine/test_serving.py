@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import Client, RecordingUpstream, Running, serving
-from tests.timing import WAIT_LONGEST, assert_within, best_of_three
+from tests.timing import MAX_WAIT, assert_within, best_of_three
 
 pytestmark = pytest.mark.engine
 
@@ -18,7 +18,7 @@ SUFFIXES = ("", ".docker", ".localdomain", ".pek2.qingcloud.com")
 TYPES = ("A", "AAAA", "HTTPS", "MX", "TXT", "SRV", "ANY", "PTR", "CAA", "SVCB")
 STORM_SECONDS = 20.0
 REDEPLOYS_LEAST = 10  # in a storm, which lasts for longer where the Engine is slow
-STORM_LONGEST = 300.0  # seconds
+MAX_STORM = 300.0  # seconds
 CLIENTS = 8
 ROUND_PAUSE = 0.002  # seconds, in which the Engine gets a machine's only core
 
@@ -177,7 +177,7 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
     stable = engine.run("stable", network="storm")
     stable_address = engine.address(stable)
     first = engine.run("moving", network="storm")
-    truth = {"moving": (0.0, {engine.address(first)})}
+    replica = {"moving": (0.0, {engine.address(first)})}
     lock = threading.Lock()
     wrong: list[str] = []
     missing: list[str] = []
@@ -191,7 +191,7 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
             old = first
             while not stop.is_set():
                 with lock:
-                    truth["moving"] = (time.monotonic(), set())  # in between: any or none
+                    replica["moving"] = (time.monotonic(), set())  # in between: any or none
                 engine.remove(old)
                 filler = engine.run(network="storm")
                 new = engine.run("moving", network="storm")
@@ -199,7 +199,7 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
                 lags.append(until_told(server.port, address))
                 engine.remove(filler)
                 with lock:
-                    truth["moving"] = (time.monotonic(), {address})
+                    replica["moving"] = (time.monotonic(), {address})
                     counts["redeploys"] += 1
                 old = new
                 stop.wait(0.1)
@@ -211,10 +211,10 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
                 for name in ("stable", "moving"):
                     for qtype in ("A", "AAAA"):
                         with lock:
-                            since, expected = truth.get(name, (0.0, {stable_address}))
+                            since, expected = replica.get(name, (0.0, {stable_address}))
                         response = client.ask(name + suffix, qtype)
                         with lock:
-                            is_same = truth.get(name, (0.0, expected))[0] == since
+                            is_same = replica.get(name, (0.0, expected))[0] == since
                         counts["answers"] += 1
                         if response is None:
                             missing.append(f"{name}{suffix} {qtype}")
@@ -232,13 +232,13 @@ def test_storm_of_redeploys_has_no_wrong_missing_or_leaked_answer(
         for thread in threads:
             thread.start()
         begun = time.monotonic()
-        while threads[0].is_alive() and (lasts := time.monotonic() - begun) < STORM_LONGEST:
+        while threads[0].is_alive() and (lasts := time.monotonic() - begun) < MAX_STORM:
             if lasts > STORM_SECONDS and counts["redeploys"] >= REDEPLOYS_LEAST:
                 break
             time.sleep(0.1)
         stop.set()
         for thread in threads:
-            thread.join(WAIT_LONGEST)
+            thread.join(MAX_WAIT)
         print(f"storm: {counts}, wrong {len(wrong)}, missing {len(missing)}")
         print(f"lags: {sorted(lags)}")
         assert counts["redeploys"] >= REDEPLOYS_LEAST
@@ -258,5 +258,5 @@ def until_told(port: int, address: str) -> float:
             assert response is not None
             if [str(rr.rdata) for rr in response.rr] == [address]:
                 return time.monotonic() - begun
-            assert time.monotonic() - begun < WAIT_LONGEST
+            assert time.monotonic() - begun < MAX_WAIT
             time.sleep(0.002)

@@ -10,7 +10,7 @@ from typing import Any
 import docker
 import pytest
 
-from containerdns.core.containers import Container
+from containerdns.core.zone.containers import Container
 from containerdns.engine.swarm import service_from_document, task_from_document
 from containerdns.errors import BadDocument
 from tests.engine.dockerd import IMAGE, Dockerd

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from containerdns.core.containers import Container
+from containerdns.core.zone.containers import Container
 from tests.engine.dockerd import Dockerd
 from tests.engine.recorder import Recorder, watching
 from tests.timing import assert_within, best_of_three

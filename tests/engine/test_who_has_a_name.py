@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import dnslib
 import pytest
 
-from containerdns.core.containers import container_from_inspect, network_from_document
-from containerdns.core.inventory import Inventory
-from containerdns.core.policy import Policy
-from containerdns.core.views import PRIVATE_NETWORKS, Own, Rights, Views, packed
-from containerdns.machine import own_addresses
+from containerdns.config.machine import own_addresses
+from containerdns.core.zone.containers import container_from_inspect, network_from_document
+from containerdns.core.zone.inventory import Inventory
+from containerdns.core.zone.policy import Policy
+from containerdns.core.zone.views import PRIVATE_NETWORKS, Own, Rights, Views, packed
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import Client, Running, free_port, serving
 from tests.timing import wait_until

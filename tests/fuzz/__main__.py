@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from containerdns.core import messages, names
-from containerdns.core.containers import Container
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.zone.containers import Container
 from tests.fuzz import generating, targets
 
 GOLDEN = Path(__file__).parent.parent / "golden"

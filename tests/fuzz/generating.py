@@ -7,8 +7,9 @@ from ipaddress import ip_address
 
 from hypothesis import strategies as st
 
-from containerdns.core import messages, names
-from containerdns.core.containers import Attachment, Container, Network, PortBinding
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.zone.containers import Attachment, Container, Network, PortBinding
 
 ENGINE = "unix:///run/one.sock"
 DOMAINS = ("docker.", "eu.docker.")

@@ -2,7 +2,7 @@
 
 Damages the worst messages known, keeps what costs more microseconds an octet, and goes on
 with that.  At its end the worst of each kind are printed, and with `--write` kept in the
-corpus, whose messages `tests/core/test_costs.py` counts the steps of.
+corpus, whose messages `tests/core/protocol/test_costs.py` counts the steps of.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from containerdns.core import messages, names
+from containerdns.core import names
+from containerdns.core.protocol import messages
 from containerdns.errors import BadMessage
 from tests.fuzz import targets
 
@@ -69,7 +70,7 @@ def long_names() -> Iterator[bytes]:
     for suffix in SUFFIXES:
         for label in LABELS:
             octets = len(names.to_wire(label)) - 1
-            count = (names.NAME_LONGEST - len(names.to_wire(suffix))) // octets
+            count = (names.MAX_NAME - len(names.to_wire(suffix))) // octets
             question = names.to_wire(label * count + suffix) + b"\0\1\0\1"
             yield messages.query(1, messages.RD, question)
 

@@ -5,19 +5,21 @@ import time
 from functools import cache
 from typing import Any
 
-from containerdns.core import messages, names, records, zonefile
-from containerdns.core.containers import (
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import RR
+from containerdns.core.protocol.respond import Peer, Reply, Transfer
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.zone import master_file, records
+from containerdns.core.zone.containers import (
     Container,
     container_from_inspect,
     container_from_list,
     network_from_document,
 )
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.messages import RR
-from containerdns.core.policy import Policy, publish
-from containerdns.core.respond import Peer, Reply, Transfer
-from containerdns.core.views import View
-from containerdns.core.zone import Kind, Suffix
+from containerdns.core.zone.policy import Policy, publish
+from containerdns.core.zone.views import View
+from containerdns.core.zone.zone import Suffix, SuffixKind
 from containerdns.errors import BadDocument, BadMessage, BadName
 from tests.fuzz.generating import ENGINE, NETWORKS
 from tests.fuzz.worlds import Change, World
@@ -123,8 +125,8 @@ def document(found: object) -> None:
     except BadDocument:
         return
     made = World()
-    made.keeper.networks_changed(ENGINE, (network,))
-    made.keeper.zone.reverse.apexes()
+    made.writer.networks_changed(ENGINE, (network,))
+    made.writer.zone.reverse.apexes()
 
 
 def publication(container: Container) -> None:
@@ -137,7 +139,7 @@ def publication(container: Container) -> None:
             else:
                 assert names.relative(claim.owner) == claim.owner
     made = World(wildcard="true")
-    made.keeper.networks_changed(ENGINE, NETWORKS)
+    made.writer.networks_changed(ENGINE, NETWORKS)
     before = list(shown(made))
     made.happen(Change("put", container))
     list(shown(made))
@@ -148,12 +150,12 @@ def publication(container: Container) -> None:
 
 def shown(made: World) -> list[str]:
     """The text of all zones, without their serials."""
-    zone = made.keeper.zone
+    zone = made.writer.zone
     suffixes = [
-        *(Suffix(domain, Kind.DOMAIN) for domain in zone.shape.domains),
-        *(Suffix(domain, Kind.SEARCH) for domain in zone.shape.search_domains),
-        Suffix(names.ROOT, Kind.BARE),
-        *(Suffix(apex, Kind.REVERSE) for apex in zone.reverse.apexes()),
+        *(Suffix(domain, SuffixKind.DOMAIN) for domain in zone.shape.domains),
+        *(Suffix(domain, SuffixKind.SEARCH) for domain in zone.shape.search_domains),
+        Suffix(names.ROOT, SuffixKind.BARE),
+        *(Suffix(apex, SuffixKind.REVERSE) for apex in zone.reverse.apexes()),
     ]
     lines = []
     for suffix in suffixes:
@@ -161,7 +163,7 @@ def shown(made: World) -> list[str]:
         for record in found:
             assert names.is_below(record.name, suffix.apex)
             record.rr()
-            line = zonefile.line(record)
+            line = master_file.line(record)
             assert line.isprintable() or "\t" in line
             assert "\n" not in line
             if record.rtype != messages.SOA:
@@ -185,7 +187,7 @@ def name(text: str) -> None:
     except BadName:
         return
     wire = names.to_wire(canonical)
-    assert 1 <= len(wire) <= names.NAME_LONGEST
+    assert 1 <= len(wire) <= names.MAX_NAME
     assert names.from_wire(wire) == canonical
     assert names.canonical(canonical) == canonical
     assert names.is_below(canonical, names.ROOT)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from containerdns.core import messages
-from containerdns.core.explain import explain
-from containerdns.core.forwarding import Forward
-from containerdns.core.respond import TRANSFERS, Reply, Transfer
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.explain import explain
+from containerdns.core.protocol.respond import TRANSFERS, Reply, Transfer
+from containerdns.core.upstream.forwarding import Forward
 from tests.fuzz.generating import CLIENTS, QTYPES, asked_names, query
 from tests.fuzz.worlds import Change, World, changes, contents
 
@@ -89,8 +89,8 @@ def test_explanation_is_the_response_for_types_that_are_no_records() -> None:
 def check_explanation(world: World, name: str, qtype: int, client: str) -> None:
     """Compare what is told of a query with what becomes of it."""
     peer = world.peer(client)
-    keeper = world.keeper
-    told = explain(keeper.zone, keeper.ownership, name, qtype, peer.view, time.time())
+    writer = world.writer
+    told = explain(writer.zone, writer.ownership, name, qtype, peer.view, time.time())
     outcome = world.fresh(query(name, qtype, edns=True), peer)
     if told.rcode is None:
         assert isinstance(outcome, Forward), f"{told} but {outcome}"

@@ -23,13 +23,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from containerdns.core import records
-from containerdns.core.containers import Container
-from containerdns.core.forwarding import Forward
-from containerdns.core.messages import SOA, A
-from containerdns.core.policy import SERVICE_ID, SWARM
-from containerdns.core.respond import Reply
-from containerdns.core.zone import Kind, Suffix
+from containerdns.core.protocol.messages import SOA, A
+from containerdns.core.protocol.respond import Reply
+from containerdns.core.upstream.forwarding import Forward
+from containerdns.core.zone import records
+from containerdns.core.zone.containers import Container
+from containerdns.core.zone.policy import SERVICE_ID, SWARM
+from containerdns.core.zone.zone import Suffix, SuffixKind
 from tests.fuzz import generating
 from tests.fuzz.generating import CLIENTS, CONTAINER_NAMES, ENGINE, NETWORKS, QTYPES, query
 from tests.fuzz.worlds import Change, World, contents
@@ -112,7 +112,7 @@ class Histories(RuleBasedStateMachine):
     @rule(target=ids, old=consumes(ids), address=st.sampled_from(generating.ADDRESSES["front"]))
     def recreate(self, old: str, address: str) -> str:
         """As Compose does: the new one beside the old, which goes, then the name."""
-        was = self.world.keeper.inventory.get(old)
+        was = self.world.writer.inventory.get(old)
         if was is None:
             return old
         new = replace(was, id=self._new_id(), container_name=f"{old[:12]}_{was.container_name}")
@@ -144,12 +144,12 @@ class Histories(RuleBasedStateMachine):
 
     @rule(container_id=ids)
     def die(self, container_id: str) -> None:
-        self.world.keeper.container_died(ENGINE, container_id, None)
+        self.world.writer.container_died(ENGINE, container_id, None)
         self._note_kept()
 
     @rule(container_id=consumes(ids))
     def remove(self, container_id: str) -> None:
-        self.world.keeper.container_removed(ENGINE, container_id, None)
+        self.world.writer.container_removed(ENGINE, container_id, None)
         self._note_kept()
 
     @rule(
@@ -192,7 +192,7 @@ class Histories(RuleBasedStateMachine):
     @rule(count=st.integers(0, len(NETWORKS)))
     def networks(self, count: int) -> None:
         self._networks = count
-        self.world.keeper.networks_changed(ENGINE, NETWORKS[:count])
+        self.world.writer.networks_changed(ENGINE, NETWORKS[:count])
 
     @rule(container_id=ids)
     def own(self, container_id: str) -> None:
@@ -201,27 +201,27 @@ class Histories(RuleBasedStateMachine):
     @rule(text=st.sampled_from(HOSTS))
     def write_hosts(self, text: str) -> None:
         self._hosts.write_text(text)
-        self.world.keeper.read_hosts()
+        self.world.writer.read_hosts()
         self._note_kept()
 
     @rule(options=st.sampled_from(OPTIONS))
     def reload(self, options: dict[str, object]) -> None:
         self._options = options
         self.world.reload(**options, hosts=[str(self._hosts)])
-        while self.world.keeper.expire(time.time()):  # as it does each second
+        while self.world.writer.expire(time.time()):  # as it does each second
             pass
         self._note_kept()
 
     @rule()
     def expire(self) -> None:
-        self.world.keeper.expire(time.time() + 10**6)
+        self.world.writer.expire(time.time() + 10**6)
         self._remembered.clear()
 
     @rule()
     def end_handovers(self) -> None:
-        while self.world.keeper.end_handovers(time.time() + 10**6):
+        while self.world.writer.end_handovers(time.time() + 10**6):
             pass
-        assert not len(self.world.keeper.zone.handovers)
+        assert not len(self.world.writer.zone.handovers)
 
     @rule(asked=st.lists(questions, min_size=5, max_size=20))
     def ask(self, asked: list[tuple[str, int, str]]) -> None:
@@ -256,7 +256,7 @@ class Histories(RuleBasedStateMachine):
         self._shown = shown
 
     def _compare_zones(self, anew: World) -> None:
-        grown, fresh = self.world.keeper.zone, anew.keeper.zone
+        grown, fresh = self.world.writer.zone, anew.writer.zone
         assert set(grown.owners()) == set(fresh.owners())
         assert set(grown.owners_to_keep()) == set(fresh.owners_to_keep())
         assert len(grown) == len(fresh)
@@ -276,34 +276,34 @@ class Histories(RuleBasedStateMachine):
     def _anew(self) -> World:
         """A server to which nothing has happened but what is so now."""
         anew = self._world()
-        anew.keeper.networks_changed(ENGINE, NETWORKS[: self._networks])
-        for container in self.world.keeper.inventory:
-            anew.keeper.container_changed(ENGINE, container, None)
-        for owner, departure in self.world.keeper.zone.handovers.items():
-            anew.keeper.zone.handovers.add(owner, departure)
+        anew.writer.networks_changed(ENGINE, NETWORKS[: self._networks])
+        for container in self.world.writer.inventory:
+            anew.writer.container_changed(ENGINE, container, None)
+        for owner, departure in self.world.writer.zone.handovers.items():
+            anew.writer.zone.handovers.add(owner, departure)
         anew.be(self.world.own)
         for owner in self._remembered:
-            anew.keeper.zone.memory.put(owner, time.time() + 1000.0)
-        anew.keeper.zone.serial = self.world.keeper.zone.serial
+            anew.writer.zone.remembered.put(owner, time.time() + 1000.0)
+        anew.writer.zone.serial = self.world.writer.zone.serial
         return anew
 
     def _world(self) -> World:
         world = World(**self._options, hosts=[str(self._hosts)])
-        world.keeper.read_hosts()
+        world.writer.read_hosts()
         return world
 
     def _records(self, world: World) -> tuple[int, frozenset[object]]:
         """The serial, and what a secondary would have of all domains."""
-        zone, view = world.keeper.zone, world.keeper.neutral_view(())
-        domains = [Suffix(apex, Kind.DOMAIN) for apex in zone.shape.domains]
+        zone, view = world.writer.zone, world.writer.neutral_view(())
+        domains = [Suffix(apex, SuffixKind.DOMAIN) for apex in zone.shape.domains]
         found = (r.rr() for suffix in domains for r in records.in_zone(zone, suffix, view))
         return zone.serial, frozenset(rr for rr in found if rr.rtype != SOA)
 
     def _note_kept(self) -> None:
         """Note what is remembered after something happened: what was kept before and is not now."""
-        kept = set(self.world.keeper.zone.owners_to_keep())
+        kept = set(self.world.writer.zone.owners_to_keep())
         self._remembered = (self._remembered | self._kept) - kept
-        if self.world.keeper.settings.remember == 0:
+        if self.world.writer.settings.remember == 0:
             self._remembered.clear()
         self._kept = kept
 
@@ -312,12 +312,12 @@ class Histories(RuleBasedStateMachine):
         return hashlib.sha256(str(self._made).encode()).hexdigest()
 
     def _put(self, container: Container) -> str:
-        self.world.keeper.container_changed(ENGINE, container, None)
+        self.world.writer.container_changed(ENGINE, container, None)
         self._note_kept()
         return container.id
 
     def _with(self, container_id: str, changed: Callable[[Container], Container]) -> None:
-        container = self.world.keeper.inventory.get(container_id)
+        container = self.world.writer.inventory.get(container_id)
         if container is not None:
             self._put(changed(container))
 
@@ -363,8 +363,8 @@ def test_name_that_only_a_bare_service_still_has_is_remembered() -> None:
 
 def test_network_is_forgotten_with_the_container_that_told_of_it() -> None:
     world = World()
-    world.keeper.networks_changed(ENGINE, ())
-    assert world.keeper.zone.reverse.apexes() == []
+    world.writer.networks_changed(ENGINE, ())
+    assert world.writer.zone.reverse.apexes() == []
     before = world.peer("172.18.0.77").view
     web = a_container(2, "web")
     world.happen(Change("put", web))
@@ -384,9 +384,9 @@ def test_networks_are_no_longer_our_own_when_their_lender_is_gone() -> None:
     own = a_container(3, "dns", network_mode=f"container:{lender.id}", attachments=())
     world.happen(Change("put", own))
     world.be(own.id)
-    assert world.keeper.zone.own_networks == {"front"}
+    assert world.writer.zone.own_networks == {"front"}
     for gone in ("die", "remove"):
         world.happen(Change(gone, lender.id))
-        assert world.keeper.zone.own_networks == frozenset()
+        assert world.writer.zone.own_networks == frozenset()
         world.happen(Change("put", lender))
-        assert world.keeper.zone.own_networks == {"front"}
+        assert world.writer.zone.own_networks == {"front"}

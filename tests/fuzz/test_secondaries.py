@@ -8,14 +8,16 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from containerdns.core import messages, names, records
-from containerdns.core.copies import Copy
-from containerdns.core.forwarding import Forward
-from containerdns.core.messages import RR
-from containerdns.core.views import View
-from containerdns.core.zone import Kind, Suffix
-from containerdns.feed import Feed
-from containerdns.settings import Settings, load
+from containerdns.config.settings import Settings, load
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import RR
+from containerdns.core.upstream.forwarding import Forward
+from containerdns.core.zone import records
+from containerdns.core.zone.secondary_copies import Copy
+from containerdns.core.zone.views import View
+from containerdns.core.zone.zone import Suffix, SuffixKind
+from containerdns.state.secondaries import Feed
 from tests.fuzz.generating import CLIENTS, DOMAINS, ENGINE, OWNERS, SEARCH_DOMAINS, query
 from tests.fuzz.generating import containers as few_containers
 from tests.fuzz.worlds import Change, World, changes
@@ -107,9 +109,9 @@ class Followed:
 
     def __init__(self) -> None:
         self.world = World()
-        keeper = self.world.keeper
+        writer = self.world.writer
         self.view = NOBODY
-        self.feed = keeper.feed = Feed(keeper.zone, lambda: self.view, Silent(), notifies=False)
+        self.feed = writer.feed = Feed(writer.zone, lambda: self.view, Silent(), notifies=False)
         self.secondaries = {apex: Secondary(apex) for apex in APEXES}
 
     def happen(self, change: Change) -> None:
@@ -123,18 +125,18 @@ class Followed:
                 self.world.happen(change)
 
     async def _reload(self, wanted: Settings) -> None:
-        keeper = self.world.keeper
-        keeper.use(wanted, time.time())
+        writer = self.world.writer
+        writer.use(wanted, time.time())
         hosts = tuple(map(str, wanted.host_addresses)) or NOBODY.host_addresses
         self.view = replace(NOBODY, host_addresses=hosts)
         self.feed.look_again()
-        self.world.responder.use(keeper.zone, keeper.ownership)
-        await keeper.publish_anew()
+        self.world.responder.use(writer.zone, writer.ownership)
+        await writer.publish_anew()
 
     def anew(self, apex: str) -> set[RR]:
         """The records of a zone as it is, but for the SOA."""
-        zone, view = self.world.keeper.zone, self.view
-        kind = Kind.DOMAIN if apex in zone.shape.domains else Kind.REVERSE
+        zone, view = self.world.writer.zone, self.view
+        kind = SuffixKind.DOMAIN if apex in zone.shape.domains else SuffixKind.REVERSE
         found = [r.rr() for r in records.in_zone(zone, Suffix(apex, kind), view)]
         assert len(found) == len(set(found))
         return {record for record in found if record.rtype != messages.SOA}
@@ -157,7 +159,7 @@ def test_secondary_that_follows_by_differences_holds_the_zone(happened: list[Cha
         followed.happen(Change("take", apex))
     for change in happened:
         followed.happen(change)
-    reverse = followed.world.keeper.zone.reverse.apexes()
+    reverse = followed.world.writer.zone.reverse.apexes()
     for apex in (a for a in APEXES if a in (*DOMAINS, *reverse)):
         copy = asyncio.run(followed.feed.current(apex))
         assert copy is not None
@@ -208,7 +210,7 @@ def answer(followed: Followed, name: str, rtype: int) -> set[bytes] | None:
     told = [r for r in said.answer if r.owner.lower() == owner]
     if any(r.rtype == messages.CNAME != rtype for r in told):
         return None
-    zone = world.keeper.zone
+    zone = world.writer.zone
     nearest = zone.domain_above(name)
     is_cut = nearest in DOMAINS and nearest == name and rtype == messages.NS
     suffix = zone.suffix_in(nearest, name) if name != nearest else None

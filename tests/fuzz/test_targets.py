@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from containerdns.core.containers import Container
+from containerdns.core.zone.containers import Container
 from tests.fuzz import targets
 from tests.fuzz.generating import documents, hostile_containers, packets
 

@@ -1,4 +1,4 @@
-"""A keeper and a responder that generated changes happen to."""
+"""A writer and a responder that generated changes happen to."""
 
 import asyncio
 import time
@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from containerdns.core import messages
-from containerdns.core.containers import Container
-from containerdns.core.cookies import Cookies
+from containerdns.config.settings import Settings, load
 from containerdns.core.counters import Counters
-from containerdns.core.forwarding import Forward
-from containerdns.core.messages import RR
-from containerdns.core.ownership import Listing
-from containerdns.core.respond import Peer, Reply, Responder, Transfer
-from containerdns.core.views import packed
-from containerdns.core.wire import Wire
-from containerdns.keeper import Keeper
-from containerdns.settings import Settings, load
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.cookies import Cookies
+from containerdns.core.protocol.messages import RR
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.upstream.forwarding import Forward
+from containerdns.core.zone.containers import Container
+from containerdns.core.zone.ownership import Listing
+from containerdns.core.zone.views import packed
+from containerdns.state.zone_writer import ZoneWriter
 from tests.fuzz.generating import (
     DOMAINS,
     ENGINE,
@@ -63,48 +63,48 @@ class World:
 
     def __init__(self, **options: object) -> None:
         self.own = ""
-        self.wire = Wire(Counters())
-        self.keeper = Keeper(_settings(options), Counters(), self.wire, TOP_LEVEL)
+        self.wire = PacketCache(Counters())
+        self.writer = ZoneWriter(_settings(options), Counters(), self.wire, TOP_LEVEL)
         self.responder = Responder(
-            self.keeper.zone, self.keeper.ownership, Cookies(bytes(16)), Counters(), identity="x"
+            self.writer.zone, self.writer.ownership, Cookies(bytes(16)), Counters(), identity="x"
         )
-        self.keeper.networks_changed(ENGINE, NETWORKS)
-        self.keeper.listed(ENGINE)
+        self.writer.networks_changed(ENGINE, NETWORKS)
+        self.writer.listed(ENGINE)
 
     def happen(self, change: Change) -> None:
         """Let something happen."""
-        keeper = self.keeper
+        writer = self.writer
         match change:
             case Change("put", Container() as container):
-                keeper.container_changed(ENGINE, container, None)
+                writer.container_changed(ENGINE, container, None)
             case Change("die", str(container_id)):
-                keeper.container_died(ENGINE, container_id, None)
+                writer.container_died(ENGINE, container_id, None)
             case Change("remove", str(container_id)):
-                keeper.container_removed(ENGINE, container_id, None)
+                writer.container_removed(ENGINE, container_id, None)
             case Change("networks", int(count)):
-                keeper.networks_changed(ENGINE, NETWORKS[:count])
+                writer.networks_changed(ENGINE, NETWORKS[:count])
             case Change("listing", Listing() as listing):
-                keeper.set_listing(listing)
+                writer.set_listing(listing)
             case Change("expire"):
-                keeper.expire(time.time() + 10**6)
+                writer.expire(time.time() + 10**6)
             case Change("own", str(container_id)):
                 self.be(container_id)
 
     def be(self, container_id: str) -> None:
         """Let this server run in a container."""
-        self.own = self.keeper._own_container = container_id
-        self.keeper._networks_changed()
+        self.own = self.writer._own_container = container_id
+        self.writer._networks_changed()
 
     def reload(self, **options: object) -> None:
         """Let the operator change options; those that are not given have their first values."""
-        self.keeper.use(_settings(options), time.time())
-        self.responder.use(self.keeper.zone, self.keeper.ownership)
-        asyncio.run(self.keeper.publish_anew())
+        self.writer.use(_settings(options), time.time())
+        self.responder.use(self.writer.zone, self.writer.ownership)
+        asyncio.run(self.writer.publish_anew())
 
     def peer(self, client: str) -> Peer:
         """A client, as it is seen now."""
         address = packed(client)
-        return Peer(address, LOCAL, self.keeper.views.of(address, LOCAL))
+        return Peer(address, LOCAL, self.writer.views.of(address, LOCAL))
 
     def ready(self, data: bytes, peer: Peer) -> bytes | None:
         """The ready-made response, if there is one."""

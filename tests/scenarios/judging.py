@@ -5,7 +5,7 @@ from typing import Any
 
 import dnslib
 
-from containerdns.core.forwarding import Forward
+from containerdns.core.upstream.forwarding import Forward
 from tests.scenarios.reading import Step
 
 FLAGS = {"aa": 0x0400, "tc": 0x0200, "ra": 0x0080, "ad": 0x0020, "cd": 0x0010, "z": 0x0040}

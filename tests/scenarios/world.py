@@ -1,4 +1,4 @@
-"""A world for scenarios: the real keeper, zone and rules, and a forwarder that records.
+"""A world for scenarios: the real writer, zone and rules, and a forwarder that records.
 
 It is asked four ways: the responder alone, the responder behind the wire table, and
 a server on loopback over UDP and over TCP.  Clients of other addresses are pretended:
@@ -18,28 +18,29 @@ from pathlib import Path
 
 import dnslib
 
-from containerdns.core import messages, names
-from containerdns.core.containers import Attachment, Container, Network, PortBinding
-from containerdns.core.cookies import Cookies
+from containerdns.config.settings import Settings, load
+from containerdns.core import names
 from containerdns.core.counters import Counters
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.history import History
-from containerdns.core.messages import RR
-from containerdns.core.ownership import Listing
-from containerdns.core.respond import Peer, Reply, Responder, Transfer
-from containerdns.core.views import View, Views, packed
-from containerdns.core.wire import Wire
-from containerdns.keeper import Keeper
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.cookies import Cookies
+from containerdns.core.protocol.messages import RR
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.query_history import History
+from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.zone.containers import Attachment, Container, Network, PortBinding
+from containerdns.core.zone.ownership import Listing
+from containerdns.core.zone.views import View, Views, packed
 from containerdns.server.servers import Servers
-from containerdns.settings import Settings, load
-from containerdns.truth import rights_of
+from containerdns.state.replica import rights_of
+from containerdns.state.zone_writer import ZoneWriter
 from tests.scenarios.reading import Step
 
 ENGINES = ("unix:///run/one.sock", "unix:///run/two.sock")
 TOP_LEVEL = frozenset({"com.", "app.", "example."})
 SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")  # RFC 9018, appendix A.1
 WAYS = ("core", "wire", "udp", "tcp")
-ANSWER_LONGEST = 60.0  # seconds, on a busy machine; a response takes less than one ms
+MAX_ANSWER = 60.0  # seconds, on a busy machine; a response takes less than one ms
 SILENCE = 0.05  # seconds without a response to what must have none
 TIMES = 3  # each question is asked, so that ready-made responses are among the answers
 
@@ -98,13 +99,13 @@ class World:
             {"docker": list(ENGINES), "listen": "127.0.0.1:0", "rate-limit": 0, **options}, {}
         )
         self.counters = Counters()
-        self.wire = Wire(self.counters)
-        self.keeper = Keeper(self.settings, self.counters, self.wire, TOP_LEVEL)
+        self.wire = PacketCache(self.counters)
+        self.zone_writer = ZoneWriter(self.settings, self.counters, self.wire, TOP_LEVEL)
         self.views = PretendingViews(rights_of(self.settings))
-        self.keeper.views = self.views
+        self.zone_writer.views = self.views
         self.responder = LaterResponder(
-            self.keeper.zone,
-            self.keeper.ownership,
+            self.zone_writer.zone,
+            self.zone_writer.ownership,
             Cookies(SECRET),
             self.counters,
             identity="tester",
@@ -113,7 +114,7 @@ class World:
         self.forwarder = RecordingForwarder()
         self._address: tuple[str, int] = ("", 0)
         self._networks: dict[str, Network] = {}
-        self.keeper.read_hosts()
+        self.zone_writer.read_hosts()
 
     # -- what happens -------------------------------------------------------------
 
@@ -126,31 +127,31 @@ class World:
                     self._networks[network.name] = network
                 for engine in ENGINES:
                     own = tuple(n for n in self._networks.values() if n.engine == engine)
-                    self.keeper.networks_changed(engine, own)
+                    self.zone_writer.networks_changed(engine, own)
             case "containers":
                 for words in step.below:
                     self.put(self._container(words))
             case "die":
-                self.keeper.container_died(ENGINES[0], self._id(step.words[0]), None)
+                self.zone_writer.container_died(ENGINES[0], self._id(step.words[0]), None)
             case "remove":
-                self.keeper.container_removed(ENGINES[0], self._id(step.words[0]), None)
+                self.zone_writer.container_removed(ENGINES[0], self._id(step.words[0]), None)
             case "rename":
-                old = self.keeper.inventory.get(self._id(step.words[0]))
+                old = self.zone_writer.inventory.get(self._id(step.words[0]))
                 assert old is not None
                 self.put(replace(old, container_name=step.words[1]))
             case "hosts":
                 lines = [" ".join(words) for words in step.below]
                 self.settings.hosts[0].write_text("\n".join(lines) + "\n" * step.line)
-                self.keeper.read_hosts()
+                self.zone_writer.read_hosts()
             case "listing":
-                self.keeper.set_listing(Listing(step.words[0]))
+                self.zone_writer.set_listing(Listing(step.words[0]))
             case "own":
-                self.keeper._own_container = self._id(step.words[0])
-                self.keeper._networks_changed()
+                self.zone_writer._own_container = self._id(step.words[0])
+                self.zone_writer._networks_changed()
             case "later":
                 self.responder.ahead += float(step.words[0])
-                self.keeper.expire(time.time() + self.responder.ahead)
-                while self.keeper.end_handovers(time.time() + self.responder.ahead):
+                self.zone_writer.expire(time.time() + self.responder.ahead)
+                while self.zone_writer.end_handovers(time.time() + self.responder.ahead):
                     pass
             case "upstream":
                 self.forwarder.rcode = dnslib.RCODE.reverse[step.words[0]]
@@ -162,10 +163,10 @@ class World:
 
     def put(self, container: Container) -> None:
         """Let a container be like this from now on."""
-        self.keeper.container_changed(container.engine, container, None)
+        self.zone_writer.container_changed(container.engine, container, None)
 
     def _id(self, container_name: str) -> str:
-        found = [c.id for c in self.keeper.inventory if c.container_name == container_name]
+        found = [c.id for c in self.zone_writer.inventory if c.container_name == container_name]
         return found[0] if found else identity(container_name)
 
     def _container(self, words: list[str]) -> Container:
@@ -285,7 +286,7 @@ async def _over_udp(address: tuple[str, int], data: bytes) -> bytes | None:
     transport, _ = await loop.create_datagram_endpoint(Client, remote_addr=address)
     try:
         transport.sendto(data)
-        return await asyncio.wait_for(arrived, ANSWER_LONGEST if _is_answerable(data) else SILENCE)
+        return await asyncio.wait_for(arrived, MAX_ANSWER if _is_answerable(data) else SILENCE)
     except TimeoutError:
         return None
     finally:
@@ -296,7 +297,7 @@ async def _over_tcp(address: tuple[str, int], data: bytes) -> bytes | None:
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(len(data).to_bytes(2) + data)
-        async with asyncio.timeout(ANSWER_LONGEST if _is_answerable(data) else SILENCE):
+        async with asyncio.timeout(MAX_ANSWER if _is_answerable(data) else SILENCE):
             octets = int.from_bytes(await reader.readexactly(2))
             return await reader.readexactly(octets)
     except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):

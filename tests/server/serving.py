@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
-from containerdns.core import messages
+from containerdns.config.settings import Endpoint, Settings, load
+from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
-from containerdns.core.denials import Denied
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.history import History
-from containerdns.core.messages import RR
-from containerdns.core.places import Limits
-from containerdns.core.respond import Peer, Reply, Responder, Transfer
-from containerdns.core.tsig import Key
-from containerdns.core.variants import Variant
-from containerdns.core.views import Rights, Views
-from containerdns.core.wire import Wire
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import RR
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.query_history import History
+from containerdns.core.protocol.query_variants import Variant
+from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
+from containerdns.core.protocol.synthesised_denials import Denied
+from containerdns.core.protocol.tsig import Key
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.zone.views import Rights, Views
 from containerdns.server.servers import Servers
 from containerdns.server.transfer import Transfers
-from containerdns.settings import Endpoint, Settings, load
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -127,7 +127,7 @@ class Served:
     servers: Servers
     responder: StubResponder
     forwarder: StubForwarder
-    wire: Wire
+    packet_cache: PacketCache
     history: History
     counters: Counters
     views: Views
@@ -159,7 +159,7 @@ async def serving(
     """Run a server on loopback."""
     wanted = settings(**changes)
     counters = Counters()
-    wire, history = Wire(counters), History(wanted.query_history)
+    packet_cache, history = PacketCache(counters), History(wanted.query_history)
     responder, forwarder = responder or StubResponder(), StubForwarder()
     views = Views(Rights(wanted.allow, wanted.allow_transfer, wanted.allow_history))
     servers = Servers(
@@ -167,7 +167,7 @@ async def serving(
         responder,
         views,
         forwarder,
-        wire,
+        packet_cache,
         history,
         counters,
         transfers,
@@ -179,7 +179,7 @@ async def serving(
     task = asyncio.create_task(servers.run())
     await asyncio.sleep(0.01)
     try:
-        yield Served(servers, responder, forwarder, wire, history, counters, views)
+        yield Served(servers, responder, forwarder, packet_cache, history, counters, views)
     finally:
         task.cancel()
         await asyncio.wait([task])

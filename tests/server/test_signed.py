@@ -5,10 +5,11 @@ import base64
 
 import pytest
 
-from containerdns.core import messages, names
-from containerdns.core.forwarding import Resolution
-from containerdns.core.messages import RR
-from containerdns.core.tsig import Key
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import RR
+from containerdns.core.protocol.tsig import Key
+from containerdns.core.upstream.forwarding import Resolution
 from tests.server.serving import Served, serving
 
 KEY = Key("client.example.", "hmac-sha256.", b"0123456789abcdef0123456789abcdef")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from containerdns.config.settings import Endpoint
 from containerdns.errors import CannotListen
 from containerdns.server import sockets
-from containerdns.settings import Endpoint
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
 

@@ -8,12 +8,12 @@ from ipaddress import ip_network
 
 import pytest
 
-from containerdns.core.places import MAX_CONNECTIONS_OF_A_CLIENT, MAX_STRANGERS, Limits
+from containerdns.config.settings import Endpoint
+from containerdns.core.connections.places import MAX_CONNECTIONS_OF_A_CLIENT, MAX_STRANGERS, Limits
 from containerdns.server import tcp
-from containerdns.settings import Endpoint
-from containerdns.turns import MAX_SLICE
+from containerdns.tasks.turns import MAX_SLICE
 from tests.server.serving import Served, query, serving
-from tests.timing import WAIT_LONGEST, assert_within, best_of_three, until
+from tests.timing import MAX_WAIT, assert_within, best_of_three, until
 
 
 async def connect(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -24,7 +24,7 @@ def frame(data: bytes) -> bytes:
     return len(data).to_bytes(2) + data
 
 
-async def receive(reader: asyncio.StreamReader, within: float = WAIT_LONGEST) -> bytes:
+async def receive(reader: asyncio.StreamReader, within: float = MAX_WAIT) -> bytes:
     async with asyncio.timeout(within):
         return await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
 
@@ -86,8 +86,8 @@ async def test_many_frames_at_once_are_all_answered() -> None:
 
 @best_of_three
 async def test_unfinished_frame_and_idle_connection_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "FRAME_LONGEST", 0.2)
-    monkeypatch.setattr(tcp, "IDLE_LONGEST", 1.9)
+    monkeypatch.setattr(tcp, "MAX_FRAME", 0.2)
+    monkeypatch.setattr(tcp, "MAX_IDLE", 1.9)
     async with serving() as served:
         stalled, stalled_writer = await connect(served)
         idle, idle_writer = await connect(served)

@@ -13,17 +13,17 @@ from pathlib import Path
 import dnslib
 import pytest
 
-from containerdns.core import messages, tsig
-from containerdns.core.copies import Copy, Work
-from containerdns.core.messages import RR
-from containerdns.core.respond import Peer, Reply, Transfer
+from containerdns.config.settings import Endpoint
+from containerdns.core.protocol import messages, tsig
+from containerdns.core.protocol.messages import RR
+from containerdns.core.protocol.respond import Peer, Reply, Transfer
+from containerdns.core.zone.secondary_copies import Copy, Work
 from containerdns.errors import BadSettings
 from containerdns.server.transfer import Notifier, Transfers, read_keys
-from containerdns.settings import Endpoint
 from tests.engine.running import free_port
 from tests.server import secondaries
 from tests.server.serving import Served, StubResponder, query, serving
-from tests.timing import WAIT_LONGEST, assert_within, best_of_three
+from tests.timing import MAX_WAIT, assert_within, best_of_three
 
 APEX = b"\x06docker\0"
 KEY = tsig.Key("transfer.docker.", "hmac-sha256.", b"0123456789abcdef0123456789abcdef")
@@ -31,7 +31,7 @@ WITHIN = 2.0  # seconds for a secondary to follow
 
 
 class Changing:
-    """A zone that changes when a test says so; what `core/copies` reads, and a feed of it."""
+    """A zone that changes when a test says so; what `secondary_copies` reads, and a feed of it."""
 
     def __init__(self, count: int = 3) -> None:
         self.serial = 1000
@@ -110,7 +110,7 @@ async def transfer(served: Served, asked: bytes) -> list[dnslib.DNSRecord]:
     reader, writer = await asyncio.open_connection(*served.address)
     writer.write(len(asked).to_bytes(2) + asked)
     got: list[dnslib.DNSRecord] = []
-    async with asyncio.timeout(WAIT_LONGEST):
+    async with asyncio.timeout(MAX_WAIT):
         while sum(r.rtype == 6 for m in got for r in m.rr) < 2:
             length = int.from_bytes(await reader.readexactly(2))
             got.append(dnslib.DNSRecord.parse(await reader.readexactly(length)))
@@ -281,7 +281,7 @@ async def follow(port: int, zone: Changing) -> float:
 
 async def until(holds: Callable[[list[str]], bool], port: int, name: str, qtype: int) -> None:
     """Ask until the words of the first record are right; old processes of NSD linger."""
-    async with asyncio.timeout(WAIT_LONGEST):
+    async with asyncio.timeout(MAX_WAIT):
         while True:
             with contextlib.suppress(TimeoutError, OSError):
                 if holds((await ask(port, name, qtype)).split()):

@@ -9,12 +9,12 @@ import time
 import dnslib
 import pytest
 
-from containerdns.core import messages
-from containerdns.core.views import Rights
+from containerdns.config.settings import Endpoint
+from containerdns.core.protocol import messages
+from containerdns.core.zone.views import Rights
 from containerdns.server import batch, udp
-from containerdns.settings import Endpoint
 from tests.server.serving import Served, query, serving, settings
-from tests.timing import WAIT_LONGEST, assert_within, best_of_three
+from tests.timing import MAX_WAIT, assert_within, best_of_three
 
 REFILL = 0.25  # seconds until a rate of 4 a second lets one more through
 
@@ -35,7 +35,7 @@ async def ask(served: Served, data: bytes, address: str | None = None) -> bytes:
         client.setblocking(False)
         client.connect((address or host, port))
         client.send(data)
-        async with asyncio.timeout(WAIT_LONGEST):
+        async with asyncio.timeout(MAX_WAIT):
             return await loop.sock_recv(client, 4096)
 
 
@@ -130,7 +130,7 @@ async def test_limited_client_is_slipped_and_dropped_beyond_its_rate(may_batch: 
             for _ in range(10):
                 client.send(query("web.docker"))
             loop = asyncio.get_running_loop()
-            async with asyncio.timeout(WAIT_LONGEST):
+            async with asyncio.timeout(MAX_WAIT):
                 flags = [(await loop.sock_recv(client, 512))[2] for _ in range(7)]
             assert_within(time.monotonic() - begun, REFILL)
             await asyncio.sleep(0.1)
@@ -170,7 +170,7 @@ async def test_client_with_a_valid_cookie_is_not_limited(may_batch: bool) -> Non
 async def test_responses_are_kept_again_after_the_views_were_forgotten(may_batch: bool) -> None:
     async with serving(may_batch) as served:
         await ask(served, query("web.docker"))
-        served.wire.forget_views()
+        served.packet_cache.forget_views()
         for _ in range(3):
             await ask(served, query("web.docker"))
         assert len(served.responder.asked) == 2
@@ -179,7 +179,7 @@ async def test_responses_are_kept_again_after_the_views_were_forgotten(may_batch
 async def test_client_addresses_are_forgotten_when_there_are_too_many(
     may_batch: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udp, "MOST_CLIENTS", 3)
+    monkeypatch.setattr(udp, "MAX_CLIENTS", 3)
     async with serving(may_batch) as served:
         with contextlib.ExitStack() as stack:
             for last in range(1, 10):
@@ -187,7 +187,7 @@ async def test_client_addresses_are_forgotten_when_there_are_too_many(
                 client.bind((f"127.0.0.{last}", 0))
                 client.setblocking(False)
                 client.sendto(query("web.docker"), served.address)
-                async with asyncio.timeout(WAIT_LONGEST):
+                async with asyncio.timeout(MAX_WAIT):
                     assert await asyncio.get_running_loop().sock_recv(client, 512)
         assert len(served.servers._datagrams._clients) <= 4
 
@@ -203,7 +203,7 @@ async def test_full_socket_does_not_hold_up_the_event_loop(may_batch: bool) -> N
             sys.executable, "-c", FLOOD, str(served.address[1])
         )
         try:
-            async with asyncio.timeout(WAIT_LONGEST):
+            async with asyncio.timeout(MAX_WAIT):
                 while served.counters.requests["udp", 1] <= 1000:
                     await asyncio.sleep(0.01)
                     served.servers.tally()

@@ -4,26 +4,26 @@ import random
 import struct
 from ipaddress import ip_network
 
-from containerdns.core import messages
 from containerdns.core.counters import Counters
-from containerdns.core.forwarding import Forward
-from containerdns.core.history import History
-from containerdns.core.views import Rights, Views
-from containerdns.core.wire import Wire
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.query_history import History
+from containerdns.core.upstream.forwarding import Forward
+from containerdns.core.zone.views import Rights, Views
 from containerdns.server import udp
 from containerdns.server.answering import Answering
 from containerdns.server.udp import Client, Datagrams
-from tests.core.test_respond import CLIENT, publication, query, responder
-from tests.core.test_variants import opt
+from tests.core.protocol.test_query_variants import opt
+from tests.core.protocol.test_respond import CLIENT, publication, query, responder
 from tests.server.serving import StubForwarder
 
 EVERYBODY = (ip_network("0.0.0.0/0"),)
 LOCAL = bytes((192, 0, 2, 1))
 
 
-def serving() -> tuple[Datagrams, Client, Wire]:
+def serving() -> tuple[Datagrams, Client, PacketCache]:
     counters = Counters()
-    wire = Wire(counters)
+    wire = PacketCache(counters)
     made = responder(publication("web", "192.0.2.7"))
     answering = Answering(made, StubForwarder(), History(9), counters)
     datagrams = Datagrams(Views(Rights(EVERYBODY, (), ())), wire, answering, None)

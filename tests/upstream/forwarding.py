@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from containerdns.core import messages, names
+from containerdns.config.settings import Settings, UpstreamServer
+from containerdns.core import names
 from containerdns.core.counters import Counters
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.messages import RR, Edns, Query
-from containerdns.settings import Settings, UpstreamServer
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import RR, Edns, Query
+from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.upstream.forwarder import Forwarder
 from containerdns.upstream.system import RESOLV_CONF
 

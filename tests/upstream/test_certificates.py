@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.core import messages
-from containerdns.settings import UpstreamServer
+from containerdns.config.settings import UpstreamServer
+from containerdns.core.protocol import messages
 from tests.timing import until
 from tests.upstream.fakes import answer, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings

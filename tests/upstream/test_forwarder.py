@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.core import messages
-from containerdns.core.cache import STALE_ANSWER
+from containerdns.config.settings import Endpoint
+from containerdns.core.protocol import messages
+from containerdns.core.upstream.upstream_cache import STALE_ANSWER
 from containerdns.errors import BadSettings
-from containerdns.settings import Endpoint
 from containerdns.upstream import forwarder as rooms
 from containerdns.upstream.forwarder import Forwarder
 from tests.engine.running import free_port
@@ -396,7 +396,7 @@ async def test_no_more_than_1024_are_in_flight() -> None:
             asyncio.create_task(
                 forward.resolve(question(f"n{number}.example.", client=bytes([number % 8])))
             )
-            for number in range(rooms.FLIGHTS_MOST)
+            for number in range(rooms.MAX_FLIGHTS)
         ]
         await asyncio.sleep(0)
         refused = await forward.resolve(question("more.example.", client=b"other"))

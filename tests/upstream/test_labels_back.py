@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from containerdns.core import messages
-from containerdns.settings import Endpoint
-from containerdns.targets import Ours, write
+from containerdns.commands.client_targets import Ours, write
+from containerdns.config.settings import Endpoint
+from containerdns.core.protocol import messages
 from tests.engine.running import free_port
 from tests.timing import assert_within, best_of_three, listens, until
 from tests.upstream.fakes import upstream

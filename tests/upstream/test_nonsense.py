@@ -10,10 +10,10 @@ from dnslib import DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from containerdns.core import messages
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.core.messages import Response
-from containerdns.core.questions import Question
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.questions import Question
 from containerdns.upstream import https, streams
 from containerdns.upstream.exchanges import Trouble
 from tests.upstream.fakes import Reply, answer, upstream
@@ -93,7 +93,7 @@ _OUTCOMES: list[Response | Trouble] = []
 def test_any_octets_over_tcp_are_survived(
     loop: asyncio.AbstractEventLoop, pieces: list[bytes]
 ) -> None:
-    connection = streams._Connection("192.0.2.1", loop)
+    connection = streams._StreamConnection("192.0.2.1", loop)
     connection.connection_made(cast(asyncio.Transport, _Wire()))
     sent = connection.send(QUESTION, messages.RD, b"", _OUTCOMES.append)
     for piece in pieces:
@@ -107,7 +107,7 @@ def test_any_octets_over_tcp_are_survived(
 def test_any_octets_over_http2_are_survived(
     loop: asyncio.AbstractEventLoop, pieces: list[bytes]
 ) -> None:
-    connection = https._Connection([(":method", "POST")], "dns.example", loop)
+    connection = https._HTTPSConnection([(":method", "POST")], "dns.example", loop)
     connection.connection_made(cast(asyncio.Transport, _Wire()))
     connection.send(QUESTION, messages.query(0, 0, QUESTION), _OUTCOMES.append)
     settings_frame = b"\0\0\0\4\0\0\0\0\0"

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.core import messages
-from containerdns.settings import UpstreamServer
+from containerdns.config.settings import UpstreamServer
+from containerdns.core.protocol import messages
 from tests.timing import until
 from tests.upstream.fakes import Reply, answer, truncated, upstream
 from tests.upstream.forwarding import addresses, forwarder, question, records, settings

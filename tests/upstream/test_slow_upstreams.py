@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.settings import UpstreamServer
+from containerdns.config.settings import UpstreamServer
 from tests.timing import until
 from tests.upstream.fakes import FakeUpstream, Reply, answer, truncated, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from containerdns.core import messages
-from containerdns.settings import SYSTEM, Endpoint, UpstreamServer
+from containerdns.config.settings import SYSTEM, Endpoint, UpstreamServer
+from containerdns.core.protocol import messages
 from containerdns.upstream.forwarder import Forwarder
 from containerdns.upstream.system import SystemServers
 from tests.timing import until

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from containerdns.core import messages
-from containerdns.core.forwarding import Forward, Resolution
-from containerdns.settings import UpstreamServer
+from containerdns.config.settings import UpstreamServer
+from containerdns.core.protocol import messages
+from containerdns.core.upstream.forwarding import Forward, Resolution
 from tests.upstream.forwarding import addresses, forwarder, question, records, settings
 from tests.upstream.unbound import NAME, Unbound, running_unbound
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.engine.running import free_port
-from tests.timing import WAIT_LONGEST
+from tests.timing import MAX_WAIT
 
 NAME = "dns.example"
 
@@ -100,11 +100,11 @@ remote-control:
         yield Unbound(plain, tls, https, authority)
     finally:
         process.terminate()
-        process.wait(WAIT_LONGEST)
+        process.wait(MAX_WAIT)
 
 
 def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + WAIT_LONGEST
+    deadline = time.monotonic() + MAX_WAIT
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

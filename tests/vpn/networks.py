@@ -17,14 +17,14 @@ from typing import Any, Self
 from tests.clients.resolvers import REPOSITORY, beside, program
 from tests.engine.dockerd import IMAGE, Dockerd
 from tests.engine.running import free_port
-from tests.timing import WAIT_LONGEST
+from tests.timing import MAX_WAIT
 
 DEPLOY = REPOSITORY / "deploy"
 MTU = 1280
 # Where the machine's programs and their libraries are; containers of the tests borrow them.
 BORROWED = ("/bin", "/sbin", "/usr", "/lib", "/lib64", "/etc/alternatives", "/etc/ssl")
 PYTHON = (sys.prefix, sys.base_prefix, str(REPOSITORY))
-COMMAND_LONGEST = 180.0  # seconds
+MAX_COMMAND = 180.0  # seconds
 
 
 def run(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:
@@ -33,7 +33,7 @@ def run(*command: str | Path, environment: Mapping[str, str] | None = None) -> s
         command,
         capture_output=True,
         text=True,
-        timeout=COMMAND_LONGEST,
+        timeout=MAX_COMMAND,
         check=False,
         env={**os.environ, **(environment or {})},
     )
@@ -226,7 +226,7 @@ def openvpn(laptop: Laptop, configuration: Path, folder: Path) -> Iterator[None]
         yield
     finally:
         client.terminate()
-        client.wait(WAIT_LONGEST)
+        client.wait(MAX_WAIT)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from containerdns.core.messages import type_number
 from containerdns.core.names import canonical, is_single_label, join
+from containerdns.core.protocol.messages import type_number
 from containerdns.errors import BadSettings
 from containerdns.web.state import Document, Gauges
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import aiohttp
 
+from containerdns.config.settings import Endpoint
+from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
-from containerdns.core.places import Limits
-from containerdns.settings import Endpoint
 from containerdns.web.http import HTTPServer
 from containerdns.web.stream import Rates
-from tests.timing import WAIT_LONGEST
+from tests.timing import MAX_WAIT
 from tests.web.fake import FakeState
 
 
@@ -73,7 +73,7 @@ def with_site(
                 await test(Site(url, port, fake, counts, session, server.rates))
         finally:
             task.cancel()
-            await asyncio.wait([task], timeout=WAIT_LONGEST)
+            await asyncio.wait([task], timeout=MAX_WAIT)
             assert task.cancelled()
 
     asyncio.run(run())

@@ -12,15 +12,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from containerdns.config.settings import Endpoint
+from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
-from containerdns.core.places import Limits
 from containerdns.errors import CannotListen
-from containerdns.settings import Endpoint
-from containerdns.turns import MAX_SLICE
+from containerdns.tasks.turns import MAX_SLICE
 from containerdns.web import stream
 from containerdns.web.http import HTTPServer
 from containerdns.web.state import Document
-from tests.timing import WAIT_LONGEST, assert_within, best_of_three
+from tests.timing import MAX_WAIT, assert_within, best_of_three
 from tests.web.fake import CHANGE, QUERY, RECORD, FakeState
 from tests.web.serving import Got, Site, with_site
 
@@ -374,7 +374,7 @@ def test_queries_are_streamed_as_they_come() -> None:
             assert response.content_type == "text/event-stream"
             await response.content.readuntil(b"\n\n")
             site.state.history.append({**QUERY, "name": "new."})
-            event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), WAIT_LONGEST)
+            event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
             assert json.loads(event.removeprefix(b"data: "))["name"] == "new."
 
     with_site(test)
@@ -388,7 +388,7 @@ def test_changes_are_listed_and_streamed_as_they_come() -> None:
             assert response.content_type == "text/event-stream"
             await response.content.readuntil(b"\n\n")
             site.state.changed.append({**CHANGE, "container": "shop"})
-            event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), WAIT_LONGEST)
+            event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
             assert json.loads(event.removeprefix(b"data: "))["container"] == "shop"
 
     with_site(test)
@@ -399,7 +399,7 @@ def test_page_stream_tells_status_and_queries() -> None:
         async with site.session.get(site.url + "/events") as response:
             seen: dict[str, Any] = {}
             while not {"rates", "queries", "status"} <= set(seen):
-                event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), WAIT_LONGEST)
+                event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
                 kind, data = event.decode().rstrip().split("\n", 1)
                 seen[kind.removeprefix("event: ")] = json.loads(data.removeprefix("data: "))
         assert not any(sum(point.values()) for point in seen["rates"])
@@ -411,13 +411,13 @@ def test_page_stream_tells_status_and_queries() -> None:
 
 
 def test_streams_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "STREAMS_OF_CLIENT_MOST", 1)
+    monkeypatch.setattr(stream, "MAX_STREAMS_OF_CLIENT", 1)
 
     async def test(site: Site) -> None:
         async with site.session.get(site.url + "/events") as response:
             assert response.status == 200
             assert_problem(await site.get("/events"), 503)
-        deadline = time.monotonic() + WAIT_LONGEST
+        deadline = time.monotonic() + MAX_WAIT
         while (await site.get("/events", method="HEAD")).status != 200:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.02)
@@ -527,7 +527,7 @@ def test_longest_idle_connection_makes_room_for_the_next() -> None:
         first = await asyncio.open_connection("127.0.0.1", site.port)
         others = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(2)]
         assert (await site.get("/healthz")).status == 200
-        assert await asyncio.wait_for(first[0].read(), WAIT_LONGEST) == b""
+        assert await asyncio.wait_for(first[0].read(), MAX_WAIT) == b""
         for _, writer in [first, *others]:
             writer.close()
 
@@ -551,7 +551,7 @@ def test_strangers_keep_no_client_out() -> None:
         assert (await site.get("/readyz")).status == 200
         request = b"GET /zone HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         strangers[-1][1].write(request)
-        answer = await asyncio.wait_for(strangers[-1][0].read(), WAIT_LONGEST)
+        answer = await asyncio.wait_for(strangers[-1][0].read(), MAX_WAIT)
         assert answer.split()[1] == b"403"
         for _, writer in strangers:
             writer.close()
@@ -676,7 +676,7 @@ def test_open_streams_do_not_hold_up_the_stop() -> None:
             streams = [await session.get(url) for url in urls]
             before = asyncio.get_running_loop().time()
             running.cancel()
-            await asyncio.wait([running], timeout=WAIT_LONGEST)
+            await asyncio.wait([running], timeout=MAX_WAIT)
             took = asyncio.get_running_loop().time() - before
             for stream in streams:
                 stream.close()
@@ -690,7 +690,7 @@ async def raw(site: Site, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     try:
         writer.write(data)
-        return await asyncio.wait_for(reader.read(), WAIT_LONGEST)
+        return await asyncio.wait_for(reader.read(), MAX_WAIT)
     except ConnectionError:  # what we sent came after the close
         return b""
     finally:

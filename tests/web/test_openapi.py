@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from containerdns.core.counters import Counters
-from containerdns.core.messages import type_number
+from containerdns.core.protocol.messages import type_number
 from containerdns.web.http import Paths
 from containerdns.web.metrics import Metrics
 from containerdns.web.stream import Rates

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from containerdns.settings import Endpoint
+from containerdns.config.settings import Endpoint
 from containerdns.web.http import HTTPServer
 from containerdns.web.state import Document
 from tests.web.browsing import PHONE, WIDE, with_page
@@ -321,7 +321,7 @@ def test_everything_is_reached_by_keyboard() -> None:
     with_page(test)
 
 
-ROUNDS_MOST = 10  # of the same interactions; what else a machine does only makes them slower
+MAX_ROUNDS = 10  # of the same interactions; what else a machine does only makes them slower
 
 
 def test_many_containers_stay_quick() -> None:
@@ -350,7 +350,7 @@ def test_many_containers_stay_quick() -> None:
             "open": "document.querySelector('summary').click()",
         }
         best = dict.fromkeys(actions, 1e9)
-        for _ in range(ROUNDS_MOST):
+        for _ in range(MAX_ROUNDS):
             for name, action in actions.items():
                 best[name] = min(best[name], await timed(page, action))
             if max(best.values()) < 100.0:

@@ -19,7 +19,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.engine.dockerd import Dockerd
-from tests.timing import WAIT_LONGEST, wait_until
+from tests.timing import MAX_WAIT, wait_until
 from tests.web.browsing import opened
 from tests.web.fake import HOSTILE
 
@@ -42,14 +42,14 @@ def program(engine_url: str) -> Iterator[tuple[str, str]]:
         assert process.stderr is not None
         said = ""
         try:
-            deadline = time.monotonic() + WAIT_LONGEST
+            deadline = time.monotonic() + MAX_WAIT
             while "HTTP on" not in said and time.monotonic() < deadline:
                 said += process.stderr.readline()
             dns, http = re.findall(r"127\.0\.0\.1:(\d+)", said[said.index("DNS on") :])
             yield f"http://127.0.0.1:{http}", dns
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=WAIT_LONGEST)
+            process.communicate(timeout=MAX_WAIT)
 
 
 def json_of(url: str) -> Any:

@@ -1,0 +1,366 @@
+"""`containerdns check`: everything that `serve` would need, before a user misses it.
+
+Each examiner looks at one part (settings, files, sockets, Engines, names, upstreams) and
+returns findings.  Nothing is changed: sockets are closed again, files are only read.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from containerdns.commands import http_client
+from containerdns.config.settings import Endpoint, Settings, unknown_variables
+from containerdns.config.top_level_domains import top_level_domains
+from containerdns.core import names
+from containerdns.core.counters import Counters
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.zone import hosts_file, special_names
+from containerdns.core.zone.policy import Publication
+from containerdns.core.zone.views import packed
+from containerdns.core.zone.zone import Loss
+from containerdns.engine.watcher import Watcher
+from containerdns.errors import BadSettings, CannotListen
+from containerdns.server import sockets
+from containerdns.server.transfer import read_keys
+from containerdns.state.zone_writer import ZoneWriter
+from containerdns.upstream.forwarder import Forwarder
+from containerdns.web.http import bound
+
+ENGINE_PATIENCE = 10.0  # seconds for the first listing
+UPSTREAM_PATIENCE = 1.0  # seconds for an answer; a client waits for five at most
+OWN_PATIENCE = 0.5  # seconds for an answer of a server that runs here, from memory
+OPEN_PREFIX = 8  # a public network this wide or wider in --allow makes an open resolver
+# RFC 6762 and 7686: clients never send names below these to a DNS server.
+NEVER_ASKED = frozenset({"local.", "onion."})
+
+# CH TXT version.bind., which a running containerdns answers.
+VERSION_QUERY = (
+    struct.pack("!6H", 0x6364, 0, 1, 0, 0, 0)
+    + names.to_wire("version.bind.")
+    + struct.pack("!2H", messages.TXT, 3)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        level: "ok", "warning" or "error".
+        text: What.
+        remedy: What to do about it; "" if nothing.
+    """
+
+    level: str
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """All that was found.
+
+    Attributes:
+        findings: In the order in which they were looked for.
+        served: By container, the names below the first domain that would be answered.
+    """
+
+    findings: tuple[Finding, ...]
+    served: Mapping[str, tuple[str, ...]]
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.level == "error" for finding in self.findings)
+
+    def document(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {
+            "findings": [
+                {"level": f.level, "text": f.text, "remedy": f.remedy} for f in self.findings
+            ],
+            "names": {container: list(served) for container, served in self.served.items()},
+            "errors": self.errors,
+            "warnings": sum(finding.level == "warning" for finding in self.findings),
+        }
+
+
+def check(settings: Settings, environment: Mapping[str, str]) -> CheckReport:
+    """Examine what `serve` would need, without serving.
+
+    Args:
+        settings: As `serve` would have them.
+        environment: In which misspelt variables are looked for.
+    """
+    return asyncio.run(_check(settings, environment))
+
+
+async def _check(settings: Settings, environment: Mapping[str, str]) -> CheckReport:
+    upstreams = asyncio.ensure_future(_of_upstreams(settings))
+    writer = await _listed(settings)
+    findings = (
+        *_of_settings(settings, environment),
+        *_of_files(settings),
+        *_of_sockets(settings),
+        *_of_engines(writer),
+        *_of_networks(writer),
+        *_of_names(writer),
+        *await upstreams,
+    )
+    return CheckReport(findings, dict(_served(writer)))
+
+
+# Settings.
+
+
+def _of_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
+    searched = ", ".join(settings.search_domains)
+    also = f"; names of containers also below {searched}" if searched else ""
+    yield Finding("ok", f"ours: everything below {', '.join(settings.domains)}{also}")
+    for variable in unknown_variables(environment):
+        yield Finding("warning", f"{variable}: no option has this name", "correct it or unset it")
+    public = top_level_domains()
+    for domain in settings.domains:
+        if domain in public:
+            remedy = "own a name that is no public one: --domain docker, or a subdomain of yours"
+            yield Finding("error", f"--domain {domain} hides a public top-level domain", remedy)
+        elif special_names.special_name_above(domain) in NEVER_ASKED:
+            remedy = "clients ask no DNS server for it (RFC 6762, RFC 7686): use another domain"
+            yield Finding("error", f"--domain {domain} is a special name", remedy)
+    for network in settings.allow:
+        if (network.prefixlen <= OPEN_PREFIX and network.is_global) or not network.prefixlen:
+            remedy = "allow the networks of your clients only; an open resolver is abused in hours"
+            yield Finding("error", f"--allow {network} lets the whole internet ask", remedy)
+
+
+# Files.
+
+
+def _of_files(settings: Settings) -> Iterator[Finding]:
+    for path in settings.hosts:
+        yield from _of_hosts_file(path, settings.ttl)
+    if settings.state is not None:
+        yield _of_state_file(settings.state)
+    try:
+        read_keys(settings.transfer_keys)
+    except BadSettings as bad:
+        yield Finding("error", str(bad), "write NAME ALGORITHM BASE64, one key a line")
+
+
+def _of_hosts_file(path: Path, ttl: int) -> Iterator[Finding]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        remedy = "create it, or correct --hosts; its names are not served without it"
+        yield Finding("error", f"--hosts {path}: {error.strerror}", remedy)
+        return
+    found, faults = hosts_file.publications(text, str(path), ttl)
+    yield Finding("ok", f"--hosts {path}: {len(found)} lines with names")
+    remedy = "correct or remove the line: ADDRESS NAME [NAME]..."
+    yield from (Finding("warning", f"--hosts {fault}", remedy) for fault in faults)
+
+
+def _of_state_file(path: Path) -> Finding:
+    is_writable = os.access(path.parent, os.W_OK | os.X_OK)  # a new one is written beside it
+    if path.is_dir() or not path.parent.is_dir() or not is_writable:
+        reason = "is a directory" if path.is_dir() else f"cannot be written in {path.parent}"
+        remedy = "without it, a restart forgets names: give this user a directory of its own"
+        return Finding("error", f"--state {path} {reason}", remedy)
+    return Finding("ok", f"--state {path} can be written")
+
+
+# Sockets.
+
+
+def _of_sockets(settings: Settings) -> Iterator[Finding]:
+    for endpoint in settings.listen:
+        yield from _of_listening(endpoint)
+    if settings.http is None:
+        yield Finding("ok", "HTTP is off")
+        return
+    try:
+        bound(settings.http).close()
+    except CannotListen as fault:
+        if _is_running_at(settings.listen):
+            yield Finding("ok", f"HTTP on {settings.http}, as a running containerdns has it")
+        else:
+            yield Finding("error", str(fault), "stop what is there, or use another --http")
+    else:
+        yield Finding("ok", f"HTTP on {settings.http}")
+
+
+def _of_listening(endpoint: Endpoint) -> Iterator[Finding]:
+    try:
+        listeners = sockets.open_all((endpoint,))
+    except CannotListen as fault:
+        if _is_running_at((endpoint,)):
+            yield Finding("ok", f"DNS on {endpoint}, as a running containerdns has it")
+        elif not (endpoint.is_default and fault.reason.startswith("the system has neither")):
+            remedy = "stop what is there, or use another --listen"
+            yield Finding("error", str(fault), remedy)
+        return
+    for listener in listeners:
+        listener.close()
+    if _is_absent(endpoint):
+        remedy = "it is served once it appears, as a VPN's does; otherwise correct --listen"
+        yield Finding("warning", f"{endpoint.host} is no address of this machine now", remedy)
+    else:
+        yield Finding("ok", f"DNS on {endpoint}")
+
+
+def _is_absent(endpoint: Endpoint) -> bool:
+    """Return whether an address is none of this machine's."""
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as attempt:
+        try:
+            attempt.bind((endpoint.host, 0))
+        except OSError:
+            return True
+    return False
+
+
+def _is_running_at(endpoints: Iterable[Endpoint]) -> bool:
+    """Return whether a containerdns answers at one of some addresses."""
+    for endpoint in endpoints:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)
+        with suppress(OSError):
+            response = http_client.ask_dns(host, endpoint.port, VERSION_QUERY, OWN_PATIENCE)
+            if b"containerdns" in response:
+                return True
+    return False
+
+
+# Engines and what they have.
+
+
+async def _listed(settings: Settings) -> ZoneWriter:
+    """Return a zone made of what the Engines list, as far as they do so in time."""
+    writer = ZoneWriter(settings, counters := Counters(), PacketCache(counters), frozenset())
+    watching = [
+        asyncio.ensure_future(
+            Watcher(url, settings.docker_tls, writer, verifies=settings.docker_verifies).run()
+        )
+        for url in settings.docker
+    ]
+    until = time.monotonic() + ENGINE_PATIENCE
+    while any(not e.last_sync and not e.cause for e in writer.engines.values()):
+        if time.monotonic() > until:
+            break
+        await asyncio.sleep(0.05)
+    for task in watching:
+        task.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
+    writer.read_hosts()
+    return writer
+
+
+def _of_engines(writer: ZoneWriter) -> Iterator[Finding]:
+    for engine in writer.engines.values():
+        if engine.last_sync:
+            count = sum(1 for c in writer.inventory if c.engine == engine.url)
+            source = writer.settings.docker_source
+            yield Finding("ok", f"{engine.url} ({source}): {count} containers listed")
+        else:
+            cause = engine.cause or f"no listing within {ENGINE_PATIENCE:g} s"
+            remedy = "is the Engine running, and may this user open its socket?"
+            yield Finding("error", f"{engine.url}: {cause}", remedy)
+
+
+def _of_networks(writer: ZoneWriter) -> Iterator[Finding]:
+    settings = writer.settings
+    known = {network.name for network in writer.inventory.networks()}
+    is_listed = any(engine.last_sync for engine in writer.engines.values())
+    for name in settings.networks if is_listed else ():
+        if name not in known:
+            yield Finding("error", f"--network {name}: no Engine has it", _nearest(name, known))
+    for network in writer.inventory.networks():
+        for subnet in network.subnets if network.driver == "bridge" else ():
+            first = packed(str(next(ip_network(subnet).hosts())))
+            if not writer.views.of(first).may_ask:
+                remedy = f"its containers are refused: --allow {subnet}, if they should ask"
+                where = f"the Docker network {network.name}, {subnet}, is outside --allow"
+                yield Finding("warning", where, remedy)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Say which network may have been meant; Compose puts its project's name before each."""
+    known = sorted(known)
+    nearest = [k for k in known if k.endswith(f"_{name}")] or get_close_matches(name, known, 2)
+    if nearest:
+        return f"did you mean {' or '.join(nearest)}?"
+    return f"the networks are {', '.join(known) or 'none'}"
+
+
+def _of_names(writer: ZoneWriter) -> Iterator[Finding]:
+    zone = writer.zone
+    running = sum(1 for container in writer.inventory if container.is_running)
+    domains = ", ".join(writer.settings.domains)
+    yield Finding("ok", f"{len(zone)} names of {running} running containers below {domains}")
+    for publication in zone.publications():
+        who = publication.container_name
+        if publication.skipped:
+            remedy = "expected, if it is meant to have no names"
+            yield Finding("warning", f"{who} is skipped: {publication.skipped}", remedy)
+        for text, reason in publication.faults:
+            remedy = "correct the container's labels or name"
+            yield Finding("warning", f"{who}: {text}: {reason}", remedy)
+    yield from map(_of_loss, zone.losses())
+
+
+def _of_loss(loss: Loss) -> Finding:
+    winner = loss.winner or "nobody, as several projects have it"
+    remedy = "rename one of them, or give one a label containerdns.names"
+    return Finding(
+        "warning", f"{loss.loser} does not get the name {loss.owner}: {winner} has it", remedy
+    )
+
+
+def _served(writer: ZoneWriter) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each container that runs, with the names that lead to it."""
+    lost = {(loss.owner, loss.loser) for loss in writer.zone.losses()}
+    apex = writer.settings.domains[0]
+    publications = (p for p in writer.zone.publications() if p.is_running)
+    for publication in sorted(publications, key=lambda p: p.container_name):
+        owners = dict.fromkeys(
+            claim.owner
+            for claim in publication.claims
+            if (claim.owner, publication.container_name) not in lost
+        )
+        served = (o if o.endswith(".") else names.join(o, apex) for o in owners)
+        yield _called(publication), tuple(name.removesuffix(".") for name in served)
+
+
+def _called(publication: Publication) -> str:
+    return publication.container_name or publication.id.partition(":")[2]
+
+
+# Upstreams.
+
+
+async def _of_upstreams(settings: Settings) -> list[Finding]:
+    forwarder = Forwarder(settings, Counters(), lambda _: False)
+    running = asyncio.ensure_future(forwarder.run())
+    try:
+        examined = await forwarder.examine(UPSTREAM_PATIENCE)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    if not settings.upstreams and not settings.forwards:
+        return [Finding("ok", "no upstream: names that are not ours are refused")]
+    remedy = "the next one would be asked; check the address, the route and the firewall"
+    return [
+        Finding("warning", f"upstream {name}: {fault}", remedy)
+        if fault
+        else Finding("ok", f"upstream {name} answers")
+        for name, fault in examined.items()
+    ]

@@ -1,0 +1,132 @@
+"""`client-config`: where clients reach this server, and what it owns.
+
+What was not given on the command line comes from the running server, else from the
+settings.  `targets` has what each kind of client or resolver wants to be told.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from containerdns.commands.client_targets import Ours
+from containerdns.commands.http_client import Server
+from containerdns.config import values
+from containerdns.config.settings import Settings
+from containerdns.config.values import DNS_PORT, Endpoint
+from containerdns.errors import BadName, BadSettings, ServerUnreachable
+
+SOMEWHERE = ("192.0.2.1", 9)  # RFC 5737; nothing is sent to it
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # Docker's, Podman's
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was given on the command line, as typed.
+
+    Attributes:
+        servers: Addresses.
+        port: None if it was not.
+        domains: What we own.
+        search_domains: What we answer in, and forward the rest of.
+    """
+
+    servers: Sequence[str] = ()
+    port: int | None = None
+    domains: Sequence[str] = ()
+    search_domains: Sequence[str] = ()
+
+
+def find_ours(given: Given, running: Server, load: Callable[[], Settings]) -> Ours:
+    """Find out what was not given: from the running server, else from the settings.
+
+    Args:
+        given: What need not be found out.
+        running: Who is asked for the rest.
+        load: Gives the settings if that one does not answer.
+
+    Raises:
+        BadSettings: What was given is no address or no domain; or no address was given, and
+            this is a container, whose own address is not where clients reach it.
+    """
+    hosts = tuple(_host(server) for server in given.servers)
+    owned = tuple(_domain("--domain", domain) for domain in given.domains)
+    searched = tuple(_domain("--search-domain", domain) for domain in given.search_domains)
+    if hosts and owned:
+        port = given.port or DNS_PORT
+        return Ours(tuple(Endpoint(host, port) for host in hosts), owned, searched)
+    known = _from_server(running) or _from_settings(load())
+    found = hosts or _addresses(known.endpoints, running.url)
+    if not found and any(mark.exists() for mark in CONTAINER_MARKS):
+        raise BadSettings("--server", "", "the address at which clients reach this container")
+    port = given.port or known.port
+    return Ours(
+        tuple(Endpoint(host, port) for host in found or (_towards_default_route(),)),
+        owned or known.domains,
+        searched or known.search_domains,
+        known.subnets,
+        is_guess=not found,
+    )
+
+
+def _from_server(running: Server) -> Ours | None:
+    try:
+        status = running.json("/status")
+        listening = tuple(values.endpoint(text) for text in status["dns"])
+        domains = tuple(str(domain).rstrip(".") for domain in status["domains"])
+        searched = tuple(str(domain).rstrip(".") for domain in status["search_domains"])
+        subnets = tuple(str(ipaddress.ip_network(text)) for text in status.get("subnets", ()))
+    except (ServerUnreachable, KeyError, TypeError, ValueError):
+        return None
+    return Ours(listening, domains, searched, subnets) if listening and domains else None
+
+
+def _from_settings(settings: Settings) -> Ours:
+    listening = settings.listen
+    if settings.host_addresses:
+        port = listening[0].port
+        listening = tuple(Endpoint(str(host), port) for host in settings.host_addresses)
+    return Ours(
+        listening,
+        tuple(domain.rstrip(".") for domain in settings.domains),
+        tuple(domain.rstrip(".") for domain in settings.search_domains),
+    )
+
+
+def _addresses(listening: Sequence[Endpoint], url: str) -> tuple[str, ...]:
+    """Addresses that a client can be told: those listened on, or the one of the URL."""
+    told = [e.host for e in listening if e.host not in ("0.0.0.0", "::")]
+    if told:
+        return tuple(dict.fromkeys(told))
+    host = urlsplit(url).hostname or ""
+    try:
+        address = values.address(host)
+    except ValueError:
+        return ()
+    return () if address.is_loopback else (str(address),)
+
+
+def _towards_default_route() -> str:
+    """This machine's own address as others mostly see it; loopback without a network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(SOMEWHERE)
+        except OSError:
+            return "127.0.0.1"
+        return str(asking.getsockname()[0])
+
+
+def _host(text: str) -> str:
+    try:
+        return str(values.address(text))
+    except ValueError as error:
+        raise BadSettings("--server", text, "an IP address") from error
+
+
+def _domain(option: str, text: str) -> str:
+    try:
+        return values.host_name(text)
+    except (ValueError, BadName) as error:
+        raise BadSettings(option, text, "a domain name other than the root") from error

@@ -1,0 +1,1 @@
+"""What the operator chose: options, their values, and what the machine adds to them."""

@@ -1,0 +1,74 @@
+"""The addresses of the machine, or of the network namespace, that this process runs in.
+
+Linux is asked through netlink (rtnetlink(7)), whose answer has the addresses of all interfaces,
+also those that no name leads to.  Elsewhere what the host's own name resolves to has to do.
+"""
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import ip_address
+
+NETLINK_ROUTE = 0  # linux/netlink.h
+RTM_NEWADDR, RTM_GETADDR = 20, 22  # linux/rtnetlink.h
+REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+IFA_ADDRESS, IFA_LOCAL = 1, 2  # linux/if_addr.h
+ANSWER_OCTETS = 1 << 16  # the kernel sends at most half of it at once
+MAX_ANSWER = 1.0  # seconds; the kernel answers at once
+
+_HEADER = struct.Struct("=LHHLL")  # length, type, flags, sequence number, port id
+_ADDRESS = struct.Struct("=BBBBL")  # family, prefix length, flags, scope, interface
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+
+
+def own_addresses() -> frozenset[str]:
+    """Return all addresses of this machine, canonical texts; none if they cannot be had."""
+    try:
+        return frozenset(_by_netlink())
+    except (OSError, AttributeError, struct.error):  # another system, or it may not be asked
+        return frozenset(_by_name())
+
+
+def _by_netlink() -> Iterator[str]:
+    request = _HEADER.pack(_HEADER.size + _ADDRESS.size, RTM_GETADDR, REQUEST_DUMP, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as asking:
+        asking.settimeout(MAX_ANSWER)
+        asking.send(request + _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+        while True:
+            data = asking.recv(ANSWER_OCTETS)
+            at = 0
+            while at < len(data):
+                octets, kind, *_ = _HEADER.unpack_from(data, at)
+                if kind == NLMSG_ERROR:
+                    raise OSError("netlink refused to list addresses")
+                if kind == NLMSG_DONE:
+                    return
+                if kind == RTM_NEWADDR:
+                    yield from _local_address(data[at + _HEADER.size : at + octets])
+                at += max(_aligned(octets), _HEADER.size)
+
+
+def _local_address(message: bytes) -> Iterator[str]:
+    """The address of one interface: of a tunnel the near end, not the far one."""
+    found: dict[int, bytes] = {}
+    at = _ADDRESS.size
+    while at + _ATTRIBUTE.size <= len(message):
+        octets, kind = _ATTRIBUTE.unpack_from(message, at)
+        found[kind] = message[at + _ATTRIBUTE.size : at + octets]
+        at += max(_aligned(octets), _ATTRIBUTE.size)
+    address = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
+    if address is not None and len(address) in (4, 16):
+        yield str(ip_address(address))
+
+
+def _aligned(octets: int) -> int:
+    """Netlink's messages and attributes begin at multiples of four octets."""
+    return octets + 3 & ~3
+
+
+def _by_name() -> Iterator[str]:
+    with suppress(OSError, UnicodeError):
+        for *_, address in socket.getaddrinfo(socket.gethostname(), None):
+            yield str(ip_address(str(address[0]).partition("%")[0]))

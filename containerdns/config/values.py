@@ -1,0 +1,289 @@
+"""The values that settings are made of, and how each is read from a text.
+
+A reader takes one text as a person wrote it and gives a value.  What it cannot read is a
+ValueError (or a fault that we name); `settings` adds whose it was and what was expected.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from containerdns.core import names
+from containerdns.core.zone.policy import check_template
+from containerdns.errors import BadSettings
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+DNS_PORT = 53
+DNS_OVER_TLS_PORT = 853  # RFC 7858 section 3.1
+HTTPS_PORT = 443
+MAX_PORT = 65535
+
+TRUE = frozenset({"true", "1", "yes", "on"})
+FALSE = frozenset({"false", "0", "no", "off"})
+
+TLS_FILES = ("ca.pem", "cert.pem", "key.pem")  # as the docker command names them
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address and a port to listen on or to send to.
+
+    Attributes:
+        host: An IP address as text, without brackets.
+        port: 0 to 65535; 0 lets the system choose, in tests.
+        is_default: Nobody asked for it: if its family is lacking, it is skipped.
+    """
+
+    host: str
+    port: int
+    is_default: bool = False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamServer:
+    """One upstream as configured.
+
+    Attributes:
+        transport: "udp" (with TCP after truncation), "tls" or "https"; "system" alone
+            stands for the servers of /etc/resolv.conf.
+        host: An IP address; of "https", the host of the URL.
+        port: 53, 853 or 443 unless given.
+        server_name: The name in the certificate, of "tls".
+        url: The whole URL, of "https".
+    """
+
+    transport: str
+    host: str
+    port: int
+    server_name: str = ""
+    url: str = ""
+
+    def __str__(self) -> str:
+        if self.transport == "system":
+            return "system"
+        if self.transport == "https":
+            return self.url
+        endpoint = str(Endpoint(self.host, self.port))
+        if self.transport == "tls":
+            return f"tls://{endpoint}#{self.server_name}"
+        return self.host if self.port == DNS_PORT else endpoint
+
+
+SYSTEM = UpstreamServer("system", "", 0)  # stands for those of /etc/resolv.conf
+
+
+def text(value: str) -> str:
+    """Take any printable text but an empty one."""
+    if not value or not value.isprintable():
+        raise ValueError(value)
+    return value
+
+
+def template(value: str) -> str:
+    """Read the template of a name, with fields in braces."""
+    try:
+        check_template(value)
+    except BadSettings as bad:
+        raise ValueError(value) from bad
+    return value
+
+
+def boolean(value: str) -> bool:
+    """Read `true`, `1`, `yes`, `on` and their opposites, in any case."""
+    lower = value.lower()
+    if lower not in TRUE | FALSE:
+        raise ValueError(value)
+    return lower in TRUE
+
+
+def whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """Make a reader of whole numbers within two limits, both included."""
+
+    def read(value: str) -> int:
+        if not re.fullmatch("[0-9]{1,12}", value) or not lowest <= int(value) <= highest:
+            raise ValueError(value)
+        return int(value)
+
+    return read
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Make a reader of a few words."""
+
+    def read(value: str) -> str:
+        if value not in choices:
+            raise ValueError(value)
+        return value
+
+    return read
+
+
+def path(value: str) -> Path:
+    """Read the path of a file; it need not exist yet."""
+    return Path(text(value))
+
+
+def tls_directory(value: str) -> Path:
+    """Read the directory of the certificates for an Engine, which must be there."""
+    directory = path(value)
+    if not all((directory / file).is_file() for file in TLS_FILES):
+        raise ValueError(value)
+    return directory
+
+
+def engine_url(value: str) -> str:
+    """Read the URL of an Engine: unix:///PATH, tcp://HOST[:PORT], ssh://[USER@]HOST[:PORT].
+
+    A path may have one slash in front as well (`unix:/run/docker.sock`), or two, as the docker
+    command takes it; the value has three.  `engine/transport` reads what this returns.
+    """
+    scheme, _, path = text(value).partition(":")
+    if scheme.lower() == "unix" and path.strip("/"):
+        if not path.startswith("/"):
+            raise ValueError(value)
+        return f"unix:///{path.lstrip('/')}"
+    url = urlsplit(value)
+    _ = url.port  # a ValueError if it is none
+    match url.scheme:
+        case "tcp" if url.hostname and url.path in ("", "/"):
+            return value
+        case "ssh" if url.hostname:
+            return value
+    raise ValueError(value)
+
+
+def endpoint(value: str) -> Endpoint:
+    """Read ADDRESS:PORT or [ADDRESS]:PORT."""
+    host, port = _host_and_port(value)
+    if port is None:
+        raise ValueError(value)
+    return Endpoint(_address(host), port)
+
+
+def endpoint_or_off(value: str) -> Endpoint | None:
+    """Read ADDRESS:PORT, or `off`, or what YAML and TOML may have made of that."""
+    return None if value.lower() in FALSE else endpoint(value)
+
+
+def dns_endpoint(value: str) -> Endpoint:
+    """Read IP[:PORT] of a server to send to; the port is 53 unless given."""
+    host, port = _host_and_port(value)
+    return Endpoint(_destination(host), _used_port(port, DNS_PORT))
+
+
+def address(value: str) -> IPAddress:
+    """Read an IP address that stands for one machine."""
+    return ipaddress.ip_address(_destination(value))
+
+
+def network(value: str) -> IPNetwork:
+    """Read a CIDR; an address alone is a network of one, and host bits are dropped."""
+    return ipaddress.ip_network(value, strict=False)
+
+
+def domain(value: str) -> str:
+    """Read a domain; the root is none that anybody may own.
+
+    DNS takes any octet, but a blank or a comma here stands between two domains, and a colon
+    before a port.  The slash is of reverse zones below /24 (RFC 2317).
+    """
+    name = names.canonical(value)
+    if not re.fullmatch(r"[a-z0-9_./-]+", name) or name == names.ROOT:
+        raise ValueError(value)
+    return name
+
+
+def host_name(value: str) -> str:
+    """Read a name as in a Host header: without its port and final dot."""
+    if "/" in value:
+        raise ValueError(value)
+    return domain(value).removesuffix(".")
+
+
+def web_url(value: str) -> str:
+    """Read the URL of a running server: http://HOST[:PORT], perhaps with a proxy's path."""
+    url = urlsplit(text(value))
+    _ = url.port  # a ValueError if it is none
+    if url.scheme not in ("http", "https") or not url.hostname or " " in value:
+        raise ValueError(value)
+    return value
+
+
+def docker_label_prefix(value: str) -> str:
+    """Read the prefix of Docker labels; a final dot is dropped."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?\.?", value):
+        raise ValueError(value)
+    return value.removesuffix(".")
+
+
+def upstream(value: str) -> UpstreamServer:
+    """Read IP[:PORT], tls://IP[:PORT]#NAME, https://HOST/PATH, or `system`."""
+    if value == "system":
+        return SYSTEM
+    if value.startswith("https://"):
+        return _https_upstream(value)
+    if value.startswith("tls://"):
+        where, _, server_name = value.removeprefix("tls://").partition("#")
+        host, port = _host_and_port(where)
+        used = _used_port(port, DNS_OVER_TLS_PORT)
+        return UpstreamServer("tls", _destination(host), used, host_name(server_name))
+    host, port = _host_and_port(value)
+    return UpstreamServer("udp", _destination(host), _used_port(port, DNS_PORT))
+
+
+def forward(value: str) -> tuple[str, tuple[UpstreamServer, ...]]:
+    """Read DOMAIN=SERVER[,SERVER]."""
+    apex, _, servers = value.partition("=")
+    listed = (upstream(server.strip()) for server in servers.split(","))
+    return domain(apex.strip()), tuple(dict.fromkeys(listed))
+
+
+def _https_upstream(value: str) -> UpstreamServer:
+    url = urlsplit(text(value))
+    if not url.hostname or "@" in url.netloc or url.query or url.fragment or " " in value:
+        raise ValueError(value)
+    if ":" not in url.hostname:  # else an IPv6 address
+        host_name(url.hostname)
+    return UpstreamServer("https", url.hostname, _used_port(url.port, HTTPS_PORT), url=value)
+
+
+def _host_and_port(value: str) -> tuple[str, int | None]:
+    """Split HOST, HOST:PORT, [HOST], [HOST]:PORT and a bare IPv6 address."""
+    bracketed = re.fullmatch(r"\[([^\[\]]*:[^\[\]]*)\](?::([0-9]{1,5}))?", value)
+    plain = re.fullmatch(r"([^:\[\]]*)(?::([0-9]{1,5}))?", value)
+    match = bracketed or plain
+    if match is None:
+        return value, None  # a bare IPv6 address, or nothing that `_address` takes
+    port = int(match[2]) if match[2] else None
+    if port is not None and port > MAX_PORT:
+        raise ValueError(value)
+    return match[1], port
+
+
+def _used_port(port: int | None, usual: int) -> int:
+    """The port to send to; 0 is none."""
+    if port == 0:
+        raise ValueError(port)
+    return usual if port is None else port
+
+
+def _address(value: str) -> str:
+    """Check an IP address, and give its canonical text."""
+    return str(ipaddress.ip_address(value))
+
+
+def _destination(value: str) -> str:
+    """Check an IP address that can be sent to: no wildcard."""
+    address = ipaddress.ip_address(value)
+    if address.is_unspecified:
+        raise ValueError(value)
+    return str(address)

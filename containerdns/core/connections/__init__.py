@@ -1,0 +1,1 @@
+"""How connections and descriptors are shared out."""

@@ -1,0 +1,290 @@
+"""The same decisions as `respond`, told in words: never a second set of rules."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.respond import (
+    REBINDING,
+    TRANSFERS,
+    answer_to,
+    end_of,
+    follow,
+    lead,
+    refusal_of_type,
+)
+from containerdns.core.upstream.scrub import is_private
+from containerdns.core.upstream.upstream_cache import Cached
+from containerdns.core.zone import master_file
+from containerdns.core.zone.ownership import WAITING, Act, Decision, Ownership
+from containerdns.core.zone.records import Record
+from containerdns.core.zone.views import View
+from containerdns.core.zone.zone import Zone
+
+NDOTS = 1  # names with fewer dots are tried with the search list first, resolv.conf(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What becomes of one query.
+
+    Attributes:
+        name: The canonical name asked for.
+        qtype: The type's number.
+        decision: "zone", "policy", or "upstream" for what must be asked elsewhere.
+        rule: Which rule decided.
+        rcode: Of our own answer; None if an upstream gives it.
+        records: Of our own answer, with their reasons.
+        soa_ttl: Seconds that a negative answer of ours may be kept; None if it is positive.
+        forward_apex: Of an upstream's, the domain of the `--forward`, or None.
+        ttl_ceiling: Of an upstream's, the highest TTL given out, or None.
+        asks: The name that an upstream is asked for: that of a CNAME's target, or the same.
+        is_doubtful: A negative of the upstream becomes SERVFAIL.
+        reason: In words.
+    """
+
+    name: str
+    qtype: int
+    decision: str
+    rule: str
+    rcode: int | None
+    records: tuple[Record, ...] = ()
+    soa_ttl: int | None = None
+    forward_apex: str | None = None
+    ttl_ceiling: int | None = None
+    asks: str = ""
+    is_doubtful: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a client makes queries out of what was typed.
+
+    Attributes:
+        text: What was typed; with a final dot it is absolute.
+        domains: The client's search list, canonical.
+    """
+
+    text: str
+    domains: Sequence[str] = field(default_factory=tuple)
+
+    def names(self) -> list[str]:
+        """The names that are asked for, in order, as glibc does it (resolv.conf(5)).
+
+        Raises:
+            BadName: What was typed is no name.
+        """
+        name = names.canonical(self.text)
+        if self.text.endswith(".") or name == names.ROOT:
+            return [name]
+        suffixes = [names.canonical(domain) for domain in self.domains]
+        joined = (names.join(name[:-1], suffix) for suffix in suffixes)
+        searched = [candidate for candidate in joined if names.fits(candidate)]
+        dots = len(names.labels_of_text(name)) - 1
+        return [name, *searched] if dots >= NDOTS else [*searched, name]
+
+
+def explain(
+    zone: Zone, ownership: Ownership, name: str, qtype: int, view: View, now: float
+) -> Explanation:
+    """Tell what becomes of one query of an allowed client that desires recursion."""
+    if not view.may_ask:
+        reason = "the client is outside --allow"
+        return Explanation(name, qtype, "policy", "--allow", messages.REFUSED, reason=reason)
+    refusal = refusal_of_type(zone, name, qtype, view)
+    if refusal is not None:
+        return Explanation(name, qtype, "policy", "type", refusal[0], reason=refusal[1])
+    if qtype in TRANSFERS:
+        if not ownership.has_whole_zone:
+            return Explanation(name, qtype, "policy", WAITING, messages.SERVFAIL, reason=WAITING)
+        reason = "the whole zone, over TCP"
+        return Explanation(name, qtype, "zone", "zone transfer", messages.NOERROR, reason=reason)
+    decision = ownership.decide(name, qtype, now)
+    if decision.act is Act.WAIT:
+        return Explanation(
+            name, qtype, "policy", decision.rule, messages.SERVFAIL, reason=decision.rule
+        )
+    if decision.act is Act.FORWARD:
+        return _forwarded(zone, decision, name, name, qtype)
+    answer = answer_to(zone, decision, name, qtype, view)
+    if answer.leads_to:
+        answer = follow(zone, ownership, answer, qtype, view, now)
+        further = ownership.decide(answer.leads_to, qtype, now) if answer.leads_to else None
+        if further is not None and further.act is Act.FORWARD:
+            told = _forwarded(zone, further, name, answer.leads_to, qtype)
+            reason = f"{answer.reason}; its target {answer.leads_to} is asked for upstream"
+            return _with_records(told, answer.rule, (*answer.chain,), reason)
+        return Explanation(
+            name, qtype, "zone", answer.rule, answer.rcode, (*answer.chain, *answer.records),
+            answer.soa.ttl if answer.soa else None, reason=answer.reason,
+        )  # fmt: skip
+    absence = _absence(zone, name, decision, now) if answer.rcode else ""
+    return Explanation(
+        name,
+        qtype,
+        "zone" if decision.act is Act.ZONE else "policy",
+        answer.rule or decision.rule,
+        answer.rcode,
+        (*answer.chain, *answer.records),
+        answer.soa.ttl if answer.soa else None,
+        reason=(absence or answer.reason) + _left_out(zone, name, decision, answer.records),
+    )
+
+
+def _left_out(zone: Zone, name: str, decision: Decision, found: Iterable[Record]) -> str:
+    """Return who is left out of an answer because an Engine has been lost, as a clause."""
+    if not zone.lost_engines or decision.act is not Act.ZONE:
+        return ""
+    node = zone.node(decision.suffix.owner_of(name), decision.suffix)
+    told = {record.container_id for record in found}
+    holders = [zone.holder(claim) for claim in node.holders] if node else []
+    lost = [p for p in holders if p.engine in zone.lost_engines and p.id not in told]
+    if not lost or not told:
+        return ""
+    engines = ", ".join(sorted({p.engine for p in lost}))
+    out = ", ".join(p.container_name for p in lost)
+    return f"; {out} is left out, as its Engine is lost: {engines}"
+
+
+def led_home(
+    zone: Zone, ownership: Ownership, told: Explanation, view: View, cached: Cached, now: float
+) -> Explanation:
+    """Tell where the CNAMEs of a cached response lead, if that is to a name of ours.
+
+    Returns:
+        What was told, if they do not; else our part of the answer.
+    """
+    led = lead(ownership, cached.resolution.targets, told.qtype, now)
+    if not led.home:
+        return told
+    way = f"{told.reason}; its CNAME leads to {led.home}"
+    if led.decision.act is Act.WAIT:
+        return replace(told, rcode=messages.SERVFAIL, records=(), reason=f"{way}: {WAITING}")
+    end = end_of(zone, led, told.qtype, view, {record.name for record in told.records})
+    found = (*told.records, *end.chain, *end.records)
+    reason = f"{way}: {end.reason}" if end.reason else way
+    if cached.resolution.drops_private and any(is_private(record.rr()) for record in found):
+        found = tuple(record for record in found if not is_private(record.rr()))
+        reason = f"{way}: {REBINDING}"
+    soa_ttl = end.soa.ttl if end.soa else None
+    return replace(told, rcode=end.rcode, records=found, soa_ttl=soa_ttl, reason=reason)
+
+
+def as_document(told: Explanation, upstream: "UpstreamExplanation") -> dict[str, object]:
+    """One entry of the `/explain` document.
+
+    Args:
+        told: What was decided.
+        upstream: Of what an upstream answers, what is known without asking.
+    """
+    rcode = upstream.rcode if told.rcode is None else messages.rcode_text(told.rcode)
+    ttls = [r.ttl for r in told.records]
+    ttls += [ttl for ttl in (told.soa_ttl, upstream.ttl) if ttl is not None]
+    ttl = min(ttls, default=None)
+    return {
+        "name": told.name,
+        "type": messages.type_text(told.qtype),
+        "decision": upstream.decision or told.decision,
+        "rule": told.rule,
+        "rcode": rcode,
+        "ttl": ttl,
+        "ttl_ceiling": told.ttl_ceiling,
+        "upstream": upstream.name,
+        "records": [
+            {
+                "name": r.name,
+                "type": messages.type_text(r.rtype),
+                "ttl": r.ttl,
+                "data": master_file.data_text(r.rtype, r.rdata),
+                "container": r.container or None,
+                "network": r.network or None,
+            }
+            for r in told.records
+        ],
+        "reason": upstream.reason or told.reason,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamExplanation:
+    """What the forwarder knows about a question without asking anybody.
+
+    Attributes:
+        decision: "cache" or "upstream"; "" if the question does not go there.
+        name: The server that would be asked.
+        ttl: Seconds that the cached response has left, or None.
+        rcode: The cached response's, or None.
+        reason: In words; "" to keep that of the rule.
+    """
+
+    decision: str = ""
+    name: str | None = None
+    ttl: int | None = None
+    rcode: str | None = None
+    reason: str = ""
+
+
+Describe = Callable[[Explanation], UpstreamExplanation]
+
+
+def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
+    """Why a name of a container has no records; "" if it never was a container's."""
+    owners = {name}
+    if name != decision.suffix.apex:
+        owners.add(decision.suffix.owner_of(name))
+    for owner in sorted(owners):
+        left = next(iter(zone.handovers.of(owner)), None)
+        if left is not None and zone.is_running(owner):
+            return f"held back for {left} until {_moment(zone.handovers.until(left))}"
+    # Nearly never are all containers looked at: whoever asks decides how often this happens.
+    claimed = zone.publications() if any(map(zone.is_claimed, owners)) else ()
+    for publication in claimed:
+        if not publication.is_running and any(c.owner in owners for c in publication.claims):
+            state = publication.skipped or "it does not run"
+            return f"the container {publication.container_name} exists, but: {state}"
+    for owner in owners:
+        until = zone.remembered.until(owner)
+        if until > now:
+            return f"its container was removed; the name stays ours until {_moment(until)}"
+    return ""
+
+
+def _moment(seconds: float) -> str:
+    """A time in seconds since the epoch as RFC 3339 has it, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _forwarded(zone: Zone, decision: Decision, name: str, asks: str, qtype: int) -> Explanation:
+    return Explanation(
+        name,
+        qtype,
+        "upstream",
+        decision.rule,
+        None,
+        forward_apex=decision.forward_apex,
+        ttl_ceiling=zone.shape.ttl if decision.is_near else None,
+        asks=asks,
+        is_doubtful=decision.is_doubtful,
+        reason=f"asked of the upstreams: {decision.rule}",
+    )
+
+
+def _with_records(
+    told: Explanation, rule: str, found: tuple[Record, ...], reason: str
+) -> Explanation:
+    return Explanation(
+        told.name,
+        told.qtype,
+        told.decision,
+        rule,
+        told.rcode,
+        found,
+        forward_apex=told.forward_apex,
+        ttl_ceiling=told.ttl_ceiling,
+        asks=told.asks,
+        is_doubtful=told.is_doubtful,
+        reason=reason,
+    )

@@ -1,0 +1,370 @@
+"""Ready-made responses, per view and query, forgotten per name.
+
+The key of an entry is the whole query behind its ID, lower case, so that a query
+is answered with one look-up.  `bytes.lower` is safe over the name (length octets
+are below 0x41) but also changes what looks like a letter elsewhere (type 65,
+HTTPS, becomes 97): so nothing is kept whose header has such an octet, and what
+stands behind the name is compared as it was sent.  The question is echoed as it
+was spelled.
+
+Three shelves, each with bounds of its own, so that a flood of random names pushes
+out nothing that is hot: names that exist, what is absent, and responses of
+upstreams that stay as they are for a moment.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, Final
+
+from containerdns.core.counters import Counters
+from containerdns.core.protocol.query_variants import PLAIN_ENDS
+from containerdns.core.protocol.respond import Reply
+from containerdns.core.zone.views import View
+
+MAX_ENTRIES: Final = {"name": 65536, "absent": 8192, "fresh": 16384}
+MAX_OCTETS: Final = {"name": 24 << 20, "absent": 2 << 20, "fresh": 8 << 20}
+MAX_OF_A_NAME: Final = 256  # types, EDNS variants and views of one name
+MAX_QUERY: Final = 300  # octets: a header, a name of 255, an OPT without options
+ENTRY_OCTETS: Final = 500  # what an entry costs beside its octets: objects and places
+MAX_TABLES: Final = 1024  # views: each address of ours that is asked at makes one of its own
+MAX_TABLES_COMPARED: Final = 8  # of those used longest ago, to find the emptiest
+NAME_OCTETS: Final = 400  # what each name costs that it depends on, beside its own
+MAX_NAMES: Final = 64  # that one entry may depend on
+MAX_ASKED_ONCE: Final = 16384  # names absent that were asked once, while the shelf is full
+FREED_AT_ONCE: Final = 64  # entries; to free all that were forgotten would hold up queries
+SECOND_CHANCES: Final = 4  # how many used entries are passed over to evict one
+
+Table = dict[bytes, "Entry"]
+
+
+class Entry:
+    """A response without the parts that come from the query.
+
+    Attributes:
+        head: The response's octets 2 to 12.
+        end: Where the question's name ends in the query.
+        rest: The query from there on, as sent.
+        tail: The response from there on; None if `PacketCache.tail_of` must say.
+        takes_options: It ends in an OPT record without options; others may take their place.
+        hits: How often it served since it was last counted.
+    """
+
+    __slots__ = (
+        "end",
+        "head",
+        "hits",
+        "is_kept",
+        "is_used",
+        "kept_tail",
+        "key",
+        "name",
+        "names",
+        "qtype",
+        "rcode",
+        "rest",
+        "rotation",
+        "serial",
+        "serial_at",
+        "shelf",
+        "source",
+        "table",
+        "tail",
+        "takes_options",
+        "turn",
+        "until",
+        "upstream",
+    )  # fmt: skip
+
+    def __init__(self, table: Table, query: bytes, end: int, reply: Reply, until: float) -> None:
+        self.table = table
+        self.key = query[2:].lower()
+        self.end = end
+        self.rest = query[end:]
+        self.head = reply.octets[2:12]
+        self.kept_tail = reply.octets[end:]
+        self.name = reply.name
+        self.names = tuple(dict.fromkeys((reply.name, *reply.depends_on)))
+        self.qtype = reply.qtype
+        self.rcode = reply.rcode
+        self.source = "cache" if reply.source == "upstream" else reply.source
+        self.upstream = reply.upstream
+        self.serial_at = reply.serial_at - end if reply.serial_at else 0
+        self.serial = self.kept_tail[self.serial_at : self.serial_at + 4]
+        self.rotation = tuple(
+            (start - end, octets, records)
+            for start, octets, records in reply.rotation
+            if records > 1
+        )
+        self.is_kept = reply.is_kept
+        self.turn = 0
+        self.until = until
+        self.hits = 0
+        self.is_used = False
+        self.shelf = reply.keeping
+        is_plain = self.source == "zone" and not (self.rotation or self.serial_at or until)
+        self.tail = self.kept_tail if is_plain else None
+        self.takes_options = self.kept_tail.endswith(PLAIN_ENDS)
+
+    @property
+    def octets(self) -> int:
+        """What it costs to keep, about."""
+        of_names = NAME_OCTETS * (len(self.names) - 1)
+        return len(self.key) + 2 * len(self.kept_tail) + ENTRY_OCTETS + of_names
+
+
+class PacketCache:
+    """All ready-made responses.
+
+    Attributes:
+        unusual: Hits by source, but for "zone"; the server tells durations apart by it.
+        epoch: Grows when tables that were given out are no longer filled.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self.unusual: dict[str, int] = {"cache": 0, "policy": 0}
+        self.epoch = 0
+        self._counters = counters
+        self._tables: OrderedDict[View, Table] = OrderedDict()  # used longest ago first
+        self._shelves: dict[str, OrderedDict[Entry, None]] = {}
+        self._octets: dict[str, int] = {}
+        self._of_name: dict[str, dict[Entry, None]] = {}
+        self._variants: Counter[str] = Counter()
+        self._forgotten: list[dict[Any, Any]] = []
+        self._empty()
+        self._asked_once: set[int] = set()
+        self._serial = b""  # until it is known, entries keep their own
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shelves.values()))
+
+    def table(self, view: View) -> Table:
+        """The responses of a view; read by the server, changed here alone.
+
+        A table that was given out before may have made room for others: it then stays
+        empty, and whoever has it must ask again now and then.
+        """
+        table = self._tables.get(view)
+        if table is not None:
+            self._tables.move_to_end(view)
+            return table
+        if len(self._tables) >= MAX_TABLES:
+            self._drop_a_table()
+        table = self._tables[view] = {}
+        return table
+
+    def _drop_a_table(self) -> None:
+        """Make room: of those used longest ago, the emptiest goes, with what it has."""
+        oldest = islice(self._tables.items(), MAX_TABLES_COMPARED)
+        view, table = min(oldest, key=lambda item: len(item[1]))
+        del self._tables[view]
+        for entry in list(table.values()):
+            self._remove(entry)
+
+    def answer(self, table: Table, data: bytes, now: float) -> tuple[bytes, Entry] | None:
+        """Answer a query if that needs no thought; `server/batch` has this in its loop.
+
+        The caller counts: `entry.hits`, or otherwise over TCP.
+        """
+        entry = table.get(data[2:].lower())
+        if entry is None or not data.endswith(entry.rest):
+            return None
+        tail = entry.tail
+        if tail is None:
+            tail = self.tail_of(entry, now)
+            if tail is None:
+                return None
+        return b"".join((data[:2], entry.head, data[12 : entry.end], tail)), entry
+
+    def tail_of(self, entry: Entry, now: float) -> bytes | None:
+        """Bring an entry up to date that is not the same every time; None if it is stale."""
+        if entry.until and now >= entry.until:
+            self._remove(entry)
+            return None
+        if entry.source != "zone":
+            self.unusual[entry.source] += 1
+        if entry.serial_at and entry.serial != self._serial and self._serial:
+            at = entry.serial_at
+            tail = entry.kept_tail
+            entry.kept_tail = tail[:at] + self._serial + tail[at + 4 :]
+            entry.serial = self._serial
+        if not entry.rotation:
+            return entry.kept_tail
+        entry.turn += 1
+        return _turned(entry.kept_tail, entry.rotation, entry.turn)
+
+    def keep(self, view: View, query: bytes, reply: Reply, now: float) -> None:
+        """Keep a response for the next same query, if it may and can be kept.
+
+        Args:
+            view: Whose query it was.
+            query: The query, as it came.
+            reply: Its response, with its question.
+            now: In the same clock as that of `answer`.
+        """
+        if self._forgotten:
+            self._free_some()
+        shelf = reply.keeping
+        if shelf == "no" or len(query) > MAX_QUERY or _has_letters(query[2:12]):
+            return
+        if len(reply.depends_on) > MAX_NAMES:
+            return
+        if shelf == "fresh" and reply.fresh_for <= 0:
+            return
+        end = query.find(b"\0", 12) + 1
+        if end < 13 or not _same_question(query, reply.octets, end):
+            return  # a name with a zero octet in a label, or an answer without a question
+        if shelf == "absent" and not self._is_worth_keeping(query, reply):
+            return
+        until = now + reply.fresh_for if shelf == "fresh" else 0.0
+        entry = Entry(self.table(view), query, end, reply, until)
+        if (former := entry.table.get(entry.key)) is not None:
+            self._remove(former)
+        self._make_room(entry)
+        entry.table[entry.key] = entry
+        self._shelves[shelf][entry] = None
+        self._octets[shelf] += entry.octets
+        self._variants[entry.name] += 1
+        for name in entry.names:
+            self._of_name.setdefault(name, {})[entry] = None
+
+    def is_asked_again(self, key: bytes) -> bool:
+        """Return whether a query was marked here before, and mark it.
+
+        So a flood of random names neither costs what keeping costs, nor pushes out
+        the names that clients do try again and again.
+        """
+        mark = hash(key)
+        if mark in self._asked_once:
+            return True
+        if len(self._asked_once) >= MAX_ASKED_ONCE:
+            self._asked_once.clear()
+        self._asked_once.add(mark)
+        return False
+
+    def set_serial(self, serial: int) -> None:
+        """Take over the zone's serial; negative answers carry it from now on."""
+        self._serial = serial.to_bytes(4)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget what was said about some canonical names, as they have changed."""
+        for name in names:
+            for entry in list(self._of_name.get(name, ())):
+                self._remove(entry)
+
+    def forget_absent(self) -> None:
+        """Forget what does not exist: a wildcard may have come, or a zone gone."""
+        for entry in list(self._shelves["absent"]):
+            self._remove(entry)
+
+    def forget_all(self) -> None:
+        """Forget everything that was said."""
+        self.tally()
+        for table in self._tables.values():
+            table.clear()
+        dropped: list[dict[Any, Any]] = [*self._shelves.values(), self._of_name, self._variants]
+        self._forgotten += [places for places in dropped if places]
+        self._empty()
+
+    def forget_views(self) -> None:
+        """Forget the views themselves; tables given out before stay empty for ever."""
+        self.epoch += 1
+        self.forget_all()
+        self._tables.clear()
+
+    def tally(self) -> None:
+        """Count what was served since the last time; to be called before reading counters."""
+        for shelf in self._shelves.values():
+            for entry in shelf:
+                if entry.hits:
+                    self._count(entry)
+
+    def _empty(self) -> None:
+        # A dict would find its oldest only behind all the places of those removed.
+        self._shelves = {shelf: OrderedDict() for shelf in MAX_ENTRIES}
+        self._octets = dict.fromkeys(MAX_ENTRIES, 0)
+        self._of_name = {}
+        self._variants = Counter()
+
+    def _free_some(self) -> None:
+        """Free a part of what was forgotten."""
+        last = self._forgotten[-1]
+        for _ in range(min(FREED_AT_ONCE, len(last))):
+            last.popitem()
+        if not last:
+            self._forgotten.pop()
+
+    def _is_worth_keeping(self, query: bytes, reply: Reply) -> bool:
+        """Tell whether there is room for what is absent, or it was asked for before."""
+        octets = len(query) + 2 * len(reply.octets) + ENTRY_OCTETS
+        has_places = len(self._shelves["absent"]) < MAX_ENTRIES["absent"]
+        if has_places and self._octets["absent"] + octets <= MAX_OCTETS["absent"]:
+            return True
+        return self.is_asked_again(query[2:].lower())
+
+    def _make_room(self, entry: Entry) -> None:
+        shelf, kind = self._shelves[entry.shelf], entry.shelf
+        while shelf and (
+            len(shelf) >= MAX_ENTRIES[kind] or self._octets[kind] + entry.octets > MAX_OCTETS[kind]
+        ):
+            self._evict(shelf)
+        if self._variants[entry.name] >= MAX_OF_A_NAME:
+            of_name = self._of_name[entry.name]  # with those of other names that depend on it
+            self._remove(next(other for other in of_name if other.name == entry.name))
+
+    def _evict(self, entries: OrderedDict[Entry, None]) -> None:
+        """Remove the oldest entry, those that were used lately being passed over."""
+        for _ in range(SECOND_CHANCES):
+            oldest = next(iter(entries))
+            if not (oldest.hits or oldest.is_used):
+                break
+            self._count(oldest)
+            oldest.is_used = False
+            entries.move_to_end(oldest)
+        self._remove(next(iter(entries)))
+
+    def _remove(self, entry: Entry) -> None:
+        self._count(entry)
+        if entry.table.get(entry.key) is entry:
+            del entry.table[entry.key]
+        if entry not in self._shelves[entry.shelf]:
+            return
+        del self._shelves[entry.shelf][entry]
+        self._octets[entry.shelf] -= entry.octets
+        self._variants[entry.name] -= 1
+        if not self._variants[entry.name]:
+            del self._variants[entry.name]
+        for name in entry.names:
+            of_name = self._of_name.get(name)
+            if of_name is not None:
+                of_name.pop(entry, None)
+                if not of_name:
+                    del self._of_name[name]
+
+    def _count(self, entry: Entry) -> None:
+        hits, entry.hits = entry.hits, 0
+        if not hits:
+            return
+        entry.is_used = True
+        self._counters.asked("udp", entry.qtype, hits)
+        self._counters.answered(entry.rcode, entry.source, hits)
+        self._counters.kept_from_upstream += hits if entry.is_kept else 0
+        if entry.source == "cache":
+            self._counters.cache_hits += hits
+
+
+def _turned(tail: bytes, rotation: tuple[tuple[int, int, int], ...], turn: int) -> bytes:
+    """Move the first `turn` records of each run behind the others."""
+    for start, octets, records in rotation:
+        middle = start + turn % records * octets
+        stop = start + octets * records
+        tail = b"".join((tail[:start], tail[middle:stop], tail[start:middle], tail[stop:]))
+    return tail
+
+
+def _has_letters(octets: bytes) -> bool:
+    return octets.lower() != octets.upper()
+
+
+def _same_question(query: bytes, response: bytes, end: int) -> bool:
+    return len(query) >= end + 4 and response[12 : end + 4] == query[12 : end + 4]

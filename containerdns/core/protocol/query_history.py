@@ -1,0 +1,163 @@
+"""The last queries: kept as they come, made readable only when somebody looks.
+
+The server adds a row per query, a tuple of things that it has at hand anyway;
+texts and dictionaries are made when they are taken from `since`.  A stream follows with the
+number that `since` gives, so that nobody is called per query.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from containerdns.core.protocol import messages
+
+
+class QueryStamp:
+    """When some queries came and how long they took; one for a whole batch.
+
+    Attributes:
+        proto: "udp" or "tcp".
+        time: Seconds since the epoch, when they came.
+        ms: From the receipt to the sending of the response.
+    """
+
+    __slots__ = ("ms", "proto", "time")
+
+    def __init__(self, proto: str, time: float, ms: float = 0.0) -> None:
+        self.proto = proto
+        self.time = time
+        self.ms = ms
+
+
+class Outcome(Protocol):
+    """What became of a query, as much as is told; a `Reply` and a wire entry are ones."""
+
+    @property
+    def name(self) -> str:
+        """The canonical name asked for."""
+
+    @property
+    def qtype(self) -> int:
+        """The type's number."""
+
+    @property
+    def rcode(self) -> int:
+        """The response's."""
+
+    @property
+    def source(self) -> str:
+        """One of "zone", "cache", "upstream" and "policy"."""
+
+    @property
+    def upstream(self) -> str | None:
+        """Which one answered, if one did."""
+
+
+class Told(NamedTuple):
+    """An outcome that keeps no octets alive."""
+
+    name: str
+    qtype: int
+    rcode: int
+    source: str
+    upstream: str | None
+
+
+Row = tuple[QueryStamp, bytes, Outcome]  # the second are the octets of the client's address
+
+
+class History:
+    """The last queries, the oldest falling out.
+
+    Attributes:
+        total: How many there ever were: the number of the next row.
+        is_shared: Workers add to it, who tell theirs a little later.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.total = 0
+        self.is_shared = False
+        self._rows: deque[Row] = deque(maxlen=capacity)
+
+    def resize(self, capacity: int) -> None:
+        """Keep so many queries from now on; of those there are, the newest stay."""
+        self._rows = deque(self._rows, maxlen=capacity)
+
+    def extend(self, rows: list[Row]) -> None:
+        """Add the queries of a batch, in the order in which they came."""
+        self.total += len(rows)
+        self._rows.extend(rows)
+
+    def add(self, stamp: QueryStamp, address: bytes, outcome: Outcome) -> None:
+        """Add one query that was not answered from ready-made octets."""
+        told = Told(outcome.name, outcome.qtype, outcome.rcode, outcome.source, outcome.upstream)
+        self.total += 1
+        self._rows.append((stamp, address, told))
+
+    def last(self, limit: int, client: bytes | None = None) -> list[dict[str, object]]:
+        """Give the last queries as `/queries` shows them, the oldest first.
+
+        Args:
+            limit: How many at most.
+            client: The octets of an address, if only its own queries may be seen.
+        """
+        if client is None:
+            start = max(len(self._rows) - limit, 0)
+            return _readable(islice(self._rows, start, None))
+        mine = [row for row in self._rows if row[1] == client]
+        return _readable(mine[-limit:] if limit else ())
+
+    def rows_since(self, number: int, limit: int) -> tuple[list[Row], int]:
+        """Give the rows since a number for another process, and the number for next time."""
+        new = min(self.total - number, len(self._rows), limit)
+        rows = islice(self._rows, len(self._rows) - new, None)
+        return [
+            (s, a, Told(o.name, o.qtype, o.rcode, o.source, o.upstream)) for s, a, o in rows
+        ], self.total
+
+    def since(
+        self, number: int, limit: int, client: bytes | None = None
+    ) -> tuple[Iterator[dict[str, object]], int]:
+        """Give the queries from a number on, and the number to ask for next time.
+
+        What fell out or is beyond the limit (the oldest first) is left out, so that a
+        stream costs no more than `limit` at a time, however busy the server is.  The rows
+        are those of this moment; they are made readable one by one, as they are taken.
+        """
+        new = min(self.total - number, len(self._rows))
+        rows: Iterable[Row] = islice(reversed(self._rows), new)
+        if client is not None:
+            rows = (row for row in rows if row[1] == client)
+        wanted = list(islice(rows, limit))
+        wanted.reverse()
+        if self.is_shared:
+            wanted.sort(key=lambda row: row[0].time)
+        return map(_readable_row, wanted), self.total
+
+
+def _readable(rows: Iterable[Row]) -> list[dict[str, object]]:
+    return [_readable_row(row) for row in rows]
+
+
+def _readable_row(row: Row) -> dict[str, object]:
+    stamp, address, outcome = row
+    return {
+        "time": rfc3339_ms(stamp.time),
+        "client": str(ip_address(address)),
+        "proto": stamp.proto,
+        "name": outcome.name,
+        "type": messages.type_text(outcome.qtype) if outcome.name else "",
+        "rcode": messages.rcode_text(outcome.rcode),
+        "source": outcome.source,
+        "upstream": outcome.upstream,
+        "ms": round(stamp.ms, 3),
+    }
+
+
+def rfc3339_ms(time: float) -> str:
+    """A time in seconds since the epoch as RFC 3339 has it, in UTC, with milliseconds."""
+    text = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

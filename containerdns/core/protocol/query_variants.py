@@ -1,0 +1,78 @@
+"""EDNS options: what belongs to a client, apart from what is asked.
+
+The options of a query change nothing in our answer but the options of its response,
+and its payload size only what fits.  So a query is taken apart at its OPT record: the
+same query with a plain one, whose response is kept for everybody; and the OPT record
+itself, for which this client's part of the response is kept for half an hour.  A DNS
+cookie, a client subnet or padding then cost no place among the ready-made responses.
+"""
+
+from typing import Final, NamedTuple
+
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import Edns
+from containerdns.errors import BadMessage
+
+OPT_OCTETS: Final = 11  # of a record without options
+MAX_OPT_OCTETS: Final = 600  # padding goes up to blocks of 468, RFC 8467 section 4.1
+TYPE_AND_CLASS: Final = 5  # octets from the zero that ends a name to the record behind it
+NO_OPTIONS: Final = b"\0\0"
+# What clients send; the responses to these are kept by themselves, as they are.
+USUAL_SIZES: Final = frozenset(
+    {512, 1200, 1220, 1232, 1280, 1400, 1410, 1440, 1452, 1472, 2048, 4096, 8192, 65535}
+)
+PLAIN_ENDS: Final = (messages.opt_record(), messages.opt_record(dnssec_ok=True))
+
+
+class Variant(NamedTuple):
+    """What one client's OPT record comes to.
+
+    Attributes:
+        opt: The plain record in its place.
+        octets: What ends the response: the length of the options, and the options.
+        limit: The longest response in octets.
+        until: In the clock of the ready-made responses, when it has to be made anew.
+    """
+
+    opt: bytes
+    octets: bytes
+    limit: int
+    until: float
+
+    def response(self, plain: bytes) -> bytes | None:
+        """The response with these options; None if it does not fit, or has some of its own."""
+        if not plain.endswith(PLAIN_ENDS) or plain[2] & messages.TC >> 8:
+            return None
+        whole = plain[: -len(NO_OPTIONS)] + self.octets
+        return whole if len(whole) <= self.limit else None
+
+
+def opt_start(data: bytes) -> int:
+    """Where the record behind the question starts, if no label has a zero octet."""
+    return data.find(b"\0", messages.HEADER_OCTETS) + TYPE_AND_CLASS
+
+
+def read_opt(opt: bytes) -> Edns | None:
+    """Read an OPT record that is all that is left of a query.
+
+    Returns:
+        None if it is not one, is plain already, or has anything that changes the answer.
+    """
+    if not OPT_OCTETS <= len(opt) <= MAX_OPT_OCTETS or opt[:3] != b"\0\0\x29":
+        return None
+    if opt[5:7] != b"\0\0" or opt[7:9] not in (b"\0\0", b"\x80\0"):
+        return None
+    try:
+        edns = messages.parse_opt(opt)
+    except BadMessage:
+        return None
+    return None if not edns.options and edns.payload_octets in USUAL_SIZES else edns
+
+
+def variant(edns: Edns, options: tuple[tuple[int, bytes], ...], until: float) -> Variant:
+    """What an OPT record comes to whose response has some options."""
+    record = messages.opt_record(edns.dnssec_ok, options=options)
+    limit = min(max(edns.payload_octets, messages.PLAIN_OCTETS), messages.PAYLOAD_OCTETS)
+    return Variant(
+        messages.opt_record(edns.dnssec_ok), record[OPT_OCTETS - len(NO_OPTIONS) :], limit, until
+    )

@@ -1,0 +1,237 @@
+"""TSIG (RFC 8945): whether a query was signed with a key of ours, and signing what goes back.
+
+A key is known by its name and algorithm.  Every message of a transfer is signed,
+each over the signature before it.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.errors import BadMessage, BadName
+
+ALGORITHMS: Final = {
+    "hmac-sha1.": hashlib.sha1,
+    "hmac-sha224.": hashlib.sha224,
+    "hmac-sha256.": hashlib.sha256,
+    "hmac-sha384.": hashlib.sha384,
+    "hmac-sha512.": hashlib.sha512,
+}
+FUDGE: Final = 300  # seconds that two clocks may differ, RFC 8945 section 10
+BADSIG, BADKEY, BADTIME, BADTRUNC = 16, 17, 18, 22
+MAC_SHORTEST: Final = 10  # octets, RFC 8945 section 5.2.2.1
+
+_FIXED = struct.Struct("!HHIH")
+_ID = slice(0, 2)
+_ADDITIONALS = slice(10, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A secret that we share with a secondary.
+
+    Attributes:
+        name: Canonical.
+        algorithm: Canonical name, one of `ALGORITHMS`.
+        secret: Octets.
+    """
+
+    name: str
+    algorithm: str
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureStanding:
+    """What a signature on a query came to, and all that the response's needs.
+
+    Attributes:
+        error: 0, or why the query is not to be trusted.
+        key_name: Wire form, as sent.
+        algorithm: Wire form, as sent.
+        key: None if we have no such key; then nothing can be signed.
+        mac: The signature before the one to come.
+        time: When it was signed, of a query with BADTIME.
+    """
+
+    error: int
+    key_name: bytes
+    algorithm: bytes
+    key: Key | None = None
+    mac: bytes = b""
+    time: int = 0
+
+
+def key_of(text: str) -> Key:
+    """Read a line NAME ALGORITHM BASE64.
+
+    Raises:
+        ValueError: It is none; the text says what was expected.
+    """
+    fields = text.split()
+    if len(fields) != 3:
+        raise ValueError("NAME ALGORITHM BASE64")
+    try:
+        name, algorithm = names.canonical(fields[0]), names.canonical(fields[1])
+    except BadName as error:
+        raise ValueError("a domain name as the key's name") from error
+    if algorithm not in ALGORITHMS:
+        raise ValueError("one of " + ", ".join(known[:-1] for known in ALGORITHMS))
+    try:
+        secret = base64.b64decode(fields[2], validate=True)
+    except binascii.Error as error:
+        raise ValueError("a secret in base64") from error
+    return Key(name, algorithm, secret)
+
+
+def standing(data: bytes, at: int, keys: Iterable[Key], now: float) -> SignatureStanding:
+    """Check the signature of a query (RFC 8945 section 5.2).
+
+    Args:
+        data: The query.
+        at: Where its TSIG record starts; nothing is behind it.
+        keys: Those that are trusted.
+        now: Seconds since the epoch.
+
+    Raises:
+        BadMessage: The record cannot be read.
+    """
+    key_name, end = _name_at(data, at)
+    algorithm, start = _name_at(data, end + _FIXED.size)
+    try:
+        rtype, rclass, ttl, _ = _FIXED.unpack_from(data, end)
+        time = int.from_bytes(data[start : start + 6])
+        fudge, size = struct.unpack_from("!HH", data, start + 6)
+        mac = data[start + 10 : start + 10 + size]
+        original_id, error, other_size = struct.unpack_from("!HHH", data, start + 10 + size)
+    except struct.error as error_:
+        raise BadMessage("a TSIG record is cut") from error_
+    other = data[start + 16 + size :]
+    if (rtype, rclass, ttl) != (messages.TSIG, messages.ANY_CLASS, 0) or len(other) != other_size:
+        raise BadMessage("no TSIG record")
+    wanted = (names.from_wire(key_name), names.from_wire(algorithm))
+    key = next((key for key in keys if (key.name, key.algorithm) == wanted), None)
+    if key is None:
+        return SignatureStanding(BADKEY, key_name, algorithm)
+    additionals = int.from_bytes(data[_ADDITIONALS]) - 1
+    unsigned = original_id.to_bytes(2) + data[2:10] + additionals.to_bytes(2) + data[12:at]
+    variables = _variables(key_name, algorithm, time, fudge, error, other)
+    full = _mac(key, unsigned + variables)
+    if len(mac) < MAC_SHORTEST or len(mac) < len(full) // 2 or len(mac) > len(full):
+        raise BadMessage("a TSIG signature of a wrong length")
+    if not hmac.compare_digest(mac, full[: len(mac)]):
+        return SignatureStanding(BADSIG, key_name, algorithm)
+    if len(mac) < len(full):
+        return SignatureStanding(BADTRUNC, key_name, algorithm, key, mac)
+    if abs(now - time) > fudge:
+        return SignatureStanding(BADTIME, key_name, algorithm, key, mac, time)
+    return SignatureStanding(0, key_name, algorithm, key, mac)
+
+
+def sign_response(
+    message: bytes, query: SignatureStanding, now: float
+) -> tuple[bytes, SignatureStanding]:
+    """Sign the first or only response to a query, or say why it was not trusted.
+
+    Returns:
+        The message with its TSIG record, and what the next one is signed over.
+    """
+    time = query.time if query.error == BADTIME else int(now)
+    other = int(now).to_bytes(6) if query.error == BADTIME else b""
+    mac = b""
+    if query.key is not None:
+        variables = _variables(query.key_name, query.algorithm, time, FUDGE, query.error, other)
+        before = len(query.mac).to_bytes(2) + query.mac
+        mac = _mac(query.key, before + message + variables)
+    signed = _with_record(message, query, mac, time, query.error, other)
+    return signed, SignatureStanding(query.error, query.key_name, query.algorithm, query.key, mac)
+
+
+def sign_next(
+    message: bytes, before: SignatureStanding, now: float
+) -> tuple[bytes, SignatureStanding]:
+    """Sign a further message of a transfer (RFC 8945 section 5.3.1)."""
+    assert before.key is not None
+    time = int(now)
+    timers = time.to_bytes(6) + FUDGE.to_bytes(2)
+    mac = _mac(before.key, len(before.mac).to_bytes(2) + before.mac + message + timers)
+    signed = _with_record(message, before, mac, time, 0, b"")
+    return signed, SignatureStanding(0, before.key_name, before.algorithm, before.key, mac)
+
+
+def sign_query(message: bytes, key: Key, now: float) -> bytes:
+    """Sign a query of our own, a NOTIFY."""
+    key_name, algorithm = names.to_wire(key.name), names.to_wire(key.algorithm)
+    standing_of_key = SignatureStanding(0, key_name, algorithm, key)
+    variables = _variables(key_name, algorithm, int(now), FUDGE, 0, b"")
+    return _with_record(message, standing_of_key, _mac(key, message + variables), int(now), 0, b"")
+
+
+def _mac(key: Key, data: bytes) -> bytes:
+    return hmac.digest(key.secret, data, ALGORITHMS[key.algorithm]().name)
+
+
+def _variables(
+    key_name: bytes, algorithm: bytes, time: int, fudge: int, error: int, other: bytes
+) -> bytes:
+    """What is signed beside the message (RFC 8945 section 4.3.3)."""
+    return b"".join(
+        (
+            key_name.lower(),
+            struct.pack("!HI", messages.ANY_CLASS, 0),
+            algorithm.lower(),
+            time.to_bytes(6),
+            struct.pack("!HHH", fudge, error, len(other)),
+            other,
+        )
+    )
+
+
+def _with_record(
+    message: bytes,
+    standing_of_key: SignatureStanding,
+    mac: bytes,
+    time: int,
+    error: int,
+    other: bytes,
+) -> bytes:
+    data = b"".join(
+        (
+            standing_of_key.algorithm,
+            time.to_bytes(6),
+            struct.pack("!HH", FUDGE, len(mac)),
+            mac,
+            message[_ID],
+            struct.pack("!HH", error, len(other)),
+            other,
+        )
+    )
+    additionals = int.from_bytes(message[_ADDITIONALS]) + 1
+    fixed = _FIXED.pack(messages.TSIG, messages.ANY_CLASS, 0, len(data))
+    return b"".join(
+        (
+            message[:10],
+            additionals.to_bytes(2),
+            message[12:],
+            standing_of_key.key_name,
+            fixed,
+            data,
+        )
+    )
+
+
+def _name_at(data: bytes, at: int) -> tuple[bytes, int]:
+    """Read a name that must not be compressed; give it and where it ends."""
+    start = at
+    while at < len(data) and 0 < data[at] <= names.MAX_LABEL:
+        at += 1 + data[at]
+    if at >= len(data) or data[at] or at - start >= names.MAX_NAME:
+        raise BadMessage("a name in a TSIG record cannot be read")
+    return data[start : at + 1], at + 1

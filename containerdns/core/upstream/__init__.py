@@ -1,0 +1,1 @@
+"""What is asked of upstreams, and what is believed of their responses."""

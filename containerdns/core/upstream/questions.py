@@ -1,0 +1,75 @@
+"""What is asked of an upstream: the question, its spelling, and the key it is cached by."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.upstream.forwarding import Forward
+
+LETTER_BIT = 0x20  # what tells "a" from "A"
+_LETTERS = bytes(LETTER_BIT if 97 <= octet <= 122 else 0 for octet in range(256))
+
+
+class Question(NamedTuple):
+    """One question as it is cached, and asked once for all who wait for it.
+
+    Attributes:
+        name: The canonical name.
+        qtype: The type's number.
+        wants_dnssec: The DO flag.
+        checking_disabled: The CD flag.
+        apex: The domain of the `--forward` that answers it, None for `--upstream`.
+    """
+
+    name: str
+    qtype: int
+    wants_dnssec: bool
+    checking_disabled: bool
+    apex: str | None
+
+    @property
+    def wire(self) -> bytes:
+        """The wire name, lower case, with type and class."""
+        return _packet_cache(self.name, self.qtype)
+
+    @property
+    def flags(self) -> int:
+        """The header flags of its query: AD always, so that one answer serves all."""
+        return messages.RD | messages.AD | (messages.CD if self.checking_disabled else 0)
+
+
+@lru_cache(2048)  # as many as are in flight: it is needed at the start and at the end
+def _packet_cache(name: str, qtype: int) -> bytes:
+    return names.to_wire(name) + qtype.to_bytes(2) + b"\0\1"
+
+
+def question_of(forward: Forward) -> Question:
+    """Give the question that a client's query comes down to."""
+    query = forward.query
+    edns = query.edns
+    return Question(
+        forward.name,
+        forward.qtype,
+        edns is not None and edns.dnssec_ok,
+        bool(query.flags & messages.CD),
+        forward.apex,
+    )
+
+
+def spell(wire: bytes, randomness: bytes) -> bytes:
+    """Spell a question in random case (draft-vixie-dnsext-dns0x20).
+
+    Args:
+        wire: Wire name, lower case, with type and class.
+        randomness: At least as many octets as the name has.
+    """
+    size = len(wire) - 4
+    name = wire[:size]
+    flips = int.from_bytes(name.translate(_LETTERS)) & int.from_bytes(randomness[:size])
+    return (int.from_bytes(name) ^ flips).to_bytes(size) + wire[size:]
+
+
+def is_same(one: bytes, other: bytes) -> bool:
+    """Tell whether two questions in wire form differ in the case of letters at most."""
+    return one[-4:] == other[-4:] and one[:-4].lower() == other[:-4].lower()

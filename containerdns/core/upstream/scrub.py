@@ -1,0 +1,339 @@
+"""What we believe of an upstream's response: the CNAME chain of the question, no more.
+
+A `Response` has been read and belongs to our question.  Here it loses every record
+that nobody asked for, takes the TTLs that we give out, and is encoded for the cache.
+"""
+
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
+
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import (
+    AAAA,
+    ANY,
+    CNAME,
+    HTTPS,
+    IN,
+    NS,
+    RR,
+    SOA,
+    A,
+    Body,
+    Response,
+)
+from containerdns.core.upstream.questions import Question
+
+MAX_POSITIVE = 86400  # seconds, issue 5
+MAX_NEGATIVE = 60  # seconds, issue 5: what was not there may be there soon
+MAX_CHAIN = 16  # CNAMEs; resolvers stop at 8 to 16
+MAX_AUTHORITY = 64  # records looked at: an SOA, three NSEC3, and several signatures of each
+NO_AGE = 0x80000000  # a TTL with its highest bit set means 0, RFC 2181 section 8
+
+DNAME, RRSIG, NSEC, NSEC3, SVCB = 39, 46, 47, 50, 64
+_SIGNER_AT = 18  # octets before the signer's name in RRSIG data, RFC 4034 section 3.1
+_PROOFS = (NSEC, NSEC3)
+_OCTETS = {A: 4, AAAA: 16}  # of the data; other lengths no client can read
+_SOA_NUMBERS = 20  # octets behind the names in SOA data
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far responses are believed.
+
+    Attributes:
+        is_ours: Tells of a name whether only we may answer for it.
+        negative_longest: The highest TTL of a negative response.
+        own_ttl: The highest TTL of what leads to a name of ours, or lost its addresses.
+        drops_private: Private addresses are dropped (`--rebind-protection`).
+    """
+
+    is_ours: Callable[[str], bool]
+    negative_longest: int = MAX_NEGATIVE
+    own_ttl: int = 5
+    drops_private: bool = False
+
+
+class Scrubbed(NamedTuple):
+    """What is left of a response.
+
+    Attributes:
+        rcode: NOERROR, NXDOMAIN, or another that is no failure.
+        body: The sections, with the TTLs of this moment.
+        ttl: Seconds for which it may be cached; 0 for not at all.
+        is_negative: The type, or the name, does not exist.
+        lost_private: Private addresses were dropped from it.
+        targets: Canonical names that its CNAMEs lead to, in order; of ours only the last.
+    """
+
+    rcode: int
+    body: Body
+    ttl: int
+    is_negative: bool
+    lost_private: bool = False
+    targets: tuple[str, ...] = ()
+
+
+def scrub(response: Response, question: Question, trust: Trust) -> Scrubbed:
+    """Keep what answers the question, and the proof of what does not exist."""
+    chain, targets = _chain(response.answer, question.wire[:-4], question.qtype, trust.is_ours)
+    scrubbed = _scrub(response, question, trust, chain, leads_home=len(targets) == len(chain))
+    return scrubbed._replace(targets=targets) if targets else scrubbed
+
+
+def _scrub(
+    response: Response, question: Question, trust: Trust, chain: list[bytes], *, leads_home: bool
+) -> Scrubbed:
+    """As `scrub`; the names of the chain may own records."""
+    qname = chain[0]
+    answer = _answer(response.answer, chain, question.qtype, leads_home)
+    lost_private = False
+    if trust.drops_private:
+        public = [record for record in answer if not is_private(record)]
+        lost_private = len(public) < len(answer)
+        answer = public
+    if leads_home:
+        answer = _with_ceiling(answer, trust.own_ttl)
+        return _positive(messages.NOERROR, qname, answer, [])
+    is_negative = response.rcode != messages.NOERROR or not _has_type(
+        answer, chain[-1], question.qtype
+    )
+    authority = _authority(response.authority, chain, question.wants_dnssec, is_negative)
+    if lost_private and is_negative:  # no SOA: the address is there, but not for us
+        body = messages.encode(qname, _with_ceiling(answer, trust.own_ttl))
+        return Scrubbed(response.rcode, body, trust.own_ttl, is_negative, lost_private)
+    if is_negative:
+        return _negative(response.rcode, qname, answer, authority, trust.negative_longest)
+    scrubbed = _positive(response.rcode, qname, answer, authority)
+    return scrubbed._replace(lost_private=True) if lost_private else scrubbed
+
+
+def is_referral(response: Response) -> bool:
+    """Tell whether a server knows nothing and only names other servers."""
+    return (
+        response.rcode == messages.NOERROR
+        and not response.answer
+        and any(record.rtype == NS for record in response.authority)
+        and not any(record.rtype in (SOA, NSEC, NSEC3) for record in response.authority)
+    )
+
+
+def is_private(record: RR) -> bool:
+    """Tell whether a record leads to an address that no public name should have."""
+    if record.rtype == A and len(record.rdata) == 4:
+        return _is_private4(IPv4Address(record.rdata))
+    if record.rtype == AAAA and len(record.rdata) == 16:
+        return _is_private6(IPv6Address(record.rdata))
+    if record.rtype in (SVCB, HTTPS):
+        return any(_hints(record.rdata))
+    return False
+
+
+def _chain(
+    answer: Iterable[RR], qname: bytes, qtype: int, is_ours: Callable[[str], bool]
+) -> tuple[list[bytes], tuple[str, ...]]:
+    """Follow the CNAMEs of an answer from the question.
+
+    Returns:
+        The wire names, lower case, that may own records, the question's first; and the
+        canonical names that its CNAMEs lead to: as many, if the last is a name of ours.
+    """
+    chain = [qname]
+    if qtype in (CNAME, ANY):
+        return chain, ()
+    aliases = {r.owner.lower(): r.rdata.lower() for r in answer if r.rtype == CNAME}
+    if not aliases:
+        return chain, ()
+    targets: list[str] = []
+    while len(chain) <= MAX_CHAIN and (target := aliases.get(chain[-1])) is not None:
+        if target in chain:
+            break
+        targets.append(names.from_wire(target))
+        if is_ours(targets[-1]):
+            break
+        chain.append(target)
+    return chain, tuple(targets)
+
+
+def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bool) -> list[RR]:
+    """The records of the chain, in its order, each RRset with one TTL."""
+    place = {name: number for number, name in enumerate(chain)}
+    kept: list[tuple[int, RR]] = []
+    first_below: dict[bytes, int] = {}
+    for record in answer:
+        if record.rclass != IN or len(record.rdata) != _OCTETS.get(record.rtype, len(record.rdata)):
+            continue
+        number = place.get(record.owner.lower())
+        covered = _covered(record)
+        if number is not None and (covered in (qtype, CNAME) or qtype in (ANY, record.rtype)):
+            if not (leads_home and number == len(chain) - 1 and covered != CNAME):
+                kept.append((number, record))
+        elif covered == DNAME and len(chain) > 1:
+            first_below = first_below or _first_below(chain)
+            number = first_below.get(record.owner.lower())
+            if number is not None:
+                kept.append((number, record))
+    kept.sort(key=lambda pair: (pair[0], _covered(pair[1]) != DNAME))
+    return _even_ttls([record for _, record in kept])
+
+
+def _authority(
+    authority: Sequence[RR], chain: list[bytes], wants_dnssec: bool, is_negative: bool
+) -> list[RR]:
+    """The SOA of a negative response, and signed proofs for those who asked for them."""
+    if not authority:  # nearly always
+        return []
+    records = [record for record in authority[:MAX_AUTHORITY] if record.rclass == IN]
+    above = {*chain, *_first_below(chain)}
+    proofs = (*_PROOFS, SOA) if is_negative else _PROOFS
+    signed = {
+        (record.owner.lower(), _covered(record))
+        for record in records
+        if wants_dnssec and record.rtype == RRSIG and _is_signed_above(record, above)
+    }
+    kept = []
+    for record in records:
+        owner, covered = record.owner.lower(), _covered(record)
+        if record.rtype == SOA:
+            is_wanted = is_negative and owner in above
+        else:
+            is_wanted = covered in proofs and (owner, covered) in signed
+        if is_wanted:
+            kept.append(record)
+    return _even_ttls(kept)
+
+
+def _positive(rcode: int, qname: bytes, answer: list[RR], authority: list[RR]) -> Scrubbed:
+    answer = _with_ceiling(answer, MAX_POSITIVE)
+    authority = _with_ceiling(authority, MAX_POSITIVE)
+    ttl = min((record.ttl for record in (*answer, *authority)), default=0)
+    return Scrubbed(rcode, messages.encode(qname, answer, authority), ttl, False)
+
+
+def _negative(
+    rcode: int, qname: bytes, answer: list[RR], authority: list[RR], longest: int
+) -> Scrubbed:
+    """Give a negative response its TTL (RFC 2308 section 5); without SOA it is not cached."""
+    soa_ttls = [
+        min(record.ttl, int.from_bytes(record.rdata[-4:]))
+        for record in authority
+        if record.rtype == SOA and len(record.rdata) > _SOA_NUMBERS
+    ]
+    ttl = min((longest, *soa_ttls)) if soa_ttls else 0
+    authority = _with_ceiling(authority, ttl)
+    is_final = longest >= MAX_NEGATIVE  # else its CNAMEs may lead elsewhere in a moment, too
+    answer = _with_ceiling(answer, MAX_POSITIVE if is_final else longest)
+    body = messages.encode(qname, answer, authority)
+    return Scrubbed(rcode, body, min((ttl, *(record.ttl for record in answer))), True)
+
+
+def _has_type(answer: list[RR], owner: bytes, qtype: int) -> bool:
+    """Tell whether the end of the chain has what was asked for."""
+    if qtype == ANY:
+        return bool(answer)
+    return any(record.rtype == qtype and record.owner.lower() == owner for record in answer)
+
+
+def _even_ttls(records: list[RR]) -> list[RR]:
+    """Give each RRset its lowest TTL (RFC 2181 section 5.2), without duplicates."""
+    if len(records) == 1 and records[0].ttl < NO_AGE:
+        return records
+    keys = [(record.owner.lower(), _covered(record)) for record in records]
+    lowest: dict[tuple[bytes, int], int] = {}
+    for key, record in zip(keys, records, strict=True):
+        ttl = record.ttl if record.ttl < NO_AGE else 0
+        lowest[key] = min(ttl, lowest.get(key, ttl))
+    even = (
+        record if record.ttl == lowest[key] else record._replace(ttl=lowest[key])
+        for key, record in zip(keys, records, strict=True)
+    )
+    return list(dict.fromkeys(even))
+
+
+def _with_ceiling(records: list[RR], ceiling: int) -> list[RR]:
+    return [r._replace(ttl=ceiling) if r.ttl > ceiling else r for r in records]
+
+
+def _covered(record: RR) -> int:
+    """The record's type; of an RRSIG, the type that it signs."""
+    if record.rtype == RRSIG and len(record.rdata) > _SIGNER_AT:
+        return int.from_bytes(record.rdata[:2])
+    return record.rtype
+
+
+def _is_signed_above(record: RR, above: Container[bytes]) -> bool:
+    """Return whether an RRSIG is by a zone above a name of the chain, and lies in it itself."""
+    zone = _name_at_start(record.rdata[_SIGNER_AT:].lower())
+    return zone is not None and zone in above and _is_below(record.owner.lower(), zone)
+
+
+def _name_at_start(octets: bytes) -> bytes | None:
+    at = 0
+    while at < len(octets):
+        if not octets[at]:
+            return octets[: at + 1]
+        at += 1 + octets[at]
+    return None
+
+
+def _is_below(name: bytes, apex: bytes) -> bool:
+    """Tell whether a wire name lies at or below another, both lower case."""
+    if not name.endswith(apex):
+        return False
+    at, start = 0, len(name) - len(apex)
+    while at < start:
+        at += 1 + name[at]
+    return at == start
+
+
+def _first_below(chain: list[bytes]) -> dict[bytes, int]:
+    """Return, for each name above one of a chain, the place of the first one below it."""
+    found: dict[bytes, int] = {}
+    for number, name in enumerate(chain):
+        at = 0
+        while name[at]:
+            at += 1 + name[at]
+            found.setdefault(name[at:], number)
+    return found
+
+
+_PRIVATE4 = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "172.16.0.0/12", "192.168.0.0/16",
+    )
+)  # fmt: skip
+_PRIVATE6 = tuple(IPv6Network(text) for text in ("::/128", "::1/128", "fc00::/7", "fe80::/10"))
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
+
+
+def _is_private4(address: IPv4Address) -> bool:
+    return any(address in network for network in _PRIVATE4)
+
+
+def _is_private6(address: IPv6Address) -> bool:
+    inner = address.ipv4_mapped
+    if inner is None and address in _NAT64:
+        inner = IPv4Address(int(address) & 0xFFFFFFFF)
+    if inner is not None:
+        return _is_private4(inner)
+    return any(address in network for network in _PRIVATE6)
+
+
+def _hints(rdata: bytes) -> Iterable[bool]:
+    """Tell of each address hint of an SVCB record whether it is private (RFC 9460 section 7.3)."""
+    target = _name_at_start(rdata[2:])
+    at = 2 + len(target or b"")
+    while at + 4 <= len(rdata):
+        key, length = int.from_bytes(rdata[at : at + 2]), int.from_bytes(rdata[at + 2 : at + 4])
+        value = rdata[at + 4 : at + 4 + length]
+        at += 4 + length
+        if key == 4:  # ipv4hint
+            for start in range(0, len(value) - 3, 4):
+                yield _is_private4(IPv4Address(value[start : start + 4]))
+        elif key == 6:  # ipv6hint
+            for start in range(0, len(value) - 15, 16):
+                yield _is_private6(IPv6Address(value[start : start + 16]))

@@ -1,0 +1,1 @@
+"""Names: who has which, and what stands there."""

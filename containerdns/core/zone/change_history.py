@@ -1,0 +1,155 @@
+"""What became of containers lately: who came, went, moved, was renamed or changed health.
+
+Publications before and after a change of the zone go in; entries that people read come
+out.  A container that comes under a name that another has just left is a redeploy: it
+counts as moved, with the seconds in which the name had no answer.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final, NamedTuple
+
+from containerdns.core.zone.policy import Publication
+
+MAX_KEPT: Final = 1000  # changes, the contract's number
+MAX_GONE: Final = 1000  # container names that may come back, for the time between
+LONGEST_GAP: Final = 3600.0  # seconds; what comes back later is no redeploy
+
+CAME, WENT, MOVED, RENAMED, HEALTH = "came", "went", "moved", "renamed", "health"
+
+
+class ContainerChange(NamedTuple):
+    """One change of one container.
+
+    Attributes:
+        time: When the zone changed, seconds since the epoch.
+        change: "came", "went", "moved" (other addresses), "renamed" or "health".
+        container: The container's name, after the change.
+        id: Its whole id.
+        engine: The URL of its Engine.
+        names: The owners that it claims, or claimed.
+        before: Its addresses before, or those of who had its name.
+        after: Its addresses after.
+        is_healthy: Whether its health keeps it in answers.
+        seconds_without: How long the name had no container; 0 if never, None if unknown.
+    """
+
+    time: float
+    change: str
+    container: str
+    id: str
+    engine: str
+    names: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    is_healthy: bool
+    seconds_without: float | None
+
+
+class Changes:
+    """The last changes, the oldest falling out.
+
+    Attributes:
+        total: How many there ever were: the number of the next one.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._kept: deque[ContainerChange] = deque(maxlen=MAX_KEPT)
+        self._gone: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
+
+    def note(self, old: Publication | None, new: Publication | None, now: float) -> None:
+        """Take note of what a container published before and publishes after a change.
+
+        Args:
+            old: None if it was not known.
+            new: None if it does not exist any more.
+            now: Seconds since the epoch.
+        """
+        was = old if old is not None and old.is_running else None
+        is_now = new if new is not None and new.is_running else None
+        if is_now is not None:
+            self._note_running(was, is_now, now)
+        elif was is not None:
+            self._add(WENT, was, now, _addresses(was), (), None)
+            self._leave(was, now)
+
+    def since(self, number: int) -> tuple[Iterator[ContainerChange], int]:
+        """Return the changes from a number on, the oldest first, and the number for next time."""
+        new = min(self.total - number, len(self._kept))
+        return iter([*islice(reversed(self._kept), new)][::-1]), self.total
+
+    def _note_running(self, was: Publication | None, new: Publication, now: float) -> None:
+        after = _addresses(new)
+        if was is None or was.container_name != new.container_name:
+            before, gap = self._gap(new.container_name, now)
+            if gap is not None:  # a redeploy; Compose renames its new container at the end
+                self._add(MOVED, new, now, before, after, gap)
+            elif was is None:
+                self._add(CAME, new, now, (), after, None)
+            else:
+                self._add(RENAMED, new, now, _addresses(was), after, 0.0)
+        elif _addresses(was) != after:
+            self._add(MOVED, new, now, _addresses(was), after, 0.0)
+        elif was.is_healthy != new.is_healthy:
+            self._add(HEALTH, new, now, after, after, 0.0)
+
+    def _gap(self, container_name: str, now: float) -> tuple[tuple[str, ...], float | None]:
+        """The addresses of who had a name until lately, and the seconds since; None if nobody."""
+        left = self._gone.pop(container_name, None)
+        if left is None or now - left[0] > LONGEST_GAP:
+            return (), None
+        return left[1], max(now - left[0], 0.0)
+
+    def _leave(self, publication: Publication, now: float) -> None:
+        self._gone.pop(publication.container_name, None)
+        self._gone[publication.container_name] = (now, _addresses(publication))
+        if len(self._gone) > MAX_GONE:
+            self._gone.popitem(last=False)
+
+    def _add(
+        self,
+        change: str,
+        publication: Publication,
+        now: float,
+        before: tuple[str, ...],
+        after: tuple[str, ...],
+        gap: float | None,
+    ) -> None:
+        names = tuple(dict.fromkeys(claim.owner for claim in publication.claims))
+        self.total += 1
+        self._kept.append(
+            ContainerChange(
+                now,
+                change,
+                publication.container_name,
+                publication.id,
+                publication.engine,
+                names,
+                before,
+                after,
+                publication.is_healthy,
+                gap,
+            )
+        )
+
+
+def line(change: ContainerChange) -> str:
+    """One change as the log has it: "~ web 10.212.0.2 -> 10.212.0.5, 0.8 s without"."""
+    before, after = ", ".join(change.before), ", ".join(change.after)
+    match change.change:
+        case "came":
+            return f"+ {change.container} {after} ({len(change.names)} names)"
+        case "went":
+            return f"- {change.container} {before}"
+        case "health":
+            return f"~ {change.container} is {'healthy' if change.is_healthy else 'unhealthy'}"
+        case "renamed":
+            return f"~ {change.container} {after}, renamed"
+    gap = f", {change.seconds_without:.1f} s without" if change.seconds_without else ""
+    return f"~ {change.container} {before} -> {after}{gap}"
+
+
+def _addresses(publication: Publication) -> tuple[str, ...]:
+    return ("host",) if publication.on_host else tuple(a.text for a in publication.addresses)

@@ -1,0 +1,193 @@
+"""Static records in hosts-file form: addresses and names, one line each (hosts(5)).
+
+A dotted name is absolute, a single label a relative name like a container's.  All addresses
+of a name are one publication.  When a file changes, the lines that differ are read, and the
+names on them published anew; the other lines cost nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from containerdns.core import names
+from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
+from containerdns.errors import BadName
+
+HostsChange = tuple[
+    str, Publication | None
+]  # by the publication's id; None: there is none any more
+
+
+class Line(NamedTuple):
+    """What a line says.
+
+    Attributes:
+        address: Canonical text; "" if there is none.
+        owners: As in a claim.
+        faults: What cannot be used, and why.
+    """
+
+    address: str = ""
+    owners: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+class HostsFile:
+    """What one file says, and what becomes of its publications when it changes.
+
+    Attributes:
+        faults: Lines that the last reading came upon and could not use.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.faults: list[str] = []
+        self._path = path
+        self._text = ""
+        self._ttl: int | None = None
+        self._addresses: dict[str, tuple[str, ...]] = {}  # by owner; twice if on two lines
+        self._touched: dict[str, None] = {}  # owners whose change was not taken yet
+        self._is_whole = True
+
+    def read(self, text: str, ttl: int) -> Iterator[HostsChange | None]:
+        """Read a file, and yield what changes, or None after each line that was read.
+
+        To be gone through to its end; in between is time for others.  Whoever stops earlier
+        reads the whole file the next time.
+
+        Args:
+            text: The whole file.
+            ttl: Seconds.
+        """
+        if ttl != self._ttl or not self._is_whole:
+            self._touched.update(dict.fromkeys(self._addresses))
+        if not self._is_whole:
+            self._text, self._addresses = "", {}
+        self._is_whole = False
+        self.faults = []
+        start, old_end, new_end = _difference(self._text, text)
+        for line in _lines(self._text, start, old_end):
+            self._withdraw(read_line(line))
+            yield None
+        for number, line in enumerate(_lines(text, start, new_end), text.count("\n", 0, start) + 1):
+            found = read_line(line)
+            self.faults += [f"{self._path}, line {number}: {fault}" for fault in found.faults]
+            self._enter(found)
+            yield None
+        for owner in list(self._touched):
+            yield self._change(owner, ttl)
+        self._text, self._ttl, self._touched, self._is_whole = text, ttl, {}, True
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all publications."""
+        return (self._id(owner) for owner in list(self._addresses))
+
+    def _withdraw(self, line: Line) -> None:
+        for owner in line.owners:
+            self._touched[owner] = None
+            left = list(self._addresses[owner])
+            left.remove(line.address)
+            if left:
+                self._addresses[owner] = tuple(left)
+            else:
+                del self._addresses[owner]
+
+    def _enter(self, line: Line) -> None:
+        for owner in line.owners:
+            self._touched[owner] = None
+            self._addresses[owner] = (*self._addresses.get(owner, ()), line.address)
+
+    def _id(self, owner: str) -> str:
+        return f"hosts:{self._path}:{owner}"
+
+    def _change(self, owner: str, ttl: int) -> HostsChange:
+        publication_id = self._id(owner)
+        addresses = self._addresses.get(owner)
+        if addresses is None:
+            return publication_id, None
+        return publication_id, Publication(
+            id=publication_id,
+            container_name="",
+            ttl=ttl,
+            claims=(Claim(owner, Rank.LABEL, f"hosts file {self._path}", publication_id),),
+            addresses=tuple(PublishedAddress(text, "", "") for text in sorted(set(addresses))),
+        )
+
+
+def publications(text: str, path: str, ttl: int) -> tuple[list[Publication], list[str]]:
+    """Read a hosts file at once.
+
+    Args:
+        text: The whole file.
+        path: Told in the rule, and in the ids.
+        ttl: Seconds.
+
+    Returns:
+        One publication a name, and what is wrong with which line.
+    """
+    file = HostsFile(path)
+    found = [change[1] for change in file.read(text, ttl) if change]
+    return [p for p in found if p is not None], file.faults
+
+
+def read_line(line: str) -> Line:
+    """Read one line; what cannot be used of it is left out."""
+    fields = line.partition("#")[0].split()
+    if not fields:
+        return Line()
+    try:
+        address = str(ip_address(fields[0]))
+    except ValueError:
+        return Line(faults=(f"{fields[0]!r} is no IP address",))
+    if len(fields) == 1:
+        return Line(faults=(f"no name behind {fields[0]}",))
+    owners, faults = [], []
+    for field in fields[1:]:
+        try:
+            owners.append(_owner(field))
+        except BadName as bad:
+            faults.append(str(bad))
+    return Line(address, tuple(dict.fromkeys(owners)), tuple(faults))
+
+
+def _owner(field: str) -> str:
+    name = names.canonical(field)
+    if name == names.ROOT or name.startswith("*."):
+        raise BadName(field, "no name for a static record")
+    return names.relative(field) if names.is_single_label(name) else name
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[str]:
+    """Yield the lines of a part of a text, which need not be split at once."""
+    while start < end:
+        found = text.find("\n", start, end)
+        stop = end if found < 0 else found
+        yield text[start:stop]
+        start = stop + 1
+
+
+def _difference(old: str, new: str) -> tuple[int, int, int]:
+    """Return the part of two texts whose lines differ: its start, its end in old and in new."""
+    most = min(len(old), len(new))
+    alike = _longest(most, lambda low, high: old[low:high] == new[low:high])
+    start = new.rfind("\n", 0, alike) + 1
+    from_end = _longest(
+        most - start,
+        lambda low, high: (
+            old[len(old) - high : len(old) - low] == new[len(new) - high : len(new) - low]
+        ),
+    )
+    newline = new.find("\n", len(new) - from_end)  # what is before it may be half a line
+    end = len(new) if newline < 0 else newline + 1
+    return start, len(old) - (len(new) - end), end
+
+
+def _longest(most: int, is_alike: Callable[[int, int], bool]) -> int:
+    """Return how much of a length is alike; nothing is compared twice that was alike once."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if is_alike(low, middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,74 @@
+"""From records to master file text (RFC 1035 section 5), as NSD, Knot and BIND load it."""
+
+from collections.abc import Iterable, Iterator
+
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.zone.records import Record
+from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
+
+NOWHERE = "ns.invalid."  # BIND wants an NS record, and no in-zone one without address
+
+_PRINTABLE = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
+
+
+def lines(
+    zone: Zone, suffix: Suffix, found: Iterable[Record], knows_address: bool
+) -> Iterator[str]:
+    """The lines of one zone, without its comments.
+
+    Args:
+        zone: For its TTL.
+        suffix: The zone's.
+        found: Its records, the SOA first.
+        knows_address: Whether `ns.DOMAIN` has an address among them.
+    """
+    yield f"$ORIGIN {suffix.apex}"
+    yield f"$TTL {zone.shape.ttl}"
+    is_hollow = not knows_address and suffix.kind is SuffixKind.DOMAIN
+    for record in found:
+        if is_hollow and record.rtype == messages.NS:
+            yield "; no address of this server is known here: --listen is a wildcard, and there is"
+            yield "; no --host-address; so the NS record names nobody"
+            yield f"{record.name}\t{record.ttl}\tIN\tNS\t{NOWHERE}"
+        else:
+            yield line(record)
+
+
+def line(record: Record) -> str:
+    """One record as a line."""
+    rtype = messages.type_text(record.rtype)
+    return f"{record.name}\t{record.ttl}\tIN\t{rtype}\t{data_text(record.rtype, record.rdata)}"
+
+
+def data_text(rtype: int, rdata: bytes) -> str:
+    """Record data in presentation form, whatever octets it holds."""
+    if rtype == messages.TXT:
+        return " ".join(_quoted(string) for string in _strings(rdata))
+    if rtype == messages.SRV:
+        numbers = (int.from_bytes(rdata[at : at + 2]) for at in (0, 2, 4))
+        return " ".join((*map(str, numbers), names.from_wire(rdata[6:])))
+    return messages.data_text(rtype, rdata)
+
+
+def comment(text: str) -> str:
+    """A comment line; what containers chose cannot break out of it."""
+    safe = "".join(c if c.isprintable() else "?" for c in text)
+    return f"; {safe}"
+
+
+def _strings(rdata: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(rdata):
+        length = rdata[at]
+        yield rdata[at + 1 : at + 1 + length]
+        at += 1 + length
+
+
+def _quoted(string: bytes) -> str:
+    inner = "".join(chr(o) if o in _PRINTABLE else _escaped(o) for o in string)
+    return f'"{inner}"'
+
+
+def _escaped(octet: int) -> str:
+    return f"\\{chr(octet)}" if octet in b'"\\' else f"\\{octet:03d}"

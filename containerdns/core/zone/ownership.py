@@ -1,0 +1,367 @@
+"""Whose name is this: ours, nobody's, or an upstream's?
+
+The one place that decides what may be forwarded.  The order of the rules is
+the contract's: a container's name or a domain of ours before `--forward`, that
+before a special name, that before the upstreams.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.zone import special_names
+from containerdns.core.zone.reverse import is_reverse
+from containerdns.core.zone.zone import BARE, NS_LABEL, Suffix, SuffixKind, Zone
+
+# For validators in front of us, these are asked upstream even of single labels.
+DELEGATION_TYPES = frozenset({messages.NS, messages.SOA, messages.DS, messages.DNSKEY})
+
+
+WAITING = "Docker was not listed yet"
+
+
+class Act(Enum):
+    """What is done about a name."""
+
+    ZONE = "zone"  # the zone answers, or says that there is nothing
+    NXDOMAIN = "nxdomain"  # a matter of policy: it does not exist, whoever asks
+    NODATA = "nodata"  # a matter of policy: it exists, without such a record
+    LOOPBACK = "loopback"  # localhost
+    FORWARD = "forward"
+    WAIT = "wait"  # SERVFAIL: Docker was not listed yet, so nobody knows
+
+
+class Listing(Enum):
+    """How far the Engines have been listed."""
+
+    PENDING = "pending"  # one never was, and has had less than 10 s for it
+    OVERDUE = "overdue"  # one never was, for 10 s or more
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is done about a name, and why.
+
+    Attributes:
+        act: What.
+        rule: Why, in words.
+        suffix: What makes it ours; its apex owns the SOA of a negative answer.
+        forward_apex: Of FORWARD, the domain of the `--forward` that covers it, or None.
+        is_near: A container's name could be here in a moment: TTLs are kept short.
+        is_doubtful: Of FORWARD, a negative response may be wrong, as Docker is not listed.
+    """
+
+    act: Act
+    rule: str
+    suffix: Suffix = BARE
+    forward_apex: str | None = None
+    is_near: bool = False
+    is_doubtful: bool = False
+
+
+SINGLE_LABEL = Decision(Act.NXDOMAIN, "single label")
+
+
+class Ownership:
+    """The rules, over a zone.
+
+    Attributes:
+        listing: How far the Engines have been listed; set by who knows.
+    """
+
+    def __init__(
+        self,
+        zone: Zone,
+        *,
+        top_level_domains: frozenset[str] = frozenset(),
+        forwards: frozenset[str] = frozenset(),
+        doh_canary: bool = True,
+        engine_hosts: frozenset[str] = frozenset(),
+    ) -> None:
+        self.listing = Listing.PENDING
+        self._zone = zone
+        self._top_level_domains = top_level_domains
+        self._forwards = forwards - {names.ROOT}
+        self._forwards_root = names.ROOT in forwards
+        self._doh_canary = doh_canary
+        self._engine_hosts = engine_hosts
+        shape = zone.shape
+        self._domains = frozenset(shape.domains)
+        self._search_domains = frozenset(shape.search_domains)
+        # NXDOMAIN for one of these would deny what lies below it (RFC 8020).
+        self._above_ours = frozenset(
+            a for d in shape.domains for a in names.parents(d)
+        ) | frozenset(a for s in shape.search_domains for a in (s, *names.parents(s)))
+        noted = special_names.SPECIAL_NAMES | top_level_domains | self._above_ours | self._forwards
+        self._noted = noted | self._domains | {special_names.DOH_CANARY}
+        self._has_search_in_domain = any(
+            special_names.nearest(search, self._domains) for search in shape.search_domains
+        )
+        self._below_both = frozenset(
+            names.join(domain[:-1], search)
+            for domain in shape.domains
+            for search in shape.search_domains
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether what has no record does not exist."""
+        return self.listing is Listing.COMPLETE
+
+    @property
+    def has_whole_zone(self) -> bool:
+        """Tell whether others may copy the zone: a half one would deny the other half.
+
+        An Engine that was not listed for 10 s is not waited for, if another one was.
+        """
+        if self.listing is Listing.OVERDUE:
+            return any(p.engine and p.is_running for p in self._zone.publications())
+        return self.listing is Listing.COMPLETE
+
+    def decide(self, name: str, qtype: int, now: float) -> Decision:
+        """Decide about a name.
+
+        Nothing above a name of ours is denied, as resolvers deny what lies below a name
+        that does not exist (RFC 8020).
+
+        Args:
+            name: Canonical.
+            qtype: The type asked for, which matters for single labels only.
+            now: Seconds since the epoch.
+        """
+        decision = self._decide(name, qtype, now)
+        if decision.act is Act.NXDOMAIN and self.is_above_ours(name):
+            return Decision(Act.NODATA, "empty non-terminal", decision.suffix)
+        return decision
+
+    def is_above_ours(self, name: str) -> bool:
+        """Return whether names of ours could be below a name.
+
+        These are a suffix of ours, an fqdn, now or remembered, and below a search domain
+        an owner with records.  Nobody may say that such a name does not exist, neither we
+        nor an upstream.
+        """
+        if name in self._above_ours or self._zone.is_above_absolute(name):
+            return True
+        return any(
+            self._zone.is_above_owner(names.strip_suffix(name, search))
+            for search in self._searches_above(name)
+            if name != search
+        )
+
+    def is_nobodys(self, label: str, name: str) -> bool:
+        """Return at a glance whether no rule knows a label; False is no proof.
+
+        All such names one label below the same parent have the same decision.
+
+        Args:
+            label: As below a search domain.
+            name: The same below its parent.
+        """
+        zone = self._zone
+        return not (name in self._noted or zone.knows(label) or zone.knows(name) or zone.knows("*"))
+
+    def _decide(self, name: str, qtype: int, now: float) -> Decision:
+        domain = special_names.nearest(name, self._domains)
+        if domain:
+            return self._decide_in_domain(name, domain, now)
+        if name.endswith(special_names.LOOPBACK_NAME) and names.is_below(
+            name, special_names.LOOPBACK_NAME
+        ):
+            return Decision(Act.LOOPBACK, "special name localhost.")
+        if names.is_single_label(name):
+            return self._decide_single_label(name, qtype, now)
+        search = special_names.nearest(name, self._search_domains)
+        for above in self._searches_above(name):
+            if self._has(names.strip_suffix(name, above), Suffix(above, SuffixKind.SEARCH)):
+                return Decision(Act.ZONE, "search domain", Suffix(above, SuffixKind.SEARCH))
+        if self._zone.is_ours(name, now):
+            return self._decide_exact(name)
+        # An Engine's own name must resolve before there can be a listing.
+        is_needed = name in self._engine_hosts and self.listing is Listing.PENDING
+        if search and name != search and not is_needed:
+            decision = self._decide_below_search(name, search, now)
+            if decision is not None:
+                return decision
+        if is_reverse(name):
+            decision = self._decide_reverse(name)
+            if decision is not None:
+                return decision
+        return self._decide_elsewhere(name, search)
+
+    def answers(self, name: str, now: float) -> bool:
+        """Tell whether a name is a container's, or a domain of ours or below one."""
+        decision = self.decide(name, messages.A, now)
+        return decision.act is Act.ZONE
+
+    def is_ours(self, name: str, now: float) -> bool:
+        """Tell whether no upstream has a say about a name, whatever the type but DS and such."""
+        act = self.decide(name, messages.A, now).act
+        return act is not Act.FORWARD
+
+    def _has(self, owner: str, suffix: Suffix) -> bool:
+        """Tell whether an owner has records; `host` may be a container's until all are listed."""
+        if self.listing is not Listing.COMPLETE and self._zone.is_host_alone(owner):
+            return False
+        return self._zone.has(owner, suffix)
+
+    def _decide_exact(self, name: str) -> Decision:
+        """A name of a label `fqdns`, now or remembered."""
+        suffix = Suffix(names.parent(name), SuffixKind.EXACT)
+        if not self._zone.is_running(name):
+            if self.listing is not Listing.COMPLETE:
+                return Decision(Act.WAIT, WAITING, suffix)
+            if self._zone.is_above_owner(name):
+                return Decision(Act.NODATA, "empty non-terminal", suffix)
+        return Decision(Act.ZONE, "label fqdns", suffix)
+
+    def _decide_in_domain(self, name: str, domain: str, now: float) -> Decision:
+        """Everything below a domain is ours; a search domain below it may hold the name."""
+        if name == domain:
+            return Decision(Act.ZONE, "domain", Suffix(domain, SuffixKind.DOMAIN))
+        owner = names.strip_suffix(name, domain)
+        suffix = Suffix(domain, SuffixKind.DOMAIN)
+        found = Decision(Act.ZONE, "domain", suffix)
+        is_whole = self.listing is Listing.COMPLETE
+        if is_whole and not self._has_search_in_domain:
+            return found
+        if owner == NS_LABEL or self._has(owner, suffix):
+            return found
+        for search in self._searches_above(name):
+            below = Suffix(search, SuffixKind.SEARCH)
+            if self._has(names.strip_suffix(name, search), below):
+                return Decision(Act.ZONE, "search domain", below)
+        return found if is_whole else Decision(Act.WAIT, WAITING, suffix)
+
+    def _decide_single_label(self, name: str, qtype: int, now: float) -> Decision:
+        label = name[:-1]
+        is_delegated = name in self._top_level_domains
+        if is_delegated and qtype in DELEGATION_TYPES:
+            return self._forward(name, "delegation of a top-level domain", is_near=True)
+        zone = self._zone
+        is_bare = zone.shape.bare_names
+        if is_bare and self._has(label, BARE):
+            return Decision(Act.ZONE, "bare name")
+        if not is_bare and zone.is_running(name):
+            return Decision(Act.ZONE, "label fqdns", Suffix(names.ROOT, SuffixKind.EXACT))
+        if self.listing is not Listing.COMPLETE:
+            return Decision(Act.WAIT, WAITING)
+        is_kept = zone.is_ours(label, now) or zone.is_ours(name, now) or self._has(label, BARE)
+        if is_kept and name not in special_names.SPECIAL_NAMES:
+            return Decision(Act.NXDOMAIN, "name of a container that does not run")
+        if self._covering(name):
+            return self._forward(name, "", is_near=True)
+        if name in special_names.SPECIAL_NAMES:
+            return _special(name)
+        if qtype in DELEGATION_TYPES:
+            return self._forward(name, "delegation of a single label", is_near=True)
+        if is_delegated:
+            return Decision(Act.NODATA, "top-level domain")
+        return SINGLE_LABEL
+
+    def _decide_below_search(self, name: str, nearest: str, now: float) -> Decision | None:
+        """Below a search domain only the owners there are ours, now or remembered."""
+        if self.listing is Listing.PENDING:
+            return Decision(Act.WAIT, WAITING, Suffix(nearest, SuffixKind.SEARCH))
+        is_below_both = special_names.nearest(names.parent(name), self._below_both)
+        for search in self._searches_above(name):
+            if self._is_kept(names.strip_suffix(name, search), now):
+                return self._absent("name of a container that does not run", search)
+            if is_below_both:
+                return self._absent("below a domain and a search domain", search)
+        return None
+
+    def _absent(self, rule: str, search: str) -> Decision:
+        if self.listing is Listing.OVERDUE:
+            return Decision(Act.WAIT, WAITING, Suffix(search, SuffixKind.SEARCH))
+        return Decision(Act.NXDOMAIN, rule, Suffix(search, SuffixKind.SEARCH))
+
+    def _is_kept(self, owner: str, now: float) -> bool:
+        """Tell whether an owner, or the one that its service is of, is kept from upstreams."""
+        if self._zone.is_ours(owner, now) or self._zone.is_below_ours(owner, now):
+            return True
+        if not owner.startswith("_"):
+            return False
+        above = names.enclosers(owner)
+        return len(above) > 1 and above[0].startswith("_") and self._zone.is_ours(above[1], now)
+
+    def _searches_above(self, name: str) -> Iterable[str]:
+        """The search domains above a name, the longest first."""
+        return filter(self._search_domains.__contains__, names.parents(name))
+
+    def _decide_reverse(self, name: str) -> Decision | None:
+        reverse = self._zone.reverse
+        apex = reverse.apex(name)
+        suffix = Suffix(apex or names.parent(name), SuffixKind.REVERSE)
+        is_own_zone = bool(apex) and name == apex and reverse.is_whole(apex)
+        if reverse.holder(name) is not None or is_own_zone:
+            return Decision(Act.ZONE, "reverse zone", suffix)
+        if self._covering(name):
+            return self._forward(name, "")
+        if apex:
+            return Decision(Act.ZONE, "reverse zone", suffix)
+        private = special_names.private_reverse_zone_above(name)
+        if name == private:  # has SOA and NS, RFC 6303 section 3
+            return Decision(Act.ZONE, "private reverse zone", Suffix(private, SuffixKind.REVERSE))
+        if private and reverse.is_above_one(name):
+            return Decision(Act.NODATA, "private reverse zone", Suffix(private, SuffixKind.REVERSE))
+        if private:
+            return Decision(
+                Act.NXDOMAIN, "private reverse zone", Suffix(private, SuffixKind.REVERSE)
+            )
+        return None
+
+    def _decide_elsewhere(self, name: str, search: str) -> Decision:
+        """Decide about what is nobody's; with the search domain above, "" for none."""
+        is_near = bool(search)
+        is_awaited = self.listing is Listing.PENDING and name in self._engine_hosts
+        is_doubtful = is_near and (is_awaited or self.listing is Listing.OVERDUE)
+        if self._covering(name):
+            return self._forward(name, "", is_near=is_near, is_doubtful=is_doubtful)
+        special_name = special_names.special_name_above(name)
+        if special_name and is_doubtful:
+            return Decision(Act.WAIT, WAITING)
+        if special_name:
+            return _special(special_name, search)
+        if self._doh_canary and name == special_names.DOH_CANARY:
+            return Decision(Act.NXDOMAIN, "DoH canary")
+        return self._forward(name, "not ours", is_near=is_near, is_doubtful=is_doubtful)
+
+    def _covering(self, name: str) -> str:
+        """The longest `--forward` domain at or above a name; the root covers nothing here."""
+        return special_names.nearest(name, self._forwards)
+
+    def _forward(
+        self, name: str, rule: str, *, is_near: bool = False, is_doubtful: bool = False
+    ) -> Decision:
+        covering = self._covering(name)
+        if not covering and self._forwards_root:
+            covering = names.ROOT
+        if covering:
+            rule = f"--forward {covering}"
+        return Decision(
+            Act.FORWARD,
+            rule,
+            forward_apex=covering or None,
+            is_near=is_near,
+            is_doubtful=is_doubtful,
+        )
+
+
+@cache  # of the few special names and search domains
+def _special(special_name: str, search: str = "") -> Decision:
+    """Decide about a name at or below a special one.
+
+    Below a search domain the SOA is that one's: of the root's, PowerDNS Recursor would
+    learn that nothing exists below the same top-level domain (root-nx-trust).
+    """
+    suffix = Suffix(search, SuffixKind.SEARCH) if search else BARE
+    if special_name == special_names.LOOPBACK_NAME:
+        return Decision(Act.LOOPBACK, "special name localhost.")
+    if special_name == special_names.RESOLVER_ARPA:
+        return Decision(Act.NODATA, "special name resolver.arpa.")
+    return Decision(Act.NXDOMAIN, f"special name {special_name}", suffix)

@@ -1,0 +1,696 @@
+"""What a container deserves: its names, its addresses, and the reason for each.
+
+The rules are numbered as in docs/names.md.  A `Publication` says it in relative
+names; the zone puts them below every domain.  What a container's author got
+wrong costs that one name or label and is told in `Publication.faults`.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.zone.containers import Attachment, Container, PortBinding
+from containerdns.core.zone.special_names import LOOPBACK_NAME
+from containerdns.errors import BadName, BadSettings
+
+NAMES_PER_LABEL = 100  # names that one Docker label may add; a Compose file has a handful
+MAX_CLAIMS = 500  # names of one container, from all sources together
+MAX_SERVICES = 100  # exposed ports with an SRV record; images expose a handful
+MAX_TEXT = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
+MAX_TTL = 3600  # seconds, as of --ttl
+MAX_PORT = 65535
+DNS_PORT = 53
+UNKNOWN_TOLD = 10  # labels that nobody knows, of one container
+MAX_DIGITS = 6  # of a number in a label; Python refuses to read thousands of them
+LABELS = ("enable", "names", "fqdns", "network", "ttl", "wildcard", "txt", "cname", "address")
+FAMILIES = {"srv.": "srv._SERVICE._PROTOCOL", "txt.": "txt.KEY"}  # labels by what they begin with
+LABELS_OF_ONE_OFFS = ("enable", "network", "ttl")  # Compose copies all labels of the service
+TRUE = frozenset({"true", "1", "yes", "on"})
+FALSE = frozenset({"false", "0", "no", "off"})
+PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
+UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # plumbing of the swarm
+
+COMPOSE = "com.docker.compose."
+SWARM = "com.docker.swarm."
+SERVICE_ID = "service:"  # what the id of a swarm service begins with
+
+
+class Rank(IntEnum):
+    """Who has a name that several claim: the lowest number."""
+
+    CONTAINER = 0
+    LABEL = 10
+    DERIVED = 20
+    TASK = 25
+    HOST_NAME = 30
+    HYPHENS = 40
+    TASK_HYPHENS = 45
+    HOST = 50
+
+
+class Claim(NamedTuple):
+    """One container's claim to one name.
+
+    Attributes:
+        owner: A relative name, or with its final dot an absolute one.
+        rank: Lower wins.
+        rule: Why, in the words of docs/names.md.
+        publication: The id of the publication that claims.
+        network: The id of the one network whose address it means; "" for any.
+        project: Of a bare Compose service, which holds below `--domain` only and
+            while one project alone has it; "" otherwise.
+        is_asked_for: By the container's own name or a label, if only in the spelling with
+            hyphens.
+    """
+
+    owner: str
+    rank: int
+    rule: str
+    publication: str
+    network: str = ""
+    project: str = ""
+    is_asked_for: bool = False
+
+
+class PublishedAddress(NamedTuple):
+    """One address that a name may resolve to.
+
+    Attributes:
+        text: Canonical text.
+        network: The network's name; "" of a fixed address.
+        network_id: The network's id; "" of a fixed address.
+        preference: Lower is offered first (`--network` in its order).
+    """
+
+    text: str
+    network: str
+    network_id: str
+    preference: int = 0
+
+    @property
+    def rtype(self) -> int:
+        """A or AAAA."""
+        return messages.AAAA if ":" in self.text else messages.A
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """All that one container publishes, or would if it ran.
+
+    Attributes:
+        id: The container's; of other sources a text with a colon.
+        container_name: As Docker has it.
+        engine: The URL of its Engine; "" of other sources.
+        is_running: It publishes; otherwise its names are only kept from upstreams.
+        is_healthy: False leaves it out of answers that have others.
+        ttl: Seconds.
+        claims: Its names.
+        addresses: What those resolve to.
+        on_host: They resolve to the host's addresses instead.
+        cname: Canonical name that they all are aliases of; "" for none.
+        texts: TXT data, by the relative name before NAME ("" for NAME itself).
+        services: Ports of SRV records, by the relative name before NAME.
+        is_wildcard: Everything below each name answers as that name.
+        pointers: Addresses whose PTR record leads to it.
+        faults: Of its names and labels: the text and the reason.
+        skipped: Why it publishes nothing at all; "" if it does.
+        project: The Compose project or the stack that it belongs to; "" for none.
+        stopped_at: Of one that does not run: when it stopped, seconds since the epoch; 0 if
+            that is not known.
+    """
+
+    id: str
+    container_name: str
+    engine: str = ""
+    is_running: bool = True
+    is_healthy: bool = True
+    ttl: int = 5
+    claims: tuple[Claim, ...] = ()
+    addresses: tuple[PublishedAddress, ...] = ()
+    on_host: bool = False
+    cname: str = ""
+    texts: Mapping[str, tuple[str, ...]] | None = None
+    services: Mapping[str, tuple[int, ...]] | None = None
+    is_wildcard: bool = False
+    pointers: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    skipped: str = ""
+    project: str = ""
+    stopped_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules that the operator chose; see the options of the same names.
+
+    Attributes:
+        suffixes: The domains and search domains, canonical: a name that is written with one of
+            them means the same without.
+    """
+
+    ttl: int = 5
+    networks: tuple[str, ...] = ()
+    expose_by_default: bool = True
+    host_mode: bool = False
+    wildcard: bool = False
+    name_templates: tuple[str, ...] = ()
+    label_prefix: str = "containerdns"
+    suffixes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for template in self.name_templates:
+            check_template(template)
+
+
+def publish(
+    container: Container,
+    policy: Policy,
+    lender: Container | None = None,
+    service: Container | None = None,
+) -> Publication:
+    """Decide what a container publishes.
+
+    Args:
+        container: Running or not.
+        policy: The operator's rules.
+        lender: The container whose network it shares (`container:X`), if it runs.
+        service: The swarm service whose task it is, if that is known.
+    """
+    return _Author(container, policy, lender, service).write()
+
+
+def check_template(template: str) -> None:
+    """Refuse a `--name-template` with a field that we do not know.
+
+    Raises:
+        BadSettings: Naming the fields that there are.
+    """
+    fields = re.findall(r"\{([^{}]*)\}", template)
+    known = ("name", "id", "hostname", "service", "project", "number")
+    is_right = all(f in known or (f.startswith("label:") and len(f) > 6) for f in fields)
+    if not is_right or not fields or re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", template)):
+        expected = "fields in braces: label:KEY, " + ", ".join(known)
+        raise BadSettings("--name-template", template, expected)
+
+
+class _Author:
+    """Writes the publication of one container."""
+
+    def __init__(
+        self,
+        container: Container,
+        policy: Policy,
+        lender: Container | None,
+        service: Container | None,
+    ) -> None:
+        self._container = container
+        self._service = service
+        self._policy = policy
+        self._lender = lender
+        self._labels = _own_labels(container.docker_labels, policy.label_prefix)
+        self._is_one_off = _is_one_off(container)
+        if self._is_one_off:
+            self._labels = {k: t for k, t in self._labels.items() if k in LABELS_OF_ONE_OFFS}
+        self._faults: list[tuple[str, str]] = []
+        self._claims: dict[tuple[str, str], Claim] = {}
+
+    def write(self) -> Publication:
+        container = self._container
+        self._look_for_unknown_labels()
+        attachments = self._attachments()
+        self._claim_all(attachments)
+        cname = self._cname()
+        addresses = self._addresses(attachments)
+        skipped = self._reason_to_skip()
+        mode = (self._lender or container).network_mode
+        has_network = mode != "none" and not mode.startswith("container:")
+        on_host = mode == "host" or (self._policy.host_mode and has_network)
+        has_own = "address" in self._labels and bool(addresses)
+        return Publication(
+            id=container.id,
+            container_name=container.container_name,
+            engine=container.engine,
+            is_running=container.is_running and not skipped,
+            is_healthy=container.health != "unhealthy",
+            ttl=self._ttl(),
+            claims=tuple(self._claims.values()),
+            addresses=addresses,
+            on_host=on_host and not has_own,
+            cname=cname,
+            texts=None if cname else self._texts() or None,
+            services=None if cname else self._services() or None,
+            is_wildcard=self._flag("wildcard", self._policy.wildcard),
+            pointers=self._pointers(),
+            faults=tuple(self._faults),
+            skipped=skipped,
+            project=next(iter(projects_of(container)), ""),
+            stopped_at=0.0 if container.is_running else container.finished_at,
+        )
+
+    def _reason_to_skip(self) -> str:
+        """Why the container publishes nothing; a label that cannot be read hides it as well."""
+        prefix = self._policy.label_prefix
+        text, of_service = self._labels.get("enable"), ""
+        if text is None and self._service is not None:
+            text = _own_labels(self._service.docker_labels, prefix).get("enable")
+            of_service = f" of the service {self._service.container_name}"
+        if text is None:
+            is_enabled = self._policy.expose_by_default
+            return (
+                "" if is_enabled else f"no label {prefix}.enable=true, and --no-expose-by-default"
+            )
+        if text.lower() in TRUE:
+            return ""
+        if text.lower() in FALSE:
+            return f"label {prefix}.enable={text}{of_service}"
+        expected = "expected true or false"
+        self._faults.append((f"{prefix}.enable={_short(text)}{of_service}", expected))
+        return f"label {prefix}.enable={_short(text)}{of_service}: {expected}"
+
+    def _attachments(self) -> tuple[Attachment, ...]:
+        """The networks whose addresses may be published, in order of preference."""
+        own = self._lender.attachments if self._lender else self._container.attachments
+        published = [a for a in own if a.network not in UNPUBLISHED_NETWORKS]
+        wanted = self._labels.get("network")
+        if wanted is not None:
+            chosen = [a for a in published if a.network == wanted]
+            if not chosen:  # Compose and stacks put their project before the names of networks
+                spelled = {f"{project}_{wanted}" for project in projects_of(self._container)}
+                chosen = [a for a in published if a.network in spelled]
+            if not chosen and published and self._container.is_running:
+                self._fault("network", "the container is on no network of this name")
+            return tuple(chosen)
+        order = self._policy.networks
+        if not order:
+            return tuple(published)
+        listed = [a for a in published if a.network in order]
+        return tuple(sorted(listed, key=lambda a: order.index(a.network)))
+
+    def _addresses(self, attachments: tuple[Attachment, ...]) -> tuple[PublishedAddress, ...]:
+        if "address" in self._labels:
+            fixed = tuple(self._fixed_addresses())
+            if fixed:
+                return fixed
+        order = self._policy.networks if "network" not in self._labels else ()
+        return tuple(
+            PublishedAddress(text, a.network, a.network_id, order.index(a.network) if order else 0)
+            for a in attachments
+            for text in a.addresses
+            if self._has_ipv6 or ":" not in text
+        )
+
+    @property
+    def _has_ipv6(self) -> bool:
+        return (self._lender or self._container).has_ipv6
+
+    def _fixed_addresses(self) -> Iterator[PublishedAddress]:
+        for text in _items(self._labels["address"]):
+            try:
+                yield PublishedAddress(str(ip_address(text)), "", "")
+            except ValueError:
+                self._fault("address", f"{text!r} is no IP address")
+
+    def _pointers(self) -> tuple[str, ...]:
+        if self._lender is not None or self._container.id.startswith(SERVICE_ID):
+            return ()
+        return tuple(
+            text
+            for a in self._container.attachments
+            if a.network not in UNPUBLISHED_NETWORKS
+            for text in a.addresses
+            if self._has_ipv6 or ":" not in text
+        )
+
+    # -- names ---------------------------------------------------------------
+
+    def _claim_all(self, attachments: tuple[Attachment, ...]) -> None:
+        container = self._container
+        if container.id.startswith(SERVICE_ID):
+            self._claim(container.container_name, Rank.DERIVED, "swarm service")
+            return self._claim_labels()
+        self._claim(container.container_name, Rank.CONTAINER, "container name")
+        self._claim(container.id[:12], Rank.CONTAINER, "container id")
+        if not self._is_one_off:
+            self._claim_labels()
+            self._claim_compose()
+        self._claim_swarm()
+        for attachment in attachments:
+            network = attachment.network_id
+            name = f"{container.container_name}.{attachment.network}"
+            self._claim(name, Rank.DERIVED, "container name on a network", network=network)
+            if self._lender is None:
+                for alias in attachment.aliases:
+                    alias_name = f"{alias}.{attachment.network}"
+                    self._claim(alias_name, Rank.DERIVED, "network alias", network=network)
+        if container.hostname and not self._is_one_off:
+            self._claim(container.hostname, Rank.HOST_NAME, "host name")
+            if container.domainname:
+                whole = f"{container.hostname}.{container.domainname}"
+                self._claim(whole, Rank.HOST_NAME, "host name with domain name")
+        return None
+
+    def _claim_labels(self) -> None:
+        for text in self._bounded("names"):
+            self._claim(text, Rank.LABEL, f"label {self._policy.label_prefix}.names")
+        for text in self._bounded("fqdns"):
+            self._claim(text, Rank.LABEL, f"label {self._policy.label_prefix}.fqdns", absolute=True)
+        for template in self._policy.name_templates:
+            text = self._fill(template)
+            if text:
+                self._claim(text, Rank.LABEL, f"template {template}")
+
+    def _claim_compose(self) -> None:
+        label = self._container.docker_labels.get
+        project, service = label(f"{COMPOSE}project"), label(f"{COMPOSE}service")
+        if not project or not service:
+            return
+        self._claim(f"{service}.{project}", Rank.DERIVED, "Compose service")
+        number = label(f"{COMPOSE}container-number")
+        if number:
+            self._claim(f"{number}.{service}.{project}", Rank.DERIVED, "Compose replica")
+        self._claim(service, Rank.DERIVED, "Compose service of one project", project=project)
+
+    def _claim_swarm(self) -> None:
+        label = self._container.docker_labels.get
+        service, task = label(f"{SWARM}service.name"), label(f"{SWARM}task.name")
+        if not service:
+            return
+        self._claim(service, Rank.TASK, "swarm service, by its tasks")
+        self._claim(f"tasks.{service}", Rank.DERIVED, "swarm tasks")
+        if task and task.startswith(service + "."):
+            slot = task[len(service) + 1 :].partition(".")[0]
+            self._claim(f"{slot}.{service}", Rank.DERIVED, "swarm task")
+
+    def _claim(
+        self,
+        text: str,
+        rank: Rank,
+        rule: str,
+        *,
+        network: str = "",
+        project: str = "",
+        absolute: bool = False,
+    ) -> None:
+        """Note a claim, and that of its spelling with hyphens; of equal owners the best rank."""
+        try:
+            owner = names.canonical(text) if absolute else self._relative(text, rank)
+            _check_claimable(owner, text, is_wildcard=rank is Rank.LABEL and not absolute)
+        except BadName as bad:
+            self._faults.append((bad.text, bad.reason))
+            return
+        if len(self._claims) >= MAX_CLAIMS:
+            self._faults.append((owner, f"more than {MAX_CLAIMS} names"))
+            return
+        is_asked_for = rank <= Rank.LABEL
+        claim = Claim(owner, rank, rule, self._container.id, network, project, is_asked_for)
+        self._keep(claim)
+        if "_" in owner and not absolute:
+            spelled = owner.replace("_", "-")
+            # A service's virtual address goes before its tasks in this spelling as well.
+            weaker = Rank.TASK_HYPHENS if rank is Rank.TASK else Rank.HYPHENS
+            self._keep(claim._replace(owner=spelled, rank=weaker, rule=f"{rule}, hyphens"))
+
+    def _relative(self, text: str, rank: Rank) -> str:
+        """Read a relative name; one that somebody wrote may have a suffix of ours behind it.
+
+        What Docker and Compose call things is taken as it is: "web." is not "web".
+        """
+        if rank not in (Rank.LABEL, Rank.HOST_NAME):
+            if text.endswith("."):
+                raise BadName(text, "ends in a dot")
+            return names.relative(text)
+        owner = names.relative(text)
+        above = names.parents(owner + ".")[:-1]
+        suffix = next((a for a in above if a in self._policy.suffixes), "")
+        return names.strip_suffix(owner + ".", suffix) if suffix else owner
+
+    def _keep(self, claim: Claim) -> None:
+        """Keep the best claim of each owner; on networks of one name, one for each."""
+        known = self._claims.get((claim.owner, claim.network))
+        if known is None or claim.rank < known.rank or (known.project and not claim.project):
+            self._claims[claim.owner, claim.network] = claim
+
+    def _fill(self, template: str) -> str:
+        """Fill a name template; "" if the container lacks a value."""
+        label = self._container.docker_labels.get
+        values = {
+            "name": self._container.container_name,
+            "id": self._container.id[:12],
+            "hostname": self._container.hostname,
+            "service": label(f"{COMPOSE}service") or label(f"{SWARM}service.name") or "",
+            "project": label(f"{COMPOSE}project") or label("com.docker.stack.namespace") or "",
+            "number": label(f"{COMPOSE}container-number") or "",
+        }
+        filled = []
+        for literal, field in re.findall(r"([^{]*)(?:\{([^{}]*)\}|$)", template):
+            is_label = field.startswith("label:")
+            value = label(field[6:], "") if is_label else values.get(field, "")
+            if field and not value:
+                return ""
+            filled.append(literal + value)
+        return "".join(filled)
+
+    # -- labels --------------------------------------------------------------
+
+    def _look_for_unknown_labels(self) -> None:
+        """Tell of labels that begin as ours do and are none: misspelt ones, mostly."""
+        prefix = f"{self._policy.label_prefix}."
+        unknown = [
+            label
+            for label in self._labels
+            if label not in LABELS
+            and not label.startswith(tuple(FAMILIES))
+            and not any(f"{{label:{prefix}{label}}}" in t for t in self._policy.name_templates)
+        ]
+        for label in unknown[:UNKNOWN_TOLD]:
+            close = get_close_matches(label.lower(), [*LABELS, "srv"], n=1)
+            name = FAMILIES["srv."] if close == ["srv"] else "".join(close)
+            perhaps = f", perhaps {prefix}{name}" if close else ""
+            self._fault(label, f"no label has this name{perhaps}")
+        if len(unknown) > UNKNOWN_TOLD:
+            count = len(unknown) - UNKNOWN_TOLD
+            self._faults.append((f"{prefix}*", f"{count} more labels have names that none has"))
+
+    def _ttl(self) -> int:
+        text = self._labels.get("ttl")
+        if text is None:
+            return self._policy.ttl
+        seconds = _number(text)
+        if seconds is not None and seconds <= MAX_TTL:
+            return seconds
+        self._fault("ttl", f"expected seconds, 0 to {MAX_TTL}")
+        return self._policy.ttl
+
+    def _flag(self, label: str, default: bool) -> bool:
+        text = self._labels.get(label)
+        if text is None:
+            return default
+        if text.lower() in TRUE | FALSE:
+            return text.lower() in TRUE
+        self._fault(label, "expected true or false")
+        return default
+
+    def _cname(self) -> str:
+        text = self._labels.get("cname")
+        if text is None:
+            return ""
+        try:
+            target = names.canonical(text)
+        except BadName as bad:
+            self._fault("cname", bad.reason)
+            return ""
+        if target == names.ROOT:
+            self._fault("cname", "the root is no target")
+            return ""
+        if fault := _spelling_fault(text):
+            self._fault("cname", fault)
+            return ""
+        if target in self._own_names():
+            self._fault("cname", "the target is a name of the container itself")
+        if _is_address(target[:-1]):
+            self._fault("cname", f"expected a name; {self._policy.label_prefix}.address takes IPs")
+            return ""
+        return target
+
+    def _own_names(self) -> set[str]:
+        """The absolute names that the claims so far stand for."""
+        owners = {claim.owner for claim in self._claims.values()}
+        relative = {owner for owner in owners if not owner.endswith(".")}
+        bare = {owner + "." for owner in relative if names.is_single_label(owner)}
+        below = {names.join(o, suffix) for o in relative for suffix in self._policy.suffixes}
+        return (owners - relative) | bare | below
+
+    def _texts(self) -> dict[str, tuple[str, ...]]:
+        texts: dict[str, tuple[str, ...]] = {}
+        for label, text in self._labels.items():
+            if label != "txt" and not label.startswith("txt."):
+                continue
+            if len(text.encode("utf-8", "replace")) > MAX_TEXT:
+                self._fault(label, f"text longer than {MAX_TEXT} octets")
+            elif len(texts) >= NAMES_PER_LABEL:
+                self._fault(label, f"more than {NAMES_PER_LABEL} texts")
+            else:
+                before = self._before_name(label, label[4:]) if label != "txt" else ""
+                if before is not None:
+                    texts[before] = (text,)
+        return texts
+
+    def _services(self) -> dict[str, tuple[int, ...]]:
+        """Ports by "_9200._tcp": exposed ones, in host mode the published, and of labels."""
+        services: dict[str, list[int]] = {}
+        for port in self._container.ports[:MAX_SERVICES]:
+            number = _reachable_host_port(port) if self._policy.host_mode else port.port
+            if 0 < number <= MAX_PORT and port.protocol in PROTOCOLS:
+                services.setdefault(f"_{port.port}._{port.protocol}", []).append(number)
+        for label, text in list(self._labels.items()):
+            if not label.startswith("srv."):
+                continue
+            before = self._before_name(label, label[4:])
+            number = _number(text) or 0
+            if len(services) >= 2 * MAX_SERVICES:
+                self._fault(label, f"more than {MAX_SERVICES} services")
+            elif not 0 < number <= MAX_PORT:
+                self._fault(label, f"expected a port, 1 to {MAX_PORT}")
+            elif before is not None:
+                shown = self._host_port(number) if self._policy.host_mode else number
+                services.setdefault(before, []).extend([shown] if shown else [])
+        return {before: tuple(dict.fromkeys(ports)) for before, ports in services.items() if ports}
+
+    def _host_port(self, port: int) -> int:
+        """Where a port is published, in host mode; itself if it is not, 0 if on loopback alone."""
+        published = [p for p in self._container.ports if p.port == port and p.host_port]
+        reachable = (found for p in published if (found := _reachable_host_port(p)) > 0)
+        return next(reachable, 0 if published else port)
+
+    def _before_name(self, label: str, text: str) -> str | None:
+        try:
+            before = names.relative(text)
+        except BadName as bad:
+            self._fault(label, bad.reason)
+            return None
+        if "*" in before:
+            self._fault(label, "an asterisk is no key; see the label wildcard")
+            return None
+        return before
+
+    def _bounded(self, label: str) -> list[str]:
+        items = list(_items(self._labels.get(label, "")))
+        if len(items) > NAMES_PER_LABEL:
+            self._fault(label, f"more than {NAMES_PER_LABEL} names", shown=f"{len(items)} names")
+        return items[:NAMES_PER_LABEL]
+
+    def _fault(self, label: str, reason: str, shown: str | None = None) -> None:
+        text = self._labels[label] if shown is None else shown
+        shown = f"{self._policy.label_prefix}.{_short(label)}={_short(text)}"
+        self._faults.append((shown, reason))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 64 else text[:61] + "..."
+
+
+def _is_one_off(container: Container) -> bool:
+    """Return whether `docker compose run` made a container, with a copy of its service's labels."""
+    return container.docker_labels.get(f"{COMPOSE}oneoff", "").lower() == "true"
+
+
+def _own_labels(docker_labels: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Our labels, without their prefix; blanks around a value do not count, but of a text.
+
+    An empty one is as good as none: Compose makes it of a variable that nobody set.
+    """
+    start = prefix + "."
+    own = {k[len(start) :]: v for k, v in docker_labels.items() if k.startswith(start)}
+    return {
+        label: text if label == "txt" or label.startswith("txt.") else text.strip()
+        for label, text in own.items()
+        if text.strip()
+    }
+
+
+def projects_of(container: Container) -> list[str]:
+    """The Compose project and the stack that a container belongs to, of which mostly one is."""
+    labels = (f"{COMPOSE}project", "com.docker.stack.namespace")
+    return [p for label in labels if (p := container.docker_labels.get(label))]
+
+
+def _reachable_host_port(port: PortBinding) -> int:
+    """Where a port is published for others than the host itself; 0 if it is not."""
+    try:
+        is_loopback = bool(port.host_address) and ip_address(port.host_address).is_loopback
+    except ValueError:
+        is_loopback = False
+    return 0 if is_loopback else port.host_port
+
+
+def published_addresses(container: Container, ports: Collection[int]) -> tuple[str, ...]:
+    """Where on the host one of some ports of a container is published as port 53.
+
+    Args:
+        container: Running.
+        ports: Its own ports.
+
+    Returns:
+        Canonical texts, but for loopback; "" stands for all addresses of the host.
+    """
+    found = (
+        p.host_address
+        for p in container.ports
+        if p.port in ports and p.host_port == DNS_PORT and _reachable_host_port(p)
+    )
+    return tuple(dict.fromkeys("" if text in ("0.0.0.0", "::") else text for text in found))
+
+
+def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:
+    """Refuse the owners that would take more than one container's names, or that none asks for.
+
+    Args:
+        owner: Canonical.
+        text: As it was written.
+        is_wildcard: Its first label may be an asterisk, all of it.
+    """
+    if owner == names.ROOT:
+        raise BadName(text, "the root is nobody's")
+    if any(character.isspace() for character in text):
+        raise BadName(text, "a blank within; commas separate the names of a list")
+    if fault := _spelling_fault(text):
+        raise BadName(text, fault)
+    if owner == "*" or (owner.startswith("*.") and not is_wildcard):
+        raise BadName(text, "a wildcard over names that may be others'")
+    if "*" in owner.removeprefix("*."):
+        raise BadName(text, "an asterisk within a name")
+    if owner.endswith(".") and names.is_below(owner, LOOPBACK_NAME):
+        raise BadName(text, "localhost and what is below it are always loopback")
+
+
+def _spelling_fault(text: str) -> str:
+    """What somebody wrote beside a name: a URL or a port; "" if nothing."""
+    if "/" in text:
+        return "expected a name alone, not a URL or a path"
+    return "expected a name alone, without a port" if ":" in text else ""
+
+
+def _is_address(text: str) -> bool:
+    """Tell whether a text is an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(text: str) -> int | None:
+    """A number of at most six digits; None if it is none."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    return int(text) if is_number else None
+
+
+def _items(text: str) -> Iterable[str]:
+    """Split a list at commas; blanks around and between do not count."""
+    return (item for item in (part.strip() for part in text.split(",")) if item)

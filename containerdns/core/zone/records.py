@@ -1,0 +1,555 @@
+"""What stands at a name of the zone, for one view of it."""
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import NamedTuple, Protocol
+
+from containerdns.core import names
+from containerdns.core.protocol import messages
+from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
+from containerdns.core.zone.special_names import LOOPBACK_NAME
+from containerdns.core.zone.views import View
+from containerdns.core.zone.zone import NS_LABEL, Node, Shape, Suffix, SuffixKind, Zone, befores
+
+MAX_STRING = 255  # octets of one character-string, RFC 1035 section 3.3
+MANY_HOLDERS = 200  # of a name; its records take some milliseconds
+REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
+SERVER_RULE = "name of this server"
+
+_SOA_NUMBERS = struct.Struct("!5L")  # serial, refresh, retry, expire, minimum
+_UNHEALTHY = 1_000_000  # added to the preference: behind every healthy one
+_LOST = 2 * _UNHEALTHY  # of an Engine that has been lost for long: behind unhealthy ones, too
+
+
+class Record(NamedTuple):
+    """A record, and why it is there.
+
+    Attributes:
+        name: The owner, absolute.
+        rtype: The type's number.
+        ttl: Seconds.
+        rdata: Uncompressed.
+        container: The container's name; "" of the server's own records.
+        container_id: Its id.
+        network: The network of an address; "" if it is of none.
+        rule: The rule behind the owner.
+        preference: Lower stands first in an answer.
+    """
+
+    name: str
+    rtype: int
+    ttl: int
+    rdata: bytes
+    container: str = ""
+    container_id: str = ""
+    network: str = ""
+    rule: str = ""
+    preference: int = 0
+
+    def rr(self) -> messages.RR:
+        """The same without the reasons."""
+        return messages.RR(names.to_wire(self.name), self.rtype, messages.IN, self.ttl, self.rdata)
+
+
+class Holding(Protocol):
+    """What is read of a zone for the records of one name: a `Zone`, or a `Moment` of it."""
+
+    @property
+    def shape(self) -> Shape:
+        """As `Zone.shape`."""
+
+    @property
+    def own_networks(self) -> frozenset[str]:
+        """As `Zone.own_networks`."""
+
+    @property
+    def lost_engines(self) -> frozenset[str]:
+        """As `Zone.lost_engines`."""
+
+    def holder(self, claim: Claim) -> Publication:
+        """As `Zone.holder`."""
+
+    def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """As `Zone.holders`."""
+
+    def befores_of(self, claim: Claim) -> tuple[str, ...]:
+        """As `Zone.befores_of`."""
+
+
+class Moment:
+    """All that the records of one name depend on, as it is now; it may be read in a thread."""
+
+    def __init__(self, zone: Zone, holders: tuple[Claim, ...]) -> None:
+        self.shape = zone.shape
+        self.own_networks = zone.own_networks
+        self.lost_engines = zone.lost_engines
+        self._holders = holders
+        self._publications = {claim.publication: zone.holder(claim) for claim in holders}
+
+    def holder(self, claim: Claim) -> Publication:
+        """As `Zone.holder`, of a claim to the name."""
+        return self._publications[claim.publication]
+
+    def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """As `Zone.holders`, of the name alone."""
+        return self._holders
+
+    def befores_of(self, claim: Claim) -> tuple[str, ...]:
+        """As `Zone.befores_of`, of a claim to the name."""
+        return () if claim.owner.endswith(".") else befores(self._publications[claim.publication])
+
+
+def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) -> tuple[Record, ...]:
+    """All records at a name that a node holds: addresses, then TXT, then SRV; or one CNAME."""
+    held = [(claim, zone.holder(claim)) for claim in node.holders]
+    is_plain = node.before in ("", "*")
+    if is_plain:
+        aliases = [(c, p) for c, p in held if p.cname]
+        if aliases and len(aliases) == len(held):
+            aliases = [(c, p) for c, p in aliases if p.cname != name]
+            if not aliases:  # an alias of itself
+                return ()
+            claim, publication = min(aliases, key=lambda pair: (pair[1].container_name, pair[1].id))
+            rdata = names.to_wire(publication.cname)
+            lowest = min(p.ttl for _, p in aliases)
+            return (_record(name, messages.CNAME, rdata, publication, claim, lowest),)
+        held = [(c, p) for c, p in held if not p.cname]
+    records = list(_address_records(zone, name, held, view)) if is_plain else []
+    before = "" if node.before == "*" else node.before
+    can_serve = _has_address(zone, node.base, view, suffix)
+    for claim, publication in held:
+        for text in (publication.texts or {}).get(before, ()):
+            records.append(_record(name, messages.TXT, _strings(text), publication, claim))
+        ports = (publication.services or {}).get(node.before, ())
+        if ports and can_serve:
+            target = names.to_wire(suffix.name_of(node.base))
+            for port in ports:
+                rdata = bytes(4) + port.to_bytes(2) + target  # priority 0, weight 0, RFC 2782
+                records.append(_record(name, messages.SRV, rdata, publication, claim))
+    return _one_ttl(records)
+
+
+def at_apex(zone: Zone, apex: str, view: View) -> tuple[Record, ...]:
+    """The records at a domain: SOA, NS, and those of a container of that very name."""
+    own = (soa(zone, apex, zone.shape.ttl), ns(zone, apex))
+    if not (zone.shape.bare_names and names.is_single_label(apex)) or apex == LOOPBACK_NAME:
+        return own
+    bare = Suffix(names.ROOT, SuffixKind.BARE)
+    node = zone.node(apex[:-1], bare)
+    if node is None:
+        return own
+    found = at_node(zone, apex, node, view, bare)
+    return own + tuple(r for r in found if r.rtype != messages.CNAME)
+
+
+def of_server(zone: Zone, name: str, view: View) -> tuple[Record, ...]:
+    """The addresses of this server, at `ns.DOMAIN`."""
+    return tuple(
+        Record(name, _rtype(text), zone.shape.ttl, ip_address(text).packed, rule=SERVER_RULE)
+        for text in view.server_addresses
+    )
+
+
+def pointer(zone: Zone, name: str) -> tuple[Record, ...]:
+    """The one PTR record of a reverse name, or none."""
+    publication = zone.publication(zone.reverse.holder(name) or "")
+    if publication is None:
+        return ()
+    own = (c.owner for c in publication.claims if c.rank == Rank.CONTAINER and c.owner != NS_LABEL)
+    target = names.join(next(own, publication.id[:12]), zone.shape.domains[0])
+    if not names.fits(target):  # too long with the domain; the id is short
+        target = names.join(publication.id[:12], zone.shape.domains[0])
+    return (
+        Record(
+            name,
+            messages.PTR,
+            publication.ttl,
+            names.to_wire(target),
+            publication.container_name,
+            publication.id,
+            rule="address of a container",
+        ),
+    )
+
+
+def soa(zone: Zone, apex: str, ttl: int | None = None) -> Record:
+    """The SOA record of a zone of ours; by default with the TTL that negative answers have."""
+    minimum = zone.shape.negative_ttl
+    return _soa(apex, _domain_of(zone, apex), zone.serial, minimum, minimum if ttl is None else ttl)
+
+
+@lru_cache(maxsize=256)
+def _soa(apex: str, primary: str, serial: int, minimum: int, ttl: int) -> Record:
+    """Every negative answer has one, of few apexes and of one serial for a while."""
+    server = names.to_wire(names.join(NS_LABEL, primary))
+    person = names.to_wire(names.join("hostmaster", primary))
+    numbers = _SOA_NUMBERS.pack(serial, REFRESH, RETRY, EXPIRE, minimum)
+    return Record(apex, messages.SOA, ttl, server + person + numbers)
+
+
+def ns(zone: Zone, apex: str) -> Record:
+    """The NS record of a zone of ours."""
+    target = names.to_wire(names.join(NS_LABEL, _domain_of(zone, apex)))
+    return Record(apex, messages.NS, zone.shape.ttl, target)
+
+
+def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record]:
+    """All records of one of our zones, the SOA first, then by owner.
+
+    Yields as it goes, so that a large zone can be written in pieces; a change
+    in between shows in part.
+    """
+    if suffix.kind in (SuffixKind.DOMAIN, SuffixKind.REVERSE):
+        yield soa(zone, suffix.apex, zone.shape.ttl)
+        for name in names_in(zone, suffix):
+            yield from of_name(zone, name, suffix, view)
+        return
+    yield soa(zone, suffix.apex, zone.shape.ttl)
+    yield ns(zone, suffix.apex)
+    for owner in zone.owners():
+        yield from of_owner(zone, owner, suffix, view)
+
+
+def names_in(zone: Zone, suffix: Suffix) -> Iterator[str]:
+    """The names that may have records in a domain or a reverse zone, the apex first, each once."""
+    yield suffix.apex
+    if suffix.kind is SuffixKind.REVERSE:
+        yield from zone.reverse.names_below(suffix.apex)
+        return
+    for owner in zone.owners():
+        if not owner.endswith("."):
+            yield names.join(owner, suffix.apex)
+            continue
+        is_inside = owner != suffix.apex and names.is_below(owner, suffix.apex)
+        if is_inside and not zone.is_running(suffix.owner_of(owner)):
+            yield owner
+    for search in zone.searches_in(suffix.apex):
+        for owner in zone.owners():
+            name = "" if owner.endswith(".") else names.join(owner, search)
+            if name and not (zone.is_running(suffix.owner_of(name)) or zone.is_running(name)):
+                yield name
+
+
+def of_name(zone: Zone, name: str, suffix: Suffix, view: View) -> list[Record]:
+    """The records of a domain or a reverse zone that a name has, without the SOA.
+
+    With it are those of its texts, services and wildcards, which lie below it; and with
+    the apex those of the server itself and of the zones below.  All records of a zone are
+    those of `names_in`, none twice.
+    """
+    apex = suffix.apex
+    if name == apex:
+        return _of_apex(zone, suffix, view)
+    if suffix.kind is SuffixKind.REVERSE:
+        return list(pointer(zone, name))
+    if name == names.join(NS_LABEL, apex) or not names.fits(name):
+        return []
+    is_parted = zone.is_above_domain(apex)
+    if is_parted and zone.domain_above(name) != apex:
+        return []
+    place = zone.suffix_in(apex, name)
+    relative = place.owner_of(name)
+    holders = zone.holders(relative, place)
+    if not holders:
+        return []
+    above = Node(relative, "", holders)
+    found = list(at_node(zone, name, above, view, place))
+    for before in _befores(zone, holders):
+        below = f"{before}.{name}"
+        if is_parted and zone.domain_above(below) != apex:
+            continue
+        if names.fits(below) and zone.suffix_in(apex, below) == place:
+            node = _node_before(zone, before, above, place)
+            found += at_node(zone, below, node, view, place) if node else ()
+    return found
+
+
+def is_large(zone: Zone, name: str, suffix: Suffix) -> bool:
+    """Return whether very many claim a name of a domain, and `later` can work it out."""
+    if suffix.kind is not SuffixKind.DOMAIN or name == suffix.apex:
+        return False
+    owner = suffix.owner_of(name)
+    if zone.count(owner) < MANY_HOLDERS or zone.has_below(owner, suffix):
+        return False
+    return not (zone.is_above_domain(suffix.apex) or zone.searches_in(suffix.apex))
+
+
+def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Callable[[], list[Record]]:
+    """What `of_name` gives now of a large name, to be worked out later and in a thread."""
+    relative = suffix.owner_of(name)
+    holders = zone.holders(relative, suffix)
+    moment = Moment(zone, holders)
+
+    def work_out() -> list[Record]:
+        found = list(at_node(moment, name, Node(relative, "", holders), view, suffix))
+        for before in _befores(moment, holders):
+            below = f"{before}.{name}"
+            if names.fits(below):
+                having = tuple(c for c in holders if before in moment.befores_of(c))
+                found += at_node(moment, below, Node(relative, before, having), view, suffix)
+        return found
+
+    return work_out
+
+
+def _befores(zone: Holding, holders: Iterable[Claim]) -> list[str]:
+    """The relative names that exist before a name with such holders."""
+    return sorted({before for claim in holders for before in zone.befores_of(claim)})
+
+
+def _node_before(zone: Zone, before: str, above: Node, suffix: Suffix) -> Node | None:
+    """The node of a name before one with holders; None if a nearer name has it."""
+    for end in _ends_of(before):
+        nearer = f"{end}.{above.base}"
+        if zone.is_running(nearer) or zone.is_running(suffix.name_of(nearer)):
+            node = zone.node(f"{before}.{above.base}", suffix)
+            return node if node and node.base == above.base else None
+    having = tuple(c for c in above.holders if before in zone.befores_of(c))
+    return Node(above.base, before, having)
+
+
+@lru_cache(maxsize=1024)
+def _ends_of(relative_name: str) -> tuple[str, ...]:
+    """A relative name, and it without its first labels."""
+    labels = names.labels_of_text(relative_name)
+    return tuple(".".join(labels[count:]) for count in range(len(labels)))
+
+
+def _of_apex(zone: Zone, suffix: Suffix, view: View) -> list[Record]:
+    """The records at an apex without its SOA, of the server, and of the domains below."""
+    apex = suffix.apex
+    if suffix.kind is SuffixKind.REVERSE:
+        return [ns(zone, apex)]
+    found = [r for r in at_apex(zone, apex, view) if r.rtype != messages.SOA]
+    found += of_server(zone, names.join(NS_LABEL, apex), view)
+    for inner in zone.shape.domains:
+        if inner != apex and zone.domain_above(names.parent(inner)) == apex:
+            found.append(ns(zone, inner))
+            found += of_server(zone, names.join(NS_LABEL, inner), view)
+    return found
+
+
+def of_owner(zone: Zone, owner: str, suffix: Suffix, view: View) -> list[Record]:
+    """The records of a claimed owner below a suffix, with the texts, services and wildcards."""
+    place = _place_of(zone, owner, suffix)
+    if place is None:
+        return []
+    relative, suffix = place
+    holders = zone.holders(relative, suffix)
+    found: list[Record] = []
+    name = suffix.name_of(relative)
+    if holders and names.fits(name):
+        found += at_node(zone, name, Node(relative, "", holders), view, suffix)
+    if suffix.kind not in (SuffixKind.DOMAIN, SuffixKind.SEARCH):
+        return found
+    for before in sorted({b for c in holders for b in zone.befores_of(c)}):
+        having = tuple(c for c in holders if before in zone.befores_of(c))
+        below = f"{before}.{relative}"
+        if not zone.holders(below, suffix) and names.fits(suffix.name_of(below)):
+            node = Node(relative, before, having)
+            found += at_node(zone, suffix.name_of(below), node, view, suffix)
+    return found
+
+
+def targets_of(
+    zone: Zone, found: Iterable[Record], name: str, view: View, suffix: Suffix
+) -> tuple[Record, ...]:
+    """The addresses of the targets of SRV records, for the additional section."""
+    extra: dict[tuple[str, bytes], Record] = {}
+    for record in found:
+        if record.rtype != messages.SRV:
+            continue
+        target = names.from_wire(record.rdata[6:])
+        node = zone.node(suffix.owner_of(target), suffix) if target != name else None
+        for address in at_node(zone, target, node, view, suffix) if node else ():
+            if address.rtype in (messages.A, messages.AAAA):
+                extra[target, address.rdata] = address
+    return tuple(extra.values())
+
+
+def of_type(found: Iterable[Record], qtype: int) -> tuple[Record, ...]:
+    """The records of one type; of ANY, those of the first type that there is (RFC 8482)."""
+    records = tuple(found)
+    if qtype == messages.ANY and records:
+        qtype = records[0].rtype
+    return tuple(r for r in records if r.rtype == qtype)
+
+
+def _place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | None:
+    """Where a claimed owner stands below a suffix; None if it does not, or is told elsewhere."""
+    if not owner.endswith("."):
+        if suffix.kind is SuffixKind.BARE and (
+            not names.is_single_label(owner) or owner + "." == LOOPBACK_NAME
+        ):
+            return None
+        is_server = suffix.kind is SuffixKind.DOMAIN and owner == NS_LABEL
+        return None if is_server else (owner, suffix)
+    if owner == suffix.apex or not names.is_below(owner, suffix.apex):
+        return None
+    if suffix.kind is SuffixKind.BARE and not names.is_single_label(owner):
+        return owner, Suffix(names.parent(owner), SuffixKind.EXACT)
+    relative = suffix.owner_of(owner)
+    is_told = zone.is_running(relative) or (
+        suffix.kind is SuffixKind.DOMAIN and relative == NS_LABEL
+    )
+    return None if is_told else (relative, suffix)
+
+
+def _address_records(
+    zone: Holding, name: str, held: list[tuple[Claim, Publication]], view: View
+) -> Iterator[Record]:
+    """The A and AAAA records of some claims, each address once."""
+    found = [
+        Record(
+            name,
+            address.rtype,
+            publication.ttl,
+            ip_address(address.text).packed,
+            publication.container_name,
+            publication.id,
+            address.network,
+            claim.rule,
+            address.preference + _behind(zone, publication),
+        )
+        for claim, publication in held
+        for address in _addresses(zone, publication, claim, view)
+    ]
+    found.sort(key=lambda r: (r.rtype, r.preference))
+    best: dict[int, int] = {}  # by type, in what order its first stands
+    for record in found:
+        best.setdefault(record.rtype, record.preference // _UNHEALTHY)
+    found = [r for r in found if r.preference // _UNHEALTHY == best[r.rtype]]
+    seen: set[bytes] = set()
+    for record in found:
+        if record.rdata not in seen:
+            seen.add(record.rdata)
+            yield record
+
+
+def _behind(zone: Holding, publication: Publication) -> int:
+    """Return what is added to a preference, so that others leave these addresses out."""
+    behind = _LOST if publication.engine in zone.lost_engines else 0
+    return behind + (0 if publication.is_healthy or not zone.shape.drop_unhealthy else _UNHEALTHY)
+
+
+def _addresses(
+    zone: Holding, publication: Publication, claim: Claim, view: View
+) -> Iterable[PublishedAddress]:
+    """The addresses of a publication that a view is told: docs/names.md, which address."""
+    if publication.on_host:
+        return [PublishedAddress(text, "", "") for text in view.host_addresses]
+    addresses = publication.addresses
+    if claim.network:
+        own = [a for a in addresses if a.network_id == claim.network]
+        return own or [a for a in addresses if not a.network_id]
+    if len(addresses) < 2:
+        return addresses
+    for networks in (view.networks, zone.own_networks):
+        shared = [a for a in addresses if a.network_id in networks] if networks else []
+        if shared:
+            return shared
+    return addresses
+
+
+def _has_address(zone: Holding, owner: str, view: View, suffix: Suffix) -> bool:
+    """Tell whether an owner has an address in a view."""
+    return any(
+        True
+        for claim in zone.holders(owner, suffix)
+        for _ in _addresses(zone, zone.holder(claim), claim, view)
+    )
+
+
+def _one_ttl(records: list[Record]) -> tuple[Record, ...]:
+    """Give the records of each type the lowest of their TTLs (RFC 2181 section 5.2), each once."""
+    if len(records) < 2:
+        return tuple(records)
+    lowest: dict[int, int] = {}
+    for record in records:
+        lowest[record.rtype] = min(record.ttl, lowest.get(record.rtype, record.ttl))
+    unique: dict[tuple[int, bytes], Record] = {}
+    for record in records:
+        unique.setdefault((record.rtype, record.rdata), record._replace(ttl=lowest[record.rtype]))
+    return tuple(unique.values())
+
+
+def _record(
+    name: str,
+    rtype: int,
+    rdata: bytes,
+    publication: Publication,
+    claim: Claim,
+    ttl: int | None = None,
+) -> Record:
+    return Record(
+        name,
+        rtype,
+        publication.ttl if ttl is None else ttl,
+        rdata,
+        publication.container_name,
+        publication.id,
+        rule=claim.rule,
+    )
+
+
+def _strings(text: str) -> bytes:
+    """A text as character-strings of at most 255 octets (RFC 1035 section 3.3.14)."""
+    octets = text.encode("utf-8", "replace")
+    pieces = [octets[i : i + MAX_STRING] for i in range(0, len(octets), MAX_STRING)]
+    return b"".join(bytes([len(piece)]) + piece for piece in pieces or [b""])
+
+
+def _domain_of(zone: Zone, apex: str) -> str:
+    """The domain whose `ns` serves an apex: its own, or the first."""
+    return apex if apex in zone.shape.domains else zone.shape.domains[0]
+
+
+def _rtype(address_text: str) -> int:
+    return messages.AAAA if ":" in address_text else messages.A
+
+
+class Held(NamedTuple):
+    """A name that a publication has, and what it gives there.
+
+    Attributes:
+        claim: Its claim to the name.
+        records: The records there that are its own; none if the name has no data.
+    """
+
+    claim: Claim
+    records: tuple[Record, ...]
+
+
+def held_by(zone: Zone, publication: Publication, view: View) -> Iterator[Held]:
+    """Yield the names below the first domain, and absolute ones, that lead to a publication.
+
+    What it claims and another one has is left out; so is a name whose answer is of others
+    alone, as that of an unhealthy replica, and all of what does not run.
+    """
+    if not publication.is_running:
+        return
+    domain = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
+    alone: dict[str, tuple[Record, ...]] = {}  # by network, for names that nobody else has
+    for claim in {c.owner: c for c in reversed(publication.claims)}.values():
+        suffix = domain
+        if claim.owner.endswith("."):
+            suffix = Suffix(names.parent(claim.owner), SuffixKind.EXACT)
+        holders = zone.holders(claim.owner, suffix)
+        mine = [c for c in holders if c.publication == publication.id]
+        name = suffix.name_of(claim.owner)
+        if not mine or not names.fits(name):
+            continue
+        found = alone.get(mine[0].network) if len(holders) == 1 else None
+        if found is None:
+            found = tuple(at_node(zone, name, Node(claim.owner, "", holders), view, suffix))
+            if len(holders) == 1:
+                alone[mine[0].network] = found
+        own = tuple(record for record in found if record.container_id == publication.id)
+        if own or len(mine) == len(holders) or not _leads_elsewhere(found):
+            yield Held(mine[0], own)
+
+
+def _leads_elsewhere(found: Iterable[Record]) -> bool:
+    return any(r.rtype in (messages.A, messages.AAAA, messages.CNAME) for r in found)

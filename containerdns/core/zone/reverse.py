@@ -1,0 +1,173 @@
+"""Reverse names: whose address is this, and is its subnet one of Docker's own?
+
+Every address that Docker gave has exactly one PTR record.  The reverse zones of
+Docker's bridge and overlay subnets are ours; those of other networks (a
+macvlan's is the LAN's) are not, though their containers' addresses have PTRs.
+A subnet that ends within an octet or nibble has no zone of its own (RFC 2317):
+what is around it there is somebody else's, unless it is private.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import takewhile
+
+from containerdns.core import names
+from containerdns.core.zone.containers import OWN_DRIVERS, Network
+from containerdns.core.zone.special_names import private_reverse_zone_above
+
+IPNetwork = IPv4Network | IPv6Network
+
+_V4 = "in-addr.arpa."
+_V6 = "ip6.arpa."
+_OCTETS = frozenset(map(str, range(256)))
+_NIBBLES = frozenset("0123456789abcdef")
+
+
+class Reverse:
+    """The addresses that Docker gave, and the subnets that it gives from."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, list[str]] = {}  # by reverse name: publication ids, sorted
+        self._above: Counter[str] = Counter()
+        self._apexes: tuple[str, ...] = ()
+        self._above_zones: frozenset[str] = frozenset()
+        self._subnets: tuple[IPNetwork, ...] = ()
+
+    def add(self, address: str, publication: str) -> str:
+        """Note an address of a publication; give the reverse name."""
+        name = reverse_name(address)
+        holders = self._holders.get(name)
+        if holders is None:
+            holders = self._holders[name] = []
+            self._above.update(names.parents(name))
+        if publication not in holders:
+            holders.append(publication)
+            holders.sort()
+        return name
+
+    def remove(self, address: str, publication: str) -> str:
+        """Drop an address of a publication; give the reverse name."""
+        name = reverse_name(address)
+        holders = self._holders.get(name, [])
+        if publication in holders:
+            holders.remove(publication)
+            if not holders:
+                del self._holders[name]
+                for above in names.parents(name):
+                    self._above[above] -= 1
+                    if not self._above[above]:
+                        del self._above[above]
+        return name
+
+    def set_networks(self, networks: Iterable[Network]) -> None:
+        """Take over which subnets are Docker's own."""
+        self._subnets = tuple(
+            sorted(
+                {
+                    ip_network(subnet)
+                    for network in networks
+                    if network.driver in OWN_DRIVERS
+                    for subnet in network.subnets
+                },
+                key=str,
+            )
+        )
+        self._apexes = tuple(sorted(set(_apexes_of(self._subnets))))
+        self._above_zones = frozenset(a for apex in self._apexes for a in names.parents(apex))
+
+    def holder(self, name: str) -> str | None:
+        """The publication whose address a reverse name is of."""
+        holders = self._holders.get(name)
+        return holders[0] if holders else None
+
+    def is_above_one(self, name: str) -> bool:
+        """Tell whether there is a PTR record or a zone of ours below a name."""
+        return name in self._above or name in self._above_zones
+
+    def apex(self, name: str) -> str:
+        """The zone of ours at or above a reverse name; "" if Docker's subnets do not hold it.
+
+        Of a name in a subnet that has no zone of its own, the zone around that, which is not
+        ours but owns the SOA of a negative answer.
+        """
+        if name in self._apexes:  # of a subnet smaller than its zone, too
+            return name
+        network = _network_of(name)
+        if network is None:
+            return ""
+        for subnet in self._subnets:
+            if network.version == subnet.version and network.subnet_of(subnet):  # type: ignore[arg-type]  # versions are equal
+                return _apex_in(subnet, name)
+        return ""
+
+    def is_whole(self, apex: str) -> bool:
+        """Return whether all of a reverse zone lies in Docker's subnets."""
+        network = _network_of(apex)
+        return network is not None and any(
+            network.version == subnet.version and network.subnet_of(subnet)  # type: ignore[arg-type]  # versions are equal
+            for subnet in self._subnets
+        )
+
+    def apexes(self) -> list[str]:
+        """The reverse zones that are ours, or that nobody else has, as they are private."""
+        return list(self._apexes)
+
+    def names_below(self, apex: str) -> list[str]:
+        """The reverse names with a PTR record below an apex."""
+        return sorted(name for name in self._holders if names.is_below(name, apex))
+
+
+def reverse_name(address_text: str) -> str:
+    """The name of an address's PTR record (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
+    return ip_address(address_text).reverse_pointer + "."
+
+
+def is_reverse(name: str) -> bool:
+    """Tell whether a name is in the reverse tree."""
+    return name.endswith((_V4, _V6))
+
+
+def _apexes_of(subnets: Iterable[IPNetwork]) -> Iterator[str]:
+    """The zones that hold some subnets."""
+    for subnet in subnets:
+        step = _border(subnet)
+        zones = subnet.subnets(new_prefix=step) if step > subnet.prefixlen else (subnet,)
+        for zone in zones:
+            apex = _apex_in(subnet, reverse_name(str(zone.network_address)))
+            if step >= subnet.prefixlen or private_reverse_zone_above(apex):
+                yield apex
+
+
+def _border(subnet: IPNetwork) -> int:
+    """The prefix length of a subnet's zones: at an octet or nibble at or inside the subnet.
+
+    A subnet smaller than the last octet has the zone of the octet around it.
+    """
+    bits = 8 if subnet.version == 4 else 4
+    return min(-(-subnet.prefixlen // bits) * bits, subnet.max_prefixlen - bits)
+
+
+def _apex_in(subnet: IPNetwork, name: str) -> str:
+    """The zone at or above a reverse name that lies in a subnet."""
+    bits = 8 if subnet.version == 4 else 4
+    labels = names.labels_of_text(name)
+    kept = _border(subnet) // bits + 2
+    return ".".join(labels[-kept:]) + "."
+
+
+def _network_of(name: str) -> IPNetwork | None:
+    """The addresses below a reverse name; None if it is of none."""
+    is_v4 = name.endswith("." + _V4)
+    if not is_v4 and not name.endswith("." + _V6):
+        return None
+    parts = names.labels_of_text(name)[-3::-1]
+    # Whatever else stands below the name of a network or an address belongs to its zone.
+    if is_v4:
+        octets = list(takewhile(_OCTETS.__contains__, parts[:4]))
+        text = ".".join(octets + ["0"] * (4 - len(octets)))
+        return ip_network(f"{text}/{8 * len(octets)}")
+    nibbles = list(takewhile(_NIBBLES.__contains__, parts[:32]))
+    digits = "".join(nibbles).ljust(32, "0")
+    text = ":".join(digits[i : i + 4] for i in range(0, 32, 4))
+    return ip_network(f"{text}/{4 * len(nibbles)}")

@@ -1,0 +1,768 @@
+"""The zone: every name that containers publish, held once and found below every suffix.
+
+Owners are relative names ("web", "web.frontend") or, with their final dot,
+absolute ones of `fqdns` labels.  A relative owner exists below each `--domain`
+and each `--search-domain`, and bare if it is a single label; it is stored once,
+so that the cost of a change is the cost of that container's names alone.
+TXT, SRV and wildcard owners ("_80._tcp.web", "*.web") are not stored: they
+follow from the owner above them.
+
+This module knows who holds which name; `records` knows what stands there.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from containerdns.core import names
+from containerdns.core.zone import handover
+from containerdns.core.zone.handover import Departure, Handovers, may_have
+from containerdns.core.zone.policy import SERVICE_ID, Claim, Publication, Rank
+from containerdns.core.zone.remembered_names import RememberedNames
+from containerdns.core.zone.reverse import Reverse
+from containerdns.core.zone.special_names import nearest
+
+HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
+MANY_CLAIMS = 32  # to one owner
+MAX_SORTED = 5000  # owners that are sorted within some milliseconds
+MAX_ENDED = 500  # handovers at once, within some milliseconds
+NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
+
+
+class SuffixKind(Enum):
+    """What a suffix is to us."""
+
+    DOMAIN = "domain"
+    SEARCH = "search domain"
+    BARE = "root"
+    EXACT = "fqdn"
+    REVERSE = "reverse zone"
+
+
+class Suffix(NamedTuple):
+    """What a name of ours lies below.
+
+    Attributes:
+        apex: Its name; of EXACT, the parent of the name.
+        kind: What it is.
+    """
+
+    apex: str
+    kind: SuffixKind
+
+    def owner_of(self, name: str) -> str:
+        """The owner that a name below this suffix is held under."""
+        return name if self.kind is SuffixKind.EXACT else names.strip_suffix(name, self.apex)
+
+    def name_of(self, owner: str) -> str:
+        """The name of an owner below this suffix."""
+        return owner if self.kind is SuffixKind.EXACT else names.join(owner, self.apex)
+
+
+BARE = Suffix(names.ROOT, SuffixKind.BARE)
+
+
+class Loss(NamedTuple):
+    """A claim that did not hold.
+
+    Attributes:
+        owner: The relative or absolute name.
+        loser: The name of the container that claimed it.
+        winner: The name of the one that has it; "" if nobody has, as it is ambiguous.
+        rule: The rule behind the lost claim.
+        loser_id: The id of the publication that claimed it.
+        held_for: Of a name in handover: for which container; "" otherwise.
+        until: When that ends, seconds since the epoch; 0 otherwise.
+    """
+
+    owner: str
+    loser: str
+    winner: str
+    rule: str
+    loser_id: str
+    held_for: str = ""
+    until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the zone is put below, and its times; see the options of the same names."""
+
+    domains: tuple[str, ...] = ("docker.",)
+    search_domains: tuple[str, ...] = ("localdomain.",)
+    bare_names: bool = True
+    ttl: int = 5
+    negative_ttl: int = 1
+    handover: int = 60
+    drop_unhealthy: bool = True
+
+
+Claims = tuple[Claim, ...] | dict[Claim, None]  # to one owner, in the order they came
+
+
+class Node(NamedTuple):
+    """What holds a name.
+
+    Attributes:
+        base: The owner that is claimed.
+        before: The relative name before it, of a text, service or wildcard; "" for none.
+        holders: The claims that have it, all of the best rank.
+    """
+
+    base: str
+    before: str
+    holders: tuple[Claim, ...]
+
+
+class Zone:
+    """Names and records; changed by `replace` alone.
+
+    Attributes:
+        shape: What it is put below; changed by `reshape`.
+        serial: The SOA serial of all our zones, 1 to 2**32 - 1.
+        generation: Grows with every change, also with one that no record shows.
+        remembered: The owners of removed containers.
+        reverse: Addresses and subnets.
+        handovers: The names whose holders stopped or went lately.
+        own_networks: Ids of the networks that this server's own container is on.
+        lost_engines: URLs of Engines whose addresses are left out of answers that have others.
+    """
+
+    def __init__(self, shape: Shape, serial: int, remembered: RememberedNames) -> None:
+        self.handovers = Handovers(shape.handover)
+        self._take_shape(shape)
+        self.serial = serial
+        self.generation = 0
+        self.remembered = remembered
+        self.reverse = Reverse()
+        self.own_networks: frozenset[str] = frozenset()
+        self.lost_engines: frozenset[str] = frozenset()
+        self._publications: dict[str, Publication] = {}
+        self._claims: dict[str, Claims] = {}
+        self._reserved: Counter[str] = Counter()
+        self._above_reserved: Counter[str] = Counter()
+        self._above: Counter[str] = Counter()
+        self._contested: dict[str, None] = {}  # owners with several claims
+        self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # as `handover.holders` said
+        self._services: dict[str, Counter[str]] = {}  # bare services by owner: their projects
+        self._exact = 0  # absolute owners, mostly none
+        self.replace(HOST_ID, _host(shape.ttl), now=0.0)
+        self.serial = serial
+
+    # -- changes -------------------------------------------------------------
+
+    def reshape(self, shape: Shape) -> None:
+        """Be put below other suffixes, or have other times; every answer may be another one."""
+        self._take_shape(shape)
+        self.generation += 1
+        self.replace(HOST_ID, _host(shape.ttl), now=0.0)
+
+    def _take_shape(self, shape: Shape) -> None:
+        self.shape = shape
+        self.handovers.lifetime = shape.handover
+        suffixes = shape.domains + shape.search_domains
+        self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
+        self._domains = frozenset(shape.domains)
+        self._kinds = dict.fromkeys(shape.search_domains, SuffixKind.SEARCH)
+        self._kinds |= dict.fromkeys(shape.domains, SuffixKind.DOMAIN)
+        self._outer = self._domains & {a for d in shape.domains for a in names.parents(d)}
+        self._nested = tuple(  # search domains that hold names of a domain
+            Suffix(s, SuffixKind.SEARCH)
+            for s in shape.search_domains
+            if any(names.is_below(s, d) for d in shape.domains)
+        )
+
+    def replace(
+        self,
+        publication_id: str,
+        new: Publication | None,
+        now: float,
+        *,
+        hands_over: bool = True,
+    ) -> set[str]:
+        """Put a publication in the place of the one with its id, or take that away.
+
+        The names of what goes stay ours in `memory`.  The serial grows if a
+        record changed.
+
+        Args:
+            publication_id: The container's id.
+            new: None if the container is gone.
+            now: Seconds since the epoch.
+            hands_over: The names that nobody has any more are held back for a while; False
+                if it is the rules that changed.
+
+        Returns:
+            The absolute names whose answers may have changed; of a container that does
+            not run, because they are kept from upstreams now, or no longer.
+        """
+        old = self._publications.get(publication_id)
+        if old == new:
+            return set()
+        self.generation += 1
+        was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
+        changed: set[str] = set()
+        if old is not None:
+            changed |= self._withdraw(old)
+        if new is not None:
+            self._publications[publication_id] = new
+            changed |= self._enter(new)
+        else:
+            del self._publications[publication_id]
+        if old is not None:
+            kept = set(_owners_to_keep(new)) if new is not None else set()
+            gone = (o for o in _owners_to_keep(old) if o not in kept and not self._is_kept(o))
+            self.remembered.add(gone, now)
+        is_withdrawn = False
+        if hands_over and was_running and old is not None:
+            self._depart(old, now)
+        elif hands_over and new is not None and not is_running:
+            is_withdrawn = self._depart_lately(new, now)
+        if was_running or is_running or is_withdrawn:
+            self.serial = next_serial(self.serial, now)
+        return changed
+
+    def end_handovers(self, owners: Iterable[str], now: float) -> set[str]:
+        """Let names pass on, and return those whose answers may have changed.
+
+        Args:
+            owners: As `Handovers.due` gave them.
+            now: Seconds since the epoch.
+        """
+        passed = set()
+        self.generation += 1
+        for owner in owners:
+            self.handovers.end(owner, now)
+            self._best.pop(owner, None)
+            if owner in self._claims:
+                passed.add(owner)
+        if passed:
+            self.serial = next_serial(self.serial, now)
+        return self._names_at(passed)
+
+    def _depart(self, old: Publication, now: float) -> None:
+        """Hold back the names that a publication had and nobody has at once after it."""
+        if self.handovers.lifetime <= 0:
+            return
+        for claim in old.claims:
+            if claim.owner.endswith("."):
+                continue  # nobody derives an absolute name
+            left = Departure(claim, old.project, old.container_name, now, False, False)
+            left = left._replace(
+                in_domains=self._was_alone(left, is_domain=True),
+                elsewhere=not claim.project and self._was_alone(left, is_domain=False),
+            )
+            is_counted = claim.project and claim.project not in self._services.get(claim.owner, ())
+            if left.in_domains or left.elsewhere or is_counted:
+                self.handovers.add(claim.owner, left)
+                self._best.pop(claim.owner, None)
+
+    def _was_alone(self, left: Departure, *, is_domain: bool) -> bool:
+        """Return whether a claim that went had the name, and nobody has it at once after it."""
+        claim = left.claim
+        services = self._services.get(claim.owner, ()) if is_domain else ()
+        if claim.project and services:
+            return False  # a replica has the name, or nobody had
+        before = self.handovers.of(claim.owner)
+        counts_services = len(services) == 1  # several are nobody's
+        claims = self._claims.get(claim.owner, ())
+        others = (c for c in claims if counts_services or not c.project)
+        if not before:  # of many who share a name, the first one decides
+            return all(
+                c.rank > claim.rank and not may_have(c, self._project_of(c), left) for c in others
+            )
+        waiting = list(others)
+        if any(may_have(c, self._project_of(c), left) for c in waiting):
+            return False
+
+        def project_of(c: Claim) -> str:
+            return left.project if c is claim else self._project_of(c)
+
+        had = handover.holders((*waiting, claim), before, project_of, is_domain=is_domain)
+        return had == (claim,)
+
+    def _depart_lately(self, new: Publication, now: float) -> bool:
+        """Hold back names of a container that was found stopped, since it did so.
+
+        So a restart of this server in the midst of a redeploy changes nothing.  Who had a name
+        that others could share is not known: those are left out.
+
+        Returns:
+            Whether somebody's name is held back now.
+        """
+        is_withdrawn = False
+        since = min(new.stopped_at, now)
+        if not new.stopped_at or since + self.handovers.lifetime <= now:
+            return False
+        for claim in new.claims:
+            others = self._claims.get(claim.owner, ())
+            left = Departure(claim, new.project, new.container_name, since, True, not claim.project)
+            is_known = claim.rank <= Rank.LABEL or claim.project
+            if claim.owner.endswith(".") or not is_known:
+                continue
+            if not any(may_have(c, self._project_of(c), left) for c in others):
+                self.handovers.add(claim.owner, left)
+                self._best.pop(claim.owner, None)
+                is_withdrawn |= bool(others)
+        return is_withdrawn
+
+    def _project_of(self, claim: Claim) -> str:
+        return self._publications[claim.publication].project
+
+    def _withdraw(self, publication: Publication) -> set[str]:
+        """Take a publication's claims away."""
+        if not publication.is_running:
+            for owner in _owners_to_keep(publication):
+                self._reserved[owner] -= 1
+                if not self._reserved[owner]:
+                    del self._reserved[owner]
+                    _count(self._above_reserved, names.above_owner(owner), -1)
+            return self._names_of(publication)
+        for claim in publication.claims:
+            self._set_claims(claim.owner, _without(self._claims[claim.owner], claim))
+            if claim.project:
+                services = self._services[claim.owner]
+                _count(services, (claim.project,), -1)
+                if not services:
+                    del self._services[claim.owner]
+        pointers = {self.reverse.remove(a, publication.id) for a in publication.pointers}
+        return self._names_of(publication) | pointers
+
+    def _enter(self, publication: Publication) -> set[str]:
+        """Add a publication's claims."""
+        if not publication.is_running:
+            for owner in _owners_to_keep(publication):
+                if owner not in self._reserved:
+                    _count(self._above_reserved, names.above_owner(owner), 1)
+                self._reserved[owner] += 1
+            return self._names_of(publication)
+        for claim in publication.claims:
+            self.handovers.admit(claim.owner, claim, publication.project)
+            self._set_claims(claim.owner, _with(self._claims.get(claim.owner, ()), claim))
+            if claim.project:
+                self._services.setdefault(claim.owner, Counter())[claim.project] += 1
+        for owner in _owners_to_keep(publication):
+            self.remembered.discard(owner)
+        pointers = {self.reverse.add(a, publication.id) for a in publication.pointers}
+        return self._names_of(publication) | pointers
+
+    def _set_claims(self, owner: str, claims: Claims) -> None:
+        """Replace the claims to an owner, and update everything that is derived from them.
+
+        Claims change here and nowhere else, so that no derived table outlives its source.
+        """
+        self._best.pop(owner, None)
+        had_claims = owner in self._claims
+        if claims:
+            self._claims[owner] = claims
+        elif had_claims:
+            del self._claims[owner]
+        if len(claims) > 1:
+            self._contested[owner] = None
+        else:
+            self._contested.pop(owner, None)
+        if had_claims == bool(claims):
+            return
+        change = 1 if claims else -1
+        if owner.endswith("."):
+            self._exact += change
+        _count(self._above, names.above_owner(owner), change)
+
+    def _names_of(self, publication: Publication) -> set[str]:
+        """The absolute names of a publication, and those above, which may be empty."""
+        return self._names_at(c.owner for c in publication.claims)
+
+    def _names_at(self, owners: Iterable[str]) -> set[str]:
+        """The absolute names of some owners, and those above, which may be empty."""
+        found = {o for owner in owners for o in (owner, *names.above_owner(owner))}
+        return {name for owner in found for name in self.names_of(owner)}
+
+    def names_of(self, owner: str) -> Iterator[str]:
+        """Yield the absolute names that an owner has below all suffixes."""
+        if owner.endswith("."):
+            yield owner
+            return
+        for suffix in self.shape.domains + self.shape.search_domains:
+            yield names.join(owner, suffix)
+        if names.is_single_label(owner):
+            yield owner + "."
+
+    def names_with_choice(self) -> set[str]:
+        """The names of the publications whose networks decide which address is told."""
+        chosen = (p for p in self._publications.values() if len(p.addresses) > 1)
+        return set().union(*map(self._names_of, chosen))
+
+    # -- what is ours ---------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many owners there are, each counted once."""
+        return len(self._claims)
+
+    def publication(self, publication_id: str) -> Publication | None:
+        """The publication with an id."""
+        return self._publications.get(publication_id)
+
+    def publications(self) -> Iterator[Publication]:
+        """All publications, running or not, of containers and of hosts files."""
+        return (p for p in list(self._publications.values()) if p.id != HOST_ID)
+
+    def owners(self) -> list[str]:
+        """All owners that have records, in order; of very many, as they came, to spare time."""
+        return sorted(self._claims) if len(self._claims) <= MAX_SORTED else list(self._claims)
+
+    def owners_to_keep(self) -> Iterator[str]:
+        """Yield all owners that would stay ours if their containers went now.
+
+        The zone may change meanwhile; who comes later is left out.
+        """
+        for publication in self.publications():
+            yield from _owners_to_keep(publication)
+
+    def holder(self, claim: Claim) -> Publication:
+        """The publication that a claim of a running container is of."""
+        return self._publications[claim.publication]
+
+    def is_running(self, owner: str) -> bool:
+        """Tell whether a running container claims an owner."""
+        return owner in self._claims
+
+    def count(self, owner: str) -> int:
+        """Return how many claims to an owner there are."""
+        return len(self._claims.get(owner, ()))
+
+    def has_below(self, owner: str, suffix: Suffix) -> bool:
+        """Return whether another owner lies below one."""
+        return owner in self._above or suffix.name_of(owner) in self._above
+
+    def is_host_alone(self, owner: str) -> bool:
+        """Tell whether an owner is rule 9's, and no container's."""
+        return owner == HOST_OWNER and len(self._claims.get(owner, ())) == 1
+
+    def is_claimed(self, owner: str) -> bool:
+        """Tell whether a container that exists, running or not, has a claim to an owner."""
+        return owner in self._claims or owner in self._reserved
+
+    def _is_kept(self, owner: str) -> bool:
+        """Return whether a container that exists keeps an owner, as a bare service does not."""
+        claims = self._claims.get(owner, ())
+        return owner in self._reserved or not all(claim.project for claim in claims)
+
+    def is_ours(self, owner: str, now: float) -> bool:
+        """Tell whether an owner belongs to a container, or did until lately.
+
+        Args:
+            owner: Relative, as below a search domain, or absolute.
+            now: Seconds since the epoch.
+        """
+        return self._is_kept(owner) or self.remembered.holds(owner, now)
+
+    def is_below_ours(self, owner: str, now: float) -> bool:
+        """Tell whether a wildcard that is ours, or was until lately, covers a relative owner."""
+        stars = tuple(map("*.".__add__, names.enclosers(owner)))
+        known = (*filter(self.is_claimed, stars), *filter(self.remembered.__contains__, stars))
+        return any(self.is_ours(star, now) for star in known)
+
+    def domain_above(self, name: str) -> str:
+        """The domain of ours that a name is at or below; "" for none."""
+        return nearest(name, self._domains)
+
+    def is_above_domain(self, apex: str) -> bool:
+        """Return whether another domain of ours lies below a domain."""
+        return apex in self._outer
+
+    def searches_in(self, apex: str) -> list[str]:
+        """The search domains whose names belong to a domain of ours, the longest first."""
+        inner = [s.apex for s in self._nested if self.domain_above(s.apex) == apex]
+        return sorted(inner, key=len, reverse=True)
+
+    def suffix_in(self, apex: str, name: str) -> Suffix:
+        """What a name below a domain of ours is looked up below: that, or a search domain in it."""
+        domain = Suffix(apex, SuffixKind.DOMAIN)
+        if not self._nested or self.has(domain.owner_of(name), domain):
+            return domain
+        for inner in self.searches_in(apex):
+            search = Suffix(inner, SuffixKind.SEARCH)
+            is_inside = name != inner and names.is_below(name, inner)
+            if is_inside and self.has(search.owner_of(name), search):
+                return search
+        return domain
+
+    def has(self, owner: str, suffix: Suffix) -> bool:
+        """Tell whether an owner has records, or would by a wildcard, below such a suffix."""
+        return bool(self.node(owner, suffix) or self.wildcard(owner, suffix))
+
+    # -- nodes -----------------------------------------------------------------
+
+    def _relative_holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """The claims that have an owner below a kind of suffix: those of the best rank."""
+        claims = self._claims.get(owner)
+        if not claims:
+            return ()
+        is_alone = isinstance(claims, tuple) and len(claims) == 1 and not claims[0].project
+        if is_alone and owner not in self.handovers:
+            return tuple(claims)
+        known = self._best.setdefault(owner, {})
+        is_domain = suffix.kind is SuffixKind.DOMAIN
+        if is_domain not in known:
+            known[is_domain] = handover.holders(
+                claims, self.handovers.of(owner), self._project_of, is_domain=is_domain
+            )
+        return known[is_domain]
+
+    def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """As `_relative_holders`, with the absolute claims to the same name.
+
+        `ns.DOMAIN` and what would follow from it is this server's, whatever containers claim.
+        """
+        if owner == NS_LABEL and suffix.kind is SuffixKind.DOMAIN:
+            return ()
+        holders = self._relative_holders(owner, suffix)
+        if suffix.kind is SuffixKind.EXACT or not self._exact:
+            return holders
+        exact = tuple(self._claims.get(suffix.name_of(owner), ()))
+        if not exact:
+            return holders
+        best = min(c.rank for c in holders + exact)
+        return tuple(c for c in holders + exact if c.rank == best)
+
+    def node(self, owner: str, suffix: Suffix) -> Node | None:
+        """What holds an owner, by itself or by a text, service or wildcard of a name above."""
+        holders = self.holders(owner, suffix)
+        if holders:
+            return Node(owner, "", holders)
+        if suffix.kind in (SuffixKind.EXACT, SuffixKind.BARE):
+            return None
+        for base, before in reversed(self._claimed_above(owner, suffix)):
+            having = tuple(c for c in self.holders(base, suffix) if before in self.befores_of(c))
+            if having:
+                return Node(base, before, having)
+        return None
+
+    def _claimed_above(self, owner: str, suffix: Suffix) -> list[tuple[str, str]]:
+        """The claimed owners above an owner, the highest first, and what is before each.
+
+        Found from the suffix down to where no claim lies any deeper, so that a name of
+        many labels costs what exists of it.
+        """
+        found = []
+        for base, before in names.from_the_top(owner):
+            name = suffix.name_of(base) if self._exact else base
+            if base in self._claims or name in self._claims:
+                if before:
+                    found.append((base, before))
+            elif base not in self._above and name not in self._above:
+                break
+        return found
+
+    def befores_of(self, claim: Claim) -> tuple[str, ...]:
+        """The relative names that exist before a claimed name; an fqdn is exactly that."""
+        return () if claim.owner.endswith(".") else befores(self._publications[claim.publication])
+
+    def is_empty_non_terminal(self, owner: str, suffix: Suffix) -> bool:
+        """Tell whether there is nothing at an owner, but something below."""
+        name = suffix.name_of(owner)
+        if owner in self._above or name in self._above or name in self._above_suffixes:
+            return True
+        for inner in self._nested:
+            is_inside = len(inner.apex) > len(suffix.apex) and names.is_below(name, inner.apex)
+            if is_inside and self.is_empty_non_terminal(inner.owner_of(name), inner):
+                return True
+        return any(
+            before.endswith(f".{labels}")
+            for base, labels in self._claimed_above(owner, suffix)
+            for claim in self.holders(base, suffix)
+            for before in self.befores_of(claim)
+        )
+
+    def _exists(self, owner: str, suffix: Suffix) -> bool:
+        """Return whether a name exists without a wildcard's help, be it empty."""
+        if self.node(owner, suffix) or self.is_empty_non_terminal(owner, suffix):
+            return True
+        name = suffix.name_of(owner)
+        return any(
+            inner.apex != suffix.apex
+            and names.is_below(name, inner.apex)
+            and self.node(inner.owner_of(name), inner)
+            for inner in self._nested
+        )
+
+    def is_free(self, label: str, apex: str) -> bool:
+        """Tell at a glance that nothing makes a label below a domain exist; False is no proof."""
+        if label in self._claims or label in self._above or "*" in self._claims:
+            return False
+        name = f"{label}.{apex}"
+        if label == NS_LABEL or name in self._above_suffixes:
+            return False
+        return not self._exact or not (
+            name in self._claims or name in self._above or f"*.{apex}" in self._claims
+        )
+
+    def knows(self, owner: str) -> bool:
+        """Return whether an owner is claimed, kept or remembered, or one below it is."""
+        return (
+            owner in self._claims
+            or owner in self._above
+            or owner in self._reserved
+            or owner in self._above_reserved
+            or owner in self.remembered
+            or self.remembered.is_above(owner)
+        )
+
+    def is_above_owner(self, owner: str) -> bool:
+        """Return whether an owner with records lies below a relative or absolute one."""
+        return owner in self._above
+
+    def is_above_absolute(self, name: str) -> bool:
+        """Return whether an fqdn that is a container's, or was until lately, is below a name."""
+        return name in self._above or name in self._above_reserved or self.remembered.is_above(name)
+
+    def wildcard(self, owner: str, suffix: Suffix) -> Node | None:
+        """What a wildcard at the closest encloser gives to an owner (RFC 4592 section 3.3.1)."""
+        if suffix.kind in (SuffixKind.EXACT, SuffixKind.BARE):
+            return None
+        closest = ""
+        for encloser, before in names.from_the_top(owner):
+            if not before or not self._exists(encloser, suffix):
+                break
+            closest = encloser
+        return self.node(f"*.{closest}" if closest else "*", suffix)
+
+    def names_behind(self, name: str) -> tuple[str, ...]:
+        """The names whose change may change what is said about a name, itself the first.
+
+        Below each suffix of ours those from there down that exist, and the next one,
+        which does not: whatever made the name exist would make that one exist, too.
+        So they are few, however many labels the name has.
+        """
+        behind = {name: None}
+        for apex in filter(self._kinds.__contains__, names.parents(name)):
+            suffix = Suffix(apex, self._kinds[apex])
+            behind.update(dict.fromkeys(self._existing(name, suffix)))
+            if suffix.kind is SuffixKind.DOMAIN:  # what is below it is of nothing above it
+                break
+        return tuple(behind)
+
+    def _existing(self, name: str, suffix: Suffix) -> Iterator[str]:
+        for owner, _ in names.from_the_top(suffix.owner_of(name)):
+            yield suffix.name_of(owner)
+            if not self._exists(owner, suffix):
+                return
+
+    def losses(self, owners: Iterable[str] | None = None) -> Iterator[Loss]:
+        """Who lost which name to whom; of some owners, or of all."""
+        if NS_LABEL in self._claims and (owners is None or NS_LABEL in owners):
+            for claim in self._claims[NS_LABEL]:
+                yield Loss(
+                    NS_LABEL, self._called(claim), "this server", claim.rule, claim.publication
+                )
+        held = (owner for owner, _ in self.handovers.items())
+        for owner in dict.fromkeys((*self._contested, *held)) if owners is None else owners:
+            is_told = owner in self._contested or owner in self.handovers
+            if not is_told or owner == NS_LABEL or owner not in self._claims:
+                continue
+            claims = self._claims[owner]
+            holders = self.holders(owner, Suffix(self.shape.domains[0], SuffixKind.DOMAIN))
+            winners = self._told_of(holders)
+            having = {c.publication for c in winners}
+            winner = min(map(self._called, winners), default="")
+            is_service = any(c.publication.startswith(SERVICE_ID) for c in winners)
+            for claim in claims:
+                is_task = claim.rank in (Rank.TASK, Rank.TASK_HYPHENS)
+                if claim.publication not in having and not (is_task and is_service):
+                    yield self._with_cause(
+                        Loss(owner, self._called(claim), winner, claim.rule, claim.publication),
+                        claim,
+                    )
+
+    def held_back(self, claim: Claim) -> Departure | None:
+        """What holds a name back from a running container that claims it; None for nothing."""
+        project = self._project_of(claim)
+        for left in self.handovers.of(claim.owner):
+            counts = left.in_domains or (claim.project and left.claim.project)
+            if counts and not may_have(claim, project, left):
+                return left
+        return None
+
+    def _with_cause(self, loss: Loss, claim: Claim) -> Loss:
+        """Add for whom a lost name is held back, if it is."""
+        left = self.held_back(claim)
+        if left is None:
+            return loss
+        return loss._replace(held_for=str(left), until=self.handovers.until(left))
+
+    def _told_of(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
+        """Those of a name's holders that it leads to: all with addresses, else one CNAME."""
+        addressed = tuple(c for c in holders if not self.holder(c).cname)
+        if addressed or not holders:
+            return addressed
+        return (min(holders, key=lambda c: (self.holder(c).container_name, c.publication)),)
+
+    def _called(self, claim: Claim) -> str:
+        """What people call who claims: a container's name, or where the claim comes from."""
+        if claim.publication == HOST_ID:
+            return HOST_OWNER
+        return self.holder(claim).container_name or claim.rule
+
+
+def _with(known: Claims, claim: Claim) -> Claims:
+    """Some claims and one more; many are kept in a dict, of which one goes without a search."""
+    if isinstance(known, dict):
+        known[claim] = None
+        return known
+    if len(known) < MANY_CLAIMS:
+        return (*known, claim)
+    return dict.fromkeys((*known, claim))
+
+
+def _without(known: Claims, claim: Claim) -> Claims:
+    """Some claims but one."""
+    if isinstance(known, dict):
+        del known[claim]
+        return known
+    return tuple(c for c in known if c != claim)
+
+
+def _host(ttl: int) -> Publication:
+    """What publishes rule 9: the host, which is no container."""
+    return Publication(
+        id=HOST_ID,
+        container_name="",
+        ttl=ttl,
+        claims=(Claim(HOST_OWNER, Rank.HOST, "name of the host", HOST_ID),),
+        on_host=True,
+    )
+
+
+def next_serial(serial: int, now: float) -> int:
+    """A higher serial: the time, or one more than the last (RFC 1982 arithmetic, never 0)."""
+    following = serial + 1 & 0xFFFFFFFF or 1
+    clock = int(now) & 0xFFFFFFFF
+    return clock if 0 < (clock - following & 0xFFFFFFFF) < 0x80000000 else following
+
+
+def _owners_to_keep(publication: Publication) -> Iterator[str]:
+    """The owners that stay ours when a publication goes; a bare service is nobody's elsewhere."""
+    parts = befores(publication)
+    for claim in publication.claims:
+        if not claim.project:
+            yield claim.owner
+            if not claim.owner.endswith("."):
+                yield from (f"{part}.{claim.owner}" for part in parts)
+
+
+def befores(publication: Publication) -> tuple[str, ...]:
+    """The relative names that exist before each of a publication's names."""
+    if not (publication.texts or publication.services or publication.is_wildcard):
+        return ()
+    found = [b for b in (*(publication.texts or ()), *(publication.services or ())) if b]
+    return (*found, "*") if publication.is_wildcard else tuple(found)
+
+
+def _count(above: Counter[str], owners: Iterable[str], change: int) -> None:
+    """Count one more or one less below each of some owners; none is left with nothing."""
+    for owner in owners:
+        above[owner] += change
+        if not above[owner]:
+            del above[owner]

@@ -1,0 +1,1 @@
+"""What a process that answers consists of, and the processes of --workers."""

@@ -1,0 +1,137 @@
+"""The rooms of a process that answers DNS, and how they are introduced to each other."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from containerdns.config.settings import Endpoint, Settings
+from containerdns.core.counters import Counters
+from containerdns.core.protocol.cookies import Cookies
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.query_history import History
+from containerdns.core.protocol.respond import Responder
+from containerdns.core.protocol.tsig import Key
+from containerdns.server.servers import Servers
+from containerdns.server.transfer import Notifier, Transfers, read_keys
+from containerdns.state.replica import Replica
+from containerdns.state.reports import version
+from containerdns.state.secondaries import Feed
+from containerdns.tasks.parts import Parts
+from containerdns.upstream.forwarder import Forwarder
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What all processes on one port must share, so that each knows the others' marks.
+
+    Attributes:
+        cookie: The key of server cookies, 16 octets.
+        loop: The token of loop probes.
+    """
+
+    cookie: bytes
+    loop: str
+
+
+class Components:
+    """Everything between the sockets and a replica.
+
+    Attributes:
+        history: The last queries.
+        forwarder: Who asks upstreams.
+        servers: The sockets.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        packet_cache: PacketCache,
+        counters: Counters,
+        secrets: Secrets,
+        *,
+        notifies: bool,
+    ) -> None:
+        """Introduce everybody; `notifies` in the one process that tells secondaries."""
+        settings = replica.settings
+        self._replica = replica
+        self.history = History(settings.query_history)
+        self.forwarder = Forwarder(settings, counters, self._is_ours, secrets.loop)
+        self._responder = Responder(
+            replica.zone,
+            replica.ownership,
+            Cookies(secrets.cookie),
+            counters,
+            identity=socket.gethostname(),
+            version=f"containerdns {version()}",
+        )
+        keys = read_keys(settings.transfer_keys)
+        self._notifies = notifies
+        targets = settings.notify if notifies else ()
+        self._notifier = Notifier(targets, keys[0] if keys else None)
+        self._listening: Sequence[Endpoint] = settings.listen
+        self._feed = Feed(
+            replica.zone,
+            lambda: replica.neutral_view(self._listening),
+            self._notifier,
+            notifies=bool(targets),
+        )
+        replica.feed = self._feed
+        self._transfers = Transfers(self._feed, keys)
+        self.servers = Servers(
+            _share_of(settings),
+            self._responder,
+            replica.views,
+            self.forwarder,
+            packet_cache,
+            self.history,
+            counters,
+            self._transfers,
+            keys,
+        )
+
+    def open(self, endpoints: Sequence[Endpoint] | None = None) -> None:
+        """Bind the sockets; with endpoints, those of the process that bound them first.
+
+        Raises:
+            CannotListen: One of them cannot be bound.
+        """
+        self.servers.open(endpoints)
+        self._listening = self.servers.endpoints
+        self._feed.look_again()
+
+    def begin(self, tasks: asyncio.TaskGroup, parts: Parts) -> None:
+        """Run all rooms as tasks of a group; only the sockets end it when they fail."""
+        tasks.create_task(self.servers.run())
+        tasks.create_task(parts.keep("the forwarder", self.forwarder.run))
+        tasks.create_task(parts.keep("NOTIFY", self._notifier.run))
+
+    def follow(self, keys: Sequence[Key]) -> None:
+        """Take over the replica's settings, zone and rules, which were replaced.
+
+        Args:
+            keys: Those that transfers need from now on, as `read_keys` returns them.
+        """
+        settings = self._replica.settings
+        self._responder.use(self._replica.zone, self._replica.ownership)
+        self.forwarder.reload(settings)
+        self._feed.look_again()
+        self.history.resize(settings.query_history)
+        self.servers.use(_share_of(settings), keys)
+        self._transfers.use(keys)
+        targets = settings.notify if self._notifies else ()
+        is_new = self._notifier.use(targets, keys[0] if keys else None)
+        self._feed.notifies = bool(targets)
+        if is_new:
+            self._feed.grown()
+
+    def _is_ours(self, name: str) -> bool:
+        return self._replica.ownership.is_ours(name, time.time())
+
+
+def _share_of(settings: Settings) -> Settings:
+    """The settings of one of several processes: the rate limit is for all of them."""
+    if settings.workers == 1 or not settings.rate_limit:
+        return settings
+    return replace(settings, rate_limit=max(settings.rate_limit // settings.workers, 1))

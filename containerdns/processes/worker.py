@@ -1,0 +1,109 @@
+"""One of several processes that answer: it replays the changes of the one that watches.
+
+Started by `workers`, with the file descriptor of a socket pair as its only argument.
+"""
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from containerdns import logs
+from containerdns.config.top_level_domains import top_level_domains
+from containerdns.core.counters import Counters
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.processes.components import Components
+from containerdns.processes.pool import MAX_ROWS, framed, read_frame
+from containerdns.server.transfer import read_keys
+from containerdns.state.replica import Replica
+from containerdns.tasks.parts import Parts
+
+REPORT_EVERY = 0.1  # seconds between two reports of what was counted
+
+
+def main(descriptor: int) -> None:
+    """Answer until the other end is closed."""
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_run(socket.socket(fileno=descriptor)))
+
+
+async def _run(connection: socket.socket) -> None:
+    reader, writer = await asyncio.open_connection(sock=connection)
+    snapshot, secrets, endpoints = await read_frame(reader)
+    settings = snapshot.settings
+    logs.configure(settings.log_level, settings.log_format)
+    counters = Counters()
+    asyncio.get_running_loop().set_exception_handler(logs.LoopFaults(counters))
+    wire = PacketCache(counters)
+    replica = Replica(settings, counters, wire, top_level_domains(), snapshot.serial)
+    replica.restore(snapshot)
+    rooms = Components(replica, wire, counters, secrets, notifies=False)
+    rooms.open(endpoints)
+    gc.freeze()
+    async with asyncio.TaskGroup() as tasks:
+        parts = Parts(counters)
+        rooms.begin(tasks, parts)
+        reporting = tasks.create_task(
+            parts.keep("the report of a worker", partial(_report, writer, rooms, counters))
+        )
+        following = tasks.create_task(_follow(reader, replica, rooms))
+        following.add_done_callback(lambda _: reporting.cancel())
+        await following
+        raise asyncio.CancelledError  # the process that watches is gone, and so are we
+
+
+async def _follow(reader: asyncio.StreamReader, replica: Replica, rooms: Components) -> None:
+    """Replay changes until there is nobody to make any."""
+    while True:
+        try:
+            method, arguments = await read_frame(reader)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        _replay(replica, method, arguments)
+        if method == "use":
+            logs.configure(replica.settings.log_level, replica.settings.log_format)
+            rooms.follow(read_keys(replica.settings.transfer_keys))
+
+
+def _replay(replica: Replica, method: str, arguments: tuple[Any, ...]) -> None:
+    match method, arguments:
+        case "change", (changes, now, is_part, hands_over):
+            replica.change(changes, now, is_part, hands_over)
+        case "settle", (now,):
+            replica.settle(now)
+        case "set_networks", (networks, own, now):
+            replica.set_networks(networks, own, now)
+        case "set_machine", (addresses,):
+            replica.set_machine(addresses)
+        case "set_lost_engines", (lost_engines, now):
+            replica.set_lost_engines(lost_engines, now)
+        case "set_listing", (listing,):
+            replica.set_listing(listing)
+        case "end_handovers", (now,):
+            replica.end_handovers(now)
+        case "expire", (now,):
+            replica.expire(now)
+        case "use", (settings, now):
+            replica.use(settings, now)
+        case _:
+            raise AssertionError(method)
+
+
+async def _report(writer: asyncio.StreamWriter, rooms: Components, counters: Counters) -> None:
+    """Tell what was counted and asked since the last time."""
+    seen = 0
+    while True:
+        await asyncio.sleep(REPORT_EVERY)
+        rooms.servers.tally()
+        rows, seen = rooms.history.rows_since(seen, MAX_ROWS)
+        writer.write(framed((os.getpid(), counters.take(), rows)))
+        with suppress(ConnectionError):  # `_follow` sees the end of the connection, too
+            await writer.drain()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

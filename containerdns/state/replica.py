@@ -1,0 +1,354 @@
+"""What a process answers from: zone, rules and views, changed together and whole.
+
+The writer makes the changes; with `--workers`, each change is replayed in the
+other processes by the same methods with the same arguments (times among them),
+so that all hold the same.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from containerdns.config.settings import Endpoint, Settings
+from containerdns.core import names
+from containerdns.core.counters import Counters
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.zone.containers import Network
+from containerdns.core.zone.handover import Departure
+from containerdns.core.zone.ownership import Listing, Ownership
+from containerdns.core.zone.policy import Publication
+from containerdns.core.zone.remembered_names import RememberedNames
+from containerdns.core.zone.views import NO_CONTAINER, Own, Rights, View, Views
+from containerdns.core.zone.zone import MAX_ENDED, Shape, Zone, next_serial
+from containerdns.errors import BadName
+from containerdns.state.secondaries import Feed
+from containerdns.tasks.parts import contained
+
+Changes = Sequence[tuple[str, Publication | None]]
+Mirror = Callable[[str, tuple[Any, ...]], None]  # a method of `Replica`, and its arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a truth is, for a process that starts.
+
+    Attributes:
+        settings: What the rules come from.
+        serial: The zone's.
+        publications: All of them.
+        remembered: Owners, and until when they are ours.
+        networks: All networks.
+        own: This server itself as a container.
+        machine: The addresses of this machine.
+        listing: How far the Engines have been listed.
+        departures: What holds names back, by owner.
+        lost_engines: URLs of those that have been lost for long.
+    """
+
+    settings: Settings
+    serial: int
+    publications: tuple[Publication, ...]
+    remembered: tuple[tuple[str, float], ...]
+    networks: tuple[Network, ...]
+    own: Own
+    machine: frozenset[str]
+    listing: Listing
+    departures: tuple[tuple[str, Departure], ...]
+    lost_engines: frozenset[str]
+
+
+class Replica:
+    """Zone, rules and views of one process.
+
+    Attributes:
+        settings: What the rules come from.
+        counters: `zone_changes` is counted here.
+        zone: What is ours.
+        ownership: Whose is what.
+        views: Who sees what.
+        feed: Who tells secondaries, if anybody.
+        mirrors: Who replays our changes elsewhere.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        counters: Counters,
+        packet_cache: PacketCache,
+        top_level_domains: frozenset[str],
+        serial: int,
+        remembered: Iterable[tuple[str, float]] = (),
+    ) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.feed: Feed | None = None
+        self.mirrors: list[Mirror] = []
+        self._packet_cache = packet_cache
+        self._top_level_domains = top_level_domains
+        self._networks: tuple[Network, ...] = ()
+        self._own = NO_CONTAINER
+        self._machine: frozenset[str] = frozenset()
+        memory = RememberedNames(settings.remember)
+        for owner, until in remembered:
+            memory.put(owner, until)
+        self.zone = Zone(shape_of(settings), serial, memory)
+        self.views = Views(rights_of(settings))
+        self.ownership = self._make_ownership(Listing.PENDING)
+        packet_cache.set_serial(self.zone.serial)
+
+    @property
+    def listing(self) -> Listing:
+        """How far the Engines have been listed."""
+        return self.ownership.listing
+
+    def neutral_view(self, endpoints: Iterable[Endpoint]) -> View:
+        """The view of nobody in particular: all addresses, and the host's if it is known.
+
+        Args:
+            endpoints: What is listened on; wildcards tell no address.
+        """
+        listening = tuple(
+            dict.fromkeys(e.host for e in endpoints if e.host not in ("0.0.0.0", "::"))
+        )
+        host = self.views.host_addresses(b"")
+        server = self.views.server_addresses(b"", host)
+        if not self._own.networks:
+            host, server = host or listening, listening or host
+        return View(True, True, True, False, frozenset(), host, server)
+
+    def change(
+        self, changes: Changes, now: float, is_part: bool = False, hands_over: bool = True
+    ) -> set[str]:
+        """Put publications in the place of those with their ids; None takes one away.
+
+        Args:
+            changes: By id.
+            now: Seconds since the epoch.
+            is_part: Of an Engine's first listing, or of a reload, which is one change, at
+                its end (`settle`): a serial that counted containers would run ahead of the
+                clock, and be no higher after a restart.
+            hands_over: Names that lose their holders are held back for a while; False if it
+                is the rules that changed.
+
+        Returns:
+            The names whose answers may have changed, which were forgotten in the packet cache.
+        """
+        changed: set[str] = set()
+        serial = self.zone.serial
+        for publication_id, publication in changes:
+            changed |= self.zone.replace(publication_id, publication, now, hands_over=hands_over)
+        if is_part:
+            self.zone.serial = serial
+        self._forget(changed)
+        if self.zone.serial != serial:
+            self.counters.zone_changes += 1
+            self._packet_cache.set_serial(self.zone.serial)
+        self._mirror("change", changes, now, is_part, hands_over)
+        return changed
+
+    def settle(self, now: float) -> None:
+        """Let the serial grow for many changes that were parts of one."""
+        self._grow(now)
+        self.counters.zone_changes += 1
+        self._mirror("settle", now)
+
+    def owners_in(self, changes: Changes) -> set[str]:
+        """The owners that some changes touch, as they are before or will be after."""
+        touched = [p for i, new in changes for p in (self.zone.publication(i), new) if p]
+        return {claim.owner for publication in touched for claim in publication.claims}
+
+    def set_machine(self, addresses: frozenset[str]) -> None:
+        """Take over the addresses of this machine, which may ask by default."""
+        if addresses != self._machine:
+            self._machine = addresses
+            self.views.set_machine(addresses)
+            self._packet_cache.forget_views()
+            self._mirror("set_machine", addresses)
+
+    def set_networks(self, networks: tuple[Network, ...], own: Own, now: float) -> None:
+        """Take over all networks, and this server itself as a container.
+
+        Both change records: which zones there are, and which address of several is told.
+        """
+        if (networks, own) == (self._networks, self._own):
+            return
+        epoch, had, seen = self.views.epoch, self.zone.reverse.apexes(), self.neutral_view(())
+        self._own = own
+        self._networks = networks
+        self.views.set_networks(networks, own)
+        self.zone.reverse.set_networks(networks)
+        has_other_zones = self.zone.reverse.apexes() != had
+        has_moved = own.networks != self.zone.own_networks or self.neutral_view(()) != seen
+        self.zone.own_networks = own.networks
+        if has_moved or has_other_zones:
+            self._grow(now)
+        if self.feed is not None:
+            with contained(self.counters, "noting other networks for secondaries"):
+                if has_other_zones:
+                    self.feed.regrouped()
+                if has_moved:
+                    self.feed.look_again()
+                    self.feed.changed(self.zone.names_with_choice())
+        if self.views.epoch != epoch or has_moved or has_other_zones:
+            self._packet_cache.forget_views()
+            self.views.epoch += self.views.epoch == epoch
+        self._mirror("set_networks", networks, own, now)
+
+    def set_listing(self, listing: Listing) -> None:
+        """Take over how far the Engines have been listed."""
+        if listing is not self.ownership.listing:
+            self.ownership.listing = listing
+            self._packet_cache.forget_all()
+            self._mirror("set_listing", listing)
+
+    def set_lost_engines(self, lost_engines: frozenset[str], now: float) -> bool:
+        """Take over which Engines have been lost for long; return whether these are others."""
+        if lost_engines == self.zone.lost_engines:
+            return False
+        self.zone.lost_engines = lost_engines
+        self._grow(now)
+        self._packet_cache.forget_all()
+        if self.feed is not None:
+            with contained(self.counters, "telling secondaries of a lost Engine"):
+                self.feed.renewed()
+        self._mirror("set_lost_engines", lost_engines, now)
+        return True
+
+    def expire(self, now: float) -> bool:
+        """Forget some names that were remembered long enough; return whether there were any."""
+        over = self.zone.remembered.expire(now)
+        if not over:
+            return False
+        self._packet_cache.forget({name for owner in over for name in self.zone.names_of(owner)})
+        if any(owner.startswith("*") for owner in over):
+            self._packet_cache.forget_absent()
+        self._mirror("expire", now)
+        return True
+
+    def end_handovers(self, now: float) -> bool:
+        """Let names pass on whose time in handover is over; return whether there may be more.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        owners = self.zone.handovers.due(now, MAX_ENDED)
+        if not owners:
+            return False
+        changed = self.zone.end_handovers(owners, now)
+        if changed:
+            self._forget(changed)
+            self.counters.zone_changes += 1
+            self._packet_cache.set_serial(self.zone.serial)
+        self._mirror("end_handovers", now)
+        return True
+
+    def snapshot(self) -> Snapshot:
+        """All that there is, for another process."""
+        return Snapshot(
+            self.settings,
+            self.zone.serial,
+            tuple(self.zone.publications()),
+            tuple(self.zone.remembered.items()),
+            self._networks,
+            self._own,
+            self._machine,
+            self.listing,
+            tuple(self.zone.handovers.items()),
+            self.zone.lost_engines,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become what another process is; to be called once, before anything else."""
+        for publication in snapshot.publications:
+            self.zone.replace(publication.id, publication, 0.0, hands_over=False)
+        for owner, departure in snapshot.departures:
+            self.zone.handovers.add(owner, departure)
+        for owner, until in snapshot.remembered:
+            self.zone.remembered.put(owner, until)
+        self.set_networks(snapshot.networks, snapshot.own, 0.0)
+        self.set_machine(snapshot.machine)
+        self.set_listing(snapshot.listing)
+        self.set_lost_engines(snapshot.lost_engines, 0.0)
+        self.zone.serial = snapshot.serial
+        self._packet_cache.set_serial(snapshot.serial)
+
+    def use(self, settings: Settings, now: float) -> None:
+        """Answer by other settings from now on; what containers publish stays as it is."""
+        self.settings = settings
+        had = self.zone.shape
+        self.zone.reshape(shape_of(settings))
+        self._grow(now)
+        self.zone.remembered.lifetime = settings.remember
+        self.ownership = self._make_ownership(self.listing)
+        self.views.set_rights(rights_of(settings))
+        self._packet_cache.forget_views()
+        if self.feed is not None and self.zone.shape != had:
+            self.feed.renewed()
+        self._mirror("use", settings, now)
+
+    def _make_ownership(self, listing: Listing) -> Ownership:
+        made = Ownership(
+            self.zone,
+            top_level_domains=self._top_level_domains,
+            forwards=frozenset(apex for apex, _ in self.settings.forwards),
+            doh_canary=self.settings.doh_canary,
+            engine_hosts=frozenset(engine_hosts(self.settings)),
+        )
+        made.listing = listing
+        return made
+
+    def _forget(self, changed: set[str]) -> None:
+        """Forget what was said about names that changed, and let secondaries hear of them."""
+        self._packet_cache.forget(changed)
+        if self.feed is not None:
+            with contained(self.counters, "noting a change for secondaries"):
+                self.feed.changed(changed)
+
+    def _grow(self, now: float) -> None:
+        """Let the serial grow, as records changed."""
+        self.zone.serial = next_serial(self.zone.serial, now)
+        self._packet_cache.set_serial(self.zone.serial)
+        if self.feed is not None:
+            with contained(self.counters, "noting a serial for secondaries"):
+                self.feed.grown()
+
+    def _mirror(self, method: str, *arguments: Any) -> None:
+        for mirror in self.mirrors:
+            mirror(method, arguments)
+
+
+def shape_of(settings: Settings) -> Shape:
+    """The part of the settings that the zone is put below."""
+    return Shape(
+        domains=settings.domains,
+        search_domains=settings.search_domains,
+        bare_names=settings.bare_names,
+        ttl=settings.ttl,
+        negative_ttl=settings.negative_ttl,
+        handover=settings.handover,
+        drop_unhealthy=settings.drop_unhealthy,
+    )
+
+
+def engine_hosts(settings: Settings) -> Iterator[str]:
+    """Yield the names below our search domains that Engines are reached by."""
+    for url in settings.docker:
+        host = urlsplit(url).hostname or ""
+        with suppress(BadName):
+            name = names.canonical(host)
+            yield name
+            for search in settings.search_domains:
+                yield names.join(name[:-1], search)
+
+
+def rights_of(settings: Settings) -> Rights:
+    """The part of the settings that says who may what."""
+    return Rights(
+        settings.allow,
+        settings.allow_transfer,
+        settings.allow_history,
+        tuple(str(address) for address in settings.host_addresses),
+        ask_own=settings.allow_is_default,
+    )

@@ -1,0 +1,559 @@
+"""What the running server tells about itself: the documents of HTTP and the page.
+
+Nothing is decided here: the zone, the rules and the forwarder are asked the same
+questions that a query asks them.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from ipaddress import ip_address
+from itertools import product
+from typing import Any
+
+from containerdns.config.settings import Endpoint
+from containerdns.core import names
+from containerdns.core.counters import Counters
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.explain import (
+    Explanation,
+    Search,
+    UpstreamExplanation,
+    as_document,
+    explain,
+    led_home,
+)
+from containerdns.core.protocol.query_history import History, rfc3339_ms
+from containerdns.core.zone import master_file, records
+from containerdns.core.zone.change_history import ContainerChange, line
+from containerdns.core.zone.containers import Container
+from containerdns.core.zone.policy import SERVICE_ID, Publication
+from containerdns.core.zone.records import Record
+from containerdns.core.zone.views import View, packed
+from containerdns.core.zone.zone import HOST_OWNER, Loss, Suffix, SuffixKind
+from containerdns.errors import BadName, BadSettings
+from containerdns.state.zone_writer import ZoneWriter
+from containerdns.tasks.turns import turns
+from containerdns.upstream.forwarder import Forwarder, Prospect
+from containerdns.web.state import Document, Gauges
+
+QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
+RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
+COUNT_SLICE = 0.001  # seconds of counting between queries
+EXPLAINING = "explain"  # whose turn it is; all of them together
+USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
+# A gauge that was never there cannot be told from one that fell to 0.
+STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
+
+
+@cache  # it reads the package's files, a millisecond each time
+def version() -> str:
+    """The version of the installed package."""
+    try:
+        return package_version("containerdns")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+class Reports:
+    """The `State` of the HTTP room."""
+
+    def __init__(
+        self,
+        writer: ZoneWriter,
+        forwarder: Forwarder,
+        history: History,
+        counters: Counters,
+        endpoints: Callable[[], Sequence[Endpoint]],
+        tally: Callable[[], None],
+        failing: Mapping[str, str],
+    ) -> None:
+        """Take what the documents are made of.
+
+        Args:
+            writer: The zone and the Engines.
+            forwarder: The upstreams.
+            history: The last queries.
+            counters: Counts of the process.
+            endpoints: Returns the addresses that DNS is answered on.
+            tally: Brings the counters up to date.
+            failing: Parts of the process that failed lately, each with its error.
+        """
+        self._failing = failing
+        self._writer = writer
+        self._forwarder = forwarder
+        self._history = history
+        self._counters = counters
+        self._endpoints = endpoints
+        self._tally = tally
+        self._container_count: dict[str, int] = {}
+        self._counted_revision = -1
+        self._containers_counted_at = -1.0
+        self._counted: dict[str, int] = {}
+        self._counted_serial = -1
+        self._counted_at = -RECOUNT_AFTER
+        self._counting: Iterator[Record] | None = None
+        self._count: Counter[str] = Counter()
+        self._counting_serial = -1
+
+    # -- the zone ----------------------------------------------------------------
+
+    def serial(self) -> int:
+        """Give the serial, which grows with every change of any zone."""
+        return self._writer.zone.serial
+
+    def tag(self) -> str:
+        """Give what differs whenever `/zone` would show something else: an Engine's state, too."""
+        zone = self._writer.zone
+        return f"{zone.serial}-{self._writer.revision}-{len(zone.remembered)}"
+
+    def zone_json(self, domain: str | None, name: str | None) -> Document | None:
+        """Give the zone as records, the first shape of the contract."""
+        suffixes = self._suffixes()
+        if domain is not None:
+            suffixes = [s for s in suffixes if s.apex == names.canonical(domain)]
+            if not suffixes:
+                return None
+        found = self._records(suffixes, name)
+        zone = self._writer.zone
+        return {
+            "serial": zone.serial,
+            "engines": self._engines(),
+            "zones": [{"apex": s.apex, "serial": zone.serial} for s in self._suffixes()],
+            "records": (_record_document(record, apex) for apex, record in found),
+            "skipped": self._skipped(),
+            "remembered": (
+                {"name": owner, "until": rfc3339(until)}
+                for owner, until in zone.remembered.items()
+                if name is None or owner == name.rstrip(".")
+            ),
+            "faults": self._faults(),
+            "losses": (_loss_document(loss) for loss in zone.losses()),
+        }
+
+    def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
+        """Give the lines of a master file."""
+        apex = self._writer.zone.shape.domains[0] if domain is None else names.canonical(domain)
+        suffix = next((s for s in self._suffixes() if s.apex == apex), None)
+        if suffix is None:
+            return None
+        return self._text(suffix, self._records([suffix], name))
+
+    def _text(self, suffix: Suffix, found: Iterator[tuple[str, Record]]) -> Iterator[str]:
+        zone = self._writer.zone
+        yield master_file.comment(f"containerdns {version()}: zone {suffix.apex} as of now")
+        for other in self._suffixes():
+            yield master_file.comment(f"zone {other.apex} ({other.kind.value})")
+        for engine in self._engines():
+            state = "connected" if engine["connected"] else "not connected"
+            if engine["left_out"]:
+                state += "; answers that have others leave its addresses out"
+            yield master_file.comment(f"engine {engine['url']}: {state}")
+        for item in self._skipped():
+            yield master_file.comment(
+                f"skipped {item['container']} ({item['id']}): {item['reason']}"
+            )
+        for item in self._faults():
+            yield master_file.comment(f"bad {item['container']}: {item['text']}: {item['reason']}")
+        for loss in zone.losses():
+            if loss.held_for:
+                text = f"held back {loss.owner}: for {loss.held_for} until {rfc3339(loss.until)}"
+                yield master_file.comment(f"{text}, then {loss.loser} may have it ({loss.rule})")
+                continue
+            winner = loss.winner or "nobody, as several projects have it"
+            yield master_file.comment(f"lost {loss.owner}: {loss.loser} to {winner} ({loss.rule})")
+        for owner, until in zone.remembered.items():
+            yield master_file.comment(f"remembered {owner} until {rfc3339(until)}")
+        view = self._neutral_view()
+        if not view.host_addresses:
+            text = "whose address is unknown here: left out"
+            yield master_file.comment(f"{HOST_OWNER} is the host, {text}")
+            for publication in zone.publications():
+                if publication.on_host and publication.is_running:
+                    name = publication.container_name
+                    yield master_file.comment(f"{name} is on the host, {text}")
+        knows_address = bool(view.server_addresses)
+        yield from master_file.lines(zone, suffix, (r for _, r in found), knows_address)
+
+    def _records(
+        self, suffixes: Iterable[Suffix], name: str | None
+    ) -> Iterator[tuple[str, Record]]:
+        """Records with their apex, of one name or of all."""
+        if name is None:
+            return self._all_records(list(suffixes))
+        wanted = names.canonical(name)
+        return (
+            (apex, record)
+            for apex, record in self._all_records(list(suffixes))
+            if record.name == wanted
+            or (not name.endswith(".") and record.name == names.join(wanted[:-1], apex))
+        )
+
+    def _all_records(self, suffixes: list[Suffix]) -> Iterator[tuple[str, Record]]:
+        view = self._neutral_view()
+        for suffix in suffixes:
+            for record in records.in_zone(self._writer.zone, suffix, view):
+                yield suffix.apex, record
+
+    def _suffixes(self) -> list[Suffix]:
+        zone = self._writer.zone
+        return [
+            *(Suffix(domain, SuffixKind.DOMAIN) for domain in zone.shape.domains),
+            *(Suffix(domain, SuffixKind.SEARCH) for domain in zone.shape.search_domains),
+            *((Suffix(names.ROOT, SuffixKind.BARE),) if zone.shape.bare_names else ()),
+            *(Suffix(apex, SuffixKind.REVERSE) for apex in zone.reverse.apexes()),
+        ]
+
+    def _neutral_view(self) -> View:
+        return self._writer.neutral_view(self._endpoints())
+
+    def _skipped(self) -> Iterator[dict[str, str]]:
+        for container_id, (name, reason) in list(self._writer.inventory.unreadable.items()):
+            shown = _shown_id(container_id)
+            yield {"container": name, "id": shown, "reason": f"cannot be read: {reason}"}
+        for p in self._writer.zone.publications():
+            if p.skipped:
+                yield {
+                    "container": p.container_name,
+                    "id": _shown_id(p.id),
+                    "reason": p.skipped,
+                }
+
+    def _faults(self) -> Iterator[dict[str, str]]:
+        for p in self._writer.zone.publications():
+            for text, reason in p.faults:
+                yield {
+                    "container": p.container_name,
+                    "id": _shown_id(p.id),
+                    "text": text,
+                    "reason": reason,
+                }
+
+    def _engines(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "url": engine.url,
+                "connected": engine.is_connected,
+                "last_sync": rfc3339(engine.last_sync) if engine.last_sync else None,
+                "lag_ms": None if engine.lag is None else round(engine.lag * 1000, 3),
+                "error": engine.cause or None,
+                "left_out": engine.url in self._writer.zone.lost_engines,
+            }
+            for engine in self._writer.engines.values()
+        ]
+
+    # -- explain -----------------------------------------------------------------------
+
+    async def explain(
+        self, name: str, qtype: str | None, client: str, search: Sequence[str]
+    ) -> Document:
+        """Tell what becomes of each query that such a client sends, the second shape."""
+        qtypes: Sequence[int] = USUAL_TYPES
+        if qtype:
+            number = messages.type_number(qtype)
+            if number is None:
+                raise BadSettings("type", qtype, "a type's mnemonic, or TYPE and its number")
+            qtypes = (number,)
+        try:
+            address = packed(client)
+        except ValueError:
+            raise BadSettings("client", client, "an IP address") from None
+        view = self._writer.views.of(address, self._local_for(address))
+        now = time.time()
+        queries = []
+        for asked, number in product(Search(name, search).names(), qtypes):
+            zone, ownership = self._writer.zone, self._writer.ownership
+            told = explain(zone, ownership, asked, number, view, now)
+            queries.append(self._told(told, view, now))
+            await turns().offer(EXPLAINING)
+        return {"queries": queries}
+
+    def _told(self, told: Explanation, view: View, now: float) -> Document:
+        """Add what the forwarder would do, without asking anybody."""
+        if told.decision != "upstream":
+            return as_document(told, UpstreamExplanation())
+        prospect = self._forwarder.describe(told.asks, told.qtype)
+        if prospect.cached is not None:
+            zone, ownership = self._writer.zone, self._writer.ownership
+            told = led_home(zone, ownership, told, view, prospect.cached, now)
+        return as_document(told, _upstream_of(told, prospect))
+
+    def _local_for(self, address: bytes) -> bytes:
+        """An address of ours that such a client would ask."""
+        for endpoint in self._endpoints():
+            host = ip_address(endpoint.host)
+            if not host.is_unspecified and len(host.packed) == len(address):
+                return host.packed
+        return b""
+
+    # -- queries -----------------------------------------------------------------------
+
+    def queries(
+        self, after: int, client: str | None, limit: int | None = None
+    ) -> tuple[int, Iterable[Document]]:
+        """Give the queries since a position in the history, newest last, the third shape."""
+        most = self._writer.settings.query_history
+        whose = None if client is None else packed(client)
+        found, total = self._history.since(after, most if limit is None else limit, whose)
+        return total, ({**query, "outcome": self._outcome_of(query)} for query in found)
+
+    def _outcome_of(self, query: Document) -> str:
+        if query["rcode"] == "REFUSED":
+            return "refused"
+        is_kept = query["source"] == "policy" or (
+            query["rcode"] == "NXDOMAIN"
+            and query["source"] == "zone"
+            and not any(names.is_below(query["name"], d) for d in self._writer.zone.shape.domains)
+        )
+        return "kept" if is_kept else query["source"]
+
+    def changes(self, after: int) -> tuple[int, Iterable[Document]]:
+        """Give the changes of containers since a position, newest last."""
+        found, total = self._writer.changes.since(after)
+        return total, map(_change_document, found)
+
+    def rights(self, client: str) -> tuple[bool, bool]:
+        """Tell whether an address may ask, and see all queries."""
+        view = self._writer.views.of(packed(client))
+        return view.may_ask, view.may_see_history
+
+    def is_our_name(self, host: str) -> bool:
+        """Tell whether a Host header, without its port, is a name that we answer."""
+        try:
+            name = names.canonical(host)
+        except BadName:
+            return False
+        return self._writer.ownership.answers(name, time.time())
+
+    # -- the whole ---------------------------------------------------------------------
+
+    def readiness(self) -> tuple[bool, str]:
+        """Return whether every Engine was listed, all sockets are open and all parts run."""
+        if not self._endpoints():
+            return False, "no socket is open yet"
+        if self._failing:
+            failing = "; ".join(f"{part}: {error}" for part, error in self._failing.items())
+            return False, f"restarting after an internal error: {failing}"
+        return self._writer.readiness()
+
+    def status(self) -> Document:
+        """Give what the page shows of the whole."""
+        zone = self._writer.zone
+        return {
+            "version": version(),
+            "serial": zone.serial,
+            "revision": self._writer.revision,
+            "domains": list(zone.shape.domains),
+            "search_domains": list(zone.shape.search_domains),
+            "dns": [str(endpoint) for endpoint in self._endpoints()],
+            "engines": self._engines(),
+            "subnets": self._subnets(),
+            "upstreams": [
+                {
+                    "name": upstream.name,
+                    "for": upstream.apex,
+                    "healthy": upstream.is_healthy,
+                    "rtt_ms": round(upstream.round_trip * 1000, 2) or None,
+                    "aside_until": rfc3339(time.time() + upstream.aside_for)
+                    if upstream.aside_for
+                    else None,
+                    "last_failure": upstream.last_failure or None,
+                }
+                for upstream in self._forwarder.status()
+            ],
+            "counts": {
+                **self._container_counts(),
+                "names": len(zone),
+                "remembered": len(zone.remembered),
+            },
+        }
+
+    def _container_counts(self) -> dict[str, int]:
+        """Count containers; of very many once a second, as each page that is open asks."""
+        is_due = time.monotonic() - self._containers_counted_at >= 1.0
+        is_large = len(self._writer.zone) > QUICK_COUNT
+        if self._counted_revision != self._writer.revision and (is_due or not is_large):
+            containers = self._containers()
+            self._container_count = {
+                "containers": len(containers),
+                "running": sum(1 for c in containers if c.is_running),
+                "skipped": sum(1 for _ in self._skipped()),
+            }
+            self._counted_revision = self._writer.revision
+            self._containers_counted_at = time.monotonic()
+        return self._container_count
+
+    def _subnets(self) -> list[str]:
+        """The subnets of the Engines' bridge and overlay networks, which clients need routes to."""
+        own = {
+            subnet
+            for network in self._writer.inventory.networks()
+            if network.driver in ("bridge", "overlay")
+            for subnet in network.subnets
+        }
+        return sorted(own)
+
+    def _containers(self) -> list[Container]:
+        """All but the services of a swarm, which are no containers."""
+        return [c for c in self._writer.inventory if not c.id.startswith(SERVICE_ID)]
+
+    def containers(self) -> Document:
+        """Give what the page shows of the containers."""
+        return {
+            "serial": self._writer.zone.serial,
+            "containers": (
+                self._container_document(p) for p in list(self._writer.zone.publications())
+            ),
+            "skipped": self._skipped(),
+            "faults": self._faults(),
+            "losses": (_loss_document(loss) for loss in self._writer.zone.losses()),
+        }
+
+    def _container_document(self, publication: Publication) -> Document:
+        container = self._writer.inventory.get(publication.id)
+        held = list(records.held_by(self._writer.zone, publication, self._neutral_view()))
+        addresses = {
+            (record.network, master_file.data_text(record.rtype, record.rdata))
+            for _, own in held
+            for record in own
+            if record.rtype in USUAL_TYPES
+        }
+        return {
+            "name": publication.container_name or publication.id,
+            "id": _shown_id(publication.id),
+            "engine": publication.engine,
+            "state": container.state if container else "running",
+            "health": container.health if container else "",
+            "ttl": publication.ttl,
+            "names": [{"name": claim.owner, "rule": claim.rule} for claim, _ in held],
+            "addresses": [{"network": n, "address": text} for n, text in sorted(addresses)],
+            "cname": publication.cname if held else "",
+            "on_host": publication.on_host,
+            "unanswered": _unanswered(publication) if not held else "",
+        }
+
+    def gauges(self) -> Gauges:
+        """Give the present values for the metrics."""
+        self._tally()
+        zone = self._writer.zone
+        if self._counted_serial != zone.serial and len(zone) <= QUICK_COUNT:
+            while not self.count_on():
+                pass
+        return Gauges(
+            zone_records=dict.fromkeys(COUNTED, 0) | self._counted,
+            zone_names=len(zone),
+            zone_serial=zone.serial,
+            docker_connected={e.url: e.is_connected for e in self._writer.engines.values()},
+            docker_left_out={
+                e.url: e.url in zone.lost_engines for e in self._writer.engines.values()
+            },
+            docker_last_sync={
+                e.url: e.last_sync for e in self._writer.engines.values() if e.last_sync
+            },
+            containers={**dict.fromkeys(STATES, 0), **Counter(c.state for c in self._containers())},
+            upstream_healthy={u.name: u.is_healthy for u in self._forwarder.status()},
+            cache_entries=self._forwarder.cache_entries,
+            part_failing={part: part in self._failing for part in self._counters.part_restarts},
+        )
+
+    def count_on(self) -> bool:
+        """Count some more of the first domain's records by type; tell whether all are counted.
+
+        A large zone is counted in pieces between queries, and shown when it is whole.
+        """
+        zone = self._writer.zone
+        if self._counting is None:
+            is_due = time.monotonic() - self._counted_at >= RECOUNT_AFTER
+            if self._counted_serial == zone.serial or not (is_due or len(zone) <= QUICK_COUNT):
+                return True
+            suffix = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
+            self._counting = records.in_zone(zone, suffix, self._neutral_view())
+            self._counting_serial = zone.serial
+            self._count = Counter()
+        until = time.perf_counter() + COUNT_SLICE
+        while time.perf_counter() < until:
+            record = next(self._counting, None)
+            if record is None:
+                self._counted = dict(self._count)
+                self._counted_serial = self._counting_serial
+                self._counted_at = time.monotonic()
+                self._counting = None
+                return self._counted_serial == zone.serial
+            self._count[messages.type_text(record.rtype)] += 1
+        return False
+
+
+def _unanswered(publication: Publication) -> str:
+    """Return why no name leads to a container."""
+    if publication.skipped or not publication.is_running:
+        return publication.skipped or "it does not run"
+    return "others have all of its names" if publication.claims else "it has no valid name"
+
+
+def _upstream_of(told: Explanation, prospect: Prospect) -> UpstreamExplanation:
+    """What the forwarder would do about an explained query."""
+    listed, server, left, cached = prospect
+    if left is not None and cached is not None:
+        ttl = int(left) if told.ttl_ceiling is None else min(int(left), told.ttl_ceiling)
+        reason = f"{told.reason}; cached for another {left:.0f} s"
+        return UpstreamExplanation("cache", cached.resolution.upstream, ttl, None, reason)
+    if server is None:
+        return UpstreamExplanation(
+            "upstream", None, None, "SERVFAIL", f"{listed} has no server to ask"
+        )
+    return UpstreamExplanation(
+        "upstream", server, None, None, f"{told.reason}; {server} is asked first"
+    )
+
+
+def _shown_id(publication: str) -> str:
+    """The first digits of a container's id, or of a service's; "" of what is neither."""
+    kind, _, own = publication.rpartition(":")
+    return own[:12] if kind in ("", SERVICE_ID.rstrip(":")) else ""
+
+
+def _change_document(change: ContainerChange) -> Document:
+    return {
+        "time": rfc3339_ms(change.time),
+        "change": change.change,
+        "container": change.container,
+        "id": _shown_id(change.id),
+        "engine": change.engine,
+        "names": list(change.names),
+        "before": list(change.before),
+        "after": list(change.after),
+        "healthy": change.is_healthy,
+        "seconds_without": None
+        if change.seconds_without is None
+        else round(change.seconds_without, 3),
+        "text": line(change),
+    }
+
+
+def _record_document(record: Record, apex: str) -> Document:
+    bare = "bare " if apex == names.ROOT and record.container else ""
+    return {
+        "name": record.name,
+        "type": messages.type_text(record.rtype),
+        "ttl": record.ttl,
+        "data": master_file.data_text(record.rtype, record.rdata),
+        "container": record.container or None,
+        "id": _shown_id(record.container_id) or None,
+        "network": record.network or None,
+        "rule": bare + record.rule if record.rule else None,
+    }
+
+
+def _loss_document(loss: Loss) -> Document:
+    until = rfc3339(loss.until) if loss.until else None
+    return {**loss._asdict(), "held_for": loss.held_for or None, "until": until}
+
+
+def rfc3339(moment: float) -> str:
+    """A time in seconds since the epoch as RFC 3339 has it, in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,546 @@
+"""The one writer: news from the Engines and from files become changes of the zone.
+
+Everything here happens on the event loop, one change after the other and each one
+whole, so that no reader ever sees half of it.
+"""
+
+import asyncio
+import gc
+import logging
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import islice
+from pathlib import Path
+
+from containerdns.config.machine import own_addresses
+from containerdns.config.settings import Settings
+from containerdns.core.counters import Counters
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.zone.change_history import MAX_KEPT, Changes, line
+from containerdns.core.zone.containers import Container, Network
+from containerdns.core.zone.hosts_file import HostsChange
+from containerdns.core.zone.inventory import Inventory, lender_of
+from containerdns.core.zone.ownership import Listing
+from containerdns.core.zone.policy import (
+    UNPUBLISHED_NETWORKS,
+    Policy,
+    Publication,
+    published_addresses,
+)
+from containerdns.core.zone.views import NO_CONTAINER, Own
+from containerdns.core.zone.zone import next_serial
+from containerdns.state import state_file
+from containerdns.state.hosts_files import HostsFiles, Loaded
+from containerdns.state.replica import Replica
+from containerdns.tasks.parts import contained
+from containerdns.tasks.turns import turns
+
+MAX_LINES = 20  # of single changes in the log a second; a burst is told by its number
+LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
+MACHINE_EVERY = 5.0  # seconds between looks at the addresses of this machine
+HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
+RELOAD_SLICE = 0.001  # seconds of publishing anew between queries
+STATE_EVERY = 5.0  # seconds between two writings of the state file at most
+HOSTS_AT_ONCE = 32  # names of hosts files that change in one step, within a millisecond
+FREEZES = 2  # of what stays: after the first listing, and when it has been refined
+COLLECT_AFTER = (20_000, 20, 100)  # objects, and collections; of `gc.set_threshold`
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class EngineStatus:
+    """How one Engine is doing.
+
+    Attributes:
+        url: As configured.
+        is_connected: Its events are followed.
+        last_sync: When a full listing was applied last, seconds since the epoch; 0 if never.
+        cause: Why it is not connected; "" if it is.
+        lag: Seconds from an event to its change of the zone, of the last event.
+        incomplete_since: Since when it has containers with unknown names, by the monotonic
+            clock; 0 if all are known.
+        lost_at: When it was lost (monotonic seconds), until it has been listed again; else None.
+    """
+
+    url: str
+    is_connected: bool = False
+    last_sync: float = 0.0
+    cause: str = ""
+    lag: float | None = None
+    incomplete_since: float = 0.0
+    lost_at: float | None = None
+
+    def has_been_lost_for(self, seconds: float) -> bool:
+        """Return whether it was lost so long ago, and has not been listed since."""
+        return self.lost_at is not None and time.monotonic() - self.lost_at >= seconds
+
+
+class ZoneWriter(Replica):
+    """The replica that learns from Engines and files; it is the watchers' sink.
+
+    Attributes:
+        inventory: The containers behind the zone.
+        engines: By URL.
+        changes: What became of containers lately.
+        revision: Grows with whatever the status page would show.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        counters: Counters,
+        packet_cache: PacketCache,
+        top_level_domains: frozenset[str],
+    ) -> None:
+        now = time.time()
+        last = state_file.SavedState()
+        if settings.state is not None:
+            last = state_file.read(settings.state, now, settings.remember)
+        serial = next_serial(last.serial, now)
+        super().__init__(
+            settings, counters, packet_cache, top_level_domains, serial, last.remembered
+        )
+        self.revision = 0
+        self.changes = Changes()
+        self._changes_told = 0
+        self.engines = {url: EngineStatus(url) for url in settings.docker}
+        self.inventory = Inventory(policy_of(settings))
+        self._started = time.monotonic()
+        self._warned: dict[str, set[str]] = {}  # by publication id, what was said about it
+        self._names_before = 0
+        self._touched: set[str] = set()  # owners, since the last telling
+        self._told_serial = 0
+        self._hosts = HostsFiles()
+        self._state_written = (0, 0.0)
+        self._own_container = _own_container_id()
+        self._machine_again_at = 0.0
+        self._freezes_left = FREEZES
+
+    # -- for those who want to know -----------------------------------------------
+
+    def readiness(self) -> tuple[bool, str]:
+        """Tell whether every Engine was listed; of several, a lost one is waited for 10 s."""
+        missing = [e for e in self.engines.values() if not e.last_sync]
+        if not missing:
+            return True, "every Engine has been listed"
+        is_overdue = time.monotonic() - self._started >= LISTING_PATIENCE
+        if is_overdue and len(missing) < len(self.engines):
+            return True, f"without {', '.join(e.url for e in missing)}, tried for 10 s"
+        return False, f"not listed yet: {', '.join(e.url for e in missing)}"
+
+    # -- the watchers' sink -----------------------------------------------------------
+
+    def container_changed(
+        self, engine: str, container: Container, event_time: float | None
+    ) -> None:
+        """A container, running or not, now exists like this.
+
+        An internal error costs this container its names, not the others theirs.
+        """
+        with contained(self.counters, f"publishing the container {container.container_name}"):
+            self._publish(engine, container, event_time)
+            return
+        reason = "internal error; see the log"
+        self.container_unreadable(engine, container.id, container.container_name, reason)
+
+    def _publish(self, engine: str, container: Container, event_time: float | None) -> None:
+        was_unreadable = container.id in self.inventory.unreadable
+        tells_of_network = self.inventory.has_unknown_gateway(container)
+        tells_of_network |= self._is_on_unlisted_network(container.id)
+        publications = self.inventory.put(container)
+        if was_unreadable:
+            self.revision += 1
+        if publications:
+            if tells_of_network or self.inventory.has_unlisted_network(container):
+                self._networks_changed()
+            self._apply(((p.id, p) for p in publications), engine, event_time)
+            self._notice_own(container.id)
+
+    def container_died(self, engine: str, container_id: str, event_time: float | None) -> None:
+        """A container does not run any more, but exists."""
+        with contained(self.counters, f"withdrawing the container {container_id[:12]}"):
+            publications = self.inventory.die(container_id)
+            self._apply(((p.id, p) for p in publications), engine, event_time)
+            self._notice_own(container_id)
+
+    def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
+        """A container does not exist any more."""
+        with contained(self.counters, f"removing the container {container_id[:12]}"):
+            told_of_network = self._is_on_unlisted_network(container_id)
+            changes: list[tuple[str, Publication | None]] = [(container_id, None)]
+            changes += [(p.id, p) for p in self.inventory.remove(container_id)]
+            self._apply(changes, engine, event_time)
+            if told_of_network or container_id == self._own_container:
+                self._networks_changed()
+            self._notice_own(container_id)
+
+    def container_unreadable(
+        self, engine: str, container_id: str, container_name: str, reason: str
+    ) -> None:
+        """A container exists, but its documents cannot be read."""
+        self.counters.bad_documents += 1
+        self.inventory.unreadable[container_id] = (container_name, reason)
+        self.revision += 1
+        self._warn_once(container_id, "document", f"container {container_name}: {reason}")
+
+    def networks_changed(self, engine: str, networks: tuple[Network, ...]) -> None:
+        """These are all networks of an Engine now."""
+        self.inventory.set_networks(engine, networks)
+        self._networks_changed()
+
+    def incomplete(self, engine: str) -> None:
+        """A listing has found containers whose names are not all known; until `listed`."""
+        self.engines[engine].incomplete_since = time.monotonic()
+        self._look_at_listings()
+
+    def listed(self, engine: str) -> None:
+        """A full listing has been applied."""
+        status = self.engines[engine]
+        is_first = not status.last_sync
+        was_incomplete, status.incomplete_since = status.incomplete_since, 0.0
+        status.last_sync = time.time()
+        status.lost_at = None
+        self.revision += 1
+        self._look_at_lost_engines()
+        if is_first:
+            self._look_at_listings()
+            self.settle(status.last_sync)
+            count = sum(1 for c in self.inventory if c.engine == engine)
+            log.info("Docker %s: listed, %d containers", engine, count)
+        elif was_incomplete:
+            self._look_at_listings()
+        if self.listing is Listing.COMPLETE and self._freezes_left:
+            self._freezes_left -= 1
+            gc.freeze()  # a full collection over a large zone takes some ten milliseconds
+
+    def connected(self, engine: str) -> None:
+        """The Engine answers, and its events are followed."""
+        status = self.engines[engine]
+        if not status.is_connected:
+            log.info("Docker %s: connected", engine)
+        status.is_connected, status.cause = True, ""
+        self.revision += 1
+
+    def disconnected(self, engine: str, cause: str) -> None:
+        """The Engine is lost, or was not there in the first place."""
+        status = self.engines[engine]
+        if status.is_connected or status.cause != cause:
+            log.warning("Docker %s: %s; retrying, the last known zone stands", engine, cause)
+        status.is_connected, status.cause = False, cause
+        status.incomplete_since = 0.0  # the last known zone stands
+        if status.lost_at is None:
+            status.lost_at = time.monotonic()
+        self.revision += 1
+
+    def event_seen(self, engine: str, action: str) -> None:
+        """An event came."""
+        self.counters.engine_events[engine, action] += 1
+
+    def resynced(self, engine: str, reason: str) -> None:
+        """A full listing was compared."""
+        self.counters.resyncs[engine, reason] += 1
+        log.debug("Docker %s: full listing compared (%s)", engine, reason)
+
+    def list_failed(self, engine: str, cause: str) -> None:
+        """A full listing could not be had."""
+        log.debug("Docker %s: no listing: %s", engine, cause)
+
+    # -- a life ----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look after time and files until cancelled; the state is saved at the end."""
+        try:
+            while True:
+                await self.follow_hosts()
+                self._look_at_listings()
+                self._look_at_machine()
+                self._look_at_lost_engines()
+                while self.expire(time.time()):
+                    self.revision += 1
+                    await turns().offer("names that are over")
+                await self._end_handovers()
+                self._tell()
+                await self._save_state_if_due()
+                await asyncio.sleep(HOUSEKEEPING)
+        finally:
+            self._save_state(state_file.pieces(self.zone))
+
+    async def _end_handovers(self) -> None:
+        """Let names pass on whose time in handover is over, some at a time."""
+        while self.end_handovers(time.time()):
+            self.revision += 1
+            await turns().offer("names in handover")
+
+    async def publish_anew(self) -> None:
+        """Publish by the present settings, a few containers between queries."""
+        self.revision += 1
+        await self.follow_hosts(all_of_them=True)
+        policy = policy_of(self.settings)
+        if policy == self.inventory.policy:
+            return
+        self.inventory.policy = policy
+        until = time.perf_counter() + RELOAD_SLICE
+        for container in list(self.inventory):
+            new = self.inventory.publication(container.id)
+            if new is not None and new != self.zone.publication(container.id):
+                self._apply([(container.id, new)], "", None, is_part=True, is_redeploy=False)
+            if time.perf_counter() > until:
+                gc.freeze()  # a collection over all that is new would hold up queries
+                await asyncio.sleep(0)
+                until = time.perf_counter() + RELOAD_SLICE
+        self.settle(time.time())
+
+    def read_hosts(self) -> None:
+        """Read the hosts files that changed, in one go; `follow_hosts` gives others a turn."""
+        for _ in self._publish_hosts(self._hosts.load(self.settings.hosts)):
+            pass
+
+    async def follow_hosts(self, *, all_of_them: bool = False) -> None:
+        """Read the hosts files that changed, or all, a few lines between queries."""
+        paths = self.settings.hosts
+        loaded = []
+        if paths:
+            loaded = await asyncio.to_thread(self._hosts.load, paths, all_of_them=all_of_them)
+        for is_applied in self._publish_hosts(loaded):
+            if is_applied:
+                gc.freeze()  # a collection over all that is new would hold up queries
+            await turns().offer("hosts files")
+
+    def _publish_hosts(self, loaded: Loaded) -> Iterator[bool]:
+        """Publish what hosts files say, and yield after each unit whether it was applied."""
+        changes: list[HostsChange] = []
+        is_large = False
+        for change in self._hosts.changes(loaded, self.settings.hosts, self.settings.ttl):
+            if change is not None:
+                changes.append(change)
+            is_full = len(changes) >= HOSTS_AT_ONCE
+            if is_full:
+                is_large = True
+                self._apply(changes, "", None, is_part=True, is_redeploy=False)
+                changes = []
+            yield is_full
+        if changes:
+            self._apply(changes, "", None, is_part=is_large, is_redeploy=False)
+        if is_large:
+            self.settle(time.time())
+
+    # -- changes ------------------------------------------------------------------------
+
+    def _apply(
+        self,
+        changes: Iterable[tuple[str, Publication | None]],
+        engine: str,
+        event_time: float | None,
+        *,
+        is_part: bool = False,
+        is_redeploy: bool = True,
+    ) -> None:
+        """Put publications into the zone, and forget what was said about their names.
+
+        Unless it may be a redeploy, names that lose their holders pass on at once.
+        """
+        listed = list(changes)
+        self._touched |= self.owners_in(listed)
+        is_part = is_part or self._is_listing(engine)
+        if engine and not is_part:
+            now = time.time()
+            for publication_id, publication in listed:
+                self.changes.note(self.zone.publication(publication_id), publication, now)
+        self.change(listed, time.time(), is_part, hands_over=is_redeploy)
+        for publication_id, publication in listed:
+            if publication is None:
+                self._warned.pop(publication_id, None)
+            elif publication.faults:
+                self._warn_of_faults(publication)
+        self.revision += 1
+        if event_time is not None:
+            lag = max(time.time() - event_time, 0.0)
+            self.counters.event_lag.add(lag)
+            if engine in self.engines:
+                self.engines[engine].lag = lag
+
+    def _is_listing(self, engine: str) -> bool:
+        """Whether an Engine's first listing has still to come to its end."""
+        return engine in self.engines and not self.engines[engine].last_sync
+
+    def _networks_changed(self) -> None:
+        self.set_networks(self.inventory.networks(), self._as_container(), time.time())
+        self.revision += 1
+
+    def _is_on_unlisted_network(self, container_id: str) -> bool:
+        """Return whether a container is what a network is known by, as far as it is known."""
+        container = self.inventory.get(container_id)
+        return container is not None and self.inventory.has_unlisted_network(container)
+
+    def _notice_own(self, container_id: str) -> None:
+        """Take over the networks of our own container, when these may have changed."""
+        own = self.inventory.get(self._own_container)
+        if own is not None and container_id in (own.id, lender_of(own)):
+            self._networks_changed()
+
+    def _as_container(self) -> Own:
+        """This server as a container, whose network may be another's."""
+        own = self.inventory.get(self._own_container)
+        if own is None:
+            return NO_CONTAINER
+        home = self.inventory.get(lender_of(own)) or own
+        ports = {endpoint.port for endpoint in self.settings.listen}
+        attached = [a for a in home.attachments if a.network not in UNPUBLISHED_NETWORKS]
+        return Own(
+            frozenset(a.network_id for a in attached if a.addresses),
+            tuple(text for a in attached for text in a.addresses),
+            published_addresses(home, ports),
+        )
+
+    def _look_at_machine(self) -> None:
+        """Take over which addresses this machine has, now and then, if that matters."""
+        now = time.monotonic()
+        if not self.settings.allow_is_default or now < self._machine_again_at:
+            return
+        self._machine_again_at = now + MACHINE_EVERY
+        found = (ip_address(text) for text in own_addresses())
+        others = (a for a in found if not any(a in network for network in self.settings.allow))
+        self.set_machine(frozenset(map(str, others)))
+
+    def _look_at_listings(self) -> None:
+        """Decide what is said about names that are not known, contract section 4."""
+        now = time.monotonic()
+        unknown_since = [self._started for e in self.engines.values() if not e.last_sync]
+        unknown_since += [e.incomplete_since for e in self.engines.values() if e.incomplete_since]
+        listing = Listing.COMPLETE
+        if unknown_since:
+            is_pending = now - max(unknown_since) < LISTING_PATIENCE
+            listing = Listing.PENDING if is_pending else Listing.OVERDUE
+        if listing is not Listing.PENDING and not gc.isenabled():
+            gc.enable()
+        self.set_listing(listing)
+
+    def _tell_of_changes(self) -> None:
+        """Log a line for each container that changed; of a burst, the first lines."""
+        changes, total = self.changes.since(self._changes_told)
+        for change in islice(changes, MAX_LINES):
+            log.info("%s", line(change))
+        more = total - self._changes_told - MAX_LINES
+        if more > 0:
+            log.info("and %d changes more; /changes has the last %d", more, MAX_KEPT)
+        self._changes_told = total
+
+    def _look_at_lost_engines(self) -> None:
+        """Leave out the addresses of Engines that have been lost for long; one alone stays."""
+        grace = self.settings.engine_grace
+        lost = frozenset(e.url for e in self.engines.values() if e.has_been_lost_for(grace))
+        if len(lost) == len(self.engines):
+            lost = frozenset()  # nobody has better addresses
+        had = self.zone.lost_engines
+        if not self.set_lost_engines(lost, time.time()):
+            return
+        self.revision += 1
+        for url in sorted(lost - had):
+            log.warning(
+                "Docker %s: lost for %d s; answers that have others leave its addresses out",
+                url,
+                grace,
+            )
+        for url in sorted(had - lost):
+            log.info("Docker %s: its addresses are in all answers again", url)
+
+    def _tell(self) -> None:
+        """Log what changed since the last time, in one line however much it was."""
+        self._tell_of_changes()
+        names = len(self.zone)
+        if self.zone.serial == self._told_serial:
+            return
+        log.info(
+            "zone %s serial %d: %d names, %+d",
+            self.zone.shape.domains[0],
+            self.zone.serial,
+            names,
+            names - self._names_before,
+        )
+        self._told_serial, self._names_before = self.zone.serial, names
+        touched, self._touched = self._touched, set()
+        for loss in self.zone.losses(touched):
+            if loss.held_for:
+                continue  # for a moment; /zone and explain say it
+            winner = loss.winner or "nobody, as several projects have it"
+            text = f"{loss.loser} does not get the name {loss.owner}: it is with {winner}"
+            self._warn_once(loss.loser_id, f"{loss.owner} {loss.winner}", text)
+
+    def _warn_of_faults(self, publication: Publication) -> None:
+        for text, reason in publication.faults:
+            if self._warn_once(
+                publication.id, text, f"container {publication.container_name}: {text}: {reason}"
+            ):
+                self.counters.bad_names += 1
+
+    def _warn_once(self, who: str, what: str, text: str) -> bool:
+        said = self._warned.setdefault(who, set())
+        if what in said:
+            return False
+        said.add(what)
+        log.warning("%s", text)
+        return True
+
+    # -- the state file ---------------------------------------------------------------------
+
+    async def _save_state_if_due(self) -> None:
+        serial, written = self._state_written
+        is_due = time.monotonic() - written >= STATE_EVERY
+        if self.settings.state is None or serial == self.revision or not is_due:
+            return
+        self._state_written = (self.revision, time.monotonic())
+        pieces = []
+        for piece in state_file.pieces(self.zone):
+            pieces.append(piece)
+            await turns().offer("the state file")
+        await asyncio.to_thread(self._save_state, pieces)
+
+    def _save_state(self, document: Iterable[bytes]) -> None:
+        if (path := self.settings.state) is None:
+            return
+        try:
+            state_file.write(path, document)
+        except OSError as error:
+            self._warn_once("state", str(error), f"--state {path}: {error.strerror}; not saved")
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The part of the settings that decides what containers publish."""
+    return Policy(
+        ttl=settings.ttl,
+        networks=settings.networks,
+        expose_by_default=settings.expose_by_default,
+        host_mode=settings.host_mode,
+        wildcard=settings.wildcard,
+        name_templates=settings.name_templates,
+        label_prefix=settings.label_prefix,
+        suffixes=settings.domains + settings.search_domains,
+    )
+
+
+def _own_container_id() -> str:
+    """Return the id of the container that we run in, or whose network it shares; "" if in none."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return container_id_in(mounts)
+
+
+def container_id_in(mounts: str) -> str:
+    """Return the id of the container that has some mounts; "" if there is no sign of one.
+
+    Docker mounts `.../containers/ID/hostname`, and Podman
+    `.../overlay-containers/ID/userdata/hostname`.
+
+    Args:
+        mounts: In the form of /proc/self/mountinfo; its fourth field is the path of what is
+            mounted, its fifth where (proc(5)).
+    """
+    pattern = r"/(?:\w+-)?containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) "
+    found = re.search(pattern, mounts)
+    return found[1] if found else ""

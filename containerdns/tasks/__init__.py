@@ -1,0 +1,1 @@
+"""How coroutines run beside DNS: parts that restart, and turns."""

@@ -1,0 +1,638 @@
+"""The command line: what each subcommand prints, and its exit status.
+
+A small HTTP server stands for the running one where its exact words matter.
+"""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from click.testing import CliRunner, Result
+
+from containerdns.commands.cli import main
+from containerdns.config.settings import OPTIONS
+from tests.engine.running import free_port
+
+ZONE: dict[str, Any] = {
+    "serial": 1795515600,
+    "engines": [
+        {"url": "unix:///run/a.sock", "connected": True, "last_sync": "2026-11-24T08:00:00Z"},
+        {"url": "tcp://b.example:2376", "connected": False, "last_sync": None},
+    ],
+    "zones": [{"apex": "docker.", "serial": 1795515600}],
+    "records": [
+        {"name": "web.docker.", "type": "A", "ttl": 5, "data": "172.18.0.2", "container": "web",
+         "id": "0123456789ab", "network": "frontend", "rule": "container name"},
+        {"name": "evil.docker.", "type": "TXT", "ttl": 5, "data": "\x1b[31mred\r\n",
+         "container": "evil", "id": "1123456789ab", "network": None, "rule": "label"},
+    ],
+    "skipped": [
+        {"container": "hidden", "id": "ba98", "reason": "label containerdns.enable=false"}
+    ],
+    "remembered": [{"name": "old", "until": "2026-11-25T08:00:00Z"}],
+}  # fmt: skip
+
+EXPLAINED: dict[str, Any] = {
+    "queries": [
+        {"name": "web.corp.example.", "type": "A", "decision": "upstream", "rule": "not ours",
+         "rcode": "NXDOMAIN", "ttl": 5, "upstream": "1.1.1.1", "records": [], "reason": "asked"},
+        {"name": "web.", "type": "AAAA", "decision": "zone", "rule": "bare container name",
+         "rcode": "NOERROR", "ttl": 1, "upstream": None, "records": [], "reason": "no IPv6"},
+        {"name": "web.", "type": "A", "decision": "zone", "rule": "bare container name",
+         "rcode": "NOERROR", "ttl": 5, "upstream": None, "reason": "the container web is running",
+         "records": [{"type": "A", "data": "172.18.0.2", "container": "web", "network": "f"}]},
+    ]
+}  # fmt: skip
+
+QUERIES: dict[str, Any] = {
+    "queries": [
+        {"time": "2026-11-24T08:00:00.123Z", "client": "10.8.0.2", "proto": "udp", "name": "web.",
+         "type": "A", "rcode": "NOERROR", "source": "zone", "upstream": None, "ms": 0.02},
+        {"time": "2026-11-24T08:00:01.123Z", "client": "10.8.0.3", "proto": "tcp",
+         "name": "nowhere.example.", "type": "AAAA", "rcode": "NXDOMAIN", "source": "upstream",
+         "upstream": "1.1.1.1", "ms": 12.5},
+    ]
+}  # fmt: skip
+
+
+class StandIn:
+    """Answers each path with one body, and notes what was asked.
+
+    Attributes:
+        bodies: Per path, the status, the content type and the body.
+        asked: Path, parameters and Accept header of each request.
+    """
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, tuple[int, str, bytes]] = {}
+        self.asked: list[tuple[str, list[tuple[str, str]], str]] = []
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                url = urlsplit(self.path)
+                stand_in.asked.append((url.path, parse_qsl(url.query), self.headers["Accept"]))
+                status, content_type, body = stand_in.bodies[url.path]
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def gives(
+        self, path: str, document: Any, status: int = 200, kind: str = "application/json"
+    ) -> None:
+        """Answer a path with a document, or with bytes as they are."""
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.bodies[path] = (status, kind, body)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def running() -> Iterator[StandIn]:
+    with StandIn() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command in this process, in an environment that has nothing of ours."""
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+    for variable in ("CONTAINERDNS_URL", "CONTAINERDNS_CONFIG", "CONTAINERDNS_DNS", "DOCKER_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def run(*arguments: str, **environ: str) -> Result:
+        result = CliRunner().invoke(main, list(arguments), env=environ)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+Run = Callable[..., Result]
+
+
+# -- zone ----------------------------------------------------------------------------------
+
+
+def test_zone_is_a_table_with_what_was_skipped_and_remembered(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    result = run("zone", "--url", running.url)
+    assert result.exit_code == 0
+    for text in ("web.docker.", "172.18.0.2", "frontend", "container name", "1795515600"):
+        assert text in result.stdout
+    assert "hidden" in result.stdout
+    assert "label containerdns.enable=false" in result.stdout
+    assert "old" in result.stdout
+    assert re.search(r"tcp://b\.example:2376: not connected", result.stdout)
+
+
+def test_what_a_container_chose_cannot_steer_the_terminal(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    out = run("zone", "--url", running.url).stdout
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert "?[31mred??" in out
+
+
+def test_zone_as_json_is_the_document(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    result = run("zone", "--url", running.url, "--format", "json")
+    assert json.loads(result.stdout) == ZONE
+    assert running.asked == [("/zone", [], "application/json")]
+
+
+def test_zone_as_text_is_the_master_file(running: StandIn, run: Run) -> None:
+    master = b"docker. 5 IN SOA ns.docker. . 1 2 3 4 5\n"
+    running.gives("/zone", master)
+    result = run("zone", "--url", running.url, "--format", "text")
+    assert result.stdout.encode() == master
+    assert running.asked == [("/zone", [], "text/plain")]
+
+
+def test_zone_asks_for_one_domain_or_name(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    run("zone", "--url", running.url, "--domain", ".", "--name", "web")
+    assert running.asked[0][1] == [("domain", "."), ("name", "web")]
+
+
+# -- explain ----------------------------------------------------------------------------------
+
+
+def test_explanation_is_a_line_a_query_with_why_and_what_next(running: StandIn, run: Run) -> None:
+    running.gives("/explain", EXPLAINED)
+    result = run("explain", "web", "--url", running.url)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if re.match(r"\d\. ", line)] == [
+        "1. web.corp.example. A: NXDOMAIN (upstream of 1.1.1.1)",
+        "2. web. AAAA: NODATA (zone)",
+        "3. web. A: 172.18.0.2, TTL 5 (zone)",
+    ]
+    assert "   why:  bare container name: the container web is running" in lines
+    assert "   next: the client has its answer and stops" in lines
+    assert "   next: the client goes on" in lines
+
+
+def test_explain_asks_as_the_client_would(running: StandIn, run: Run) -> None:
+    running.gives("/explain", EXPLAINED)
+    arguments = ("--client", "10.8.0.2", "--search", "localdomain", "--search", "corp.example")
+    result = run("explain", "web", "AAAA", *arguments, "--format", "json", "--url", running.url)
+    assert json.loads(result.stdout) == EXPLAINED
+    assert running.asked[0][:2] == (
+        "/explain",
+        [("name", "web"), ("type", "AAAA"), ("client", "10.8.0.2"),
+         ("search", "localdomain"), ("search", "corp.example")],
+    )  # fmt: skip
+
+
+# -- queries ----------------------------------------------------------------------------------
+
+
+def test_queries_are_a_table(running: StandIn, run: Run) -> None:
+    running.gives("/queries", QUERIES)
+    lines = run("queries", "--url", running.url).stdout.splitlines()
+    assert lines[0].split() == [
+        "TIME", "CLIENT", "NAME", "TYPE", "RCODE", "SOURCE", "UPSTREAM", "MS",
+    ]  # fmt: skip
+    assert lines[2].split()[1:] == [
+        "10.8.0.3", "nowhere.example.", "AAAA", "NXDOMAIN", "upstream", "1.1.1.1", "12.5",
+    ]  # fmt: skip
+
+
+def test_queries_as_json_are_the_document(running: StandIn, run: Run) -> None:
+    running.gives("/queries", QUERIES)
+    result = run("queries", "--format", "json", "--url", running.url)
+    assert json.loads(result.stdout) == QUERIES
+
+
+def test_followed_queries_come_as_they_are_asked(running: StandIn) -> None:
+    """The past ones first, then those of the stream; an interrupt ends it without a fault."""
+    first, second = QUERIES["queries"]
+    stream = f": hello\n\nid: 7\ndata: {json.dumps(second)}\n\n".encode()
+    running.gives("/queries", {"queries": [first]})
+    command = [sys.executable, "-m", "containerdns", "queries", "--follow", "--format", "json"]
+    with subprocess.Popen(
+        [*command, "--url", running.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        lines = [following.stdout.readline()]
+        running.gives("/queries", stream)
+        lines.append(following.stdout.readline())
+        following.terminate()
+        following.communicate()
+    assert [json.loads(line) for line in lines] == [first, second]
+    assert running.asked[-1][2] == "text/event-stream"
+
+
+# -- a server that cannot be asked ------------------------------------------------------------
+
+NOBODY = "http://127.0.0.1:1"  # a port that nobody listens on
+ASKING = [("zone",), ("explain", "web"), ("queries",)]
+
+
+@pytest.mark.parametrize("command", ASKING, ids=lambda command: command[0])
+def test_nobody_at_the_url_is_exit_3_with_one_line(run: Run, command: tuple[str, ...]) -> None:
+    result = run(*command, "--url", NOBODY)
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr.startswith(
+        "containerdns: cannot ask http://127.0.0.1:1: connection refused"
+    )
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ASKING, ids=lambda command: command[0])
+def test_refusal_is_told_in_the_server_s_words(
+    running: StandIn, run: Run, command: tuple[str, ...]
+) -> None:
+    """RFC 9457: the detail of a problem is for people."""
+    for path in ("/zone", "/explain", "/queries"):
+        running.gives(path, {"title": "Forbidden", "detail": "10.0.0.9 may not ask"}, status=403)
+    result = run(*command, "--url", running.url)
+    assert result.exit_code == 3
+    assert result.stderr == f"containerdns: cannot ask {running.url}: 10.0.0.9 may not ask\n"
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_question_that_makes_no_sense_is_exit_2(running: StandIn, run: Run, status: int) -> None:
+    detail = "domain='nowhere': expected a zone of ours; /zone lists them"
+    running.gives("/zone", {"detail": detail}, status=status, kind="application/problem+json")
+    result = run("zone", "--domain", "nowhere", "--url", running.url)
+    assert (result.exit_code, result.stderr) == (2, f"containerdns: {detail}\n")
+    running.gives("/zone", b"<html>no such page", status=status)
+    assert run("zone", "--url", running.url).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b"\xff", b""], ids=["HTML", "array", "bytes", "nothing"]
+)
+@pytest.mark.parametrize("command", ASKING, ids=lambda command: command[0])
+def test_another_server_at_the_url_is_told(
+    running: StandIn, run: Run, command: tuple[str, ...], body: bytes
+) -> None:
+    for path in ("/zone", "/explain", "/queries"):
+        running.gives(path, body)
+    result = run(*command, "--url", running.url)
+    assert result.exit_code == 3
+    assert "what answers is no containerdns" in result.stderr
+
+
+def test_url_comes_from_the_environment(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    assert run("zone", CONTAINERDNS_URL=running.url).exit_code == 0
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://x", "http://", "http://a b/", "http:x"])
+@pytest.mark.parametrize(
+    "command", [*ASKING, ("client-config", "docker"), ("healthcheck",)], ids=lambda c: str(c[0])
+)
+def test_url_that_is_none_is_exit_2_with_one_line(
+    run: Run, command: tuple[str, ...], url: str
+) -> None:
+    for named, result in (
+        ("--url", run(*command, "--url", url)),
+        ("CONTAINERDNS_URL", run(*command, CONTAINERDNS_URL=url)),
+    ):
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"containerdns: {named}={url!r}: expected http://HOST")
+        assert result.stderr.count("\n") == 1
+
+
+def test_proxy_of_the_environment_is_not_asked(running: StandIn, run: Run) -> None:
+    running.gives("/zone", ZONE)
+    assert run("zone", "--url", running.url, http_proxy="http://127.0.0.1:1").exit_code == 0
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_wrong_setting_is_exit_2_with_one_line(run: Run, command: str) -> None:
+    result = run(command, "--ttl", "5s")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == "containerdns: --ttl='5s': expected seconds, 0 to 3600\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "healthcheck", "client-config docker"])
+def test_wrong_variable_is_exit_2_by_its_name(run: Run, command: str) -> None:
+    result = run(*command.split(), CONTAINERDNS_TTL="5s", CONTAINERDNS_URL=NOBODY)
+    assert (result.exit_code, result.stderr) == (
+        2, "containerdns: CONTAINERDNS_TTL='5s': expected seconds, 0 to 3600\n",
+    )  # fmt: skip
+
+
+def test_wrong_file_is_exit_2_by_its_name(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("ttll = 5\n")
+    for result in (
+        run("check", "--config", str(file)),
+        run("check", CONTAINERDNS_CONFIG=str(file)),
+    ):
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"containerdns: {file}")
+        assert "ttll" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("serve --ttll 5", "--ttll: expected an option of `containerdns serve`, perhaps --ttl;"),
+        ("serve --ttl", "--ttl: expected seconds, 0 to 3600, but no value is given"),
+        ("serve --wildcard=yes", "--wildcard: expected no value, or --no-wildcard"),
+        ("serve extra", "got unexpected extra argument (extra); `containerdns serve --help` "),
+        ("serv", "serv: expected a command, perhaps serve: "),
+        ("--bogus zone", "--bogus: expected an option of `containerdns`; "),
+        ("zone --format xml", "--format='xml': expected table, text or json"),
+        ("zone --bogus", "--bogus: expected an option of `containerdns zone`; "),
+        ("zone --name", "--name: expected a value, but no value is given"),
+        ("queries --format text", "--format='text': expected table or json"),
+        ("explain", "NAME is missing: expected a value"),
+        ("explain a b c", "got unexpected extra argument (c); "),
+        ("check --bogus", "--bogus: expected an option of `containerdns check`; "),
+        ("client-config", "TARGET is missing: expected one of systemd-resolved, "),
+        ("client-config djbdns", "TARGET='djbdns': expected systemd-resolved, networkmanager, "),
+        ("client-config docker --port 99999", "--port='99999': expected a port, 1 to 65535"),
+        ("client-config docker --domain a,b", "--domain='a,b': expected a domain name "),
+        ("healthcheck --format yaml", "--format='yaml': expected text or json"),
+        ("version now", "got unexpected extra argument (now); "),
+    ],
+)
+def test_wrong_usage_is_exit_2_with_one_line(run: Run, arguments: str, told: str) -> None:
+    result = run(*arguments.split())
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"containerdns: {told}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_every_option_is_a_flag_of_serve_and_told_by_its_help(run: Run) -> None:
+    text = run("serve", "--help").stdout
+    for option in OPTIONS:
+        assert re.search(rf"{option.flag}\b", text), option.key
+        assert option.variable in text.replace("\n", ""), option.key
+        assert not option.is_switch or f"--no-{option.key}" in text, option.key
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "zone", "explain", "check", "queries", "client-config", "healthcheck", "version"],
+)
+def test_command_has_a_help(run: Run, command: str) -> None:
+    assert re.search(rf"^  {command} +\S", run("--help").stdout, re.MULTILINE)
+    assert run(command, "--help").exit_code == 0
+
+
+# -- small ones -----------------------------------------------------------------------------------
+
+
+def test_version_is_told_and_does_not_load_the_server() -> None:
+    code = (
+        "import sys; sys.argv = ['containerdns', 'version'];"
+        "from containerdns.commands.cli import main; main(standalone_mode=False);"
+        "assert not {'aiohttp', 'dnslib', 'containerdns.app'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"containerdns \S+\n", done.stdout)
+
+
+def test_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "containerdns", "version", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) >= {"version"}
+
+
+# -- for people, on a terminal ----------------------------------------------------------------
+
+
+def on_a_terminal(command: list[str], **environ: str) -> str:
+    """Run a command with a terminal as its output; all that it wrote."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | environ
+    with subprocess.Popen(
+        [sys.executable, "-m", "containerdns", *command], stdout=theirs, env=environment
+    ) as running_command:
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # EIO is the end (pty(7))
+            while octets := os.read(ours, 65536):
+                written += octets
+        os.close(ours)
+        running_command.wait(60)
+    return written.decode()
+
+
+def test_table_fits_the_terminal(running: StandIn) -> None:
+    running.gives("/zone", ZONE)
+    command = ["zone", "--url", running.url]
+    narrow = on_a_terminal(command, COLUMNS="70", NO_COLOR="1").splitlines()
+    rows = [line for line in narrow if line.startswith(("NAME", "web", "evil"))]
+    assert len(rows) == 3
+    assert all(len(line.rstrip()) <= 70 for line in rows)
+    assert any("…" in line for line in rows)
+    assert "…" not in on_a_terminal(command, COLUMNS="200", NO_COLOR="1")
+
+
+def test_colour_is_for_terminals_whose_owner_wants_it(running: StandIn, run: Run) -> None:
+    """https://no-color.org: set and not empty."""
+    running.gives("/zone", ZONE)
+    command = ["zone", "--url", running.url]
+    assert "\x1b[32mconnected" in on_a_terminal(command, NO_COLOR="")
+    assert "\x1b" not in on_a_terminal(command, NO_COLOR="1")
+    assert "\x1b" not in run(*command).stdout
+
+
+def test_watched_zone_tells_what_came_and_went(running: StandIn) -> None:
+    running.gives("/zone", ZONE)
+    command = [sys.executable, "-m", "containerdns", "zone", "--watch", "--url", running.url]
+    moved = ZONE["records"][0] | {"data": "172.18.0.3"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            if line.startswith("remembered"):
+                break
+        running.gives("/zone", ZONE | {"records": [moved, ZONE["records"][1]]})
+        changes = [watching.stdout.readline(), watching.stdout.readline()]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(60) == 0
+    assert [(line[0], line.split()[4]) for line in changes] == [
+        ("-", "172.18.0.2"),
+        ("+", "172.18.0.3"),
+    ]
+
+
+def test_what_an_upstream_will_say_is_not_known_yet(running: StandIn, run: Run) -> None:
+    query = EXPLAINED["queries"][0] | {"rcode": None, "ttl": None, "reason": "not ours; 1.1.1.1"}
+    running.gives("/explain", {"queries": [query]})
+    assert run("explain", "web", "--url", running.url).stdout.splitlines() == [
+        "1. web.corp.example. A: what the upstream says (upstream of 1.1.1.1)",
+        "   why:  not ours; 1.1.1.1",
+        "   next: with an answer the client stops, else it fails",
+    ]
+
+
+def test_shell_completion_is_told_and_works() -> None:
+    assert "_CONTAINERDNS_COMPLETE=bash_source" in CliRunner().invoke(main, ["--help"]).stdout
+    environ = {"_CONTAINERDNS_COMPLETE": "bash_complete",
+               "COMP_WORDS": "containerdns client-config un",
+               "COMP_CWORD": "2"}  # fmt: skip
+    code = "from containerdns.commands.cli import main; main(prog_name='containerdns')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env=os.environ | environ,
+    )  # fmt: skip
+    assert done.stdout.strip() == "plain,unbound"
+
+
+# -- serve and healthcheck, with real sockets -------------------------------------------------
+
+
+def test_port_in_use_is_exit_1_with_one_line() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "containerdns", "serve", "--listen", address]
+        done = subprocess.run(
+            [*command, "--http", "off", "--docker", "unix:///nowhere/docker.sock"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    faults = [line for line in done.stderr.splitlines() if line.startswith("containerdns: ")]
+    assert len(faults) == 1
+    assert faults[0].startswith(f"containerdns: cannot listen on {address}")
+    assert "Traceback" not in done.stderr
+
+
+@contextlib.contextmanager
+def answering(rcode: int, flags: int, answers: int) -> Iterator[str]:
+    """A DNS server that answers every query alike; gives its address."""
+    soa = b"\xc0\x0c\0\6\0\1\0\0\0\5\0\x16\0\0" + bytes(20)  # names: the root; numbers: 0
+    stopping = threading.Event()
+
+    def answer(serving: socket.socket) -> None:
+        while not stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                query, client = serving.recvfrom(512)
+                head = query[:2] + (0x8000 | flags | rcode).to_bytes(2, "big")
+                counts = b"\0\1" + answers.to_bytes(2, "big") + bytes(4)
+                serving.sendto(head + counts + query[12:] + soa * answers, client)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as serving:
+        serving.bind(("127.0.0.1", 0))
+        serving.settimeout(0.02)
+        thread = threading.Thread(target=answer, args=(serving,))
+        thread.start()
+        yield f"127.0.0.1:{serving.getsockname()[1]}"
+        stopping.set()
+        thread.join()
+
+
+NOERROR, SERVFAIL, REFUSED, AUTHORITATIVE = 0, 2, 5, 0x0400
+
+
+@pytest.mark.parametrize(
+    ("ready", "rcode", "flags", "answers", "status"),
+    [
+        (200, NOERROR, AUTHORITATIVE, 1, 0),
+        (503, NOERROR, AUTHORITATIVE, 1, 1),
+        (200, SERVFAIL, 0, 0, 1),
+        (200, NOERROR, 0, 1, 1),
+        (200, NOERROR, AUTHORITATIVE, 0, 1),
+    ],
+    ids=["healthy", "not ready", "SERVFAIL", "not authoritative", "no SOA"],
+)
+def test_health_is_readiness_and_an_authoritative_answer(
+    running: StandIn, run: Run, ready: int, rcode: int, flags: int, answers: int, status: int
+) -> None:
+    running.gives("/readyz", b"ready" if ready == 200 else b"not listed yet", status=ready)
+    with answering(rcode, flags, answers) as address:
+        result = run("healthcheck", "--url", running.url, "--dns", address)
+    assert result.exit_code == status, result.output
+    assert (result.stdout == "") is (status != 0)
+    assert (result.stderr == "") is (status == 0)
+    assert ("not listed yet" in result.stderr) is (ready != 200)
+
+
+def test_health_asks_where_the_server_says_that_it_listens(running: StandIn, run: Run) -> None:
+    """Its flags are not known to a HEALTHCHECK."""
+    running.gives("/readyz", b"ready")
+    with answering(NOERROR, AUTHORITATIVE, 1) as address:
+        running.gives("/status", {"dns": [address], "domains": ["corp.example."]})
+        result = run("healthcheck", "--url", running.url, "--format", "json")
+    assert json.loads(result.stdout)["healthy"] is True
+    assert f"DNS on {address} answers for corp.example." in result.stdout
+
+
+def test_health_without_http_is_that_of_dns(run: Run) -> None:
+    with answering(NOERROR, AUTHORITATIVE, 1) as address:
+        environ = {"CONTAINERDNS_HTTP": "off", "CONTAINERDNS_LISTEN": address}
+        assert run("healthcheck", **environ).exit_code == 0
+    assert run("healthcheck", **environ).exit_code == 1
+
+
+def test_wrong_address_of_healthcheck_is_exit_2(run: Run) -> None:
+    result = run("healthcheck", "--dns", "localhost", "--url", NOBODY)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("containerdns: --dns='localhost': expected an address")
+
+
+def test_health_is_not_spoilt_by_an_allow_without_loopback(running: StandIn, run: Run) -> None:
+    """`--allow 10.8.0.0/24` refuses a HEALTHCHECK on both doors: it does what it was told."""
+    running.gives("/readyz", {"title": "Forbidden", "detail": "outside --allow"}, status=403)
+    running.gives("/status", {"title": "Forbidden", "detail": "outside --allow"}, status=403)
+    with answering(REFUSED, 0, 0) as address:
+        result = run("healthcheck", "--url", running.url, CONTAINERDNS_LISTEN=address)
+    assert result.exit_code == 0, result.stderr
+
+
+# -- check ------------------------------------------------------------------------------------
+
+
+def test_check_without_docker_is_exit_1_and_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/docker.sock"
+    options = ("--docker", nowhere, "--listen", f"127.0.0.1:{free_port()}", "--upstream", "")
+    result = run("check", *options, "--format", "json")
+    findings = json.loads(result.stdout)["findings"]
+    assert result.exit_code == 1
+    [error] = [finding for finding in findings if finding["level"] == "error"]
+    assert nowhere in error["text"]
+    assert error["remedy"]
+    told = run("check", *options)
+    assert told.exit_code == 1
+    assert f"error: {error['text']}\n    {error['remedy']}\n" in told.stdout
+
+
+def test_check_warns_of_a_misspelt_variable(run: Run, tmp_path: Path) -> None:
+    options = ("--docker", f"unix://{tmp_path}/docker.sock", "--upstream", "")
+    result = run("check", *options, CONTAINERDNS_TTLL="5")
+    assert "warning: CONTAINERDNS_TTLL: no option has this name" in result.stdout

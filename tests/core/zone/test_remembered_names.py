@@ -1,0 +1,118 @@
+"""The names of removed containers."""
+
+from containerdns.core.zone import remembered_names
+from containerdns.core.zone.remembered_names import RememberedNames
+
+
+def test_owner_is_held_until_its_time_and_not_at_it() -> None:
+    kept = RememberedNames(60)
+    kept.add(["web"], now=1000.0)
+    assert kept.holds("web", now=1059.9)
+    assert not kept.holds("web", now=1060.0)
+    assert not kept.holds("db", now=1000.0)
+
+
+def test_owner_remembered_again_is_held_for_longer() -> None:
+    kept = RememberedNames(60)
+    kept.add(["web"], now=1000.0)
+    kept.add(["web"], now=1050.0)
+    assert kept.holds("web", now=1100.0)
+    assert len(kept) == 1
+
+
+def test_nothing_is_remembered_without_a_lifetime() -> None:
+    kept = RememberedNames(0)
+    kept.add(["web"], now=1000.0)
+    assert not kept.holds("web", now=1000.0)
+    assert len(kept) == 0
+
+
+def test_what_is_over_is_dropped_and_given() -> None:
+    kept = RememberedNames(60)
+    kept.add(["web"], now=1000.0)
+    kept.add(["db"], now=1001.0)
+    assert kept.expire(now=1059.9) == []
+    assert kept.expire(now=1060.0) == ["web"]
+    assert list(kept.items()) == [("db", 1061.0)]
+
+
+def test_oldest_makes_room() -> None:
+    """The contract: at most 100,000 names, the oldest go first."""
+    kept = RememberedNames(60)
+    kept.add((str(number) for number in range(remembered_names.MAX_REMEMBERED)), now=1000.0)
+    assert kept.holds("0", now=1000.0)
+    kept.add(["0"], now=1001.0)
+    kept.add(["new"], now=1002.0)
+    assert len(kept) == remembered_names.MAX_REMEMBERED == 100_000
+    assert kept.holds("0", now=1002.0)
+    assert not kept.holds("1", now=1002.0)
+    assert kept.holds("new", now=1002.0)
+
+
+def test_discarded_owner_is_forgotten() -> None:
+    kept = RememberedNames(60)
+    kept.add(["web"], now=1000.0)
+    kept.discard("web")
+    kept.discard("db")
+    assert not kept.holds("web", now=1000.0)
+
+
+def test_one_owner_is_looked_up_without_the_others() -> None:
+    kept = RememberedNames(60)
+    kept.add(["web"], now=1000.0)
+    assert (kept.until("web"), kept.until("db")) == (1060.0, 0.0)
+
+
+def test_another_lifetime_holds_for_what_is_remembered() -> None:
+    """A reload to a shorter --remember left names ours for a day."""
+    kept = RememberedNames(86400)
+    kept.add(["web"], now=1000.0)
+    kept.lifetime = 60
+    kept.add(["db"], now=1010.0)
+    assert list(kept.items()) == [("web", 1060.0), ("db", 1070.0)]
+    assert kept.holds("web", now=1059.9)
+    assert not kept.holds("web", now=1060.0)
+    assert kept.expire(now=1060.0) == ["web"]
+    kept.lifetime = 0
+    assert not kept.holds("db", now=1060.0)
+    assert kept.expire(now=1060.0) == ["db"]
+
+
+def test_each_is_over_at_its_own_time() -> None:
+    """Whatever came before it: a clock that was set back, a time from the state file."""
+    kept = RememberedNames(60)
+    kept.add(["future"], now=9000.0)
+    kept.add(["now"], now=1000.0)
+    kept.put("file", until=1050.0)
+    assert kept.expire(now=1059.0) == ["file"]
+    assert kept.expire(now=1060.0) == ["now"]
+    assert kept.expire(now=9060.0) == ["future"]
+
+
+def test_owner_remembered_again_is_not_over_at_its_first_time() -> None:
+    kept = RememberedNames(60)
+    kept.add(["web", "db"], now=1000.0)
+    kept.add(["web"], now=1030.0)
+    kept.discard("db")
+    assert kept.expire(now=1060.0) == []
+    assert kept.expire(now=1090.0) == ["web"]
+
+
+def test_many_are_dropped_a_few_at_a_time() -> None:
+    kept = RememberedNames(60)
+    kept.add((str(number) for number in range(1000)), now=1000.0)
+    dropped = []
+    while some := kept.expire(now=2000.0):
+        assert len(some) <= remembered_names.MAX_EXPIRED_AT_ONCE
+        dropped += some
+    assert len(set(dropped)) == 1000
+    assert len(kept) == 0
+
+
+def test_an_owner_that_comes_and_goes_costs_one_place() -> None:
+    """A container in a crash loop, for weeks."""
+    kept = RememberedNames(60)
+    for moment in range(10 * remembered_names.MIN_STALE):
+        kept.add(["web"], now=float(moment))
+        kept.discard("web")
+    assert len(kept._by_time) <= 2 * remembered_names.MIN_STALE

@@ -1,0 +1,264 @@
+"""Who holds which name, and that a change and its reverse leave no trace."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from containerdns.core.zone.policy import Claim, Policy, Publication, Rank, publish
+from containerdns.core.zone.remembered_names import RememberedNames
+from containerdns.core.zone.zone import BARE, Loss, Shape, Suffix, SuffixKind, Zone, next_serial
+from tests.fuzz.generating import containers
+
+DOCKER = Suffix("docker.", SuffixKind.DOMAIN)
+LOCAL = Suffix("localdomain.", SuffixKind.SEARCH)
+NOW = 1_000_000.0
+
+
+def a_zone(*publications: Publication, **changes: Any) -> Zone:
+    made = Zone(Shape(**{"handover": 0, **changes}), 1, RememberedNames(60))
+    for publication in publications:
+        made.replace(publication.id, publication, NOW)
+    return made
+
+
+def claiming(
+    publication_id: str, *owners: str, rank: int = Rank.CONTAINER, project: str = "", **more: Any
+) -> Publication:
+    claims = tuple(Claim(o, rank, "rule", publication_id, project=project) for o in owners)
+    return Publication(publication_id, publication_id, claims=claims, **more)
+
+
+def holders(zone: Zone, owner: str, suffix: Suffix = DOCKER) -> set[str]:
+    return {claim.publication for claim in zone.holders(owner, suffix)}
+
+
+def test_best_rank_holds_a_name_and_equal_ranks_share_it() -> None:
+    zone = a_zone(
+        claiming("a", "web", rank=Rank.LABEL),
+        claiming("b", "web", rank=Rank.LABEL),
+        claiming("c", "web", rank=Rank.HOST_NAME),
+    )
+    assert holders(zone, "web") == {"a", "b"}
+    zone.replace("a", None, NOW)
+    zone.replace("b", None, NOW)
+    assert holders(zone, "web") == {"c"}
+
+
+def test_losses_name_the_loser_and_the_winner() -> None:
+    zone = a_zone(claiming("a", "web"), claiming("b", "web", "x", rank=Rank.HOST_NAME))
+    assert list(zone.losses()) == [Loss("web", "b", "a", "rule", "b")]
+
+
+def test_losses_name_the_alias_that_yields_to_an_address() -> None:
+    zone = a_zone(claiming("a", "web", cname="elsewhere.example."), claiming("b", "web"))
+    assert list(zone.losses()) == [Loss("web", "a", "b", "rule", "a")]
+
+
+def test_losses_name_all_aliases_but_the_one_that_stands() -> None:
+    zone = a_zone(
+        claiming("b", "web", cname="b.example."), claiming("a", "web", cname="a.example.")
+    )
+    assert list(zone.losses()) == [Loss("web", "b", "a", "rule", "b")]
+
+
+def test_losses_say_which_hosts_file_lost() -> None:
+    static = Claim("web", Rank.LABEL, "hosts file /etc/hosts", "hosts:1")
+    zone = a_zone(claiming("a", "web"), Publication("hosts:1", "", claims=(static,)))
+    assert [loss.loser for loss in zone.losses()] == ["hosts file /etc/hosts"]
+
+
+@pytest.mark.parametrize("rank", [Rank.TASK, Rank.TASK_HYPHENS])
+def test_tasks_that_stand_behind_their_service_lose_nothing(rank: Rank) -> None:
+    """Every service with a virtual address would warn of each of its tasks."""
+    zone = a_zone(claiming("service:1", "web", rank=Rank.DERIVED), claiming("t", "web", rank=rank))
+    assert list(zone.losses()) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "has"),
+    [(DOCKER, True), (LOCAL, False), (BARE, False)],
+    ids=["domain", "search domain", "bare"],
+)
+def test_bare_service_of_one_project_is_below_domains_only(suffix: Suffix, has: bool) -> None:
+    zone = a_zone(claiming("a", "web", project="p"), claiming("b", "web", project="p"))
+    assert holders(zone, "web", suffix) == ({"a", "b"} if has else set())
+    assert not zone.is_ours("web", NOW)
+    zone.replace("c", claiming("c", "web", project="q"), NOW)
+    assert holders(zone, "web", suffix) == set()
+
+
+def test_service_of_the_last_container_is_forgotten_with_it() -> None:
+    """`docker compose up --force-recreate`: the only container of a service is replaced."""
+    zone = a_zone(claiming("old", "web", project="p"))
+    assert holders(zone, "web") == {"old"}
+    zone.replace("old", None, NOW)
+    assert holders(zone, "web") == set()
+    zone.replace("new", claiming("new", "web", project="p"), NOW)
+    assert holders(zone, "web") == {"new"}
+
+
+def test_absolute_name_is_held_with_the_relative_one_of_the_same_place() -> None:
+    zone = a_zone(claiming("a", "web.docker.", rank=Rank.LABEL), claiming("b", "web"))
+    assert holders(zone, "web") == {"b"}
+    assert holders(zone, "web", LOCAL) == {"b"}
+    zone.replace("b", None, NOW)
+    assert holders(zone, "web") == {"a"}
+    assert holders(zone, "web", LOCAL) == set()
+
+
+@pytest.mark.parametrize(
+    ("owner", "is_empty"),
+    [("frontend", True), ("b.c", True), ("c", True), ("a.b.c", False), ("a", False), ("x", False)],
+)
+def test_what_lies_above_a_name_is_an_empty_non_terminal(owner: str, is_empty: bool) -> None:
+    zone = a_zone(claiming("1", "web.frontend", "a.b.c", "a"))
+    assert zone.is_empty_non_terminal(owner, DOCKER) is is_empty
+    zone.replace("1", None, NOW)
+    assert not zone.is_empty_non_terminal(owner, DOCKER)
+
+
+@pytest.mark.parametrize(
+    ("owner", "base"),
+    [
+        ("x.web", "web"),
+        ("y.x.web", "web"),
+        ("x.a.web", None),
+        ("a.web", "web"),
+        ("x._tcp.web", None),
+        ("x._udp.web", "web"),
+        ("x.db", None),
+    ],
+    ids=["below", "further below", "below a name", "a name itself", "below an empty one",
+         "below nothing", "of another"],
+)  # fmt: skip
+def test_closest_encloser_decides_about_wildcards(owner: str, base: str | None) -> None:
+    """RFC 4592 section 3.3.1."""
+    services = {"_80._tcp": (80,)}
+    zone = a_zone(
+        claiming("1", "web", is_wildcard=True, services=services), claiming("2", "a.web", "db")
+    )
+    node = zone.wildcard(owner, DOCKER)
+    assert (node.base if node else None) == base
+
+
+@pytest.mark.parametrize(
+    "suffix", [BARE, Suffix("example.", SuffixKind.EXACT)], ids=["bare", "exact"]
+)
+def test_bare_and_absolute_names_have_no_wildcards(suffix: Suffix) -> None:
+    zone = a_zone(claiming("1", "web", "web.example.", is_wildcard=True))
+    assert zone.wildcard("x.web" if suffix is BARE else "x.web.example.", suffix) is None
+
+
+def test_removed_name_is_remembered_unless_another_claims_it() -> None:
+    zone = a_zone(claiming("1", "web", "db"), claiming("2", "db", is_running=False))
+    zone.replace("1", None, NOW)
+    assert [owner for owner, _ in zone.remembered.items()] == ["web"]
+    assert zone.is_ours("db", NOW + 10**9)
+    assert zone.is_ours("web", NOW + 59.9)
+    assert not zone.is_ours("web", NOW + 60)
+
+
+def test_name_that_comes_again_is_not_remembered_any_more() -> None:
+    zone = a_zone(claiming("1", "web"))
+    zone.replace("1", None, NOW)
+    zone.replace("2", claiming("2", "web"), NOW)
+    assert len(zone.remembered) == 0
+
+
+def test_what_was_below_a_name_is_remembered_with_it() -> None:
+    zone = a_zone(claiming("1", "web", texts={"key": ("v",)}, services={"_80._tcp": (80,)}))
+    zone.replace("1", None, NOW)
+    assert {owner for owner, _ in zone.remembered.items()} == {"web", "key.web", "_80._tcp.web"}
+
+
+def test_changed_names_are_those_below_every_suffix_and_above() -> None:
+    zone = a_zone(domains=("docker.", "d.example."))
+    changed = zone.replace("1", claiming("1", "web", "x.net", "exact.example.org."), NOW)
+    assert changed == {
+        *("web.", "web.docker.", "web.d.example.", "web.localdomain."),
+        *("x.net.docker.", "x.net.d.example.", "x.net.localdomain."),
+        *("net.", "net.docker.", "net.d.example.", "net.localdomain."),
+        *("exact.example.org.", "example.org.", "org."),
+    }
+
+
+def test_same_publication_again_changes_nothing_not_even_the_serial() -> None:
+    zone = a_zone(claiming("1", "web"))
+    serial = zone.serial
+    assert zone.replace("1", claiming("1", "web"), NOW + 100) == set()
+    assert zone.replace("nobody", None, NOW + 100) == set()
+    assert zone.serial == serial
+
+
+def test_serial_grows_with_records_only() -> None:
+    zone = a_zone()
+    serial = zone.serial
+    zone.replace("1", claiming("1", "web", is_running=False), NOW)
+    assert zone.serial == serial
+    zone.replace("1", claiming("1", "web"), NOW)
+    assert zone.serial == int(NOW) > serial
+    zone.replace("1", None, NOW)
+    assert zone.serial == int(NOW) + 1
+
+
+@pytest.mark.parametrize(
+    ("serial", "now", "following"),
+    [
+        (5, 100.9, 100),
+        (100, 100.0, 101),
+        (200, 100.0, 201),
+        (0xFFFFFFFF, 100.0, 100),
+        (0xFFFFFFFF, 0.0, 1),
+        (0xFFFFFFFE, 2**32 - 10.0, 0xFFFFFFFF),
+    ],
+    ids=["clock ahead", "equal", "behind", "after the end of both", "never 0", "at the end"],
+)  # fmt: skip
+def test_serial_follows_the_clock_but_always_grows(serial: int, now: float, following: int) -> None:
+    """RFC 1982: higher by less than half of all."""
+    assert next_serial(serial, now) == following
+    assert 0 < (following - serial) % 2**32 < 2**31
+
+
+def state(zone: Zone) -> dict[str, object]:
+    """Everything that a zone knows but its numbers and memory, without order."""
+    assert not len(zone.handovers)
+    found: dict[str, object] = {}
+    for key, value in {**vars(zone), **vars(zone.reverse)}.items():
+        if key not in ("serial", "generation", "remembered", "shape", "reverse", "handovers"):
+            found[key] = _unordered(copy.deepcopy(value))
+    return found
+
+
+def _unordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unordered(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return sorted(map(repr, value))
+    return value
+
+
+@given(st.lists(containers, max_size=6, unique_by=lambda c: c.id), containers, st.booleans())
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+def test_change_and_its_reverse_leave_no_trace(
+    others: list[Any], changed: Any, is_removed: bool
+) -> None:
+    """So that a zone never drifts, however long it lives."""
+    zone = a_zone(*(publish(other, Policy()) for other in others))
+    before = state(zone)
+    old = zone.publication(changed.id)
+    zone.replace(changed.id, None if is_removed else publish(changed, Policy()), NOW)
+    zone.replace(changed.id, old, NOW)
+    assert state(zone) == before
+
+
+@given(st.lists(containers, max_size=8))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+def test_zone_is_what_its_publications_are_whatever_the_way(happened: list[Any]) -> None:
+    """A zone that grew by changes is one made at once."""
+    zone = a_zone()
+    for container in happened:
+        zone.replace(container.id, publish(container, Policy()), NOW)
+    assert state(zone) == state(a_zone(*zone.publications()))

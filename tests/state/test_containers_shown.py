@@ -1,0 +1,130 @@
+"""What `/containers` and the page show of a container: what DNS answers, and nothing else."""
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from containerdns.config.settings import load
+from containerdns.core.counters import Counters
+from containerdns.core.protocol import messages
+from containerdns.core.protocol.cookies import Cookies
+from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.query_history import History
+from containerdns.core.protocol.respond import Peer, Reply, Responder
+from containerdns.core.zone.containers import Attachment, Container
+from containerdns.core.zone.views import packed
+from containerdns.state.reports import Reports
+from containerdns.state.zone_writer import ZoneWriter
+from containerdns.upstream.forwarder import Forwarder
+from tests.fuzz.worlds import contents
+
+ENGINE = "unix:///run/docker.sock"
+CLIENT = packed("127.0.0.1")
+
+
+def container(name: str, address: str, *, health: str = "", **more: Any) -> Container:
+    labels = {f"containerdns.{key}": value for key, value in more.pop("labels", {}).items()}
+    attachment = Attachment("front", "f" * 64, addresses=(address,) if address else ())
+    usual = {"state": "running", "docker_labels": labels, "attachments": (attachment,)}
+    # An id of digits that is another for each, as Docker's is.
+    number = "".join(f"{octet:02x}" for octet in name.encode()).ljust(64, "0")
+    return Container(number, name, ENGINE, health=health, **(usual | more))
+
+
+CONTAINERS = [
+    container("web", "172.18.0.2"),
+    container("hidden", "172.18.0.3", labels={"enable": "false"}),
+    container("stopped", "", state="exited"),
+    container("alias", "172.18.0.4", labels={"cname": "target.example."}),
+    container("good", "172.18.0.5", labels={"names": "pair"}),
+    container("sick", "172.18.0.6", labels={"names": "pair"}, health="unhealthy"),
+    container("loser", "172.18.0.7", hostname="web"),
+    container("lonely", ""),
+    container("chosen", "172.18.0.8", labels={"address": "192.0.2.8"}),
+    container("exact", "172.18.0.9", labels={"fqdns": "search.corp.example"}),
+]
+
+
+@pytest.fixture(scope="module")
+def writer() -> ZoneWriter:
+    counters = Counters()
+    made = ZoneWriter(load({"docker": ENGINE}, {}), counters, PacketCache(counters), frozenset())
+    for each in CONTAINERS:
+        made.container_changed(ENGINE, each, None)
+    made.listed(ENGINE)
+    return made
+
+
+@pytest.fixture(scope="module")
+def shown(writer: ZoneWriter) -> dict[str, dict[str, Any]]:
+    counters = writer.counters
+    forwarder = Forwarder(writer.settings, counters, lambda _: False)
+    reports = Reports(writer, forwarder, History(0), counters, list, lambda: None, {})
+    return {c["name"]: c for c in reports.containers()["containers"]}
+
+
+def answered(writer: ZoneWriter, name: str) -> set[str]:
+    """The addresses that DNS answers for a name, of every type."""
+    responder = Responder(writer.zone, writer.ownership, Cookies(bytes(16)), Counters())
+    peer = Peer(CLIENT, CLIENT, writer.views.of(CLIENT, CLIENT))
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    data = messages.query(1, messages.RD, labels + b"\0\0\1\0\1")
+    reply = responder.respond(data, peer, time.time())
+    assert isinstance(reply, Reply)
+    return {
+        socket.inet_ntoa(rr.rdata)
+        for rr in contents(reply.octets).sections[0]
+        if rr.rtype == messages.A
+    }
+
+
+def test_each_name_that_is_shown_is_answered_so(
+    writer: ZoneWriter, shown: dict[str, dict[str, Any]]
+) -> None:
+    count = 0
+    for each in shown.values():
+        for name in each["names"]:
+            owner = name["name"]
+            asked = owner.rstrip(".") if owner.endswith(".") else f"{owner}.docker"
+            if not each["cname"]:
+                assert {a["address"] for a in each["addresses"]} <= answered(writer, asked), asked
+                count += 1
+    assert count > len(CONTAINERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "unanswered"),
+    [
+        ("hidden", "label containerdns.enable=false"),
+        ("stopped", "it does not run"),
+        ("web", ""),
+    ],
+)
+def test_what_dns_does_not_answer_has_no_names(
+    name: str, unanswered: str, shown: dict[str, dict[str, Any]]
+) -> None:
+    each = shown[name]
+    assert each["unanswered"] == unanswered
+    assert bool(each["names"]) == (not unanswered)
+    assert bool(each["addresses"]) == (not unanswered)
+
+
+def test_names_that_others_have_are_not_shown(shown: dict[str, dict[str, Any]]) -> None:
+    """`web` is the container's of that name; `pair` leads to the healthy one alone."""
+    names = {name: {n["name"] for n in each["names"]} for name, each in shown.items()}
+    assert "web" in names["web"]
+    assert "web" not in names["loser"]
+    assert "loser" in names["loser"]
+    assert "pair" in names["good"]
+    assert "pair" not in names["sick"]
+    assert "sick" in names["sick"]
+
+
+def test_aliases_and_addresses_of_labels_are_shown(shown: dict[str, dict[str, Any]]) -> None:
+    assert (shown["alias"]["cname"], shown["alias"]["addresses"]) == ("target.example.", [])
+    assert [a["address"] for a in shown["chosen"]["addresses"]] == ["192.0.2.8"]
+    assert "search.corp.example." in {n["name"] for n in shown["exact"]["names"]}
+    assert shown["lonely"]["names"] != []
+    assert shown["lonely"]["addresses"] == []  # NODATA

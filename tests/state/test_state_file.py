@@ -1,0 +1,182 @@
+"""The state file: what outlives the process, and what a damaged one costs."""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containerdns.core.zone.policy import Claim, Publication, Rank
+from containerdns.core.zone.remembered_names import MAX_REMEMBERED, RememberedNames
+from containerdns.core.zone.zone import Shape, Zone
+from containerdns.state import state_file
+
+NOW, DAY = 1_800_000_000.0, 86400.0
+
+
+def publication(name: str) -> Publication:
+    claim = Claim(name, Rank.CONTAINER, "container name", f"id-{name}")
+    return Publication(id=f"id-{name}", container_name=name, ttl=5, claims=(claim,))
+
+
+def zone_of(*container_names: str, removed: int = 0) -> Zone:
+    memory = RememberedNames(DAY)
+    for number in range(removed):
+        memory.put(f"gone{number}", NOW + 1 + number)
+    zone = Zone(Shape(), 7, memory)
+    for name in container_names:
+        zone.replace(f"id-{name}", publication(name), NOW)
+    return zone
+
+
+def read(path: Path, lifetime: float = DAY) -> tuple[int, dict[str, float]]:
+    state = state_file.read(path, NOW, lifetime)
+    return state.serial, dict(state.remembered)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """What was claimed may be removed by now: it is remembered from now on."""
+    path = tmp_path / "state"
+    zone = zone_of("web", removed=2)
+    state_file.write(path, state_file.pieces(zone))
+    assert read(path) == (zone.serial, {"gone0": NOW + 1, "gone1": NOW + 2, "web": NOW + DAY})
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_file_is_no_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert state_file.read(tmp_path / "state", NOW, DAY) == (0, ())
+    assert caplog.text == ""
+
+
+def document(**changes: Any) -> str:
+    usual = {"version": 1, "serial": 9, "remembered": [["old", NOW + 5]], "claimed": ["web"]}
+    return json.dumps(usual | changes)
+
+
+DAMAGES = {
+    "empty": "",
+    "cut off": document()[:-9],
+    "100,000 brackets": "[" * 100_000,
+    "100,000 objects": '{"a":' * 100_000,
+    "another type": "[1, 2]",
+    "a number": "1e999",
+    "null": "null",
+    "no serial": '{"remembered": [], "claimed": []}',
+    "owners are a number": document(claimed=5),
+    "too many digits": '{"serial": ' + "9" * 5000 + "}",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_file_is_one_warning(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state"
+    path.write_text(text)
+    assert state_file.read(path, NOW, DAY) == (0, ())
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_what_is_no_file_of_text_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A FIFO would hold up the start for ever."""
+    (tmp_path / "latin").write_bytes(document(claimed=["\xe4"]).encode("latin-1") + b"\xe4")
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("latin", "directory", "fifo"):
+        assert state_file.read(tmp_path / name, NOW, DAY) == (0, ())
+    assert len(caplog.records) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"serial": 2**32}, (0, {"old": NOW + 5, "web": NOW + DAY})),
+        ({"serial": -1}, (0, {"old": NOW + 5, "web": NOW + DAY})),
+        ({"serial": 1e999}, (0, {"old": NOW + 5, "web": NOW + DAY})),
+        ({"serial": "9"}, (0, {"old": NOW + 5, "web": NOW + DAY})),
+        ({"remembered": [["a", float("nan")], ["b", NOW + 1]]}, (9, {"b": NOW + 1})),
+        ({"remembered": [["a"], 5, None, ["b", NOW + 1]]}, (9, {"b": NOW + 1})),
+        ({"remembered": [["a", "soon"], ["b", NOW + 1]]}, (9, {"b": NOW + 1})),
+        ({"claimed": [5, None, ["x"], "a..b", "x" * 300, "w\u00e4b", ""]}, (9, {"old": NOW + 5})),
+    ],
+    ids=str,
+)
+def test_damaged_part_costs_itself_alone(
+    changes: dict[str, Any],
+    wanted: tuple[int, dict[str, float]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "state"
+    path.write_text(document(**changes))
+    serial, found = read(path)
+    if "remembered" in changes:
+        del found["web"]
+    assert (serial, found) == wanted
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "until", [NOW + 100 * DAY, 1e999, 10**400], ids=["far", "infinite", "huge"]
+)
+def test_far_time_is_cut(until: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As after a shorter --remember; the contract: no name stays ours for longer."""
+    path = tmp_path / "state"
+    path.write_text(document(remembered=[["far", until]], claimed=[]))
+    assert read(path) == (9, {"far": NOW + DAY})
+    assert read(path, lifetime=60) == (9, {"far": NOW + 60})
+    assert read(path, lifetime=0) == (9, {})
+    assert caplog.text == ""
+
+
+def test_past_time_is_dropped_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state"
+    path.write_text(document(remembered=[["past", NOW], ["next", NOW + 1]], claimed=[]))
+    assert read(path) == (9, {"next": NOW + 1})
+    assert caplog.text == ""
+
+
+def test_no_more_is_read_than_may_be_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_text(document(claimed=[f"n{number}" for number in range(MAX_REMEMBERED + 9)]))
+    assert len(read(path)[1]) == MAX_REMEMBERED
+
+
+def test_pieces_are_small() -> None:
+    """Between two of them queries are answered."""
+    zone = zone_of(*(f"web{number}" for number in range(1000)), removed=3000)
+    made = list(state_file.pieces(zone))
+    assert max(piece.count(b'"') for piece in made) <= 2 * state_file.OWNERS_PER_PIECE
+    assert json.loads(b"".join(made))["remembered"][0] == ["gone0", NOW + 1]
+
+
+def test_owner_removed_or_started_meanwhile_is_not_lost() -> None:
+    """Between any two pieces: it is claimed or remembered in what is written."""
+    for after in range(7):
+        zone = zone_of(*(f"web{number}" for number in range(600)), removed=300)
+        document = state_file.pieces(zone)
+        made = [next(document) for _ in range(after)]
+        zone.replace("id-web599", None, NOW)
+        zone.replace("id-gone1", publication("gone1"), NOW)
+        written = json.loads(b"".join([*made, *document]))
+        owners = {*written["claimed"], *(owner for owner, _ in written["remembered"])}
+        assert {"web599", "gone1"} <= owners
+
+
+def test_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_text(document())
+
+    def failing() -> Any:
+        yield b"{"
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        state_file.write(path, failing())
+    assert path.read_text() == document()
