@@ -112,7 +112,7 @@ class _Server:
             f", HTTP on {http.endpoint}" if http else "",
         )
         engines = ", ".join(self._settings.docker)
-        log.info("Docker %s, named by %s", engines, self._settings.docker_source)
+        log.info("Docker: %s (%s)", engines, self._settings.docker_source)
         try:
             async with asyncio.TaskGroup() as rooms:
                 self._rooms.begin(rooms, self._parts)
