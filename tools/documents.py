@@ -137,7 +137,7 @@ SEPARATORS = {
 
 
 def options_page() -> str:
-    """Give docs/options.md."""
+    """Return docs/options.md."""
     needing = [f"`{option.key}`" for option in OPTIONS if option.needs_restart]
     head = HEAD.replace("{needing_restart}", f"{', '.join(needing[:-1])} and {needing[-1]}")
     return "\n".join([head, *(line for option in OPTIONS for line in _section(option))])
@@ -173,7 +173,7 @@ def _default(option: Option) -> str:
 
 
 def labels_page() -> str:
-    """Give docs/labels.md with its table of labels made anew."""
+    """Return docs/labels.md with its table of labels made anew."""
     text = (DOCS / "labels.md").read_text(encoding="utf-8")
     return _with_block(text, "labels", _labels_table())
 
@@ -187,7 +187,7 @@ def _labels_table() -> Iterator[str]:
 
 
 def http_page() -> str:
-    """Give docs/http.md with its tables of paths and of metrics made anew."""
+    """Return docs/http.md with its tables of paths and of metrics made anew."""
     text = (DOCS / "http.md").read_text(encoding="utf-8")
     text = _with_block(text, "paths", _paths_table())
     return _with_block(text, "metrics", _metrics_table())

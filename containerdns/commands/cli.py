@@ -86,7 +86,7 @@ class _WithSettings(click.Command):
     """A command that takes every option of the registry, which is read when it is needed."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Give its own options, and those of the registry."""
+        """Return its own options, and those of the registry."""
         from containerdns.config.settings import OPTIONS
 
         if not any(parameter.name == OPTIONS[0].field for parameter in self.params):
@@ -191,7 +191,7 @@ def zone(url: str, form: str, domain: str | None, name: str | None, watch: bool)
 def explain(
     name: str, qtype: str | None, client: str | None, search: tuple[str, ...], url: str, form: str
 ) -> None:
-    """Tell what becomes of a name: each query of a client, in order, and why."""
+    """Return what becomes of a name: each query of a client, in order, and why."""
     query = [("name", name), ("type", qtype), ("client", client)]
     document = _server(url).json("/explain", [*query, *(("search", domain) for domain in search)])
     if form == "json":

@@ -32,7 +32,7 @@ class Server:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def json(self, path: str, query: QueryParameters = NOTHING) -> dict[str, Any]:
-        """Give the document of a path.
+        """Return the document of a path.
 
         Raises:
             ServerUnreachable: No server answers, or it refuses; with its reason.
@@ -48,12 +48,12 @@ class Server:
         return document
 
     def text(self, path: str, query: QueryParameters = NOTHING, accept: str = "text/plain") -> str:
-        """Give the text of a path; raises as `json`."""
+        """Return the text of a path; raises as `json`."""
         with self._opened(path, query, accept, TIMEOUT) as response:
             return response.read().decode(errors="replace")
 
     def status(self, path: str) -> tuple[int, str]:
-        """Give the status of a path, and the reason if it is an error; raises as `json`."""
+        """Return the status of a path, and the reason if it is an error; raises as `json`."""
         try:
             self._open(path, NOTHING, "text/plain", TIMEOUT).close()
         except urllib.error.HTTPError as error:
@@ -63,7 +63,7 @@ class Server:
         return 200, ""
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
-        """Give the documents of a stream of server-sent events, until it ends; as `json`."""
+        """Yield the documents of a stream of server-sent events, until it ends; as `json`."""
         with self._opened(path, NOTHING, "text/event-stream", STREAM_TIMEOUT) as response:
             for line in response:
                 field, _, value = line.decode(errors="replace").rstrip("\r\n").partition(":")

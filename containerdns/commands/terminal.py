@@ -21,7 +21,7 @@ _COLOUR_OF_LEVEL = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def wants_colour() -> bool:
-    """Tell whether standard output is a terminal whose owner did not refuse (NO_COLOR)."""
+    """Return whether standard output is a terminal whose owner did not refuse (NO_COLOR)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
@@ -66,7 +66,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def zone(document: Mapping[str, Any]) -> Iterator[str]:
-    """Tell the zone: Engines, records, what was skipped, what is remembered."""
+    """Yield the zone: Engines, records, what was skipped, what is remembered."""
     for engine in document.get("engines", ()):
         state = "connected" if engine["connected"] else "not connected"
         listed = f", listed {plain(engine['last_sync'])}" if engine.get("last_sync") else ""
@@ -90,7 +90,7 @@ def zone(document: Mapping[str, Any]) -> Iterator[str]:
 def changes(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Tell which records went and which came."""
+    """Yield which records went and which came."""
     old = {_record_line(record): None for record in before}
     new = {_record_line(record): None for record in after}
     for line in old:
@@ -106,7 +106,7 @@ def _record_line(record: Mapping[str, Any]) -> str:
 
 
 def explanation(queries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Tell each query in turn: what becomes of it, why, and what the client does next."""
+    """Yield each query in turn: what becomes of it, why, and what the client does next."""
     for number, query in enumerate(queries, 1):
         outcome = _outcome(query)
         colour = _COLOUR_OF_RCODE.get(query["rcode"] or "NOERROR", "red")
@@ -121,7 +121,7 @@ def explanation(queries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _why(query: Mapping[str, Any]) -> str:
-    """Tell rule and reason, but not twice the same."""
+    """Return rule and reason, but not twice the same."""
     rule, reason = plain(query["rule"]), plain(query["reason"])
     return reason if rule in reason else f"{rule}: {reason}"
 
@@ -165,7 +165,7 @@ def queries(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def query_line(query: Mapping[str, Any]) -> str:
-    """Tell one query as it comes, in columns that need not be known beforehand."""
+    """Return one query as it comes, in columns that need not be known beforehand."""
     rcode = plain(query["rcode"])
     coloured = click.style(rcode.ljust(8), fg=_COLOUR_OF_RCODE.get(rcode, "red"))
     source = plain(query["source"])

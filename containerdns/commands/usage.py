@@ -53,7 +53,7 @@ class Port(click.ParamType[int]):
 
 
 def source_of(parameter: str, flag: str, variable: str) -> str:
-    """Tell what the value of the running command's parameter was given as."""
+    """Return what the value of the running command's parameter was given as."""
     source = click.get_current_context().get_parameter_source(parameter)
     return variable if source is click.core.ParameterSource.ENVIRONMENT else flag
 

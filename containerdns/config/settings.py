@@ -516,7 +516,7 @@ def reloaded(old: Settings, new: Settings) -> Reloaded:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Give the variables with our prefix that no option has: misspelt ones, mostly."""
+    """Return the variables with our prefix that no option has: misspelt ones, mostly."""
     known = OTHER_VARIABLES | {option.variable for option in OPTIONS}
     return sorted(v for v in environ if v.startswith(ENVIRONMENT_PREFIX) and v not in known)
 
@@ -568,7 +568,7 @@ def _another_key(key: str) -> str:
 
 
 def _fits(option: Option, value: object) -> bool:
-    """Tell whether a TOML value can be one of the option's, or a list of them if it takes one."""
+    """Return whether a TOML value can be one of the option's, or a list of them if it takes one."""
     if isinstance(value, list) and option.is_repeatable:
         return all(isinstance(item, str | int | float) for item in value)
     return isinstance(value, str | int | float)
@@ -661,7 +661,7 @@ def _refuse_contradictions(settings: Settings, given: Mapping[str, _Given]) -> N
 
 
 def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Give what is right by itself but not together: key, value, what was expected."""
+    """Yield what is right by itself but not together: key, value, what was expected."""
     for domain in settings.search_domains:
         if domain in settings.domains:
             yield "search-domain", domain, "none of the --domain names, which are ours whole"

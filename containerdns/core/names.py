@@ -31,7 +31,7 @@ _ESCAPED = tuple(_SPECIAL.get(o, _TEXT_OF_OCTET[o]) for o in range(256))
 
 
 def canonical(text: str) -> str:
-    """Give the canonical name for a text as people, labels and files write it.
+    """Return the canonical name for a text as people, labels and files write it.
 
     A final dot is optional; escapes are understood.
 
@@ -52,7 +52,7 @@ def canonical(text: str) -> str:
 
 
 def relative(text: str) -> str:
-    """Give the canonical relative name for a text; its final dot is dropped.
+    """Return the canonical relative name for a text; its final dot is dropped.
 
     Raises:
         BadName: As `canonical`; also the root, which is not relative.
@@ -93,7 +93,7 @@ def to_wire(name: str) -> bytes:
 
 
 def fits(name: str) -> bool:
-    """Tell whether a name is short enough, as one that was joined may not be."""
+    """Return whether a name is short enough, as one that was joined may not be."""
     try:
         to_wire(name)
     except BadName:
@@ -190,7 +190,7 @@ def from_the_top(owner: str) -> Iterator[tuple[str, str]]:
 
 
 def is_below(name: str, apex: str) -> bool:
-    """Tell whether an absolute name lies below an apex or is the apex."""
+    """Return whether an absolute name lies below an apex or is the apex."""
     if apex in (ROOT, name):
         return True
     if not name.endswith(apex):
@@ -200,7 +200,7 @@ def is_below(name: str, apex: str) -> bool:
 
 
 def is_single_label(name: str) -> bool:
-    """Tell whether a name, absolute or relative, has exactly one label."""
+    """Return whether a name, absolute or relative, has exactly one label."""
     text = name.removesuffix(".")
     if "\\" not in text:
         return "." not in text and text != ""
@@ -208,22 +208,22 @@ def is_single_label(name: str) -> bool:
 
 
 def strip_suffix(name: str, apex: str) -> str:
-    """Give the relative name of an absolute name that lies below an apex, not at it."""
+    """Return the relative name of an absolute name that lies below an apex, not at it."""
     return name[:-1] if apex == ROOT else name[: -len(apex) - 1]
 
 
 def join(relative_name: str, apex: str) -> str:
-    """Give the absolute name of a relative name below an apex."""
+    """Return the absolute name of a relative name below an apex."""
     return relative_name + "." if apex == ROOT else f"{relative_name}.{apex}"
 
 
 def _is_absolute(text: str) -> bool:
-    """Tell whether the text ends in a dot that is not escaped."""
+    """Return whether the text ends in a dot that is not escaped."""
     return text.endswith(".") and not _is_open(text[:-1])
 
 
 def _is_open(text: str) -> bool:
-    """Tell whether the text ends in a backslash that escapes what would follow."""
+    """Return whether the text ends in a backslash that escapes what would follow."""
     return (len(text) - len(text.rstrip("\\"))) % 2 == 1
 
 

@@ -118,7 +118,7 @@ class EngineClient:
         return Version(str(engine or ""), api, clock)
 
     async def inspect(self, container_id: str) -> dict[str, Any] | None:
-        """Give the document of a container; None if there is no such container any more.
+        """Return the document of a container; None if there is no such container any more.
 
         Raises:
             BadDocument: The Engine cannot say, or says it in no JSON object.
@@ -176,14 +176,14 @@ class EngineClient:
                 raise EngineUnavailable(f"{self.address.url} sent a listing that is no JSON array")
 
     async def networks(self) -> list[Any] | None:
-        """Give the documents of all networks; None if a socket proxy forbids it."""
+        """Return the documents of all networks; None if a socket proxy forbids it."""
         documents = await self.get("/networks")
         if documents is not None and not isinstance(documents, list):
             raise EngineUnavailable(f"{self.address.url}: /networks is no JSON array")
         return documents
 
     async def get(self, path: str) -> Any | None:
-        """Give a JSON document; None if the Engine, or a proxy, does not give it to us."""
+        """Return a JSON document; None if the Engine, or a proxy, does not give it to us."""
         response, body = await self._call(self._prefix + path)
         if 400 <= response.status < 500 or response.status == 503:  # 503: no swarm manager
             return None

@@ -281,7 +281,7 @@ def _id_of(document: Any) -> str:
 
 
 def _attachment(network: str, network_id: str, addresses: list[str]) -> Attachment:
-    """Give an attachment with addresses that are written with their prefixes."""
+    """Return an attachment with addresses that are written with their prefixes."""
     interfaces = sorted((ip_interface(text) for text in addresses), key=lambda i: i.version)
     return Attachment(
         network=sys.intern(network or network_id),

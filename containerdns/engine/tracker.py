@@ -130,7 +130,7 @@ class Tracker:
         return container_id, not is_same
 
     def tell_item(self, container_id: str, item: Any) -> None:
-        """Tell what a listing says about a container, unless something knows better."""
+        """Return what a listing says about a container, unless something knows better."""
         tracked = self._tracked.get(container_id)
         if tracked is not None and container_id not in self.touched:
             self._take_item(tracked, tracked.mark, item, "")

@@ -94,7 +94,7 @@ def _replay(replica: Replica, method: str, arguments: tuple[Any, ...]) -> None:
 
 
 async def _report(writer: asyncio.StreamWriter, rooms: Components, counters: Counters) -> None:
-    """Tell what was counted and asked since the last time."""
+    """Return what was counted and asked since the last time."""
     seen = 0
     while True:
         await asyncio.sleep(REPORT_EVERY)

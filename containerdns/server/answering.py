@@ -222,7 +222,7 @@ class Answering:
         return _signed(decision, query, standing, peer) if isinstance(decision, Reply) else decision
 
     def _at_once(self, forward: Forward, peer: Peer) -> Reply | None:
-        """Give a response that needs no upstream, or None."""
+        """Return a response that needs no upstream, or None."""
         resolution = self._forwarder.cached(forward)
         if resolution is None:
             if not forward.query.wants_recursion:

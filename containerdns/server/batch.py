@@ -77,7 +77,7 @@ _Call = Any  # a foreign function: file descriptor, headers, count, flags, [time
 
 @cache
 def works() -> bool:
-    """Tell whether this system has the calls, and lays out memory as we expect."""
+    """Return whether this system has the calls, and lays out memory as we expect."""
     try:
         calls = _calls()
     except (OSError, AttributeError) as error:

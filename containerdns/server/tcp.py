@@ -161,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.leave(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Give the area that is read into; `buffer_updated` follows at once."""
+        """Return the area that is read into; `buffer_updated` follows at once."""
         return self._connections.received
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -193,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def is_over(self, now: float) -> bool:
-        """Tell whether its time is over: idle, in the middle of a frame, or not reading."""
+        """Return whether its time is over: idle, in the middle of a frame, or not reading."""
         if self._frame_since is not None and now - self._frame_since >= MAX_FRAME:
             return self._can_take() and not self._is_parsing_later  # else it is we who do not read
         is_idle = now - self.active_at >= MAX_IDLE

@@ -104,16 +104,16 @@ class Reports:
     # -- the zone ----------------------------------------------------------------
 
     def serial(self) -> int:
-        """Give the serial, which grows with every change of any zone."""
+        """Return the serial, which grows with every change of any zone."""
         return self._writer.zone.serial
 
     def tag(self) -> str:
-        """Give what differs whenever `/zone` would show something else: an Engine's state, too."""
+        """Return a text that changes whenever `/zone` would, such as an entity tag."""
         zone = self._writer.zone
         return f"{zone.serial}-{self._writer.revision}-{len(zone.remembered)}"
 
     def zone_json(self, domain: str | None, name: str | None) -> Document | None:
-        """Give the zone as records, the first shape of the contract."""
+        """Return the zone as records, the first shape of the contract."""
         suffixes = self._suffixes()
         if domain is not None:
             suffixes = [s for s in suffixes if s.apex == names.canonical(domain)]
@@ -137,7 +137,7 @@ class Reports:
         }
 
     def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
-        """Give the lines of a master file."""
+        """Return the lines of a master file."""
         apex = self._writer.zone.shape.domains[0] if domain is None else names.canonical(domain)
         suffix = next((s for s in self._suffixes() if s.apex == apex), None)
         if suffix is None:
@@ -252,7 +252,7 @@ class Reports:
     async def explain(
         self, name: str, qtype: str | None, client: str, search: Sequence[str]
     ) -> Document:
-        """Tell what becomes of each query that such a client sends, the second shape."""
+        """Return what becomes of each query that such a client sends, the second shape."""
         qtypes: Sequence[int] = USUAL_TYPES
         if qtype:
             number = messages.type_number(qtype)
@@ -296,7 +296,7 @@ class Reports:
     def queries(
         self, after: int, client: str | None, limit: int | None = None
     ) -> tuple[int, Iterable[Document]]:
-        """Give the queries since a position in the history, newest last, the third shape."""
+        """Return the queries since a position in the history, newest last, the third shape."""
         most = self._writer.settings.query_history
         whose = None if client is None else packed(client)
         found, total = self._history.since(after, most if limit is None else limit, whose)
@@ -313,17 +313,17 @@ class Reports:
         return "kept" if is_kept else query["source"]
 
     def changes(self, after: int) -> tuple[int, Iterable[Document]]:
-        """Give the changes of containers since a position, newest last."""
+        """Return the changes of containers since a position, newest last."""
         found, total = self._writer.changes.since(after)
         return total, map(_change_document, found)
 
     def rights(self, client: str) -> tuple[bool, bool]:
-        """Tell whether an address may ask, and see all queries."""
+        """Return whether an address may ask, and see all queries."""
         view = self._writer.views.of(packed(client))
         return view.may_ask, view.may_see_history
 
     def is_our_name(self, host: str) -> bool:
-        """Tell whether a Host header, without its port, is a name that we answer."""
+        """Return whether a Host header, without its port, is a name that we answer."""
         try:
             name = names.canonical(host)
         except BadName:
@@ -342,7 +342,7 @@ class Reports:
         return self._writer.readiness()
 
     def status(self) -> Document:
-        """Give what the page shows of the whole."""
+        """Return what the page shows of the whole."""
         zone = self._writer.zone
         return {
             "version": version(),
@@ -403,7 +403,7 @@ class Reports:
         return [c for c in self._writer.inventory if not c.id.startswith(SERVICE_ID)]
 
     def containers(self) -> Document:
-        """Give what the page shows of the containers."""
+        """Return what the page shows of the containers."""
         return {
             "serial": self._writer.zone.serial,
             "containers": (
@@ -438,7 +438,7 @@ class Reports:
         }
 
     def gauges(self) -> Gauges:
-        """Give the present values for the metrics."""
+        """Return the present values for the metrics."""
         self._tally()
         zone = self._writer.zone
         if self._counted_serial != zone.serial and len(zone) <= QUICK_COUNT:

@@ -123,7 +123,7 @@ class ZoneWriter(Replica):
     # -- for those who want to know -----------------------------------------------
 
     def readiness(self) -> tuple[bool, str]:
-        """Tell whether every Engine was listed; of several, a lost one is waited for 10 s."""
+        """Return whether every Engine was listed; of several, a lost one is waited for 10 s."""
         missing = [e for e in self.engines.values() if not e.last_sync]
         if not missing:
             return True, "every Engine has been listed"

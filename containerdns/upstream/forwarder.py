@@ -245,7 +245,7 @@ class Forwarder:
         return outcomes
 
     def cached(self, forward: Forward) -> Resolution | None:
-        """Give what needs no upstream: a fresh response, or a failure just seen."""
+        """Return what needs no upstream: a fresh response, or a failure just seen."""
         if self._loops.is_probe(forward.name):
             return self._loops.answer(forward)
         question = question_of(forward)
@@ -276,7 +276,7 @@ class Forwarder:
                 del self._waiting[client]
 
     def describe(self, name: str, qtype: int) -> Prospect:
-        """Tell what would become of a question, without asking it."""
+        """Return what would become of a question, without asking it."""
         apex = self._apex_of(name)
         question = Question(name, qtype, False, False, apex)
         order = self._order(question)

@@ -53,11 +53,11 @@ class Loops:
         )
 
     def is_probe(self, name: str) -> bool:
-        """Tell whether a question that came to us is one of ours."""
+        """Return whether a question that came to us is one of ours."""
         return name.endswith(self._apex)
 
     def is_loop(self, response: Response) -> bool:
-        """Tell whether a response is our own answer."""
+        """Return whether a response is our own answer."""
         return any(record.rdata in (self._data, self._target) for record in response.answer)
 
     def answer(self, forward: Forward) -> Resolution:
@@ -71,7 +71,7 @@ class Loops:
 
 
 def is_own_address(server: UpstreamServer, listening: Iterable[Endpoint]) -> bool:
-    """Tell whether an upstream's address is one that we listen on."""
+    """Return whether an upstream's address is one that we listen on."""
     if server.transport != "udp":
         return False
     address = ipaddress.ip_address(server.host)
@@ -85,7 +85,7 @@ def is_own_address(server: UpstreamServer, listening: Iterable[Endpoint]) -> boo
 
 
 def _is_local(host: str) -> bool:
-    """Tell whether an address is this machine's, by trying to send from it."""
+    """Return whether an address is this machine's, by trying to send from it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as trying:

@@ -148,7 +148,7 @@ class Paths:
             app.router.add_get(path, handler)
 
     def handlers(self) -> dict[str, Handler]:
-        """Give the handler of each path; /openapi.json describes the same ones."""
+        """Return the handler of each path; /openapi.json describes the same ones."""
         return {
             "/": self._page.index,
             "/static/{file}": self._page.asset,

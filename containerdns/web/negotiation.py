@@ -9,7 +9,7 @@ PACKED = ("gzip", "x-gzip", "*")  # in the order in which the first that is name
 
 
 def prefers(request: web.Request, content_type: str, usual: str) -> bool:
-    """Tell whether the Accept header names a type above the usual (section 12.5.1)."""
+    """Return whether the Accept header names a type above the usual (section 12.5.1)."""
     accepted = _accepted(request.headers.getall("Accept", []))
     wanted = accepted.get(content_type, 0.0)
     others = (usual, usual.partition("/")[0] + "/*")
@@ -24,13 +24,13 @@ def compress(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """Tell whether gzip was named, or everything was, and not with a quality of 0."""
+    """Return whether gzip was named, or everything was, and not with a quality of 0."""
     accepted = _accepted(request.headers.getall("Accept-Encoding", []))
     return next((accepted[coding] for coding in PACKED if coding in accepted), 0.0) > 0.0
 
 
 def _accepted(headers: Iterable[str]) -> dict[str, float]:
-    """Give the quality of each item, in lower case."""
+    """Return the quality of each item, in lower case."""
     accepted = {}
     for part in ",".join(headers).lower().split(","):
         item, _, parameters = part.partition(";")

@@ -148,7 +148,7 @@ def _is_followed(request: web.Request) -> bool:
 
 
 def _told(request: web.Request, fault: BadName) -> str:
-    """Tell which parameter is no name; of a list, the item alone is known."""
+    """Return which parameter is no name; of a list, the item alone is known."""
     key = next((key for key, value in request.query.items() if value == fault.text), None)
     given = f"{key}={fault.text!r}" if key else repr(fault.text)
     return f"{given}: expected a domain name ({fault.reason})"

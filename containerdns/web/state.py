@@ -46,13 +46,13 @@ class State(Protocol):
     """The running server, as HTTP sees it."""
 
     def serial(self) -> int:
-        """Give the serial; it grows with every change of any zone."""
+        """Return the serial; it grows with every change of any zone."""
 
     def tag(self) -> str:
-        """Give what differs whenever `zone_json` or `zone_text` would give something else."""
+        """Return what differs whenever `zone_json` or `zone_text` would give something else."""
 
     def zone_json(self, domain: str | None, name: str | None) -> Document | None:
-        """Give the zone as records, the first shape of the contract.
+        """Return the zone as records, the first shape of the contract.
 
         Args:
             domain: As typed; the zone's apex, "." for bare names; None for all zones.
@@ -66,7 +66,7 @@ class State(Protocol):
         """
 
     def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
-        """Give the lines of a master file, without line ends; otherwise as `zone_json`.
+        """Return the lines of a master file, without line ends; otherwise as `zone_json`.
 
         Args:
             domain: As for `zone_json`, but None is the first domain.
@@ -76,7 +76,7 @@ class State(Protocol):
     async def explain(
         self, name: str, qtype: str | None, client: str, search: Sequence[str]
     ) -> Document:
-        """Tell what becomes of each query that such a client sends, the second shape.
+        """Return what becomes of each query that such a client sends, the second shape.
 
         Raises:
             BadName: The name or a search domain is no name.
@@ -86,7 +86,7 @@ class State(Protocol):
     def queries(
         self, after: int, client: str | None, limit: int | None = None
     ) -> tuple[int, Iterable[Document]]:
-        """Give the queries since a position in the history, newest last, the third shape.
+        """Return the queries since a position in the history, newest last, the third shape.
 
         Each may have one more key, `outcome`: "zone", "cache", "upstream", "kept" (from
         upstream) or "refused".
@@ -101,19 +101,19 @@ class State(Protocol):
         """
 
     def changes(self, after: int) -> tuple[int, Iterable[Document]]:
-        """Give the changes of containers since a position, newest last; as `queries`."""
+        """Return the changes of containers since a position, newest last; as `queries`."""
 
     def rights(self, client: str) -> tuple[bool, bool]:
-        """Tell whether an address may ask (`--allow`) and see all queries (`--allow-history`)."""
+        """Return whether an address may ask (`--allow`) and see all queries (`--allow-history`)."""
 
     def is_our_name(self, host: str) -> bool:
-        """Tell whether a Host header, without its port, is a name that we answer."""
+        """Return whether a Host header, without its port, is a name that we answer."""
 
     def readiness(self) -> tuple[bool, str]:
-        """Tell whether every Engine was listed and every socket is open; if not, why."""
+        """Return whether every Engine was listed and every socket is open; if not, why."""
 
     def status(self) -> Document:
-        """Give what the page shows of the whole; small, asked once a second per open page.
+        """Return what the page shows of the whole; small, asked once a second per open page.
 
         Keys: `version`; `serial`; `revision`, which differs whenever `containers` would give
         something else (a health, for example, may change without the serial); `domains` and
@@ -125,7 +125,7 @@ class State(Protocol):
         """
 
     def containers(self) -> Document:
-        """Give what the page shows of the containers.
+        """Return what the page shows of the containers.
 
         Keys: `serial`; `containers`, an iterable (name, id: 12 digits, engine, state, health or
         "", ttl, names: [{name: relative or absolute with a final dot, rule}], addresses:
@@ -136,4 +136,4 @@ class State(Protocol):
         """
 
     def gauges(self) -> Gauges:
-        """Give the present values for the metrics."""
+        """Return the present values for the metrics."""

@@ -253,12 +253,12 @@ class Streams:
     def queries_for(
         self, client: str, after: int, limit: int | None = None
     ) -> tuple[int, Iterable[Document]]:
-        """Give the queries that a client may see: all, or its own (`--allow-history`)."""
+        """Return the queries that a client may see: all, or its own (`--allow-history`)."""
         sees_all = self._state.rights(client)[1]
         return self._state.queries(after, None if sees_all else client, limit)
 
     def status(self, client: str) -> dict[str, Any]:
-        """Give the state of the whole, and whether the client sees the queries of all."""
+        """Return the state of the whole, and whether the client sees the queries of all."""
         is_ready, reason = self._state.readiness()
         sees_all = self._state.rights(client)[1]
         return {

@@ -90,7 +90,7 @@ class Search:
 def explain(
     zone: Zone, ownership: Ownership, name: str, qtype: int, view: View, now: float
 ) -> Explanation:
-    """Tell what becomes of one query of an allowed client that desires recursion."""
+    """Return what becomes of one query of an allowed client that desires recursion."""
     if not view.may_ask:
         reason = "the client is outside --allow"
         return Explanation(name, qtype, "policy", "--allow", messages.REFUSED, reason=reason)
@@ -152,7 +152,7 @@ def _left_out(zone: Zone, name: str, decision: Decision, found: Iterable[Record]
 def led_home(
     zone: Zone, ownership: Ownership, told: Explanation, view: View, cached: Cached, now: float
 ) -> Explanation:
-    """Tell where the CNAMEs of a cached response lead, if that is to a name of ours.
+    """Return where the CNAMEs of a cached response lead, if that is to a name of ours.
 
     Returns:
         What was told, if they do not; else our part of the answer.

@@ -437,7 +437,7 @@ def type_number(text: str) -> int | None:
 
 
 def has_mnemonic(rtype: int) -> bool:
-    """Tell whether a type has a name of its own."""
+    """Return whether a type has a name of its own."""
     return rtype in _TYPE_TEXTS
 
 

@@ -295,7 +295,7 @@ class PacketCache:
             self._forgotten.pop()
 
     def _is_worth_keeping(self, query: bytes, reply: Reply) -> bool:
-        """Tell whether there is room for what is absent, or it was asked for before."""
+        """Return whether there is room for what is absent, or it was asked for before."""
         octets = len(query) + 2 * len(reply.octets) + ENTRY_OCTETS
         has_places = len(self._shelves["absent"]) < MAX_ENTRIES["absent"]
         if has_places and self._octets["absent"] + octets <= MAX_OCTETS["absent"]:

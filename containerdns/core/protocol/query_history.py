@@ -98,7 +98,7 @@ class History:
         self._rows.append((stamp, address, told))
 
     def last(self, limit: int, client: bytes | None = None) -> list[dict[str, object]]:
-        """Give the last queries as `/queries` shows them, the oldest first.
+        """Return the last queries as `/queries` shows them, the oldest first.
 
         Args:
             limit: How many at most.
@@ -111,7 +111,7 @@ class History:
         return _readable(mine[-limit:] if limit else ())
 
     def rows_since(self, number: int, limit: int) -> tuple[list[Row], int]:
-        """Give the rows since a number for another process, and the number for next time."""
+        """Return the rows since a number for another process, and the number for next time."""
         new = min(self.total - number, len(self._rows), limit)
         rows = islice(self._rows, len(self._rows) - new, None)
         return [
@@ -121,7 +121,7 @@ class History:
     def since(
         self, number: int, limit: int, client: bytes | None = None
     ) -> tuple[Iterator[dict[str, object]], int]:
-        """Give the queries from a number on, and the number to ask for next time.
+        """Return the queries from a number on, and the number to ask for next time.
 
         What fell out or is beyond the limit (the oldest first) is left out, so that a
         stream costs no more than `limit` at a time, however busy the server is.  The rows

@@ -576,7 +576,7 @@ class Responder:
 
 
 def refusal_of_type(zone: Zone, name: str, qtype: int, view: View) -> tuple[int, str] | None:
-    """Give rcode and reason if such a type is answered to nobody, or not for this name."""
+    """Return rcode and reason if such a type is answered to nobody, or not for this name."""
     if qtype in UNANSWERABLE:
         return messages.FORMERR, "a part of messages, and no type of records"
     if qtype in UNSUPPORTED:
@@ -610,7 +610,7 @@ NOWHERE = Led("", Decision(Act.FORWARD, "not ours"))
 
 
 def lead(ownership: Ownership, targets: Sequence[str], qtype: int, now: float) -> Led:
-    """Tell where the CNAMEs of an upstream lead; `explain` asks the same."""
+    """Return where the CNAMEs of an upstream lead; `explain` asks the same."""
     if not targets:  # nearly always
         return NOWHERE
     is_near = is_doubtful = False

@@ -45,7 +45,7 @@ def _packet_cache(name: str, qtype: int) -> bytes:
 
 
 def question_of(forward: Forward) -> Question:
-    """Give the question that a client's query comes down to."""
+    """Return the question that a client's query comes down to."""
     query = forward.query
     edns = query.edns
     return Question(
@@ -71,5 +71,5 @@ def spell(wire: bytes, randomness: bytes) -> bytes:
 
 
 def is_same(one: bytes, other: bytes) -> bool:
-    """Tell whether two questions in wire form differ in the case of letters at most."""
+    """Return whether two questions in wire form differ in the case of letters at most."""
     return one[-4:] == other[-4:] and one[:-4].lower() == other[:-4].lower()

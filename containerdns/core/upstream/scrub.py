@@ -111,7 +111,7 @@ def _scrub(
 
 
 def is_referral(response: Response) -> bool:
-    """Tell whether a server knows nothing and only names other servers."""
+    """Return whether a server knows nothing and only names other servers."""
     return (
         response.rcode == messages.NOERROR
         and not response.answer
@@ -121,7 +121,7 @@ def is_referral(response: Response) -> bool:
 
 
 def is_private(record: RR) -> bool:
-    """Tell whether a record leads to an address that no public name should have."""
+    """Return whether a record leads to an address that no public name should have."""
     if record.rtype == A and len(record.rdata) == 4:
         return _is_private4(IPv4Address(record.rdata))
     if record.rtype == AAAA and len(record.rdata) == 16:
@@ -230,7 +230,7 @@ def _negative(
 
 
 def _has_type(answer: list[RR], owner: bytes, qtype: int) -> bool:
-    """Tell whether the end of the chain has what was asked for."""
+    """Return whether the end of the chain has what was asked for."""
     if qtype == ANY:
         return bool(answer)
     return any(record.rtype == qtype and record.owner.lower() == owner for record in answer)
@@ -279,7 +279,7 @@ def _name_at_start(octets: bytes) -> bytes | None:
 
 
 def _is_below(name: bytes, apex: bytes) -> bool:
-    """Tell whether a wire name lies at or below another, both lower case."""
+    """Return whether a wire name lies at or below another, both lower case."""
     if not name.endswith(apex):
         return False
     at, start = 0, len(name) - len(apex)

@@ -80,7 +80,7 @@ class Cached:
         return min(1.0 - (now - self.since) % 1.0, self.expires - now)
 
     def is_wanted_again(self, now: float) -> bool:
-        """Tell whether it is hot, near its end, and worth asking for in advance."""
+        """Return whether it is hot, near its end, and worth asking for in advance."""
         ttl = self.expires - self.since
         return (
             self.hits >= HOT_HITS
@@ -113,7 +113,7 @@ class Cache:
         return len(self._responses)
 
     def fresh(self, question: Question, now: float) -> Cached | None:
-        """Give what may be given out without asking: fresh, or stale while all fail."""
+        """Return what may be given out without asking: fresh, or stale while all fail."""
         cached = self._responses.get(question)
         if cached is None or (now >= cached.expires and now >= cached.failing_until):
             return None
@@ -122,7 +122,7 @@ class Cache:
         return cached
 
     def stale(self, question: Question, now: float) -> Cached | None:
-        """Give what may be given out if no upstream answers."""
+        """Return what may be given out if no upstream answers."""
         cached = self._responses.get(question)
         if cached is None or cached.resolution.rcode == messages.SERVFAIL:
             return None
@@ -132,7 +132,7 @@ class Cache:
         return cached
 
     def peek(self, question: Question, now: float) -> Cached | None:
-        """Give a fresh response, None without one; counts as no use."""
+        """Return a fresh response, None without one; counts as no use."""
         cached = self._responses.get(question)
         return None if cached is None or now >= cached.expires else cached
 

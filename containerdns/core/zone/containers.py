@@ -281,7 +281,7 @@ def _fingerprint(document: Any) -> int:
 
 
 def _identified(document: object) -> tuple[dict[str, Any], str]:
-    """Give a document as an object, and its id."""
+    """Return a document as an object, and its id."""
     if not isinstance(document, dict):
         raise BadDocument("?", "the document")
     document_id = document.get("Id")
@@ -291,7 +291,7 @@ def _identified(document: object) -> tuple[dict[str, Any], str]:
 
 
 def _mapping(document: Mapping[str, Any], key: str, document_id: str) -> dict[str, Any]:
-    """Give an object that is a field; null and absence are an empty one."""
+    """Return an object that is a field; null and absence are an empty one."""
     value = document.get(key)
     if value is None:
         return {}
@@ -301,7 +301,7 @@ def _mapping(document: Mapping[str, Any], key: str, document_id: str) -> dict[st
 
 
 def _text(document: Mapping[str, Any], key: str, document_id: str) -> str:
-    """Give a text that is a field; null and absence are an empty one."""
+    """Return a text that is a field; null and absence are an empty one."""
     value = document.get(key)
     if value is None:
         return ""

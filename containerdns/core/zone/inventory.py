@@ -109,14 +109,14 @@ class Inventory:
         return tuple(known.values())
 
     def has_unknown_gateway(self, container: Container) -> bool:
-        """Tell whether a container, before it is put, shows a gateway that nothing else has."""
+        """Return whether a container, before it is put, shows a gateway that nothing else has."""
         return any(
             not self._gateways.get(a.network_id, frozenset()).issuperset(a.gateways)
             for a in container.attachments
         )
 
     def has_unlisted_network(self, container: Container) -> bool:
-        """Tell whether a container is on a network that no listing has shown."""
+        """Return whether a container is on a network that no listing has shown."""
         listed = {n.id for n in self._networks.get(container.engine, ())}
         return any(a.network_id not in listed for a in container.attachments)
 

@@ -109,12 +109,12 @@ class Ownership:
 
     @property
     def is_settled(self) -> bool:
-        """Tell whether what has no record does not exist."""
+        """Return whether what has no record does not exist."""
         return self.listing is Listing.COMPLETE
 
     @property
     def has_whole_zone(self) -> bool:
-        """Tell whether others may copy the zone: a half one would deny the other half.
+        """Return whether others may copy the zone: a half one would deny the other half.
 
         An Engine that was not listed for 10 s is not waited for, if another one was.
         """
@@ -194,17 +194,17 @@ class Ownership:
         return self._decide_elsewhere(name, search)
 
     def answers(self, name: str, now: float) -> bool:
-        """Tell whether a name is a container's, or a domain of ours or below one."""
+        """Return whether a name is a container's, or a domain of ours or below one."""
         decision = self.decide(name, messages.A, now)
         return decision.act is Act.ZONE
 
     def is_ours(self, name: str, now: float) -> bool:
-        """Tell whether no upstream has a say about a name, whatever the type but DS and such."""
+        """Return whether no upstream has a say about a name, whatever the type but DS and such."""
         act = self.decide(name, messages.A, now).act
         return act is not Act.FORWARD
 
     def _has(self, owner: str, suffix: Suffix) -> bool:
-        """Tell whether an owner has records; `host` may be a container's until all are listed."""
+        """Return whether an owner has records; `host` may be a container's until all are listed."""
         if self.listing is not Listing.COMPLETE and self._zone.is_host_alone(owner):
             return False
         return self._zone.has(owner, suffix)
@@ -281,7 +281,7 @@ class Ownership:
         return Decision(Act.NXDOMAIN, rule, Suffix(search, SuffixKind.SEARCH))
 
     def _is_kept(self, owner: str, now: float) -> bool:
-        """Tell whether an owner, or the one that its service is of, is kept from upstreams."""
+        """Return whether an owner, or the one that its service is of, is kept from upstreams."""
         if self._zone.is_ours(owner, now) or self._zone.is_below_ours(owner, now):
             return True
         if not owner.startswith("_"):

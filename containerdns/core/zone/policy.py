@@ -677,7 +677,7 @@ def _spelling_fault(text: str) -> str:
 
 
 def _is_address(text: str) -> bool:
-    """Tell whether a text is an IP address."""
+    """Return whether a text is an IP address."""
     try:
         ip_address(text)
     except ValueError:

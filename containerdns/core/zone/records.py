@@ -454,7 +454,7 @@ def _addresses(
 
 
 def _has_address(zone: Holding, owner: str, view: View, suffix: Suffix) -> bool:
-    """Tell whether an owner has an address in a view."""
+    """Return whether an owner has an address in a view."""
     return any(
         True
         for claim in zone.holders(owner, suffix)

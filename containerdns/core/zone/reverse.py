@@ -82,7 +82,7 @@ class Reverse:
         return holders[0] if holders else None
 
     def is_above_one(self, name: str) -> bool:
-        """Tell whether there is a PTR record or a zone of ours below a name."""
+        """Return whether there is a PTR record or a zone of ours below a name."""
         return name in self._above or name in self._above_zones
 
     def apex(self, name: str) -> str:
@@ -124,7 +124,7 @@ def reverse_name(address_text: str) -> str:
 
 
 def is_reverse(name: str) -> bool:
-    """Tell whether a name is in the reverse tree."""
+    """Return whether a name is in the reverse tree."""
     return name.endswith((_V4, _V6))
 
 

@@ -313,7 +313,7 @@ def _told(tracked: Tracked, container: Container, event_time: float | None) -> t
 
 
 def _told_of_list(tracked: Tracked, container: Container | None, fault: str) -> Step:
-    """Tell what differs from what was told before."""
+    """Return what differs from what was told before."""
     had_fault = tracked.fault
     name = container.container_name if container is not None else tracked.name
     after = replace(

@@ -160,7 +160,7 @@ class Views:
         self.epoch += 1
 
     def of(self, client: bytes, local: bytes = b"") -> View:
-        """Give the view of a client.
+        """Return the view of a client.
 
         Args:
             client: The octets of its address, 4 or 16.
@@ -237,7 +237,7 @@ def _text_of(octets: bytes) -> str:
 
 
 def is_private(address: IPAddress) -> bool:
-    """Tell whether an address is loopback, private, link-local, ULA or 100.64.0.0/10."""
+    """Return whether an address is loopback, private, link-local, ULA or 100.64.0.0/10."""
     return _is_in(address, PRIVATE_NETWORKS)
 
 

@@ -425,7 +425,7 @@ class Zone:
         return self._publications[claim.publication]
 
     def is_running(self, owner: str) -> bool:
-        """Tell whether a running container claims an owner."""
+        """Return whether a running container claims an owner."""
         return owner in self._claims
 
     def count(self, owner: str) -> int:
@@ -437,11 +437,11 @@ class Zone:
         return owner in self._above or suffix.name_of(owner) in self._above
 
     def is_host_alone(self, owner: str) -> bool:
-        """Tell whether an owner is rule 9's, and no container's."""
+        """Return whether an owner is rule 9's, and no container's."""
         return owner == HOST_OWNER and len(self._claims.get(owner, ())) == 1
 
     def is_claimed(self, owner: str) -> bool:
-        """Tell whether a container that exists, running or not, has a claim to an owner."""
+        """Return whether a container that exists, running or not, has a claim to an owner."""
         return owner in self._claims or owner in self._reserved
 
     def _is_kept(self, owner: str) -> bool:
@@ -450,7 +450,7 @@ class Zone:
         return owner in self._reserved or not all(claim.project for claim in claims)
 
     def is_ours(self, owner: str, now: float) -> bool:
-        """Tell whether an owner belongs to a container, or did until lately.
+        """Return whether an owner belongs to a container, or did until lately.
 
         Args:
             owner: Relative, as below a search domain, or absolute.
@@ -459,7 +459,7 @@ class Zone:
         return self._is_kept(owner) or self.remembered.holds(owner, now)
 
     def is_below_ours(self, owner: str, now: float) -> bool:
-        """Tell whether a wildcard that is ours, or was until lately, covers a relative owner."""
+        """Return whether a wildcard that is ours, or was until lately, covers a relative owner."""
         stars = tuple(map("*.".__add__, names.enclosers(owner)))
         known = (*filter(self.is_claimed, stars), *filter(self.remembered.__contains__, stars))
         return any(self.is_ours(star, now) for star in known)
@@ -490,7 +490,7 @@ class Zone:
         return domain
 
     def has(self, owner: str, suffix: Suffix) -> bool:
-        """Tell whether an owner has records, or would by a wildcard, below such a suffix."""
+        """Return whether an owner has records, or would by a wildcard, below such a suffix."""
         return bool(self.node(owner, suffix) or self.wildcard(owner, suffix))
 
     # -- nodes -----------------------------------------------------------------
@@ -561,7 +561,7 @@ class Zone:
         return () if claim.owner.endswith(".") else befores(self._publications[claim.publication])
 
     def is_empty_non_terminal(self, owner: str, suffix: Suffix) -> bool:
-        """Tell whether there is nothing at an owner, but something below."""
+        """Return whether there is nothing at an owner, but something below."""
         name = suffix.name_of(owner)
         if owner in self._above or name in self._above or name in self._above_suffixes:
             return True
