@@ -7,20 +7,22 @@ from containerdns.commands import http_client
 from containerdns.config.settings import Settings
 from containerdns.config.values import Endpoint, endpoint
 from containerdns.core import names
+from containerdns.core.protocol import messages
 from containerdns.errors import BadSettings, ServerUnreachable
 
 DNS_TIMEOUT = 2.0  # seconds; we answer from memory
 TRIES = 2  # a datagram may be lost
 HEADER = struct.Struct("!6H")  # RFC 1035 section 4.1.1
-QR, AA, RCODE = 0x8000, 0x0400, 0x000F
-NOERROR, REFUSED = 0, 5
+RCODE = 0x000F  # in the flags
 OK, FORBIDDEN = 200, 403
-SOA_IN = b"\0\6\0\1"
+QUESTION = names.to_wire(messages.HEALTH_CHECK) + struct.pack("!2H", messages.TXT, messages.CH)
 STANDARD = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a wildcard is reached from here
 
 
 def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, str]:
-    """Ask a running server whether it is ready, and for the SOA of its first domain.
+    """Ask a running server whether it is ready, and a DNS question that only we ask.
+
+    The question is one that the server leaves out of its history and its counts.
 
     Args:
         settings: Its settings, as environment and file give them.
@@ -33,7 +35,7 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
     Raises:
         BadSettings: `dns` is no address and port.
     """
-    where, domain = _dns_of(dns, settings), settings.domains[0]
+    where, may_refuse = _dns_of(dns, settings), True
     url = url or (f"http://{_reachable(settings.http)}" if settings.http else None)
     if url is not None:
         server = http_client.Server(url)
@@ -41,47 +43,47 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
             status, reason = server.status("/readyz")
         except ServerUnreachable as fault:
             return False, f"{url}/readyz: {fault.reason}"
-        if status not in (OK, FORBIDDEN):  # by an --allow without loopback; DNS tells the rest
+        if status not in (OK, FORBIDDEN):
             return False, f"{url}/readyz: {reason}"
+        may_refuse = status == FORBIDDEN  # by an --allow without loopback, on both doors
         if dns is None:
-            where, domain = _as_it_says(server, where, domain)
-    return _answers(where, domain)
+            where = _as_it_says(server, where)
+    return _answers(where, may_refuse)
 
 
-def _as_it_says(server: http_client.Server, where: Endpoint, domain: str) -> tuple[Endpoint, str]:
+def _as_it_says(server: http_client.Server, where: Endpoint) -> Endpoint:
     """Ask the server itself, as its flags are not ours; else keep what the settings say."""
     try:
-        status = server.json("/status")
-        return _reachable(endpoint(status["dns"][0])), str(status["domains"][0])
+        return _reachable(endpoint(server.json("/status")["dns"][0]))
     except (ServerUnreachable, KeyError, IndexError, ValueError):
-        return where, domain
+        return where
 
 
-def _answers(where: Endpoint, domain: str) -> tuple[bool, str]:
+def _answers(where: Endpoint, may_refuse: bool) -> tuple[bool, str]:
     reason = ""
     for _ in range(TRIES):
         try:
-            return _judged(where, domain)
+            return _judged(where, may_refuse)
         except OSError as error:
             reason = f"DNS on {where}: {error}"
     return False, reason
 
 
-def _judged(where: Endpoint, domain: str) -> tuple[bool, str]:
+def _judged(where: Endpoint, may_refuse: bool) -> tuple[bool, str]:
     identity = secrets.randbelow(1 << 16)
-    query = HEADER.pack(identity, 0, 1, 0, 0, 0) + names.to_wire(domain) + SOA_IN
+    query = HEADER.pack(identity, 0, 1, 0, 0, 0) + QUESTION
     response = http_client.ask_dns(where.host, where.port, query, DNS_TIMEOUT)
     if len(response) < HEADER.size:
-        return False, f"DNS on {where}: what came back is no DNS message"
+        return False, f"DNS on {where}: the response is not a DNS message"
     echoed, flags, _, answers, _, _ = HEADER.unpack_from(response)
     rcode = flags & RCODE
-    if echoed != identity or not flags & QR:
-        return False, f"DNS on {where}: what came back is no response to us"
-    if rcode == REFUSED:  # by an --allow without loopback: it lives, and does what it was told
+    if echoed != identity or not flags & messages.QR:
+        return False, f"DNS on {where}: the response is not for our query"
+    if rcode == messages.REFUSED and may_refuse:
         return True, f"ready; DNS on {where} answers, and refuses this address (--allow)"
-    if rcode != NOERROR or not flags & AA or not answers:
-        return False, f"DNS on {where}: no SOA for {domain} (rcode {rcode})"
-    return True, f"ready; DNS on {where} answers for {domain}"
+    if rcode != messages.NOERROR or not flags & messages.AA or not answers:
+        return False, f"DNS on {where}: no answer to the health check (rcode {rcode})"
+    return True, f"ready; DNS on {where} answers"
 
 
 def _dns_of(dns: str | None, settings: Settings) -> Endpoint:

@@ -146,11 +146,16 @@ class Answering:
     def told(self, reply: Reply, peer: Peer, started: float) -> None:
         """Count a response that was just sent, and note it in the history.
 
+        Our own health check is neither counted nor noted: every ten seconds, it would be most
+        of what an idle server has to show.
+
         Args:
             reply: What was sent.
             peer: To whom.
             started: `time.monotonic()` when its query came.
         """
+        if reply.name == messages.HEALTH_CHECK and _is_this_host(peer):
+            return
         self._count(reply, "tcp" if peer.over_tcp else "udp")
         self._note(reply, peer, started)
 
@@ -249,6 +254,11 @@ class Answering:
             self.counters.internal_errors += 1
             log.exception("a query of %d octets met a fault of ours", len(data))
             return failure(data)
+
+
+def _is_this_host(peer: Peer) -> bool:
+    """Return whether a client asks from loopback, or from the address that it asks."""
+    return peer.address == peer.local or ip_address(peer.address).is_loopback
 
 
 def failure(data: bytes) -> Reply | None:

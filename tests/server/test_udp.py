@@ -117,6 +117,17 @@ async def test_queries_are_in_the_history(may_batch: bool) -> None:
     ]
 
 
+async def test_health_check_of_this_host_is_neither_noted_nor_counted(may_batch: bool) -> None:
+    """Contract section 6: /queries has the last queries, without those of health checks."""
+    async with serving(may_batch) as served:
+        await ask(served, query("web.docker", messages.TXT))
+        await ask(served, query(messages.HEALTH_CHECK, messages.TXT))
+        served.servers.tally()
+        assert [row["name"] for row in served.history.last(10)] == ["web.docker."]
+        assert served.counters.requests.total() == served.counters.responses.total() == 1
+        assert sum(served.counters.durations["zone"].counts) == 1
+
+
 @best_of_three
 async def test_limited_client_is_slipped_and_dropped_beyond_its_rate(may_batch: bool) -> None:
     """Of 10 queries at once and 4 a second, 4 are answered, 3 dropped, 3 truncated."""

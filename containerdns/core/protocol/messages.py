@@ -50,6 +50,10 @@ DS, DNSKEY, HTTPS, TKEY, TSIG, IXFR, AXFR, MAILB, MAILA, ANY = (
 )  # fmt: skip
 IN, CH, NONE_CLASS, ANY_CLASS = 1, 3, 254, 255
 
+# The name that only `containerdns healthcheck` asks for, TXT in class CH, so that its queries
+# can be kept out of the history and the counts.
+HEALTH_CHECK = "healthcheck.containerdns."
+
 NSID_OPTION, COOKIE_OPTION, KEEPALIVE_OPTION, PADDING_OPTION, EDE_OPTION = 3, 10, 11, 12, 15
 
 _HEADER = struct.Struct("!HHHHHH")

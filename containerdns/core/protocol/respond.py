@@ -424,12 +424,16 @@ class Responder:
         )
 
     def _respond_in_chaos(self, query: Query, peer: Peer, extra: _Extra) -> Reply:
-        """Say who we are (RFC 4892)."""
-        is_version, is_identity = query.name in CHAOS_VERSION, query.name in CHAOS_IDENTITY
-        if not (is_version or is_identity):
+        """Say who we are (RFC 4892); to a health check, our first domain."""
+        if query.name in CHAOS_VERSION:
+            text = self._version
+        elif query.name in CHAOS_IDENTITY:
+            text = self._identity
+        elif query.name == messages.HEALTH_CHECK:
+            text = self._zone.shape.domains[0].encode()
+        else:
             return self._without_answer(query, peer, messages.REFUSED, extra)
         owner = names.to_wire(query.name)
-        text = self._version if is_version else self._identity
         record = RR(owner, messages.TXT, messages.CH, 0, bytes([len(text)]) + text)
         wanted = (record,) if query.qtype in (messages.TXT, messages.ANY) else ()
         body = messages.encode(owner, wanted)
