@@ -18,7 +18,8 @@ from contextlib import suppress
 from functools import partial
 
 from containerdns import logs
-from containerdns.config.settings import Settings, reloaded
+from containerdns.config.groups import Settings
+from containerdns.config.settings import reloaded
 from containerdns.config.top_level_domains import top_level_domains
 from containerdns.core.counters import Counters
 from containerdns.core.protocol.cookies import SECRET_OCTETS
@@ -52,7 +53,7 @@ def serve(settings: Settings, load: Callable[[], Settings]) -> None:
         BadSettings: An upstream leads back to us.
         CannotListen: An address cannot be bound.
     """
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.logs.level, settings.logs.format)
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.disable()  # until the first listing, whose many new objects would be looked at in vain
     gc.set_threshold(*COLLECT_AFTER)
@@ -111,8 +112,8 @@ class _Server:
             ", ".join(map(str, endpoints)),
             f", HTTP on {http.endpoint}" if http else "",
         )
-        engines = ", ".join(self._settings.docker)
-        log.info("Docker: %s (%s)", engines, self._settings.docker_source)
+        engines = ", ".join(self._settings.engines.urls)
+        log.info("Docker: %s (%s)", engines, self._settings.engines.source)
         try:
             async with asyncio.TaskGroup() as rooms:
                 self._rooms.begin(rooms, self._parts)
@@ -135,7 +136,7 @@ class _Server:
 
     def _other_parts(self, http: HTTPServer | None) -> Iterator[tuple[str, Part]]:
         """Yield what runs beside DNS, each part with its name."""
-        for url in self._settings.docker:
+        for url in self._settings.engines.urls:
             yield f"the watcher of {url}", self._watching(url)
         yield "housekeeping", self._writer.run
         if http is not None:
@@ -143,13 +144,15 @@ class _Server:
         yield "reload", self._reload_when_asked
         yield "statistics", self._count
         yield "signs of life", self._show_life
-        if self._settings.workers > 1:
-            others = self._settings.workers - 1  # this process answers as well
+        if self._settings.dns.workers > 1:
+            others = self._settings.dns.workers - 1  # this process answers as well
             yield "workers", partial(self._workers().run, others)
 
     def _watching(self, url: str) -> Part:
         settings = self._settings
-        watcher = Watcher(url, settings.docker_tls, self._writer, verifies=settings.docker_verifies)
+        watcher = Watcher(
+            url, settings.engines.tls, self._writer, verifies=settings.engines.verifies
+        )
 
         async def watch() -> None:
             try:
@@ -161,13 +164,13 @@ class _Server:
         return watch
 
     def _open_http(self) -> HTTPServer | None:
-        if self._settings.http is None:
+        if self._settings.http.listen is None:
             return None
         self._http = HTTPServer(
-            self._settings.http,
+            self._settings.http.listen,
             self._reports,
             self._counters,
-            hosts=self._settings.http_hosts,
+            hosts=self._settings.http.hosts,
             version=version(),
         )
         return self._http
@@ -194,7 +197,7 @@ class _Server:
         systemd.notify("RELOADING=1")
         try:
             new = reloaded(self._settings, self._load())
-            keys = read_keys(new.settings.transfer_keys)
+            keys = read_keys(new.settings.transfer.keys)
         except BadSettings as bad:
             self._counters.has_reloaded = False
             log.error("reload: %s; the old settings stand", bad)  # noqa: TRY400 - no traceback
@@ -204,11 +207,11 @@ class _Server:
         for option in new.waiting:
             log.warning("reload: %s changes at the next start only", option.flag)
         self._settings = new.settings
-        logs.configure(new.settings.log_level, new.settings.log_format)
+        logs.configure(new.settings.logs.level, new.settings.logs.format)
         self._writer.use(new.settings, time.time())
         self._rooms.follow(keys)
         if self._http is not None:
-            self._http.use(new.settings.http_hosts)
+            self._http.use(new.settings.http.hosts)
         await self._writer.publish_anew()
         log.info("reload: done; %s", ", ".join(o.flag for o in new.applied) or "nothing changed")
         systemd.notify("READY=1")

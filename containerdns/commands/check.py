@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from containerdns.commands import http_client
-from containerdns.config.settings import Endpoint, Settings, unknown_variables
+from containerdns.config.groups import Settings
+from containerdns.config.settings import unknown_variables
 from containerdns.config.top_level_domains import top_level_domains
 from containerdns.core import names
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone import hosts_file, special_names
@@ -124,20 +126,20 @@ async def _check(settings: Settings, environment: Mapping[str, str]) -> CheckRep
 
 
 def _of_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
-    searched = ", ".join(settings.search_domains)
+    searched = ", ".join(settings.zone.search_domains)
     also = f"; names of containers also below {searched}" if searched else ""
-    yield Finding("ok", f"ours: everything below {', '.join(settings.domains)}{also}")
+    yield Finding("ok", f"ours: everything below {', '.join(settings.zone.domains)}{also}")
     for variable in unknown_variables(environment):
         yield Finding("warning", f"{variable}: no option has this name", "correct it or unset it")
     public = top_level_domains()
-    for domain in settings.domains:
+    for domain in settings.zone.domains:
         if domain in public:
             remedy = "own a name that is no public one: --domain docker, or a subdomain of yours"
             yield Finding("error", f"--domain {domain} hides a public top-level domain", remedy)
         elif special_names.special_name_above(domain) in NEVER_ASKED:
             remedy = "clients ask no DNS server for it (RFC 6762, RFC 7686): use another domain"
             yield Finding("error", f"--domain {domain} is a special name", remedy)
-    for network in settings.allow:
+    for network in settings.rights.ask:
         if (network.prefixlen <= OPEN_PREFIX and network.is_global) or not network.prefixlen:
             remedy = "allow the networks of your clients only; an open resolver is abused in hours"
             yield Finding("error", f"--allow {network} lets the whole internet ask", remedy)
@@ -147,12 +149,12 @@ def _of_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator
 
 
 def _of_files(settings: Settings) -> Iterator[Finding]:
-    for path in settings.hosts:
-        yield from _of_hosts_file(path, settings.ttl)
-    if settings.state is not None:
-        yield _of_state_file(settings.state)
+    for path in settings.state.hosts:
+        yield from _of_hosts_file(path, settings.zone.ttl)
+    if settings.state.file is not None:
+        yield _of_state_file(settings.state.file)
     try:
-        read_keys(settings.transfer_keys)
+        read_keys(settings.transfer.keys)
     except BadSettings as bad:
         yield Finding("error", str(bad), "write NAME ALGORITHM BASE64, one key a line")
 
@@ -183,20 +185,20 @@ def _of_state_file(path: Path) -> Finding:
 
 
 def _of_sockets(settings: Settings) -> Iterator[Finding]:
-    for endpoint in settings.listen:
+    for endpoint in settings.dns.listen:
         yield from _of_listening(endpoint)
-    if settings.http is None:
+    if settings.http.listen is None:
         yield Finding("ok", "HTTP is off")
         return
     try:
-        bound(settings.http).close()
+        bound(settings.http.listen).close()
     except CannotListen as fault:
-        if _is_running_at(settings.listen):
-            yield Finding("ok", f"HTTP on {settings.http}, as a running containerdns has it")
+        if _is_running_at(settings.dns.listen):
+            yield Finding("ok", f"HTTP on {settings.http.listen}, as a running containerdns has it")
         else:
             yield Finding("error", str(fault), "stop what is there, or use another --http")
     else:
-        yield Finding("ok", f"HTTP on {settings.http}")
+        yield Finding("ok", f"HTTP on {settings.http.listen}")
 
 
 def _of_listening(endpoint: Endpoint) -> Iterator[Finding]:
@@ -248,9 +250,9 @@ async def _listed(settings: Settings) -> ZoneWriter:
     writer = ZoneWriter(settings, counters := Counters(), PacketCache(counters), frozenset())
     watching = [
         asyncio.ensure_future(
-            Watcher(url, settings.docker_tls, writer, verifies=settings.docker_verifies).run()
+            Watcher(url, settings.engines.tls, writer, verifies=settings.engines.verifies).run()
         )
-        for url in settings.docker
+        for url in settings.engines.urls
     ]
     until = time.monotonic() + ENGINE_PATIENCE
     while any(not e.last_sync and not e.cause for e in writer.engines.values()):
@@ -268,7 +270,7 @@ def _of_engines(writer: ZoneWriter) -> Iterator[Finding]:
     for engine in writer.engines.values():
         if engine.last_sync:
             count = sum(1 for c in writer.inventory if c.engine == engine.url)
-            source = writer.settings.docker_source
+            source = writer.settings.engines.source
             yield Finding("ok", f"{engine.url} ({source}): {count} containers listed")
         else:
             cause = engine.cause or f"no listing within {ENGINE_PATIENCE:g} s"
@@ -280,7 +282,7 @@ def _of_networks(writer: ZoneWriter) -> Iterator[Finding]:
     settings = writer.settings
     known = {network.name for network in writer.inventory.networks()}
     is_listed = any(engine.last_sync for engine in writer.engines.values())
-    for name in settings.networks if is_listed else ():
+    for name in settings.policy.networks if is_listed else ():
         if name not in known:
             yield Finding("error", f"--network {name}: no Engine has it", _nearest(name, known))
     for network in writer.inventory.networks():
@@ -304,7 +306,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def _of_names(writer: ZoneWriter) -> Iterator[Finding]:
     zone = writer.zone
     running = sum(1 for container in writer.inventory if container.is_running)
-    domains = ", ".join(writer.settings.domains)
+    domains = ", ".join(writer.settings.zone.domains)
     yield Finding("ok", f"{len(zone)} names of {running} running containers below {domains}")
     for publication in zone.publications():
         who = publication.container_name
@@ -328,7 +330,7 @@ def _of_loss(loss: Loss) -> Finding:
 def _served(writer: ZoneWriter) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each container that runs, with the names that lead to it."""
     lost = {(loss.owner, loss.loser) for loss in writer.zone.losses()}
-    apex = writer.settings.domains[0]
+    apex = writer.settings.zone.domains[0]
     publications = (p for p in writer.zone.publications() if p.is_running)
     for publication in sorted(publications, key=lambda p: p.container_name):
         owners = dict.fromkeys(
@@ -348,14 +350,14 @@ def _called(publication: Publication) -> str:
 
 
 async def _of_upstreams(settings: Settings) -> list[Finding]:
-    forwarder = Forwarder(settings, Counters(), lambda _: False)
+    forwarder = Forwarder(settings.upstream, Counters(), lambda _: False)
     running = asyncio.ensure_future(forwarder.run())
     try:
         examined = await forwarder.examine(UPSTREAM_PATIENCE)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    if not settings.upstreams and not settings.forwards:
+    if not settings.upstream.servers and not settings.upstream.forwards:
         return [Finding("ok", "no upstream: names that are not ours are refused")]
     remedy = "the next one would be asked; check the address, the route and the firewall"
     return [

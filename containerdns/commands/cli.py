@@ -29,7 +29,8 @@ from containerdns.errors import (
 
 if TYPE_CHECKING:
     from containerdns.commands.http_client import Server
-    from containerdns.config.settings import Option, Settings
+    from containerdns.config.groups import Settings
+    from containerdns.config.settings import Option
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -89,7 +90,7 @@ class _WithSettings(click.Command):
         """Return its own options, and those of the registry."""
         from containerdns.config.settings import OPTIONS
 
-        if not any(parameter.name == OPTIONS[0].field for parameter in self.params):
+        if not any(parameter.name == OPTIONS[0].parameter for parameter in self.params):
             self.params += [_flag(option) for option in OPTIONS]
         return super().get_params(ctx)
 
@@ -99,7 +100,7 @@ def _flag(option: "Option") -> click.Option:
     default = option.default_text or ", ".join(option.default) or "none"
     repeatable = " May be given several times." if option.is_repeatable else ""
     return click.Option(
-        [flag, option.field],
+        [flag, option.parameter],
         default=None,
         multiple=option.is_repeatable,
         metavar=option.metavar or None,
@@ -342,9 +343,9 @@ def _loader(config: Path | None, flags: Mapping[str, Any]) -> Callable[[], "Sett
     from containerdns.config.settings import OPTIONS, load
 
     given = {
-        option.key: flags[option.field]
+        option.key: flags[option.parameter]
         for option in OPTIONS
-        if flags.get(option.field) not in (None, ())
+        if flags.get(option.parameter) not in (None, ())
     }
     return lambda: load(given, os.environ, config)
 

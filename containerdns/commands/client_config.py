@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from containerdns.commands.client_targets import Ours
 from containerdns.commands.http_client import Server
 from containerdns.config import values
-from containerdns.config.settings import Settings
-from containerdns.config.values import DNS_PORT, Endpoint
+from containerdns.config.groups import Settings
+from containerdns.core.endpoints import DNS_PORT, Endpoint
 from containerdns.errors import BadName, BadSettings, ServerUnreachable
 
 SOMEWHERE = ("192.0.2.1", 9)  # RFC 5737; nothing is sent to it
@@ -84,14 +84,14 @@ def _from_server(running: Server) -> Ours | None:
 
 
 def _from_settings(settings: Settings) -> Ours:
-    listening = settings.listen
-    if settings.host_addresses:
+    listening = settings.dns.listen
+    if settings.rights.host_addresses:
         port = listening[0].port
-        listening = tuple(Endpoint(str(host), port) for host in settings.host_addresses)
+        listening = tuple(Endpoint(host, port) for host in settings.rights.host_addresses)
     return Ours(
         listening,
-        tuple(domain.rstrip(".") for domain in settings.domains),
-        tuple(domain.rstrip(".") for domain in settings.search_domains),
+        tuple(domain.rstrip(".") for domain in settings.zone.domains),
+        tuple(domain.rstrip(".") for domain in settings.zone.search_domains),
     )
 
 
@@ -105,7 +105,7 @@ def _addresses(listening: Sequence[Endpoint], url: str) -> tuple[str, ...]:
         address = values.address(host)
     except ValueError:
         return ()
-    return () if address.is_loopback else (str(address),)
+    return () if ipaddress.ip_address(address).is_loopback else (address,)
 
 
 def _towards_default_route() -> str:
@@ -120,7 +120,7 @@ def _towards_default_route() -> str:
 
 def _host(text: str) -> str:
     try:
-        return str(values.address(text))
+        return values.address(text)
     except ValueError as error:
         raise BadSettings("--server", text, "an IP address") from error
 

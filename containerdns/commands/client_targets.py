@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from containerdns.config.values import DNS_PORT, Endpoint
+from containerdns.core.endpoints import DNS_PORT, Endpoint
 
 # Unbound answers these itself, unbound.conf(5) under local-zone.
 UNBOUND_ANSWERS = ("test", "invalid", "onion", "local", "home.arpa")

@@ -4,9 +4,10 @@ import secrets
 import struct
 
 from containerdns.commands import http_client
-from containerdns.config.settings import Settings
-from containerdns.config.values import Endpoint, endpoint
+from containerdns.config.groups import Settings
+from containerdns.config.values import endpoint
 from containerdns.core import names
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.errors import BadSettings, ServerUnreachable
 
@@ -36,7 +37,7 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
         BadSettings: `dns` is no address and port.
     """
     where, may_refuse = _dns_of(dns, settings), True
-    url = url or (f"http://{_reachable(settings.http)}" if settings.http else None)
+    url = url or (f"http://{_reachable(settings.http.listen)}" if settings.http.listen else None)
     if url is not None:
         server = http_client.Server(url)
         try:
@@ -88,7 +89,7 @@ def _judged(where: Endpoint, may_refuse: bool) -> tuple[bool, str]:
 
 def _dns_of(dns: str | None, settings: Settings) -> Endpoint:
     if dns is None:
-        return _reachable(settings.listen[0])
+        return _reachable(settings.dns.listen[0])
     try:
         return _reachable(endpoint(dns))
     except ValueError as error:

@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from containerdns.config import docker_context, values
-from containerdns.config.values import SYSTEM as SYSTEM  # noqa: PLC0414 - others know it from here
-from containerdns.config.values import Endpoint as Endpoint  # noqa: PLC0414 - others know it from here
-from containerdns.config.values import IPAddress as IPAddress  # noqa: PLC0414
-from containerdns.config.values import IPNetwork as IPNetwork  # noqa: PLC0414
-from containerdns.config.values import UpstreamServer as UpstreamServer  # noqa: PLC0414
-from containerdns.config.values import engine_url as engine_url  # noqa: PLC0414 - for the Engine's room
+from containerdns.config.groups import DEFAULT_SOCKET, Settings
+from containerdns.core.endpoints import PRIVATE
 from containerdns.errors import BadName, BadSettings
 
 ENVIRONMENT_PREFIX = "CONTAINERDNS_"
@@ -32,64 +28,6 @@ MAX_HANDOVER = 86400  # seconds
 MAX_REMEMBER = 366 * 86400  # seconds
 MAX_ENTRIES = 10_000_000  # of caches and histories; far above what memory holds
 
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-PRIVATE = (
-    *LOOPBACK,
-    *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),  # RFC 1918
-    *("169.254.0.0/16", "fe80::/10"),  # link-local
-    "fc00::/7",  # RFC 4193
-    "100.64.0.0/10",  # RFC 6598; Tailscale's addresses lie there
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """All settings of `serve`, checked; names are canonical. See docs/options.md."""
-
-    docker: tuple[str, ...]
-    docker_tls: Path | None
-    docker_source: str  # what named the Engine, for the log
-    docker_verifies: bool  # the certificate of the Engine
-    engine_grace: int
-    listen: tuple[Endpoint, ...]
-    http: Endpoint | None
-    http_hosts: tuple[str, ...]
-    query_history: int
-    allow_history: tuple[IPNetwork, ...]
-    domains: tuple[str, ...]
-    search_domains: tuple[str, ...]
-    bare_names: bool
-    ttl: int
-    negative_ttl: int
-    remember: int
-    handover: int
-    state: Path | None
-    upstreams: tuple[UpstreamServer, ...]
-    forwards: tuple[tuple[str, tuple[UpstreamServer, ...]], ...]
-    cache_size: int
-    hosts: tuple[Path, ...]
-    networks: tuple[str, ...]
-    expose_by_default: bool
-    drop_unhealthy: bool
-    host_addresses: tuple[IPAddress, ...]
-    host_mode: bool
-    wildcard: bool
-    name_templates: tuple[str, ...]
-    label_prefix: str
-    allow: tuple[IPNetwork, ...]
-    allow_transfer: tuple[IPNetwork, ...]
-    transfer_keys: tuple[Path, ...]
-    notify: tuple[Endpoint, ...]
-    rebind_protection: bool
-    rebind_allow: tuple[str, ...]
-    workers: int
-    doh_canary: bool
-    rate_limit: int
-    log_level: str
-    log_format: str
-    log_queries: bool
-    allow_is_default: bool = False  # so that this machine and Docker's networks may ask as well
-
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -97,13 +35,12 @@ class Option:
 
     Attributes:
         key: In the TOML file; the flag is this with two hyphens before it.
-        field: Of `Settings`.
+        field: Of `Settings`: group and field of it, "zone.ttl"; the default is what stands there.
         read: One text to one value; ValueError or one of our errors if it is none.
         expected: What a text must be, for error messages and the documents.
         meaning: What it does, a sentence.
         why: Why it exists, or why its default is what it is, a sentence.
-        default: As texts; those of an option that is not repeatable are at most one.
-        default_text: What the documents say of a default that these texts do not tell.
+        default_text: What the documents say of a default that the field alone does not tell.
         metavar: Of its value; "" of a switch, which is on or off.
         is_repeatable: It may be given several times; an empty value means none at all.
         is_needed: Of a repeatable one: there must be at least one.
@@ -118,7 +55,6 @@ class Option:
     expected: str
     meaning: str
     why: str
-    default: tuple[str, ...] = ()
     default_text: str = ""
     metavar: str = ""
     is_repeatable: bool = False
@@ -137,28 +73,51 @@ class Option:
         return ENVIRONMENT_PREFIX + self.key.replace("-", "_").upper()
 
     @property
+    def parameter(self) -> str:
+        """What a command that takes the flag calls its value."""
+        return self.key.replace("-", "_")
+
+    @property
+    def default(self) -> tuple[str, ...]:
+        """The default as texts; at most one unless the option is repeatable."""
+        value = self.of(DEFAULTS)
+        if self.is_switch:
+            return ("true" if value else "false",)
+        listed = value if self.is_repeatable else () if value is None else (value,)
+        return tuple(str(item).removesuffix(".") for item in listed)
+
+    def of(self, settings: Settings) -> Any:
+        """Return its value."""
+        group, _, field = self.field.partition(".")
+        return getattr(getattr(settings, group), field)
+
+    def put(self, settings: Settings, value: Any) -> Settings:
+        """Return the settings with another value of it."""
+        group, _, field = self.field.partition(".")
+        return replace(settings, **{group: replace(getattr(settings, group), **{field: value})})
+
+    @property
     def is_switch(self) -> bool:
         """Whether it is on or off, and its flag takes no value."""
         return self.read is values.boolean
 
 
-DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+DEFAULTS = Settings()
 
 OPTIONS: tuple[Option, ...] = (
     Option(
-        "docker", "docker", values.engine_url,
+        "docker", "engines.urls", values.engine_url,
         "unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST",
         "Docker Engines whose containers get names.",
         "Whoever uses the docker command means the same Engine here; the log says which one it "
         "is, and why.",
-        default=(DEFAULT_SOCKET,),
         default_text="`DOCKER_HOST`, else that of the Docker context (`DOCKER_CONTEXT`, `docker "
         "context use`), else `unix:///var/run/docker.sock`, else the rootless "
         "`$XDG_RUNTIME_DIR/docker.sock`",
         metavar="URL", is_repeatable=True, is_needed=True, needs_restart=True,
     ),
     Option(
-        "docker-tls", "docker_tls", values.tls_directory,
+        "docker-tls", "engines.tls", values.tls_directory,
         "a directory with ca.pem, cert.pem and key.pem",
         "Certificates for `tcp://` Engines.",
         "An Engine that listens on TCP without TLS gives root to everybody who reaches it.",
@@ -167,32 +126,32 @@ OPTIONS: tuple[Option, ...] = (
         metavar="DIR", needs_restart=True,
     ),
     Option(
-        "engine-grace", "engine_grace", values.whole(0, MAX_ENGINE_GRACE),
+        "engine-grace", "engines.grace", values.whole(0, MAX_ENGINE_GRACE),
         f"seconds, 0 to {MAX_ENGINE_GRACE}",
         "How long the addresses of a lost Engine count as good as those of others; after that "
         "they are left out of answers that have others.",
         "An Engine that restarts is back within seconds, and its containers have run on; one "
         "that is gone for a minute may have taken its machine along.",
-        default=("60",), metavar="SECONDS",
+        metavar="SECONDS",
     ),
     Option(
-        "listen", "listen", values.endpoint, "an address and a port, 0.0.0.0:53 or [::]:53",
+        "listen", "dns.listen", values.endpoint, "an address and a port, 0.0.0.0:53 or [::]:53",
         "Where DNS is answered, over UDP and TCP. An address that is not there yet, such as "
         "a VPN's, is bound all the same.",
         "53 is the only port that clients ask. A default whose family the system lacks is "
         "skipped with a line in the log; one that was asked for is not.",
-        default=("0.0.0.0:53", "[::]:53"), metavar="ADDR:PORT", is_repeatable=True, is_needed=True,
+        metavar="ADDR:PORT", is_repeatable=True, is_needed=True,
         needs_restart=True,
     ),
     Option(
-        "http", "http", values.endpoint_or_off,
+        "http", "http.listen", values.endpoint_or_off,
         "an address and a port, 0.0.0.0:8080, or off",
         "Where the status page, `/zone` and `/metrics` are; `off` disables them.",
         "`--allow` holds here too, so that all addresses are a safe default.",
-        default=("0.0.0.0:8080",), metavar="ADDR:PORT", needs_restart=True,
+        metavar="ADDR:PORT", needs_restart=True,
     ),
     Option(
-        "http-host", "http_hosts", values.host_name, "a host name",
+        "http-host", "http.hosts", values.host_name, "a host name",
         "Further Host names that HTTP answers to, besides addresses, single labels and the "
         "names of this server.",
         "A page elsewhere whose name suddenly leads here (DNS rebinding) must learn nothing; "
@@ -200,132 +159,130 @@ OPTIONS: tuple[Option, ...] = (
         metavar="NAME", is_repeatable=True,
     ),
     Option(
-        "query-history", "query_history", values.whole(0, MAX_ENTRIES),
+        "query-history", "dns.query_history", values.whole(0, MAX_ENTRIES),
         "a number of queries, 0 to 10000000",
         "Queries kept for `/queries`, `containerdns queries` and the page; 0 keeps none.",
         "Enough for the last minutes of one person who looks for a fault, in well under a "
         "megabyte.",
-        default=("1000",), metavar="N",
+        metavar="N",
     ),
     Option(
-        "allow-history", "allow_history", values.network, "a network such as 127.0.0.0/8",
+        "allow-history", "rights.history", values.network, "a network such as 127.0.0.0/8",
         "Who sees the queries of all clients; others see their own only.",
         "What somebody looks up is private, even in front of colleagues.",
-        default=LOOPBACK, metavar="CIDR", is_repeatable=True,
+        metavar="CIDR", is_repeatable=True,
     ),
     Option(
-        "domain", "domains", values.domain, "a domain name other than the root",
+        "domain", "zone.domains", values.domain, "a domain name other than the root",
         "Domains that we own: everything below them is ours, and NXDOMAIN if unknown. The "
         "first one is where reverse names lead.",
         "A domain of its own is the only place where no public name can be hidden.",
-        default=("docker",), metavar="NAME", is_repeatable=True, is_needed=True,
+        metavar="NAME", is_repeatable=True, is_needed=True,
     ),
     Option(
-        "search-domain", "search_domains", values.domain, "a domain name other than the root",
+        "search-domain", "zone.search_domains", values.domain, "a domain name other than the root",
         "Domains in which container names are answered too, but whose other names are "
         "forwarded. An empty value means none.",
         "Clients append their search list to what a person types, so a container's name "
         "arrives below it first; `localdomain` is what most have.",
-        default=("localdomain",), metavar="NAME", is_repeatable=True,
+        metavar="NAME", is_repeatable=True,
     ),
     Option(
-        "bare-names", "bare_names", values.boolean, "true or false",
+        "bare-names", "zone.bare_names", values.boolean, "true or false",
         "Answer single-label container names as they are, `web`.",
         "It is what people type. No public name has a single label.",
-        default=("true",),
     ),
     Option(
-        "ttl", "ttl", values.whole(0, MAX_TTL), "seconds, 0 to 3600",
+        "ttl", "zone.ttl", values.whole(0, MAX_TTL), "seconds, 0 to 3600",
         "TTL of container records.",
         "A redeployed container has another address at once; nobody should have the old one "
         "for longer than it takes to notice.",
-        default=("5",), metavar="SECONDS",
+        metavar="SECONDS",
     ),
     Option(
-        "negative-ttl", "negative_ttl", values.whole(0, MAX_TTL), "seconds, 0 to 3600",
+        "negative-ttl", "zone.negative_ttl", values.whole(0, MAX_TTL), "seconds, 0 to 3600",
         "TTL and minimum of the SOA in our negative answers.",
         "A name is asked for most while its container starts; the answer that it does not "
         "exist must be forgotten by the next try.",
-        default=("1",), metavar="SECONDS",
+        metavar="SECONDS",
     ),
     Option(
-        "remember", "remember", values.whole(0, MAX_REMEMBER),
+        "remember", "state.remember", values.whole(0, MAX_REMEMBER),
         f"seconds, 0 to {MAX_REMEMBER}",
         "How long the names of removed containers stay ours, bare and in search domains, so "
         "that they are never forwarded. At most 100,000 are kept.",
         "While a container is being replaced, a public server would say that its name does "
         "not exist, for as long as a day.",
-        default=("86400",), metavar="SECONDS",
+        metavar="SECONDS",
     ),
     Option(
-        "handover", "handover", values.whole(0, MAX_HANDOVER), f"seconds, 0 to {MAX_HANDOVER}",
+        "handover", "zone.handover", values.whole(0, MAX_HANDOVER), f"seconds, 0 to {MAX_HANDOVER}",
         "How long a name stays with nobody (NXDOMAIN) after its holder stopped or went, before "
         "it passes to a container that only derives it (Compose service, alias, swarm, host "
         "name) and is of another project or of a lower rank.",
         "While one project's `db` is redeployed, its clients must not reach another project's "
         "database. Who asks for the name by a container name or a label, and who is of the same "
         "project and rank, has it at once.",
-        default=("60",), metavar="SECONDS",
+        metavar="SECONDS",
     ),
     Option(
-        "state", "state", values.path, "the path of a file",
+        "state", "state.file", values.path, "the path of a file",
         "Keeps remembered names and serials across restarts.",
         "Without it, a restart forgets the names of containers that were removed before it; "
         "most people never notice, and need no volume.",
         default_text="none", metavar="FILE", needs_restart=True,
     ),
     Option(
-        "upstream", "upstreams", values.upstream,
+        "upstream", "upstream.servers", values.upstream,
         "IP[:PORT], tls://IP[:PORT]#NAME, https://HOST/dns-query or system",
         "Servers for every other name, asked strictly in this order; `system` stands for "
         "those of /etc/resolv.conf, but for ourselves and 127.0.0.11, read again when the file "
         "changes. An empty value means none.",
         "Servers that know different names must not be raced, or answers depend on luck.",
-        default=("1.1.1.1", "8.8.8.8"), metavar="SERVER", is_repeatable=True,
+        metavar="SERVER", is_repeatable=True,
     ),
     Option(
-        "forward", "forwards", values.forward,
+        "forward", "upstream.forwards", values.forward,
         "DOMAIN=SERVER[,SERVER], each server as for --upstream",
         "Another list of upstreams for a domain and everything below it.",
         "A company's domain, or the reverse zone of its LAN, is known to its own servers only.",
         metavar="DOMAIN=SERVER[,SERVER]", is_repeatable=True, separator="spaces",
     ),
     Option(
-        "cache-size", "cache_size", values.whole(0, MAX_ENTRIES),
+        "cache-size", "upstream.cache_size", values.whole(0, MAX_ENTRIES),
         "a number of responses, 0 to 10000000",
         "Responses of upstreams that are kept; 0 disables the cache.",
         "Names of one office fit; a response takes about a kilobyte.",
-        default=("10000",), metavar="N",
+        metavar="N",
     ),
     Option(
-        "hosts", "hosts", values.path, "the path of a file",
+        "hosts", "state.hosts", values.path, "the path of a file",
         "Static records in the form of a hosts file, read again when it changes. A dotted "
         "name is absolute, a single label is relative as a container's.",
         "Some neighbours are no containers.",
         default_text="none", metavar="FILE", is_repeatable=True,
     ),
     Option(
-        "network", "networks", values.text, "the name of a Docker network",
+        "network", "policy.networks", values.text, "the name of a Docker network",
         "Publish only addresses on these networks; the order is the order of preference.",
         "A container's other networks may be unreachable for those who ask.",
         default_text="all", metavar="NAME", is_repeatable=True,
     ),
     Option(
-        "expose-by-default", "expose_by_default", values.boolean, "true or false",
+        "expose-by-default", "policy.expose_by_default", values.boolean, "true or false",
         "Publish every container; off: only those labelled `containerdns.enable=true`.",
         "A name is no access, so that most people want all of them.",
-        default=("true",),
     ),
     Option(
-        "unhealthy", "drop_unhealthy", values.one_of("drop", "keep"), "drop or keep",
+        "unhealthy", "zone.unhealthy", values.one_of("drop", "keep"), "drop or keep",
         "Leave unhealthy containers out of an answer, unless that would leave nothing; "
         "`starting` counts as healthy.",
         "A replica that fails its health check should get no new clients, but a lone one is "
         "better tried than hidden.",
-        default=("drop",), metavar="drop|keep",
+        metavar="drop|keep",
     ),
     Option(
-        "host-address", "host_addresses", values.address, "an IP address",
+        "host-address", "rights.host_addresses", values.address, "an IP address",
         "What containers on the host's network resolve to, and `host.DOMAIN`; once for IPv4 and "
         "once for IPv6.",
         "The address that the query came in on is one that this client can reach.",
@@ -334,19 +291,17 @@ OPTIONS: tuple[Option, ...] = (
         metavar="IP", is_repeatable=True,
     ),
     Option(
-        "host-mode", "host_mode", values.boolean, "true or false",
+        "host-mode", "policy.host_mode", values.boolean, "true or false",
         "Answer with `--host-address` and published ports instead of container addresses.",
         "For clients that reach the host but not its container networks.",
-        default=("false",),
     ),
     Option(
-        "wildcard", "wildcard", values.boolean, "true or false",
+        "wildcard", "policy.wildcard", values.boolean, "true or false",
         "`anything.NAME` answers as `NAME`.",
         "Virtual hosts behind one container need it; for all others it would hide mistakes.",
-        default=("false",),
     ),
     Option(
-        "name-template", "name_templates", values.template,
+        "name-template", "policy.name_templates", values.template,
         "fields in braces: label:KEY, name, id, hostname, service, project, number",
         "Further names made from labels: `{label:com.example.app}.{name}`. A container that "
         "lacks a label gets none.",
@@ -354,96 +309,93 @@ OPTIONS: tuple[Option, ...] = (
         default_text="none", metavar="TEXT", is_repeatable=True, separator="templates",
     ),
     Option(
-        "label-prefix", "label_prefix", values.docker_label_prefix, "letters, digits and dots",
+        "label-prefix", "policy.label_prefix", values.docker_label_prefix,
+        "letters, digits and dots",
         "What the Docker labels that we obey begin with.",
         "Two servers on one Engine can be told apart.",
-        default=("containerdns",), metavar="TEXT",
+        metavar="TEXT",
     ),
     Option(
-        "allow", "allow", values.network, "a network such as 10.0.0.0/8",
+        "allow", "rights.ask", values.network, "a network such as 10.0.0.0/8",
         "Who may ask; others get REFUSED, and 403 over HTTP.",
         "A server that answers the whole internet is used for attacks on others within days. A "
         "process on this machine may arrive with its public address, as Docker masquerades what "
         "is sent to a bridge's gateway.",
-        default=PRIVATE,
         default_text=", ".join(f"`{network}`" for network in PRIVATE)
         + ", this machine's own addresses, and the subnets of Docker's own bridge and overlay "
         "networks", metavar="CIDR", is_repeatable=True,
     ),
     Option(
-        "allow-transfer", "allow_transfer", values.network, "a network such as 127.0.0.0/8",
+        "allow-transfer", "rights.transfer", values.network, "a network such as 127.0.0.0/8",
         "Who may transfer zones (AXFR, IXFR).",
         "The whole list of names is for secondaries and the operator.",
-        default=LOOPBACK, metavar="CIDR", is_repeatable=True,
+        metavar="CIDR", is_repeatable=True,
     ),
     Option(
-        "transfer-key", "transfer_keys", values.path, "the path of a file",
+        "transfer-key", "transfer.keys", values.path, "the path of a file",
         "TSIG keys, NAME ALGORITHM BASE64, one a line; with one, transfers need it.",
         "A key in a file is not in the list of processes, as one on the command line is.",
         default_text="none", metavar="FILE", is_repeatable=True,
     ),
     Option(
-        "notify", "notify", values.dns_endpoint, "IP[:PORT]",
+        "notify", "transfer.notify", values.dns_endpoint, "IP[:PORT]",
         "Who gets NOTIFY when the zone changes.",
         "A secondary that polls is late by its refresh interval.",
         default_text="nobody", metavar="IP[:PORT]", is_repeatable=True,
     ),
     Option(
-        "rebind-protection", "rebind_protection", values.boolean, "true or false",
+        "rebind-protection", "upstream.rebind_protection", values.boolean, "true or false",
         "Drop private addresses from the answers of upstreams.",
         "Against DNS rebinding of the clients' own devices; off, as companies publish private "
         "addresses in public names.",
-        default=("false",),
     ),
     Option(
-        "rebind-allow", "rebind_allow", values.domain, "a domain name other than the root",
+        "rebind-allow", "upstream.rebind_allow", values.domain, "a domain name other than the root",
         "Domains whose private addresses are kept.",
         "An own domain's private addresses are meant.",
         default_text="none", metavar="DOMAIN", is_repeatable=True,
     ),
     Option(
-        "workers", "workers", values.whole(1, 64), "a number of processes, 1 to 64",
+        "workers", "dns.workers", values.whole(1, 64), "a number of processes, 1 to 64",
         "Processes that answer; one of them watches Docker.",
         "One suffices for a company; more cost memory each, and a second server on the same "
         "port is then not noticed by the system.",
-        default=("1",), metavar="N", needs_restart=True,
+        metavar="N", needs_restart=True,
     ),
     Option(
-        "doh-canary", "doh_canary", values.boolean, "true or false",
+        "doh-canary", "dns.doh_canary", values.boolean, "true or false",
         "`use-application-dns.net` is NXDOMAIN.",
         "Browsers take it as the wish of this network to be asked, instead of DNS over HTTPS "
         "elsewhere, where no container has a name.",
-        default=("true",),
     ),
     Option(
-        "rate-limit", "rate_limit", values.whole(0, MAX_ENTRIES),
+        "rate-limit", "dns.rate_limit", values.whole(0, MAX_ENTRIES),
         "responses per second, 0 to 10000000",
         "Responses per second to a client's prefix (/32, /64) outside loopback and private "
         "ranges, before UDP answers are truncated or dropped; 0 is no limit.",
         "A forged sender must not get a flood from us. Private clients are not limited, as a "
         "VPN's users may share one address; gateways of Docker's networks are, as behind "
         "Docker's proxy stands anyone.",
-        default=("200",), metavar="N",
+        metavar="N",
     ),
     Option(
-        "log-level", "log_level", values.one_of("debug", "info", "warning", "error"),
+        "log-level", "logs.level", values.one_of("debug", "info", "warning", "error"),
         "debug, info, warning or error",
         "What is logged.",
         "At `info` nothing is logged per query.",
-        default=("info",), metavar="debug|info|warning|error",
+        metavar="debug|info|warning|error",
     ),
     Option(
-        "log-format", "log_format", values.one_of("text", "json"), "text or json",
+        "log-format", "logs.format", values.one_of("text", "json"), "text or json",
         "A line for people, or a JSON object for collectors.",
         "People read it first.",
-        default=("text",), metavar="text|json",
+        metavar="text|json",
     ),
     Option(
-        "log-queries", "log_queries", values.boolean, "true or false",
+        "log-queries", "dns.log_queries", values.boolean, "true or false",
         "Log every query.",
         "It costs speed, and what somebody looks up is private; `containerdns queries` shows "
         "the last ones without it.",
-        default=("false",),
     ),
 )  # fmt: skip
 
@@ -468,18 +420,23 @@ def load(
     is_from_environment = file is not None and environ.get(CONFIG_VARIABLE) == str(file)
     source = CONFIG_VARIABLE if is_from_environment else "--config"
     given = dict([*_of_file(file, source), *_of_environment(environ), *_of_flags(flags)])
-    fields = {option.field: _field(option, given.get(option.key)) for option in OPTIONS}
-    fields["drop_unhealthy"] = fields["drop_unhealthy"] == "drop"
-    fields["docker_source"], fields["docker_verifies"] = "--docker", True
-    if "docker" not in given:
-        fields.update(_docker_of_environment(environ, fields["docker_tls"]))
+    settings = DEFAULTS
+    for key, texts in given.items():
+        settings = _BY_KEY[key].put(settings, _value(_BY_KEY[key], texts))
+    if "docker" in given:
+        found: dict[str, Any] = {"source": "--docker"}
+    else:
+        found = _engine_of_environment(environ, settings.engines.tls)
+    shape = settings.zone
     if "search-domain" not in given:  # a default that the operator owns whole is not searched
-        domains = fields["domains"]
-        fields["search_domains"] = tuple(d for d in fields["search_domains"] if d not in domains)
-    fields["allow_is_default"] = "allow" not in given
-    if "listen" not in given:
-        fields["listen"] = tuple(replace(e, is_default=True) for e in fields["listen"])
-    settings = Settings(**fields)
+        searched = tuple(d for d in shape.search_domains if d not in shape.domains)
+        shape = replace(shape, search_domains=searched)
+    settings = replace(
+        settings,
+        engines=replace(settings.engines, **found),
+        zone=shape,
+        rights=replace(settings.rights, ask_own="allow" not in given),
+    )
     _refuse_contradictions(settings, given)
     return settings
 
@@ -506,10 +463,12 @@ def reloaded(old: Settings, new: Settings) -> Reloaded:
         old: In effect so far.
         new: As loaded.
     """
-    changed = [o for o in OPTIONS if getattr(new, o.field) != getattr(old, o.field)]
-    taken = {o.field: getattr(new, o.field) for o in OPTIONS if not o.needs_restart}
+    changed = [o for o in OPTIONS if o.of(new) != o.of(old)]
+    settings = replace(new, engines=old.engines)  # what comes with --docker waits with it
+    for option in OPTIONS:
+        settings = option.put(settings, option.of(old if option.needs_restart else new))
     return Reloaded(
-        replace(old, **taken),  # what comes with --docker waits with it
+        settings,
         tuple(o for o in changed if not o.needs_restart),
         tuple(o for o in changed if o.needs_restart),
     )
@@ -595,18 +554,16 @@ def _split(value: str, separator: str) -> tuple[str, ...]:
             return tuple(value.replace(",", " ").split())
 
 
-def _field(option: Option, given: _Given | None) -> Any:
-    """Read the value of one field of `Settings`."""
-    texts = option.default if given is None else given.texts
-    source = option.flag if given is None else given.source
+def _value(option: Option, given: _Given) -> Any:
+    """Read what an option was given."""
     if option.is_repeatable:
-        wanted = () if texts == ("",) else texts
+        wanted = () if given.texts == ("",) else given.texts
         if option.is_needed and not wanted:
-            raise BadSettings(source, "", option.expected)
-        return tuple(dict.fromkeys(_read(option, source, text) for text in wanted))
-    if len(texts) > 1:
-        raise BadSettings(source, " ".join(texts), f"one value: {option.expected}")
-    return _read(option, source, texts[0]) if texts else None
+            raise BadSettings(given.source, "", option.expected)
+        return tuple(dict.fromkeys(_read(option, given.source, text) for text in wanted))
+    if len(given.texts) != 1:
+        raise BadSettings(given.source, " ".join(given.texts), f"one value: {option.expected}")
+    return _read(option, given.source, given.texts[0])
 
 
 def _read(option: Option, source: str, text: str) -> Any:
@@ -618,7 +575,7 @@ def _read(option: Option, source: str, text: str) -> Any:
         raise BadSettings(source, text, option.expected) from error
 
 
-def _docker_of_environment(environ: Mapping[str, str], tls: Path | None) -> dict[str, Any]:
+def _engine_of_environment(environ: Mapping[str, str], tls: Path | None) -> dict[str, Any]:
     """Find the Engine that the docker command would use, and how it was found.
 
     Args:
@@ -627,22 +584,22 @@ def _docker_of_environment(environ: Mapping[str, str], tls: Path | None) -> dict
     """
     if url := environ.get("DOCKER_HOST", ""):
         return {
-            "docker": (_read(_BY_KEY["docker"], "DOCKER_HOST", url),),
-            "docker_tls": tls or _certificates_of_environment(environ),
-            "docker_source": "DOCKER_HOST",
+            "urls": (_read(_BY_KEY["docker"], "DOCKER_HOST", url),),
+            "tls": tls or _certificates_of_environment(environ),
+            "source": "DOCKER_HOST",
         }
     if context := docker_context.current(environ):
         source = f"the Docker context {context.name}"
         return {
-            "docker": (_read(_BY_KEY["docker"], source, context.host),),
-            "docker_tls": tls or context.tls,
-            "docker_source": source,
-            "docker_verifies": context.verifies,
+            "urls": (_read(_BY_KEY["docker"], source, context.host),),
+            "tls": tls or context.tls,
+            "source": source,
+            "verifies": context.verifies,
         }
     rootless = Path(environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "docker.sock")
     if not Path(DEFAULT_SOCKET.removeprefix("unix://")).exists() and rootless.exists():
-        return {"docker": (f"unix://{rootless}",), "docker_source": "the rootless socket"}
-    return {"docker_source": "the default socket"}
+        return {"urls": (f"unix://{rootless}",), "source": "the rootless socket"}
+    return {"source": "the default socket"}
 
 
 def _certificates_of_environment(environ: Mapping[str, str]) -> Path | None:
@@ -662,14 +619,14 @@ def _refuse_contradictions(settings: Settings, given: Mapping[str, _Given]) -> N
 
 def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield what is right by itself but not together: key, value, what was expected."""
-    for domain in settings.search_domains:
-        if domain in settings.domains:
+    for domain in settings.zone.search_domains:
+        if domain in settings.zone.domains:
             yield "search-domain", domain, "none of the --domain names, which are ours whole"
-    apexes = [apex for apex, _ in settings.forwards]
+    apexes = [apex for apex, _ in settings.upstream.forwards]
     for apex in apexes:
         if apexes.count(apex) > 1:
             yield "forward", apex, "each domain once; its servers are separated by commas"
     for version in (4, 6):
-        addresses = [str(a) for a in settings.host_addresses if a.version == version]
+        addresses = [a for a in settings.rights.host_addresses if (":" in a) is (version == 6)]
         if len(addresses) > 1:
             yield "host-address", addresses[1], f"at most one IPv{version} address"

@@ -1,4 +1,4 @@
-"""The values that settings are made of, and how each is read from a text.
+"""How the values of settings are read from text.
 
 A reader takes one text as a person wrote it and gives a value.  What it cannot read is a
 ValueError (or a fault that we name); `settings` adds whose it was and what was expected.
@@ -7,19 +7,14 @@ ValueError (or a fault that we name); `settings` adds whose it was and what was 
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from containerdns.core import names
+from containerdns.core.endpoints import DNS_PORT, SYSTEM, Endpoint, IPNetwork, UpstreamServer
 from containerdns.core.zone.policy import check_template
 from containerdns.errors import BadSettings
 
-IPAddress = IPv4Address | IPv6Address
-IPNetwork = IPv4Network | IPv6Network
-
-DNS_PORT = 53
 DNS_OVER_TLS_PORT = 853  # RFC 7858 section 3.1
 HTTPS_PORT = 443
 MAX_PORT = 65535
@@ -28,57 +23,6 @@ TRUE = frozenset({"true", "1", "yes", "on"})
 FALSE = frozenset({"false", "0", "no", "off"})
 
 TLS_FILES = ("ca.pem", "cert.pem", "key.pem")  # as the docker command names them
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An address and a port to listen on or to send to.
-
-    Attributes:
-        host: An IP address as text, without brackets.
-        port: 0 to 65535; 0 lets the system choose, in tests.
-        is_default: Nobody asked for it: if its family is lacking, it is skipped.
-    """
-
-    host: str
-    port: int
-    is_default: bool = False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamServer:
-    """One upstream as configured.
-
-    Attributes:
-        transport: "udp" (with TCP after truncation), "tls" or "https"; "system" alone
-            stands for the servers of /etc/resolv.conf.
-        host: An IP address; of "https", the host of the URL.
-        port: 53, 853 or 443 unless given.
-        server_name: The name in the certificate, of "tls".
-        url: The whole URL, of "https".
-    """
-
-    transport: str
-    host: str
-    port: int
-    server_name: str = ""
-    url: str = ""
-
-    def __str__(self) -> str:
-        if self.transport == "system":
-            return "system"
-        if self.transport == "https":
-            return self.url
-        endpoint = str(Endpoint(self.host, self.port))
-        if self.transport == "tls":
-            return f"tls://{endpoint}#{self.server_name}"
-        return self.host if self.port == DNS_PORT else endpoint
-
-
-SYSTEM = UpstreamServer("system", "", 0)  # stands for those of /etc/resolv.conf
 
 
 def text(value: str) -> str:
@@ -180,9 +124,9 @@ def dns_endpoint(value: str) -> Endpoint:
     return Endpoint(_destination(host), _used_port(port, DNS_PORT))
 
 
-def address(value: str) -> IPAddress:
-    """Read an IP address that stands for one machine."""
-    return ipaddress.ip_address(_destination(value))
+def address(value: str) -> str:
+    """Read an IP address that stands for one machine; the value is its canonical text."""
+    return _destination(value)
 
 
 def network(value: str) -> IPNetwork:

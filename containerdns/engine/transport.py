@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from containerdns.config.settings import engine_url
+from containerdns.config.values import engine_url
 from containerdns.errors import EngineUnavailable
 
 CONNECT_TIMEOUT = 10.0  # seconds; ssh logs in meanwhile

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from containerdns.config.settings import Endpoint, Settings
+from containerdns.config.groups import DNSSettings
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol.cookies import Cookies
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.query_history import History
@@ -56,8 +57,8 @@ class Components:
         """Introduce everybody; `notifies` in the one process that tells secondaries."""
         settings = replica.settings
         self._replica = replica
-        self.history = History(settings.query_history)
-        self.forwarder = Forwarder(settings, counters, self._is_ours, secrets.loop)
+        self.history = History(settings.dns.query_history)
+        self.forwarder = Forwarder(settings.upstream, counters, self._is_ours, secrets.loop)
         self._responder = Responder(
             replica.zone,
             replica.ownership,
@@ -66,11 +67,11 @@ class Components:
             identity=socket.gethostname(),
             version=f"containerdns {version()}",
         )
-        keys = read_keys(settings.transfer_keys)
+        keys = read_keys(settings.transfer.keys)
         self._notifies = notifies
-        targets = settings.notify if notifies else ()
+        targets = settings.transfer.notify if notifies else ()
         self._notifier = Notifier(targets, keys[0] if keys else None)
-        self._listening: Sequence[Endpoint] = settings.listen
+        self._listening: Sequence[Endpoint] = settings.dns.listen
         self._feed = Feed(
             replica.zone,
             lambda: replica.neutral_view(self._listening),
@@ -80,7 +81,7 @@ class Components:
         replica.feed = self._feed
         self._transfers = Transfers(self._feed, keys)
         self.servers = Servers(
-            _share_of(settings),
+            _share_of(settings.dns),
             self._responder,
             replica.views,
             self.forwarder,
@@ -115,12 +116,12 @@ class Components:
         """
         settings = self._replica.settings
         self._responder.use(self._replica.zone, self._replica.ownership)
-        self.forwarder.reload(settings)
+        self.forwarder.reload(settings.upstream)
         self._feed.look_again()
-        self.history.resize(settings.query_history)
-        self.servers.use(_share_of(settings), keys)
+        self.history.resize(settings.dns.query_history)
+        self.servers.use(_share_of(settings.dns), keys)
         self._transfers.use(keys)
-        targets = settings.notify if self._notifies else ()
+        targets = settings.transfer.notify if self._notifies else ()
         is_new = self._notifier.use(targets, keys[0] if keys else None)
         self._feed.notifies = bool(targets)
         if is_new:
@@ -130,8 +131,8 @@ class Components:
         return self._replica.ownership.is_ours(name, time.time())
 
 
-def _share_of(settings: Settings) -> Settings:
-    """The settings of one of several processes: the rate limit is for all of them."""
+def _share_of(settings: DNSSettings) -> DNSSettings:
+    """Return the settings of one of several processes: the rate limit is for all of them."""
     if settings.workers == 1 or not settings.rate_limit:
         return settings
     return replace(settings, rate_limit=max(settings.rate_limit // settings.workers, 1))

@@ -15,8 +15,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from containerdns.config.settings import Endpoint
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol.query_history import History, Row
 from containerdns.processes.components import Secrets
 from containerdns.state.replica import Replica

@@ -35,7 +35,7 @@ async def _run(connection: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=connection)
     snapshot, secrets, endpoints = await read_frame(reader)
     settings = snapshot.settings
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.logs.level, settings.logs.format)
     counters = Counters()
     asyncio.get_running_loop().set_exception_handler(logs.LoopFaults(counters))
     wire = PacketCache(counters)
@@ -65,8 +65,8 @@ async def _follow(reader: asyncio.StreamReader, replica: Replica, rooms: Compone
             return
         _replay(replica, method, arguments)
         if method == "use":
-            logs.configure(replica.settings.log_level, replica.settings.log_format)
-            rooms.follow(read_keys(replica.settings.transfer_keys))
+            logs.configure(replica.settings.logs.level, replica.settings.logs.format)
+            rooms.follow(read_keys(replica.settings.transfer.keys))
 
 
 def _replay(replica: Replica, method: str, arguments: tuple[Any, ...]) -> None:

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from containerdns.config.settings import Endpoint, Settings
+from containerdns.config.groups import DNSSettings
 from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.query_history import History
 from containerdns.core.protocol.rate_limit import Limiter
@@ -32,7 +33,7 @@ class Servers:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: DNSSettings,
         responder: Responder,
         views: Views,
         forwarder: Resolver,
@@ -88,7 +89,7 @@ class Servers:
                 listener.close()
             self._listeners = sockets.open_all(bound, shared=True)
 
-    def use(self, settings: Settings, keys: Sequence[Key]) -> None:
+    def use(self, settings: DNSSettings, keys: Sequence[Key]) -> None:
         """Answer by other settings and keys from now on; the sockets stay as they are."""
         if settings.rate_limit == self._settings.rate_limit:
             limiter = self.limiter  # with what it knows of the clients
@@ -134,5 +135,5 @@ class Servers:
         return PlainLoop(listener, self._datagrams)
 
 
-def _limiter(settings: Settings) -> Limiter | None:
+def _limiter(settings: DNSSettings) -> Limiter | None:
     return Limiter(settings.rate_limit) if settings.rate_limit else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from containerdns.config.settings import Endpoint
+from containerdns.core.endpoints import Endpoint
 from containerdns.errors import CannotListen
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
-from containerdns.config.settings import Endpoint
 from containerdns.core import names
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages, tsig
 from containerdns.core.protocol.messages import RR, Query
 from containerdns.core.protocol.respond import Peer, Transfer

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from containerdns.config.settings import Endpoint, Settings
+from containerdns.config.groups import Settings
 from containerdns.core import names
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone.containers import Network
 from containerdns.core.zone.handover import Departure
 from containerdns.core.zone.ownership import Listing, Ownership
 from containerdns.core.zone.policy import Publication
 from containerdns.core.zone.remembered_names import RememberedNames
-from containerdns.core.zone.views import NO_CONTAINER, Own, Rights, View, Views
-from containerdns.core.zone.zone import MAX_ENDED, Shape, Zone, next_serial
+from containerdns.core.zone.views import NO_CONTAINER, Own, View, Views
+from containerdns.core.zone.zone import MAX_ENDED, Zone, next_serial
 from containerdns.errors import BadName
 from containerdns.state.secondaries import Feed
 from containerdns.tasks.parts import contained
@@ -90,11 +91,11 @@ class Replica:
         self._networks: tuple[Network, ...] = ()
         self._own = NO_CONTAINER
         self._machine: frozenset[str] = frozenset()
-        memory = RememberedNames(settings.remember)
+        memory = RememberedNames(settings.state.remember)
         for owner, until in remembered:
             memory.put(owner, until)
-        self.zone = Zone(shape_of(settings), serial, memory)
-        self.views = Views(rights_of(settings))
+        self.zone = Zone(settings.zone, serial, memory)
+        self.views = Views(settings.rights)
         self.ownership = self._make_ownership(Listing.PENDING)
         packet_cache.set_serial(self.zone.serial)
 
@@ -278,11 +279,11 @@ class Replica:
         """Answer by other settings from now on; what containers publish stays as it is."""
         self.settings = settings
         had = self.zone.shape
-        self.zone.reshape(shape_of(settings))
+        self.zone.reshape(settings.zone)
         self._grow(now)
-        self.zone.remembered.lifetime = settings.remember
+        self.zone.remembered.lifetime = settings.state.remember
         self.ownership = self._make_ownership(self.listing)
-        self.views.set_rights(rights_of(settings))
+        self.views.set_rights(settings.rights)
         self._packet_cache.forget_views()
         if self.feed is not None and self.zone.shape != had:
             self.feed.renewed()
@@ -292,8 +293,8 @@ class Replica:
         made = Ownership(
             self.zone,
             top_level_domains=self._top_level_domains,
-            forwards=frozenset(apex for apex, _ in self.settings.forwards),
-            doh_canary=self.settings.doh_canary,
+            forwards=frozenset(apex for apex, _ in self.settings.upstream.forwards),
+            doh_canary=self.settings.dns.doh_canary,
             engine_hosts=frozenset(engine_hosts(self.settings)),
         )
         made.listing = listing
@@ -319,36 +320,12 @@ class Replica:
             mirror(method, arguments)
 
 
-def shape_of(settings: Settings) -> Shape:
-    """The part of the settings that the zone is put below."""
-    return Shape(
-        domains=settings.domains,
-        search_domains=settings.search_domains,
-        bare_names=settings.bare_names,
-        ttl=settings.ttl,
-        negative_ttl=settings.negative_ttl,
-        handover=settings.handover,
-        drop_unhealthy=settings.drop_unhealthy,
-    )
-
-
 def engine_hosts(settings: Settings) -> Iterator[str]:
     """Yield the names below our search domains that Engines are reached by."""
-    for url in settings.docker:
+    for url in settings.engines.urls:
         host = urlsplit(url).hostname or ""
         with suppress(BadName):
             name = names.canonical(host)
             yield name
-            for search in settings.search_domains:
+            for search in settings.zone.search_domains:
                 yield names.join(name[:-1], search)
-
-
-def rights_of(settings: Settings) -> Rights:
-    """The part of the settings that says who may what."""
-    return Rights(
-        settings.allow,
-        settings.allow_transfer,
-        settings.allow_history,
-        tuple(str(address) for address in settings.host_addresses),
-        ask_own=settings.allow_is_default,
-    )

@@ -15,9 +15,9 @@ from ipaddress import ip_address
 from itertools import product
 from typing import Any
 
-from containerdns.config.settings import Endpoint
 from containerdns.core import names
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.explain import (
     Explanation,
@@ -297,7 +297,7 @@ class Reports:
         self, after: int, client: str | None, limit: int | None = None
     ) -> tuple[int, Iterable[Document]]:
         """Return the queries since a position in the history, newest last, the third shape."""
-        most = self._writer.settings.query_history
+        most = self._writer.settings.dns.query_history
         whose = None if client is None else packed(client)
         found, total = self._history.since(after, most if limit is None else limit, whose)
         return total, ({**query, "outcome": self._outcome_of(query)} for query in found)

@@ -15,8 +15,8 @@ from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
 
+from containerdns.config.groups import Settings
 from containerdns.config.machine import own_addresses
-from containerdns.config.settings import Settings
 from containerdns.core.counters import Counters
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone.change_history import MAX_KEPT, Changes, line
@@ -26,7 +26,6 @@ from containerdns.core.zone.inventory import Inventory, lender_of
 from containerdns.core.zone.ownership import Listing
 from containerdns.core.zone.policy import (
     UNPUBLISHED_NETWORKS,
-    Policy,
     Publication,
     published_addresses,
 )
@@ -98,8 +97,8 @@ class ZoneWriter(Replica):
     ) -> None:
         now = time.time()
         last = state_file.SavedState()
-        if settings.state is not None:
-            last = state_file.read(settings.state, now, settings.remember)
+        if settings.state.file is not None:
+            last = state_file.read(settings.state.file, now, settings.state.remember)
         serial = next_serial(last.serial, now)
         super().__init__(
             settings, counters, packet_cache, top_level_domains, serial, last.remembered
@@ -107,8 +106,8 @@ class ZoneWriter(Replica):
         self.revision = 0
         self.changes = Changes()
         self._changes_told = 0
-        self.engines = {url: EngineStatus(url) for url in settings.docker}
-        self.inventory = Inventory(policy_of(settings))
+        self.engines = {url: EngineStatus(url) for url in settings.engines.urls}
+        self.inventory = Inventory(settings.policy)
         self._started = time.monotonic()
         self._warned: dict[str, set[str]] = {}  # by publication id, what was said about it
         self._names_before = 0
@@ -279,7 +278,7 @@ class ZoneWriter(Replica):
         """Publish by the present settings, a few containers between queries."""
         self.revision += 1
         await self.follow_hosts(all_of_them=True)
-        policy = policy_of(self.settings)
+        policy = self.settings.policy
         if policy == self.inventory.policy:
             return
         self.inventory.policy = policy
@@ -296,12 +295,12 @@ class ZoneWriter(Replica):
 
     def read_hosts(self) -> None:
         """Read the hosts files that changed, in one go; `follow_hosts` gives others a turn."""
-        for _ in self._publish_hosts(self._hosts.load(self.settings.hosts)):
+        for _ in self._publish_hosts(self._hosts.load(self.settings.state.hosts)):
             pass
 
     async def follow_hosts(self, *, all_of_them: bool = False) -> None:
         """Read the hosts files that changed, or all, a few lines between queries."""
-        paths = self.settings.hosts
+        paths = self.settings.state.hosts
         loaded = []
         if paths:
             loaded = await asyncio.to_thread(self._hosts.load, paths, all_of_them=all_of_them)
@@ -314,7 +313,9 @@ class ZoneWriter(Replica):
         """Publish what hosts files say, and yield after each unit whether it was applied."""
         changes: list[HostsChange] = []
         is_large = False
-        for change in self._hosts.changes(loaded, self.settings.hosts, self.settings.ttl):
+        for change in self._hosts.changes(
+            loaded, self.settings.state.hosts, self.settings.zone.ttl
+        ):
             if change is not None:
                 changes.append(change)
             is_full = len(changes) >= HOSTS_AT_ONCE
@@ -388,7 +389,7 @@ class ZoneWriter(Replica):
         if own is None:
             return NO_CONTAINER
         home = self.inventory.get(lender_of(own)) or own
-        ports = {endpoint.port for endpoint in self.settings.listen}
+        ports = {endpoint.port for endpoint in self.settings.dns.listen}
         attached = [a for a in home.attachments if a.network not in UNPUBLISHED_NETWORKS]
         return Own(
             frozenset(a.network_id for a in attached if a.addresses),
@@ -399,11 +400,11 @@ class ZoneWriter(Replica):
     def _look_at_machine(self) -> None:
         """Take over which addresses this machine has, now and then, if that matters."""
         now = time.monotonic()
-        if not self.settings.allow_is_default or now < self._machine_again_at:
+        if not self.settings.rights.ask_own or now < self._machine_again_at:
             return
         self._machine_again_at = now + MACHINE_EVERY
         found = (ip_address(text) for text in own_addresses())
-        others = (a for a in found if not any(a in network for network in self.settings.allow))
+        others = (a for a in found if not any(a in network for network in self.settings.rights.ask))
         self.set_machine(frozenset(map(str, others)))
 
     def _look_at_listings(self) -> None:
@@ -431,7 +432,7 @@ class ZoneWriter(Replica):
 
     def _look_at_lost_engines(self) -> None:
         """Leave out the addresses of Engines that have been lost for long; one alone stays."""
-        grace = self.settings.engine_grace
+        grace = self.settings.engines.grace
         lost = frozenset(e.url for e in self.engines.values() if e.has_been_lost_for(grace))
         if len(lost) == len(self.engines):
             lost = frozenset()  # nobody has better addresses
@@ -490,7 +491,7 @@ class ZoneWriter(Replica):
     async def _save_state_if_due(self) -> None:
         serial, written = self._state_written
         is_due = time.monotonic() - written >= STATE_EVERY
-        if self.settings.state is None or serial == self.revision or not is_due:
+        if self.settings.state.file is None or serial == self.revision or not is_due:
             return
         self._state_written = (self.revision, time.monotonic())
         pieces = []
@@ -500,26 +501,12 @@ class ZoneWriter(Replica):
         await asyncio.to_thread(self._save_state, pieces)
 
     def _save_state(self, document: Iterable[bytes]) -> None:
-        if (path := self.settings.state) is None:
+        if (path := self.settings.state.file) is None:
             return
         try:
             state_file.write(path, document)
         except OSError as error:
             self._warn_once("state", str(error), f"--state {path}: {error.strerror}; not saved")
-
-
-def policy_of(settings: Settings) -> Policy:
-    """The part of the settings that decides what containers publish."""
-    return Policy(
-        ttl=settings.ttl,
-        networks=settings.networks,
-        expose_by_default=settings.expose_by_default,
-        host_mode=settings.host_mode,
-        wildcard=settings.wildcard,
-        name_templates=settings.name_templates,
-        label_prefix=settings.label_prefix,
-        suffixes=settings.domains + settings.search_domains,
-    )
 
 
 def _own_container_id() -> str:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from containerdns.config.settings import SYSTEM, Endpoint, Settings, UpstreamServer
+from containerdns.config.groups import UpstreamSettings
 from containerdns.core import names
 from containerdns.core.connections.descriptors import share_of
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import SYSTEM, Endpoint, UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.forwarding import Forward, Resolution
@@ -90,7 +91,7 @@ class Forwarder:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: UpstreamSettings,
         counters: Counters,
         is_ours: Callable[[str], bool],
         loop_token: str = "",
@@ -99,7 +100,7 @@ class Forwarder:
         """Take the lists of upstreams; nothing is opened before `run`.
 
         Args:
-            settings: `upstreams`, `forwards`, `cache_size`, `ttl` and the rebind options.
+            settings: Whom to ask for what.
             counters: What is asked, hit and refused is counted here.
             is_ours: Tells of a canonical name whether no upstream may answer for it.
             loop_token: The same in all processes that answer on one socket; see `Loops`.
@@ -156,7 +157,7 @@ class Forwarder:
             if self._system.look():
                 self._take_lists(self._settings)
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, settings: UpstreamSettings) -> None:
         """Use other settings; responses of lists that stay the same stay cached."""
         if _scrubbed_by(settings) != _scrubbed_by(self._settings):
             self._cache.clear()
@@ -305,7 +306,7 @@ class Forwarder:
             for order, upstream in enumerate(upstreams)
         ]
 
-    def _take_lists(self, settings: Settings) -> None:
+    def _take_lists(self, settings: UpstreamSettings) -> None:
         lists = self._servers_by_apex(settings)
         wanted = dict.fromkeys(server for servers in lists.values() for server in servers)
         gone = [upstream for server, upstream in self._upstreams.items() if server not in wanted]
@@ -348,15 +349,15 @@ class Forwarder:
 
     def _configured(self) -> list[tuple[UpstreamServer, ...]]:
         """The lists as the operator wrote them."""
-        return [self._settings.upstreams, *(servers for _, servers in self._settings.forwards)]
+        return [self._settings.servers, *(servers for _, servers in self._settings.forwards)]
 
-    def _servers_by_apex(self, settings: Settings) -> Lists:
+    def _servers_by_apex(self, settings: UpstreamSettings) -> Lists:
         """The lists with the system's servers in the place of `system`.
 
         The hosts of `https://` upstreams are found by way of the other ones of
         `--upstream`, else of the system's.
         """
-        lists: Lists = {None: settings.upstreams}
+        lists: Lists = {None: settings.servers}
         lists.update(settings.forwards)
         if any(SYSTEM in servers for servers in lists.values()):
             found = self._system.servers(self._listening)
@@ -367,7 +368,7 @@ class Forwarder:
         return lists
 
     def _is_a_loop(self, upstream: Upstream) -> BadSettings:
-        is_plain = upstream.server in self._settings.upstreams
+        is_plain = upstream.server in self._settings.servers
         option = "--upstream" if is_plain else "--forward"
         return BadSettings(option, upstream.name, "a server that does not lead back to us")
 
@@ -545,12 +546,11 @@ def _last_resort(upstream: Upstream) -> tuple[bool, float]:
     return upstream.health.is_distrusted, upstream.health.silent_since
 
 
-def _scrubbed_by(settings: Settings) -> tuple[object, ...]:
+def _scrubbed_by(settings: UpstreamSettings) -> tuple[object, ...]:
     """Return what decides how much of a response is cached, see `_trust`."""
     return (
         settings.rebind_protection,
         settings.rebind_allow,
         settings.ttl,
-        settings.domains,
-        settings.search_domains,
+        settings.suffixes,
     )

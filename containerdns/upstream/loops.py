@@ -13,8 +13,8 @@ import secrets
 import socket
 from collections.abc import Iterable
 
-from containerdns.config.settings import Endpoint, UpstreamServer
 from containerdns.core import names
+from containerdns.core.endpoints import Endpoint, UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR, Response
 from containerdns.core.upstream.forwarding import Forward, Resolution

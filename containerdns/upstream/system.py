@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from containerdns.config.settings import Endpoint, UpstreamServer
+from containerdns.core.endpoints import Endpoint, UpstreamServer
 from containerdns.upstream.loops import is_own_address
 
 RESOLV_CONF = Path("/etc/resolv.conf")

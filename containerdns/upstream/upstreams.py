@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from containerdns.config.settings import UpstreamServer
 from containerdns.core import names
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.questions import Question, spell

@@ -16,9 +16,9 @@ from ipaddress import ip_address
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from containerdns.config.settings import Endpoint
 from containerdns.core.connections.places import Limits, Places, limits_by
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.zone.views import packed
 from containerdns.errors import BadSettings, CannotListen
 from containerdns.tasks.turns import turns

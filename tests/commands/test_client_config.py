@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from containerdns.commands import client_config, client_targets
 from containerdns.commands.cli import TARGETS, main
 from containerdns.commands.client_targets import Ours
-from containerdns.config.values import Endpoint
+from containerdns.core.endpoints import Endpoint
 from tests.commands.test_cli import NOBODY, StandIn
 
 OURS = Ours(

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from containerdns.config import settings as settings_module
-from containerdns.config.settings import Settings, load
+from containerdns.config.groups import Settings
+from containerdns.config.settings import load
 from containerdns.errors import BadSettings
 from tests.clients.resolvers import lack
 from tests.engine.test_client import make_certificates
@@ -46,11 +47,11 @@ def loaded(**flags: object) -> Settings:
 
 def test_context_that_is_in_use_names_the_engine() -> None:
     docker("context", "create", "remote", "--docker", "host=tcp://192.0.2.7:2375")
-    assert loaded().docker == ("unix:///var/run/docker.sock",), "it is not used yet"
+    assert loaded().engines.urls == ("unix:///var/run/docker.sock",), "it is not used yet"
     docker("context", "use", "remote")
     found = loaded()
-    assert found.docker == ("tcp://192.0.2.7:2375",)
-    assert (found.docker_tls, found.docker_source) == (None, "the Docker context remote")
+    assert found.engines.urls == ("tcp://192.0.2.7:2375",)
+    assert (found.engines.tls, found.engines.source) == (None, "the Docker context remote")
 
 
 def test_variable_beats_the_context_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +59,9 @@ def test_variable_beats_the_context_in_use(monkeypatch: pytest.MonkeyPatch) -> N
     docker("context", "create", "other", "--docker", "host=ssh://ops@engine.example")
     docker("context", "use", "remote")
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
-    assert loaded().docker == ("ssh://ops@engine.example",)
+    assert loaded().engines.urls == ("ssh://ops@engine.example",)
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
-    assert loaded().docker_source == "the default socket"
+    assert loaded().engines.source == "the default socket"
 
 
 def test_host_of_the_environment_beats_every_context(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +69,9 @@ def test_host_of_the_environment_beats_every_context(monkeypatch: pytest.MonkeyP
     docker("context", "use", "remote")
     monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.8:2375")
     found = loaded()
-    assert (found.docker, found.docker_source) == (("tcp://192.0.2.8:2375",), "DOCKER_HOST")
+    assert (found.engines.urls, found.engines.source) == (("tcp://192.0.2.8:2375",), "DOCKER_HOST")
     found = loaded(docker="unix:///run/a.sock")
-    assert (found.docker, found.docker_source) == (("unix:///run/a.sock",), "--docker")
+    assert (found.engines.urls, found.engines.source) == (("unix:///run/a.sock",), "--docker")
 
 
 @pytest.mark.parametrize(("skips", "verifies"), [("false", True), ("true", False)])
@@ -83,10 +84,10 @@ def test_context_brings_its_certificates(tmp_path: Path, skips: str, verifies: b
     docker("context", "create", "remote", "--docker", host)
     docker("context", "use", "remote")
     found = loaded()
-    assert found.docker_verifies is verifies
-    assert found.docker_tls is not None
+    assert found.engines.verifies is verifies
+    assert found.engines.tls is not None
     for name in ("ca.pem", "cert.pem", "key.pem"):
-        assert (found.docker_tls / name).read_text() == (made / name).read_text()
+        assert (found.engines.tls / name).read_text() == (made / name).read_text()
 
 
 def test_context_that_does_not_exist_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,11 +114,14 @@ def test_rootless_socket_serves_where_there_is_no_other(
     monkeypatch.setattr(settings_module, "DEFAULT_SOCKET", absent)
     rootless = home / "run" / "docker.sock"
     rootless.parent.mkdir()
-    assert loaded().docker_source == "the default socket"
+    assert loaded().engines.source == "the default socket"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(rootless))
         found = loaded()
-    assert (found.docker, found.docker_source) == ((f"unix://{rootless}",), "the rootless socket")
+    assert (found.engines.urls, found.engines.source) == (
+        (f"unix://{rootless}",),
+        "the rootless socket",
+    )
 
 
 def test_without_a_configuration_the_sdk_is_not_imported() -> None:

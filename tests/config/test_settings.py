@@ -1,21 +1,18 @@
 """Settings: one registry, three sources, and one line for every wrong value."""
 
 from collections.abc import Mapping
+from dataclasses import fields as fields_of
 from ipaddress import ip_address, ip_network
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from containerdns.config.settings import (
-    OPTIONS,
-    SYSTEM,
-    Endpoint,
-    Settings,
-    UpstreamServer,
-    load,
-    unknown_variables,
-)
+from containerdns.config.groups import DNSSettings, Settings
+from containerdns.config.settings import OPTIONS, load, reloaded, unknown_variables
+from containerdns.core.endpoints import SYSTEM, Endpoint, UpstreamServer
+from containerdns.core.zone.zone import Shape
 from containerdns.errors import BadSettings
 from tools import documents
 
@@ -47,47 +44,47 @@ def udp(host: str, port: int = 53) -> UpstreamServer:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("docker", ("unix:///var/run/docker.sock",)),
-        ("docker_tls", None),
-        ("listen", (Endpoint("0.0.0.0", 53, True), Endpoint("::", 53, True))),
-        ("http", Endpoint("0.0.0.0", 8080)),
-        ("http_hosts", ()),
-        ("query_history", 1000),
-        ("allow_history", (ip_network("127.0.0.0/8"), ip_network("::1/128"))),
-        ("domains", ("docker.",)),
-        ("search_domains", ("localdomain.",)),
-        ("bare_names", True),
-        ("ttl", 5),
-        ("negative_ttl", 1),
-        ("remember", 86400),
-        ("state", None),
-        ("upstreams", (udp("1.1.1.1"), udp("8.8.8.8"))),
-        ("forwards", ()),
-        ("cache_size", 10000),
-        ("hosts", ()),
-        ("networks", ()),
-        ("expose_by_default", True),
-        ("drop_unhealthy", True),
-        ("host_addresses", ()),
-        ("host_mode", False),
-        ("wildcard", False),
-        ("name_templates", ()),
-        ("label_prefix", "containerdns"),
-        ("allow_transfer", (ip_network("127.0.0.0/8"), ip_network("::1/128"))),
-        ("transfer_keys", ()),
-        ("notify", ()),
-        ("rebind_protection", False),
-        ("rebind_allow", ()),
-        ("workers", 1),
-        ("doh_canary", True),
-        ("rate_limit", 200),
-        ("log_level", "info"),
-        ("log_format", "text"),
-        ("log_queries", False),
+        ("engines.urls", ("unix:///var/run/docker.sock",)),
+        ("engines.tls", None),
+        ("dns.listen", (Endpoint("0.0.0.0", 53, True), Endpoint("::", 53, True))),
+        ("http.listen", Endpoint("0.0.0.0", 8080)),
+        ("http.hosts", ()),
+        ("dns.query_history", 1000),
+        ("rights.history", (ip_network("127.0.0.0/8"), ip_network("::1/128"))),
+        ("zone.domains", ("docker.",)),
+        ("zone.search_domains", ("localdomain.",)),
+        ("zone.bare_names", True),
+        ("zone.ttl", 5),
+        ("zone.negative_ttl", 1),
+        ("state.remember", 86400),
+        ("state.file", None),
+        ("upstream.servers", (udp("1.1.1.1"), udp("8.8.8.8"))),
+        ("upstream.forwards", ()),
+        ("upstream.cache_size", 10000),
+        ("state.hosts", ()),
+        ("policy.networks", ()),
+        ("policy.expose_by_default", True),
+        ("zone.unhealthy", "drop"),
+        ("rights.host_addresses", ()),
+        ("policy.host_mode", False),
+        ("policy.wildcard", False),
+        ("policy.name_templates", ()),
+        ("policy.label_prefix", "containerdns"),
+        ("rights.transfer", (ip_network("127.0.0.0/8"), ip_network("::1/128"))),
+        ("transfer.keys", ()),
+        ("transfer.notify", ()),
+        ("upstream.rebind_protection", False),
+        ("upstream.rebind_allow", ()),
+        ("dns.workers", 1),
+        ("dns.doh_canary", True),
+        ("dns.rate_limit", 200),
+        ("logs.level", "info"),
+        ("logs.format", "text"),
+        ("dns.log_queries", False),
     ],
 )
 def test_default_is_that_of_the_contract(field: str, value: object) -> None:
-    assert getattr(DEFAULTS, field) == value
+    assert attrgetter(field)(DEFAULTS) == value
 
 
 @pytest.mark.parametrize(
@@ -115,7 +112,7 @@ def test_default_is_that_of_the_contract(field: str, value: object) -> None:
     ],
 )
 def test_private_clients_may_ask_by_default_and_others_not(client: str, may_ask: bool) -> None:
-    assert any(ip_address(client) in network for network in DEFAULTS.allow) is may_ask
+    assert any(ip_address(client) in network for network in DEFAULTS.rights.ask) is may_ask
 
 
 # -- sources: flags beat environment beats file ------------------------------------------
@@ -141,12 +138,12 @@ def test_flags_beat_environment_beats_file(
     """An empty variable is what Compose makes of `${TTL:-}`: none."""
     file = tmp_path / "containerdns.toml"
     file.write_text(text)
-    assert load(flags, environ, file).ttl == ttl
+    assert load(flags, environ, file).zone.ttl == ttl
 
 
 def test_list_of_a_stronger_source_replaces_that_of_a_weaker() -> None:
     environ = {"CONTAINERDNS_DOMAIN": "a.example b.example"}
-    assert loaded(environ, domain=("c.example",)).domains == ("c.example.",)
+    assert loaded(environ, domain=("c.example",)).zone.domains == ("c.example.",)
 
 
 @pytest.mark.parametrize(
@@ -163,12 +160,12 @@ def test_list_of_a_stronger_source_replaces_that_of_a_weaker() -> None:
 def test_list_in_the_environment_is_parted_by_spaces_or_commas(
     text: str, domains: tuple[str, ...]
 ) -> None:
-    assert loaded({"CONTAINERDNS_DOMAIN": text}).domains == domains
+    assert loaded({"CONTAINERDNS_DOMAIN": text}).zone.domains == domains
 
 
 def test_commas_part_the_servers_of_a_forward_and_not_forwards() -> None:
     environ = {"CONTAINERDNS_FORWARD": "corp.example=10.0.0.1,10.0.0.2 lan.example=10.0.0.3"}
-    assert loaded(environ).forwards == (
+    assert loaded(environ).upstream.forwards == (
         ("corp.example.", (udp("10.0.0.1"), udp("10.0.0.2"))),
         ("lan.example.", (udp("10.0.0.3"),)),
     )
@@ -176,21 +173,24 @@ def test_commas_part_the_servers_of_a_forward_and_not_forwards() -> None:
 
 def test_name_templates_in_the_environment_are_parted_by_spaces() -> None:
     environ = {"CONTAINERDNS_NAME_TEMPLATE": "{label:com.example.app}.{name} {service}.x"}
-    assert loaded(environ).name_templates == ("{label:com.example.app}.{name}", "{service}.x")
+    assert loaded(environ).policy.name_templates == (
+        "{label:com.example.app}.{name}",
+        "{service}.x",
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "field", "value"),
     [
-        ('domain = ["a.example", "b.example"]', "domains", ("a.example.", "b.example.")),
-        ('domain = "a.example"', "domains", ("a.example.",)),
-        ("search-domain = []", "search_domains", ()),
-        ("ttl = 0", "ttl", 0),
-        ('ttl = "0"', "ttl", 0),
-        ("bare-names = false", "bare_names", False),
-        ('bare-names = "off"', "bare_names", False),
-        ("bare_names = false", "bare_names", False),
-        ('http = "off"', "http", None),
+        ('domain = ["a.example", "b.example"]', "zone.domains", ("a.example.", "b.example.")),
+        ('domain = "a.example"', "zone.domains", ("a.example.",)),
+        ("search-domain = []", "zone.search_domains", ()),
+        ("ttl = 0", "zone.ttl", 0),
+        ('ttl = "0"', "zone.ttl", 0),
+        ("bare-names = false", "zone.bare_names", False),
+        ('bare-names = "off"', "zone.bare_names", False),
+        ("bare_names = false", "zone.bare_names", False),
+        ('http = "off"', "http.listen", None),
     ],
     ids=[
         "array",
@@ -207,7 +207,7 @@ def test_name_templates_in_the_environment_are_parted_by_spaces() -> None:
 def test_file_takes_what_toml_has(tmp_path: Path, text: str, field: str, value: object) -> None:
     file = tmp_path / "containerdns.toml"
     file.write_text(text)
-    assert getattr(load({}, {}, file), field) == value
+    assert attrgetter(field)(load({}, {}, file)) == value
 
 
 @pytest.mark.parametrize(
@@ -271,14 +271,14 @@ def test_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     + [(t, False) for t in ("false", "0", "no", "off", "False", "NO")],
 )
 def test_switch_in_the_environment_has_many_spellings(text: str, value: bool) -> None:
-    assert loaded({"CONTAINERDNS_WILDCARD": text}).wildcard is value
+    assert loaded({"CONTAINERDNS_WILDCARD": text}).policy.wildcard is value
 
 
 def test_docker_host_is_the_default_engine_and_yields_to_the_option() -> None:
     environ = {"DOCKER_HOST": "tcp://10.0.0.1:2375"}
-    assert loaded(environ).docker == ("tcp://10.0.0.1:2375",)
-    assert loaded(environ, docker=("unix:///run/a.sock",)).docker == ("unix:///run/a.sock",)
-    assert loaded({"DOCKER_HOST": ""}).docker == ("unix:///var/run/docker.sock",)
+    assert loaded(environ).engines.urls == ("tcp://10.0.0.1:2375",)
+    assert loaded(environ, docker=("unix:///run/a.sock",)).engines.urls == ("unix:///run/a.sock",)
+    assert loaded({"DOCKER_HOST": ""}).engines.urls == ("unix:///var/run/docker.sock",)
 
 
 def test_wrong_docker_host_is_told_by_that_name() -> None:
@@ -293,14 +293,14 @@ def test_certificates_are_those_of_the_docker_command(tmp_path: Path) -> None:
         "DOCKER_TLS_VERIFY": "1",
         "DOCKER_CERT_PATH": str(tmp_path),
     }
-    assert loaded(environ).docker_tls == tmp_path
-    assert loaded(environ | {"DOCKER_TLS_VERIFY": ""}).docker_tls is None
+    assert loaded(environ).engines.tls == tmp_path
+    assert loaded(environ | {"DOCKER_TLS_VERIFY": ""}).engines.tls is None
     (tmp_path / "key.pem").unlink()
     assert "ca.pem, cert.pem and key.pem" in refusal(environ)
 
 
 def test_listening_address_that_was_asked_for_is_no_default() -> None:
-    listen = loaded(listen=("0.0.0.0:53",)).listen
+    listen = loaded(listen=("0.0.0.0:53",)).dns.listen
     assert [endpoint.is_default for endpoint in listen] == [False]
 
 
@@ -313,7 +313,7 @@ def test_variable_that_no_option_has_is_noticed() -> None:
         "TTL": "9",
     }
     assert unknown_variables(environ) == ["CONTAINERDNS_TTLL"]
-    assert loaded(environ).ttl == 7
+    assert loaded(environ).zone.ttl == 7
 
 
 # -- values: both sides of every limit ---------------------------------------------------
@@ -322,19 +322,19 @@ def test_variable_that_no_option_has_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("key", "field", "least", "most", "expected"),
     [
-        ("ttl", "ttl", 0, 3600, "seconds, 0 to 3600"),
-        ("negative-ttl", "negative_ttl", 0, 3600, "seconds, 0 to 3600"),
-        ("remember", "remember", 0, 31622400, "seconds, 0 to 31622400"),
-        ("query-history", "query_history", 0, 10000000, "0 to 10000000"),
-        ("cache-size", "cache_size", 0, 10000000, "0 to 10000000"),
-        ("workers", "workers", 1, 64, "1 to 64"),
-        ("rate-limit", "rate_limit", 0, 10000000, "0 to 10000000"),
+        ("ttl", "zone.ttl", 0, 3600, "seconds, 0 to 3600"),
+        ("negative-ttl", "zone.negative_ttl", 0, 3600, "seconds, 0 to 3600"),
+        ("remember", "state.remember", 0, 31622400, "seconds, 0 to 31622400"),
+        ("query-history", "dns.query_history", 0, 10000000, "0 to 10000000"),
+        ("cache-size", "upstream.cache_size", 0, 10000000, "0 to 10000000"),
+        ("workers", "dns.workers", 1, 64, "1 to 64"),
+        ("rate-limit", "dns.rate_limit", 0, 10000000, "0 to 10000000"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_number_has_limits(key: str, field: str, least: int, most: int, expected: str) -> None:
-    assert getattr(load({key: str(least)}, {}), field) == least
-    assert getattr(load({key: str(most)}, {}), field) == most
+    assert attrgetter(field)(load({key: str(least)}, {})) == least
+    assert attrgetter(field)(load({key: str(most)}, {})) == most
     for wrong in (str(least - 1), str(most + 1), "", "5s", "1.5", "+5", "٣", "1_0", "9" * 5000):
         with pytest.raises(BadSettings) as raised:
             load({key: wrong}, {})
@@ -362,8 +362,8 @@ def test_wrong_variable_is_told_by_its_name() -> None:
     ],
 )
 def test_listen_is_an_address_and_a_port(text: str, endpoint: Endpoint) -> None:
-    assert loaded(listen=(text,)).listen == (endpoint,)
-    assert loaded(http=text).http == endpoint
+    assert loaded(listen=(text,)).dns.listen == (endpoint,)
+    assert loaded(http=text).http.listen == endpoint
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_listen_refuses(text: str) -> None:
 @pytest.mark.parametrize("text", ["off", "OFF", "false", "no", "0"])
 def test_http_can_be_off(text: str) -> None:
     """A Compose file or TOML may well turn `off` into another word for it."""
-    assert loaded(http=text).http is None
+    assert loaded(http=text).http.listen is None
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_http_can_be_off(text: str) -> None:
     ],
 )
 def test_upstream_is_read_and_told(text: str, server: UpstreamServer, told: str) -> None:
-    assert loaded(upstream=(text,)).upstreams == (server,)
+    assert loaded(upstream=(text,)).upstream.servers == (server,)
     assert str(server) == told
 
 
@@ -463,7 +463,7 @@ def test_upstream_refuses(text: str) -> None:
 
 def test_upstreams_keep_their_order_and_each_counts_once() -> None:
     given = ("9.9.9.9", "1.1.1.1", "9.9.9.9:53")
-    assert loaded(upstream=given).upstreams == (udp("9.9.9.9"), udp("1.1.1.1"))
+    assert loaded(upstream=given).upstream.servers == (udp("9.9.9.9"), udp("1.1.1.1"))
 
 
 @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ def test_forward_refuses(text: str) -> None:
     ],
 )
 def test_docker_takes(text: str) -> None:
-    assert loaded(docker=(text,)).docker == (text,)
+    assert loaded(docker=(text,)).engines.urls == (text,)
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_docker_refuses(text: str) -> None:
     [("docker", "docker."), ("Docker.", "docker."), ("a.example", "a.example."), ("a_b", "a_b.")],
 )
 def test_domain_is_canonical(text: str, name: str) -> None:
-    assert loaded(domain=(text,)).domains == (name,)
+    assert loaded(domain=(text,)).zone.domains == (name,)
 
 
 @pytest.mark.parametrize(
@@ -531,11 +531,14 @@ def test_reason_why_a_name_is_none_is_told() -> None:
 
 
 def test_duplicate_domain_counts_once() -> None:
-    assert loaded(domain=("docker", "b.example", "DOCKER.")).domains == ("docker.", "b.example.")
+    assert loaded(domain=("docker", "b.example", "DOCKER.")).zone.domains == (
+        "docker.",
+        "b.example.",
+    )
 
 
 def test_label_of_63_octets_is_a_domain() -> None:
-    assert loaded(domain=("x" * 63,)).domains == ("x" * 63 + ".",)
+    assert loaded(domain=("x" * 63,)).zone.domains == ("x" * 63 + ".",)
 
 
 @pytest.mark.parametrize(
@@ -549,8 +552,8 @@ def test_label_of_63_octets_is_a_domain() -> None:
     ],
 )
 def test_network_is_read(text: str, network: str) -> None:
-    for option in ("allow", "allow_history", "allow_transfer"):
-        assert getattr(loaded(**{option: (text,)}), option) == (ip_network(network),)
+    rights = loaded(allow=text, allow_history=text, allow_transfer=text).rights
+    assert {rights.ask, rights.history, rights.transfer} == {(ip_network(network),)}
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/33", "10.0.0/8", "all", "fd00::/129", "10.0.0.0-9"])
@@ -593,11 +596,6 @@ def test_value_is_one_of_what_is_expected(option: str, right: tuple[Any, ...], w
     assert refusal(**{option: wrong}).startswith(f"--{option.replace('_', '-')}=")
 
 
-def test_unhealthy_containers_are_dropped_or_kept() -> None:
-    assert loaded(unhealthy="drop").drop_unhealthy is True
-    assert loaded(unhealthy="keep").drop_unhealthy is False
-
-
 # -- together ----------------------------------------------------------------------------
 
 
@@ -609,11 +607,11 @@ def test_name_that_is_domain_and_search_domain_is_told() -> None:
 
 def test_default_search_domain_that_became_a_domain_is_not_searched() -> None:
     """Nobody gave a wrong value."""
-    assert loaded(domain=("localdomain",)).search_domains == ()
+    assert loaded(domain=("localdomain",)).zone.search_domains == ()
 
 
 def test_empty_value_is_no_search_domain_at_all() -> None:
-    assert loaded(search_domain=("",)).search_domains == ()
+    assert loaded(search_domain=("",)).zone.search_domains == ()
 
 
 @pytest.mark.parametrize("option", ["docker", "listen", "domain"])
@@ -629,7 +627,7 @@ def test_domain_has_one_forward() -> None:
 
 def test_host_has_one_address_a_family() -> None:
     both = ("10.0.0.1", "fd00::1")
-    assert loaded(host_address=both).host_addresses == tuple(map(ip_address, both))
+    assert loaded(host_address=both).rights.host_addresses == both
     assert refusal(host_address=(*both, "10.0.0.2")).startswith("--host-address=")
 
 
@@ -639,8 +637,8 @@ def test_host_has_one_address_a_family() -> None:
 def test_system_stays_itself_wherever_it_was_put() -> None:
     """The file may be empty now, at boot: the forwarder reads it, again and again."""
     loaded_ = load({"upstream": ("9.9.9.9", "system"), "forward": ("corp.example=system",)}, {})
-    assert loaded_.upstreams == (udp("9.9.9.9"), SYSTEM)
-    assert loaded_.forwards == (("corp.example.", (SYSTEM,)),)
+    assert loaded_.upstream.servers == (udp("9.9.9.9"), SYSTEM)
+    assert loaded_.upstream.forwards == (("corp.example.", (SYSTEM,)),)
     assert str(SYSTEM) == "system"
 
 
@@ -649,16 +647,39 @@ def test_system_stays_itself_wherever_it_was_put() -> None:
 
 def test_every_field_of_settings_has_one_option() -> None:
     """But for what says that an option was left at its default, or what named the Engine."""
-    found = {"allow_is_default", "docker_source", "docker_verifies"}
-    fields = {option.field for option in OPTIONS} | found
-    assert sorted(fields) == sorted(Settings.__slots__)
+    shared = {"policy.ttl", "policy.suffixes"} | {
+        f"upstream.{f}" for f in ("ttl", "suffixes", "listen")
+    }
+    found = {"rights.ask_own", "engines.source", "engines.verifies", *shared}
+    fields = [
+        f"{group}.{field.name}"
+        for group in Settings.__slots__
+        for field in fields_of(getattr(DEFAULTS, group))
+    ]
+    assert sorted([*(option.field for option in OPTIONS), *found]) == sorted(fields)
+
+
+def test_settings_without_options_are_the_defaults() -> None:
+    assert loaded() == Settings()
+
+
+def test_groups_share_what_two_of_them_need() -> None:
+    made = Settings(zone=Shape(domains=("corp.",), ttl=7), dns=DNSSettings(listen=()))
+    assert made.policy.ttl == made.upstream.ttl == 7
+    assert made.policy.suffixes == made.upstream.suffixes == ("corp.", "localdomain.")
+    assert made.upstream.listen == ()
 
 
 def test_default_of_allow_is_known_from_the_same_networks_listed() -> None:
     """Only the default lets this machine's own addresses and Docker's networks ask as well."""
     default = loaded()
-    assert default.allow_is_default
-    assert not loaded(allow=[str(network) for network in default.allow]).allow_is_default
+    assert default.rights.ask_own
+    assert not loaded(allow=[str(network) for network in default.rights.ask]).rights.ask_own
+
+
+def test_reload_that_brings_the_first_allow_lets_nobody_else_ask() -> None:
+    """This machine's own addresses and Docker's networks are part of the default alone."""
+    assert not reloaded(loaded(), loaded(allow="127.0.0.0/8")).settings.rights.ask_own
 
 
 def test_every_option_tells_what_it_does_and_why() -> None:

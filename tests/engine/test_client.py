@@ -48,7 +48,7 @@ def test_url_is_read(url: str, with_tls: bool, address: tuple[str, str, str, int
 )  # fmt: skip
 def test_option_and_client_read_the_same_url(url: str) -> None:
     """The option took unix:/PATH, and the client retried for ever."""
-    assert load({"docker": [url]}, {}).docker == ("unix:///run/docker.sock",)
+    assert load({"docker": [url]}, {}).engines.urls == ("unix:///run/docker.sock",)
     address = parse_url(url, with_tls=False)
     assert address == EngineAddress("unix:///run/docker.sock", "unix", "/run/docker.sock")
 

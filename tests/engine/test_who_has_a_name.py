@@ -216,7 +216,7 @@ def test_gateway_of_a_macvlan_is_not_the_host(engine: Dockerd) -> None:
         assert network.driver == "macvlan"
         assert network.gateways, "the Engine names the router"
         [address] = own.attachments[0].addresses
-        views = Views(Rights(PRIVATE_NETWORKS, (), ()))
+        views = Views(Rights(PRIVATE_NETWORKS, (), (), ask_own=False))
         views.set_networks([network], Own(frozenset({network.id}), (address,)))
         view = views.of(packed("192.0.2.9"), packed(address))
         assert (view.host_addresses, view.server_addresses) == ((), (address,))

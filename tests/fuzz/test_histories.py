@@ -303,7 +303,7 @@ class Histories(RuleBasedStateMachine):
         """Note what is remembered after something happened: what was kept before and is not now."""
         kept = set(self.world.writer.zone.owners_to_keep())
         self._remembered = (self._remembered | self._kept) - kept
-        if self.world.writer.settings.remember == 0:
+        if self.world.writer.settings.state.remember == 0:
             self._remembered.clear()
         self._kept = kept
 

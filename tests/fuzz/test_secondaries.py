@@ -8,7 +8,8 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from containerdns.config.settings import Settings, load
+from containerdns.config.groups import Settings
+from containerdns.config.settings import load
 from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR
@@ -127,7 +128,7 @@ class Followed:
     async def _reload(self, wanted: Settings) -> None:
         writer = self.world.writer
         writer.use(wanted, time.time())
-        hosts = tuple(map(str, wanted.host_addresses)) or NOBODY.host_addresses
+        hosts = wanted.rights.host_addresses or NOBODY.host_addresses
         self.view = replace(NOBODY, host_addresses=hosts)
         self.feed.look_again()
         self.world.responder.use(writer.zone, writer.ownership)

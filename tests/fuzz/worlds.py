@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from containerdns.config.settings import Settings, load
+from containerdns.config.groups import Settings
+from containerdns.config.settings import load
 from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.cookies import Cookies

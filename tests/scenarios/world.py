@@ -18,7 +18,8 @@ from pathlib import Path
 
 import dnslib
 
-from containerdns.config.settings import Settings, load
+from containerdns.config.groups import Settings
+from containerdns.config.settings import load
 from containerdns.core import names
 from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
@@ -32,7 +33,6 @@ from containerdns.core.zone.containers import Attachment, Container, Network, Po
 from containerdns.core.zone.ownership import Listing
 from containerdns.core.zone.views import View, Views, packed
 from containerdns.server.servers import Servers
-from containerdns.state.replica import rights_of
 from containerdns.state.zone_writer import ZoneWriter
 from tests.scenarios.reading import Step
 
@@ -101,7 +101,7 @@ class World:
         self.counters = Counters()
         self.wire = PacketCache(self.counters)
         self.zone_writer = ZoneWriter(self.settings, self.counters, self.wire, TOP_LEVEL)
-        self.views = PretendingViews(rights_of(self.settings))
+        self.views = PretendingViews(self.settings.rights)
         self.zone_writer.views = self.views
         self.responder = LaterResponder(
             self.zone_writer.zone,
@@ -141,7 +141,7 @@ class World:
                 self.put(replace(old, container_name=step.words[1]))
             case "hosts":
                 lines = [" ".join(words) for words in step.below]
-                self.settings.hosts[0].write_text("\n".join(lines) + "\n" * step.line)
+                self.settings.state.hosts[0].write_text("\n".join(lines) + "\n" * step.line)
                 self.zone_writer.read_hosts()
             case "listing":
                 self.zone_writer.set_listing(Listing(step.words[0]))
@@ -259,7 +259,7 @@ class World:
             yield
             return
         servers = Servers(
-            self.settings, self.responder, self.views, self.forwarder, self.wire,
+            self.settings.dns, self.responder, self.views, self.forwarder, self.wire,
             History(10), self.counters,
         )  # fmt: skip
         servers.open()

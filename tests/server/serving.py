@@ -5,13 +5,14 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from containerdns.config.settings import Endpoint, Settings, load
+from containerdns.config.groups import DNSSettings
 from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint, IPNetwork
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR
 from containerdns.core.protocol.packet_cache import PacketCache
@@ -138,13 +139,9 @@ class Served:
         return ("127.0.0.1" if endpoint.host == "0.0.0.0" else endpoint.host), endpoint.port
 
 
-def settings(**changes: Any) -> Settings:
+def settings(**changes: Any) -> DNSSettings:
     """Settings as they are without any option, but for what a test changes."""
-    usual: dict[str, Any] = {
-        "listen": (Endpoint("127.0.0.1", 0),), "http": None, "query_history": 100,
-        "upstreams": (), "cache_size": 100, "allow": LOOPBACK,
-    }  # fmt: skip
-    return replace(load({}, {}), **{**usual, **changes})
+    return DNSSettings(**{"listen": (Endpoint("127.0.0.1", 0),), "query_history": 100, **changes})
 
 
 @asynccontextmanager
@@ -154,6 +151,7 @@ async def serving(
     transfers: Transfers | None = None,
     keys: tuple[Key, ...] = (),
     tcp_limits: Limits | None = None,
+    allow: tuple[IPNetwork, ...] = LOOPBACK,
     **changes: Any,
 ) -> AsyncIterator[Served]:
     """Run a server on loopback."""
@@ -161,7 +159,7 @@ async def serving(
     counters = Counters()
     packet_cache, history = PacketCache(counters), History(wanted.query_history)
     responder, forwarder = responder or StubResponder(), StubForwarder()
-    views = Views(Rights(wanted.allow, wanted.allow_transfer, wanted.allow_history))
+    views = Views(Rights(allow, ask_own=False))
     servers = Servers(
         wanted,
         responder,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from containerdns.config.settings import Endpoint
+from containerdns.core.endpoints import Endpoint
 from containerdns.errors import CannotListen
 from containerdns.server import sockets
 

@@ -8,8 +8,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from containerdns.config.settings import Endpoint
 from containerdns.core.connections.places import MAX_CONNECTIONS_OF_A_CLIENT, MAX_STRANGERS, Limits
+from containerdns.core.endpoints import Endpoint
 from containerdns.server import tcp
 from containerdns.tasks.turns import MAX_SLICE
 from tests.server.serving import Served, query, serving

@@ -13,7 +13,7 @@ from pathlib import Path
 import dnslib
 import pytest
 
-from containerdns.config.settings import Endpoint
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages, tsig
 from containerdns.core.protocol.messages import RR
 from containerdns.core.protocol.respond import Peer, Reply, Transfer

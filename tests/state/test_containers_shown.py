@@ -60,7 +60,7 @@ def writer() -> ZoneWriter:
 @pytest.fixture(scope="module")
 def shown(writer: ZoneWriter) -> dict[str, dict[str, Any]]:
     counters = writer.counters
-    forwarder = Forwarder(writer.settings, counters, lambda _: False)
+    forwarder = Forwarder(writer.settings.upstream, counters, lambda _: False)
     reports = Reports(writer, forwarder, History(0), counters, list, lambda: None, {})
     return {c["name"]: c for c in reports.containers()["containers"]}
 

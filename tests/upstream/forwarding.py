@@ -7,31 +7,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from containerdns.config.settings import Settings, UpstreamServer
+from containerdns.config.groups import UpstreamSettings
 from containerdns.core import names
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR, Edns, Query
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.upstream.forwarder import Forwarder
 from containerdns.upstream.system import RESOLV_CONF
 
-_NOTHING: dict[str, Any] = dict(  # noqa: C408 - half as long
-    docker=(), docker_tls=None, listen=(), http=None, http_hosts=(), query_history=0,
-    allow_history=(), domains=("docker.",), search_domains=(), bare_names=True, ttl=5,
-    negative_ttl=1, remember=0, handover=60, state=None, upstreams=(), forwards=(), cache_size=1000,
-    hosts=(), networks=(), expose_by_default=True, drop_unhealthy=True, host_addresses=(),
-    host_mode=False, wildcard=False, name_templates=(), label_prefix="containerdns", allow=(),
-    allow_transfer=(), transfer_keys=(), notify=(), rebind_protection=False, rebind_allow=(),
-    workers=1, doh_canary=True, rate_limit=0, log_level="info", log_format="text",
-    log_queries=False,
-)  # fmt: skip
 
-
-def settings(*ports: int, **changes: Any) -> Settings:
+def settings(*ports: int, **changes: Any) -> UpstreamSettings:
     """Settings with upstreams on ports of loopback."""
-    upstreams = tuple(local(port) for port in ports)
-    return Settings(**{**_NOTHING, "upstreams": upstreams, **changes})
+    servers = tuple(local(port) for port in ports)
+    return UpstreamSettings(**{"servers": servers, "cache_size": 1000, **changes})
 
 
 def local(port: int) -> UpstreamServer:
@@ -45,7 +35,9 @@ def is_below_docker(name: str) -> bool:
 
 
 @asynccontextmanager
-async def forwarder(wanted: Settings, resolv_conf: Path = RESOLV_CONF) -> AsyncIterator[Forwarder]:
+async def forwarder(
+    wanted: UpstreamSettings, resolv_conf: Path = RESOLV_CONF
+) -> AsyncIterator[Forwarder]:
     """Run a forwarder."""
     made = Forwarder(wanted, Counters(), is_below_docker, resolv_conf=resolv_conf)
     running = asyncio.create_task(made.run())

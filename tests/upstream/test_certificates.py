@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.config.settings import UpstreamServer
+from containerdns.core.endpoints import UpstreamServer
 from containerdns.core.protocol import messages
 from tests.timing import until
 from tests.upstream.fakes import answer, upstream
@@ -75,7 +75,7 @@ async def test_an_expired_certificate_is_said_shown_and_not_tried_for_each_quest
 ) -> None:
     async with (
         expired.running(),
-        forwarder(settings(upstreams=(tls(expired.port),))) as forward,
+        forwarder(settings(servers=(tls(expired.port),))) as forward,
     ):
         for number in range(QUESTIONS):
             resolution = await forward.resolve(question(f"n{number}.example."))
@@ -92,7 +92,7 @@ async def test_the_next_server_answers_at_once_while_a_certificate_is_bad(expire
     async with (
         expired.running(),
         upstream(says("192.0.2.2")) as second,
-        forwarder(settings(upstreams=(tls(expired.port), local(second.port)))) as forward,
+        forwarder(settings(servers=(tls(expired.port), local(second.port)))) as forward,
     ):
         for number in range(QUESTIONS):
             asked = question(f"n{number}.example.")
@@ -104,7 +104,7 @@ async def test_the_next_server_answers_at_once_while_a_certificate_is_bad(expire
 async def test_a_renewed_certificate_is_noticed(expired: Hellos, tmp_path: Path) -> None:
     async with (
         expired.running(),
-        forwarder(settings(upstreams=(tls(expired.port),))) as forward,
+        forwarder(settings(servers=(tls(expired.port),))) as forward,
     ):
         assert (await forward.resolve(WWW)).rcode == messages.SERVFAIL
         renewed = tmp_path / "renewed"

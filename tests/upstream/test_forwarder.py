@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.config.settings import Endpoint
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.core.upstream.upstream_cache import STALE_ANSWER
 from containerdns.errors import BadSettings
@@ -722,7 +722,7 @@ async def test_reload_takes_new_lists_and_keeps_what_is_still_valid() -> None:
         forwarder(settings(first.port)) as forward,
     ):
         await forward.resolve(WWW)
-        forward.reload(settings(first.port, negative_ttl=7))
+        forward.reload(settings(first.port))
         assert forward.cached(WWW) is not None
         forward.reload(settings(first.port, cache_size=0))
         assert forward.cached(WWW) is None

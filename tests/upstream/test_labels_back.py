@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from containerdns.commands.client_targets import Ours, write
-from containerdns.config.settings import Endpoint
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from tests.engine.running import free_port
 from tests.timing import assert_within, best_of_three, listens, until

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.config.settings import UpstreamServer
+from containerdns.core.endpoints import UpstreamServer
 from containerdns.core.protocol import messages
 from tests.timing import until
 from tests.upstream.fakes import Reply, answer, truncated, upstream

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.config.settings import UpstreamServer
+from containerdns.core.endpoints import UpstreamServer
 from tests.timing import until
 from tests.upstream.fakes import FakeUpstream, Reply, answer, truncated, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings
@@ -79,7 +79,7 @@ async def test_a_dead_first_costs_the_first_question_its_time_and_no_other(was: 
         first = local(fake.port)
         if was == "over TLS":
             first = UpstreamServer("tls", "127.0.0.1", fake.port, "dead.example")
-        wanted = settings(upstreams=(first, local(second.port)))
+        wanted = settings(servers=(first, local(second.port)))
         async with forwarder(wanted) as forward:
             fake.script = recurses(fake, 0.9)
             for number in range(3 if was in ("quick", "slow") else 0):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from containerdns.config.settings import SYSTEM, Endpoint, UpstreamServer
+from containerdns.core.endpoints import SYSTEM, Endpoint, UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.upstream.forwarder import Forwarder
 from containerdns.upstream.system import SystemServers
@@ -104,7 +104,7 @@ async def test_an_empty_file_at_boot_starts_and_the_file_is_followed(tmp_path: P
     async with (
         upstream(says("192.0.2.1"), host=one, port=53),
         upstream(says("192.0.2.2"), host=two, port=53),
-        forwarder(settings(upstreams=(SYSTEM,)), path) as forward,
+        forwarder(settings(servers=(SYSTEM,)), path) as forward,
     ):
         resolution = await forward.resolve(WWW)
         assert (resolution.rcode, resolution.source) == (messages.SERVFAIL, "policy")
@@ -121,7 +121,7 @@ async def test_a_file_that_is_empty_for_a_while_keeps_what_is_cached(tmp_path: P
     write(path, host)
     async with (
         upstream(says("192.0.2.1"), host=host, port=53) as fake,
-        forwarder(settings(upstreams=(SYSTEM,)), path) as forward,
+        forwarder(settings(servers=(SYSTEM,)), path) as forward,
     ):
         await forward.resolve(WWW)
         write(path)
@@ -144,7 +144,7 @@ async def test_a_server_of_the_file_that_leads_back_to_us_is_not_asked(tmp_path:
     async with (
         upstream(is_silent, host=hosts[0], port=53) as ourselves,
         upstream(says("192.0.2.2"), host=hosts[1], port=53),
-        forwarder(settings(upstreams=(SYSTEM,)), path) as forward,
+        forwarder(settings(servers=(SYSTEM,)), path) as forward,
     ):
         ourselves.script = answers_of(forward)
         await forward.detect_loop(())
@@ -159,7 +159,7 @@ async def test_a_server_that_comes_later_and_leads_back_to_us_is_not_asked(tmp_p
     host = loopback()
     async with (
         upstream(is_silent, host=host, port=53) as ourselves,
-        forwarder(settings(upstreams=(SYSTEM,)), path) as forward,
+        forwarder(settings(servers=(SYSTEM,)), path) as forward,
     ):
         ourselves.script = answers_of(forward)
         write(path, host)

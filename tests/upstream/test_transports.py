@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from containerdns.config.settings import UpstreamServer
+from containerdns.core.endpoints import UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from tests.upstream.forwarding import addresses, forwarder, question, records, settings
@@ -40,7 +40,7 @@ def ask(upstreams: tuple[UpstreamServer, ...], *asked: Forward) -> list[Resoluti
     """Ask several questions at once."""
 
     async def scene() -> list[Resolution]:
-        async with forwarder(settings(upstreams=upstreams)) as forward:
+        async with forwarder(settings(servers=upstreams)) as forward:
             return await asyncio.gather(*(forward.resolve(one) for one in asked))
 
     return asyncio.run(scene())

@@ -7,9 +7,9 @@ from typing import Any
 
 import aiohttp
 
-from containerdns.config.settings import Endpoint
 from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.web.http import HTTPServer
 from containerdns.web.stream import Rates
 from tests.timing import MAX_WAIT

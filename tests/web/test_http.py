@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from containerdns.config.settings import Endpoint
 from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.errors import CannotListen
 from containerdns.tasks.turns import MAX_SLICE
 from containerdns.web import stream

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from containerdns.config.settings import Endpoint
+from containerdns.core.endpoints import Endpoint
 from containerdns.web.http import HTTPServer
 from containerdns.web.state import Document
 from tests.web.browsing import PHONE, WIDE, with_page

@@ -431,7 +431,7 @@ def _address_records(
 def _behind(zone: Holding, publication: Publication) -> int:
     """Return what is added to a preference, so that others leave these addresses out."""
     behind = _LOST if publication.engine in zone.lost_engines else 0
-    return behind + (0 if publication.is_healthy or not zone.shape.drop_unhealthy else _UNHEALTHY)
+    return behind + (0 if publication.is_healthy or zone.shape.unhealthy == "keep" else _UNHEALTHY)
 
 
 def _addresses(

@@ -7,19 +7,13 @@ A view is found once per client address and then kept by whoever asks; when
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
     ip_address,
     ip_network,
 )
 from typing import NamedTuple
 
+from containerdns.core.endpoints import LOOPBACK, PRIVATE, IPAddress, IPNetwork
 from containerdns.core.zone.containers import BRIDGE, OWN_DRIVERS, Network
-
-IPAddress = IPv4Address | IPv6Address
-IPNetwork = IPv4Network | IPv6Network
 
 KEPT_VIEWS = 4096  # more than the networks of a host times its addresses
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, how an IPv6 socket sees IPv4
@@ -54,7 +48,8 @@ def packed(address: IPAddress | str) -> bytes:
     return octets[12:] if octets.startswith(_MAPPED) else octets
 
 
-class Rights(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rights:
     """Who may what; see the options of the same names.
 
     Attributes:
@@ -66,11 +61,11 @@ class Rights(NamedTuple):
             networks, may ask as well: the default of `--allow`.
     """
 
-    ask: tuple[IPNetwork, ...]
-    transfer: tuple[IPNetwork, ...]
-    history: tuple[IPNetwork, ...]
+    ask: tuple[IPNetwork, ...] = PRIVATE
+    transfer: tuple[IPNetwork, ...] = LOOPBACK
+    history: tuple[IPNetwork, ...] = LOOPBACK
     host_addresses: tuple[str, ...] = ()
-    ask_own: bool = False
+    ask_own: bool = True
 
 
 class Own(NamedTuple):

@@ -96,7 +96,7 @@ class Shape:
     ttl: int = 5
     negative_ttl: int = 1
     handover: int = 60
-    drop_unhealthy: bool = True
+    unhealthy: str = "drop"  # or "keep"
 
 
 Claims = tuple[Claim, ...] | dict[Claim, None]  # to one owner, in the order they came

@@ -225,5 +225,5 @@ def test_unhealthy_keep_their_place_if_they_are_kept() -> None:
             ("b", "10.0.0.2", 0, False),
         )
     ]
-    assert texts(at(a_zone(*found, drop_unhealthy=False), "web")) == ["10.0.0.2", "10.0.0.1"]
+    assert texts(at(a_zone(*found, unhealthy="keep"), "web")) == ["10.0.0.2", "10.0.0.1"]
     assert texts(at(a_zone(*found), "web")) == ["10.0.0.1"]

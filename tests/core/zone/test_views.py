@@ -23,7 +23,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
 def views(*networks: Network, own: tuple[str, ...] = (), host: tuple[str, ...] = ()) -> Views:
-    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, host))
+    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, host, ask_own=False))
     made.set_networks(networks, Own(frozenset(own)))
     return made
 
@@ -146,7 +146,7 @@ def test_gateway_of_what_is_no_bridge_is_not_the_host(driver: str) -> None:
 def test_name_server_is_where_we_answer(
     own: Own, host: tuple[str, ...], local: str, addresses: tuple[str, ...]
 ) -> None:
-    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, host))
+    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, host, ask_own=False))
     made.set_networks([FRONT, BACK], own)
     assert view(made, "10.0.0.1", local).server_addresses == addresses
 
@@ -171,7 +171,7 @@ def test_this_machine_and_dockers_own_networks_may_ask_by_default() -> None:
 
 
 def test_whoever_lists_who_may_ask_means_just_those() -> None:
-    made = Views(Rights(LOOPBACK, LOOPBACK, LOOPBACK))
+    made = Views(Rights(LOOPBACK, ask_own=False))
     made.set_networks([FRONT])
     made.set_machine(["192.0.2.5"])
     assert not view(made, "192.0.2.5").may_ask

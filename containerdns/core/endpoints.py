@@ -1,0 +1,72 @@
+"""Addresses, networks and servers as values, with nothing of how they were written.
+
+`config/values` reads them from text.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+DNS_PORT = 53
+
+LOOPBACK: tuple[IPNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+PRIVATE: tuple[IPNetwork, ...] = (
+    *LOOPBACK,
+    *map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),  # RFC 1918
+    *map(ip_network, ("169.254.0.0/16", "fe80::/10")),  # link-local
+    ip_network("fc00::/7"),  # RFC 4193
+    ip_network("100.64.0.0/10"),  # RFC 6598; Tailscale's addresses lie there
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address and a port to listen on or to send to.
+
+    Attributes:
+        host: An IP address as text, without brackets.
+        port: 0 to 65535; 0 lets the system choose, in tests.
+        is_default: Nobody asked for it: if its family is lacking, it is skipped.
+    """
+
+    host: str
+    port: int
+    is_default: bool = False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamServer:
+    """One upstream as configured.
+
+    Attributes:
+        transport: "udp" (with TCP after truncation), "tls" or "https"; "system" alone
+            stands for the servers of /etc/resolv.conf.
+        host: An IP address; of "https", the host of the URL.
+        port: 53, 853 or 443 unless given.
+        server_name: The name in the certificate, of "tls".
+        url: The whole URL, of "https".
+    """
+
+    transport: str
+    host: str
+    port: int
+    server_name: str = ""
+    url: str = ""
+
+    def __str__(self) -> str:
+        if self.transport == "system":
+            return "system"
+        if self.transport == "https":
+            return self.url
+        endpoint = str(Endpoint(self.host, self.port))
+        if self.transport == "tls":
+            return f"tls://{endpoint}#{self.server_name}"
+        return self.host if self.port == DNS_PORT else endpoint
+
+
+SYSTEM = UpstreamServer("system", "", 0)  # stands for those of /etc/resolv.conf
