@@ -5,36 +5,49 @@ import json
 import logging
 import sys
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from containerdns.core.counters import Counters
+from containerdns.core.protocol.query_history import rfc3339_ms
 
 EXHAUSTED_EVERY = 60.0  # seconds between two lines about the same lack
 TEXT = "%(asctime)s %(levelname)s %(message)s"
+OWN = frozenset({"time", "level", "logger", "message", "traceback"})  # keys of every line
 
 log = logging.getLogger(__name__)
 
 
 class JSONLines(logging.Formatter):
-    """One JSON object a line: time (RFC 3339), level, logger, message, traceback if any."""
+    """One JSON object a line: time (RFC 3339), level, logger, message, traceback if any.
+
+    What a line is logged with as `extra={"fields": {...}}` is in the object as well, so that
+    collectors need not take the message apart.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Make the line of one record."""
-        moment = datetime.fromtimestamp(record.created, UTC)
         document = {
-            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": rfc3339_ms(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        fields = getattr(record, "fields", {})
+        document |= {key: value for key, value in fields.items() if key not in OWN}
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
         return json.dumps(document, ensure_ascii=False)
 
 
 class _TextLines(logging.Formatter):
-    """One line a record: control characters that others chose cannot break it."""
+    """One line a record, its time as RFC 3339 has it, in UTC.
+
+    Control characters that others chose cannot break it.
+    """
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the record's time."""
+        return rfc3339_ms(record.created)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Make the line, without what would end it early."""

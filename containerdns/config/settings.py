@@ -387,7 +387,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "log-format", "logs.format", values.one_of("text", "json"), "text or json",
-        "A line for people, or a JSON object for collectors.",
+        "A line for people, or a JSON object for collectors; of a query, its fields too.",
         "People read it first.",
         metavar="text|json",
     ),

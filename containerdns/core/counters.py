@@ -90,6 +90,7 @@ class Counters:
     upstream_durations: dict[str, Distribution] = field(default_factory=dict)
     cache_hits: int = 0
     cache_misses: int = 0
+    cache_evictions: int = 0
     forwards_refused: int = 0
     rate_limited: int = 0
 

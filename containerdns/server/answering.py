@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import Final, Protocol, TypeVar
 
 from containerdns.core.counters import Counters
-from containerdns.core.protocol import messages, tsig
+from containerdns.core.protocol import messages, query_history, tsig
 from containerdns.core.protocol.cookies import CLIENT_OCTETS, SERVER_OCTETS
 from containerdns.core.protocol.messages import Query
 from containerdns.core.protocol.packet_cache import Entry
@@ -183,14 +183,12 @@ class Answering:
         stamp = QueryStamp(proto, time.time() - seconds, seconds * 1000)
         self.history.add(stamp, peer.address, outcome)
         if self._log_queries:
+            fields = query_history.readable((stamp, peer.address, outcome))
             log.info(
-                "query %s %s %s %s: %s from %s",
-                proto,
-                ip_address(peer.address),
-                outcome.name or "?",
-                messages.type_text(outcome.qtype),
-                messages.rcode_text(outcome.rcode),
-                outcome.upstream or outcome.source,
+                "query %(proto)s %(client)s %(name)s %(type)s: %(rcode)s from %(from)s, %(ms)s ms",
+                fields
+                | {"name": fields["name"] or "?", "from": fields["upstream"] or fields["source"]},
+                extra={"fields": fields},
             )
 
     def _decide(

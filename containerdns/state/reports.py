@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from ipaddress import ip_address
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from containerdns.core import names
@@ -48,6 +48,7 @@ EXPLAINING = "explain"  # whose turn it is; all of them together
 USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
 # A gauge that was never there cannot be told from one that fell to 0.
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+LOST = "lost"  # how lost names are counted beside types
 COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
 
 
@@ -97,7 +98,8 @@ class Reports:
         self._counted: dict[str, int] = {}
         self._counted_serial = -1
         self._counted_at = -RECOUNT_AFTER
-        self._counting: Iterator[Record] | None = None
+        self._counting: Iterator[Record | Loss] | None = None
+        self._lost = 0
         self._count: Counter[str] = Counter()
         self._counting_serial = -1
 
@@ -448,6 +450,8 @@ class Reports:
             zone_records=dict.fromkeys(COUNTED, 0) | self._counted,
             zone_names=len(zone),
             zone_serial=zone.serial,
+            remembered_names=len(zone.remembered),
+            names_lost=self._lost,
             docker_connected={e.url: e.is_connected for e in self._writer.engines.values()},
             docker_left_out={
                 e.url: e.url in zone.lost_engines for e in self._writer.engines.values()
@@ -462,7 +466,9 @@ class Reports:
         )
 
     def count_on(self) -> bool:
-        """Count some more of the first domain's records by type; tell whether all are counted.
+        """Count some more of the first domain's records, and of lost names.
+
+        Returns whether all are counted.
 
         A large zone is counted in pieces between queries, and shown when it is whole.
         """
@@ -472,19 +478,24 @@ class Reports:
             if self._counted_serial == zone.serial or not (is_due or len(zone) <= QUICK_COUNT):
                 return True
             suffix = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
-            self._counting = records.in_zone(zone, suffix, self._neutral_view())
+            recorded = records.in_zone(zone, suffix, self._neutral_view())
+            self._counting = chain(recorded, zone.losses())
             self._counting_serial = zone.serial
             self._count = Counter()
         until = time.perf_counter() + COUNT_SLICE
         while time.perf_counter() < until:
-            record = next(self._counting, None)
-            if record is None:
+            counted = next(self._counting, None)
+            if counted is None:
+                self._lost = self._count.pop(LOST, 0)
                 self._counted = dict(self._count)
                 self._counted_serial = self._counting_serial
                 self._counted_at = time.monotonic()
                 self._counting = None
                 return self._counted_serial == zone.serial
-            self._count[messages.type_text(record.rtype)] += 1
+            if isinstance(counted, Loss):
+                self._count[LOST] += 1
+            else:
+                self._count[messages.type_text(counted.rtype)] += 1
         return False
 
 

@@ -509,8 +509,10 @@ class Forwarder:
         )
 
     def _keep(self, question: Question, cached: Cached) -> None:
+        evictions = self._cache.evictions
         try:
             self._cache.put(question, cached)
+            self._counters.cache_evictions += self._cache.evictions - evictions
         except MemoryError:
             self._cache.clear()
             log.warning("out of memory: the cache of upstream responses was emptied")

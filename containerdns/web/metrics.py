@@ -106,6 +106,18 @@ def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     )
     yield _gauge("zone_names", "Names that own records.", (), {(): gauges.zone_names})
     yield _gauge("zone_serial", "SOA serial of the first domain.", (), {(): gauges.zone_serial})
+    yield _gauge(
+        "remembered_names",
+        "Names of removed containers that are still ours.",
+        (),
+        {(): gauges.remembered_names},
+    )
+    yield _gauge(
+        "names_lost",
+        "Names that a container claims and does not have, because another one has them.",
+        (),
+        {(): gauges.names_lost},
+    )
     yield _counter("zone_changes", "Changes of the zone.", (), {(): counters.zone_changes})
     yield _counter(
         "names_kept_from_upstream",
@@ -197,6 +209,12 @@ def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     )
     yield _counter("cache_hits", "Responses from the cache.", (), {(): counters.cache_hits})
     yield _counter("cache_misses", "Look-ups in vain.", (), {(): counters.cache_misses})
+    yield _counter(
+        "cache_evictions",
+        "Responses that left the cache to make room for others.",
+        (),
+        {(): counters.cache_evictions},
+    )
     yield _gauge("cache_entries", "Responses in the cache.", (), {(): gauges.cache_entries})
     yield _counter(
         "forwards_refused",

@@ -21,6 +21,8 @@ class Gauges:
         zone_records: By the type's mnemonic.
         zone_names: Owners of records, in all zones.
         zone_serial: The serial of the first domain.
+        remembered_names: Names of removed containers that are still ours.
+        names_lost: Claims of containers to names that others have.
         docker_connected: By the Engine's URL.
         docker_left_out: By the Engine's URL; see `--engine-grace`.
         docker_last_sync: By the Engine's URL, seconds since the epoch; absent if never.
@@ -33,6 +35,8 @@ class Gauges:
     zone_records: Mapping[str, int]
     zone_names: int
     zone_serial: int
+    remembered_names: int
+    names_lost: int
     docker_connected: Mapping[str, bool]
     docker_left_out: Mapping[str, bool]
     docker_last_sync: Mapping[str, float]

@@ -117,6 +117,20 @@ async def test_queries_are_in_the_history(may_batch: bool) -> None:
     ]
 
 
+async def test_logged_query_has_its_fields(
+    may_batch: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ready-made answers are logged, too."""
+    caplog.set_level("INFO", "containerdns.server.answering")
+    async with serving(may_batch, log_queries=True) as served:
+        for _ in range(2):
+            await ask(served, query("web.docker"))
+    first, second = (record.__dict__["fields"] for record in caplog.records)
+    assert set(first) == set(second) >= {"client", "name", "type", "rcode", "source", "ms"}
+    assert (second["client"], second["name"], second["type"]) == ("127.0.0.1", "web.docker.", "A")
+    assert "query udp 127.0.0.1 web.docker. A: NOERROR from zone, " in caplog.text
+
+
 async def test_health_check_of_this_host_is_neither_noted_nor_counted(may_batch: bool) -> None:
     """Contract section 6: /queries has the last queries, without those of health checks."""
     async with serving(may_batch) as served:

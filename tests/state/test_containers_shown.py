@@ -1,5 +1,6 @@
 """What `/containers` and the page show of a container: what DNS answers, and nothing else."""
 
+import asyncio
 import socket
 import time
 from typing import Any
@@ -128,3 +129,18 @@ def test_aliases_and_addresses_of_labels_are_shown(shown: dict[str, dict[str, An
     assert "search.corp.example." in {n["name"] for n in shown["exact"]["names"]}
     assert shown["lonely"]["names"] != []
     assert shown["lonely"]["addresses"] == []  # NODATA
+
+
+async def test_metrics_count_lost_and_remembered_names(writer: ZoneWriter) -> None:
+    """`loser` has the host name of `web`."""
+    counters = writer.counters
+    forwarder = Forwarder(writer.settings.upstream, counters, lambda _: False)
+    reports = Reports(writer, forwarder, History(0), counters, list, lambda: None, {})
+    running = asyncio.create_task(forwarder.run())
+    await forwarder.has_started.wait()
+    gauges = reports.gauges()
+    running.cancel()
+    await asyncio.wait([running])
+    assert gauges.names_lost == len(list(writer.zone.losses())) > 0
+    assert gauges.remembered_names == 0
+    assert "lost" not in gauges.zone_records

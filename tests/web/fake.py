@@ -214,6 +214,8 @@ class FakeState:
             zone_records={"A": len(self.records)},
             zone_names=len(self.records),
             zone_serial=self.number,
+            remembered_names=3,
+            names_lost=1,
             docker_connected={e["url"]: e["connected"] for e in self.engines},
             docker_left_out={e["url"]: False for e in self.engines},
             docker_last_sync={e["url"]: 1795515600.0 for e in self.engines},

@@ -58,6 +58,21 @@ def test_every_alert_is_tested() -> None:
     assert fired == {rule["alert"] for rule in rules if "alert" in rule}
 
 
+def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
+    page = (DEPLOY.parent / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    headings = set(re.findall(r"^### (ContainerDNS\w+)$", page, re.MULTILINE))
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    for rule in alerts:
+        address = f"docs/troubleshooting.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"].endswith(address)
+    assert headings == {rule["alert"] for rule in alerts}
+
+
+def test_no_rule_and_no_panel_expects_a_job_of_a_certain_name() -> None:
+    assert "job=" not in "".join(expressions()) + RULES.read_text()
+
+
 def test_dashboard_shows_every_metric_of_the_contract() -> None:
     """A metric that nobody sees is one that nobody needs."""
     text = " ".join(expressions())
@@ -111,11 +126,11 @@ async def rules_health(session: aiohttp.ClientSession, url: str) -> set[str]:
 
 def expressions() -> list[str]:
     """All expressions of the dashboard, with Grafana's variables filled in."""
-    panels = json.loads(DASHBOARD.read_text())["panels"]
+    dashboard = json.loads(DASHBOARD.read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
     return [
-        target["expr"].replace("$__rate_interval", "10s").replace("$instance", ".*")
-        for panel in panels
-        for target in panel.get("targets", [])
+        source["expr"].replace("$__rate_interval", "10s").replace("$instance", ".*")
+        for source in (*targets, *dashboard["annotations"]["list"])
     ]
 
 
@@ -127,7 +142,9 @@ async def make_traffic(counters: Counters) -> None:
     """Count everything that there is to count, for ever."""
     for _ in count():
         counters.requests.update({("udp", 1): 5, ("tcp", 28): 1})
-        counters.responses.update({(0, "zone"): 3, (0, "cache"): 2, (3, "upstream"): 1})
+        counters.responses.update(
+            {(0, "zone"): 3, (0, "cache"): 2, (3, "upstream"): 1, (2, "policy"): 1}
+        )
         counters.took("zone", 0.00003, times=3)
         counters.took("upstream", 0.02)
         counters.engine_events[ENGINE, "start"] += 1

@@ -135,14 +135,15 @@ class History:
         wanted.reverse()
         if self.is_shared:
             wanted.sort(key=lambda row: row[0].time)
-        return map(_readable_row, wanted), self.total
+        return map(readable, wanted), self.total
 
 
 def _readable(rows: Iterable[Row]) -> list[dict[str, object]]:
-    return [_readable_row(row) for row in rows]
+    return [readable(row) for row in rows]
 
 
-def _readable_row(row: Row) -> dict[str, object]:
+def readable(row: Row) -> dict[str, object]:
+    """Return a query as `/queries` shows it."""
     stamp, address, outcome = row
     return {
         "time": rfc3339_ms(stamp.time),

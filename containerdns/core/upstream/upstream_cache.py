@@ -97,7 +97,13 @@ class Cached:
 
 
 class Cache:
-    """A bounded number of responses; the one longest unused makes room."""
+    """A bounded number of responses; the one longest unused makes room.
+
+    Attributes:
+        capacity: Responses at most.
+        octets: About what all of them occupy.
+        evictions: Responses that made room for others, ever.
+    """
 
     def __init__(self, capacity: int) -> None:
         """Make an empty cache.
@@ -107,6 +113,7 @@ class Cache:
         """
         self.capacity = capacity
         self.octets = 0
+        self.evictions = 0
         self._responses: dict[Question, Cached] = {}
 
     def __len__(self) -> int:
@@ -180,6 +187,7 @@ class Cache:
         octets_most = self.capacity * OCTETS_PER_RESPONSE
         while len(self._responses) > self.capacity or self.octets > octets_most:
             self._drop(next(iter(self._responses)))
+            self.evictions += 1
 
     def _drop(self, question: Question) -> None:
         cached = self._responses.pop(question, None)

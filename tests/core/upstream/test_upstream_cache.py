@@ -82,6 +82,7 @@ def test_the_one_longest_unused_makes_room() -> None:
         True, False, True, True,
     ]  # fmt: skip
     assert len(cache) == 3
+    assert cache.evictions == 1
 
 
 def test_octets_are_bounded_too() -> None:
@@ -90,6 +91,7 @@ def test_octets_are_bounded_too() -> None:
         big = Cached(Resolution(messages.NOERROR, body(60, 3000)), 1000.0, 1060.0)
         cache.put(numbered(number), big)
     assert len(cache) == 2
+    assert cache.evictions == 8
     assert 2 * (3000 + OVERHEAD_OCTETS) < cache.octets < 10 * 1024
 
 
