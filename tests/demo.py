@@ -38,6 +38,7 @@ networks:
     external: true
     name: staging
 """
+FAR = 0.3  # seconds to the public resolver: dnsmasq takes the first answer, which is Docker's then
 PAUSE = float(os.environ.get("DEMO_PAUSE", "1.2"))  # seconds to read a step in
 
 
@@ -55,7 +56,7 @@ class Story:
         network = engine.api.inspect_network(engine.create_network("staging"))
         subnet = network["IPAM"]["Config"][0]["Subnet"]
         self._public_address = subnet.replace(".0/24", ".1")  # the machine's on this network
-        self.public = RecordingUpstream(where=(self._public_address, 53))
+        self.public = RecordingUpstream(where=(self._public_address, 53), delay=FAR)
         host_config = {"NetworkMode": "staging", "Dns": [self._public_address]}
         document = {"Image": IMAGE, "HostConfig": host_config}
         self._vpn = str(engine.api.create_container_from_config(document, "vpn")["Id"])

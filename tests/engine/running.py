@@ -33,9 +33,14 @@ class RecordingUpstream:
     """
 
     def __init__(
-        self, public: dict[str, str] | None = None, where: tuple[str, int] = ("127.0.0.1", 0)
+        self,
+        public: dict[str, str] | None = None,
+        where: tuple[str, int] = ("127.0.0.1", 0),
+        delay: float = 0.0,
     ) -> None:
+        """Answer from now on, each query after `delay` seconds."""
         self.asked: list[tuple[str, str]] = []
+        self._delay = delay
         self._public = {f"{name.rstrip('.')}.": text for name, text in (public or {}).items()}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(where)
@@ -65,8 +70,15 @@ class RecordingUpstream:
             name = str(query.q.qname).lower()
             if ".loop-" not in name:
                 self.asked.append((name, dnslib.QTYPE[query.q.qtype]))
-            with contextlib.suppress(OSError):
-                self._socket.sendto(self._response(query, name), client)
+            reply = (self._response(query, name), client)
+            if self._delay:
+                threading.Timer(self._delay, self._send, reply).start()
+            else:
+                self._send(*reply)
+
+    def _send(self, response: bytes, client: tuple[str, int]) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.sendto(response, client)
 
     def _response(self, query: Any, name: str) -> bytes:
         response = query.reply(ra=1, aa=0)
