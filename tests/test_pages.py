@@ -23,7 +23,7 @@ import yaml
 
 from containerdns.commands import cli
 from containerdns.config.settings import load
-from containerdns.core.zone import ownership, policy
+from containerdns.core.zone import docker_labels, ownership, policy
 from containerdns.core.zone.containers import Attachment, Container
 from tests.engine.dockerd import IMAGE, Dockerd
 from tests.reading_pages import ROOT, Block, arguments, blocks, spans
@@ -92,14 +92,14 @@ def test_every_example_of_a_file_is_accepted(block: Block, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_every_compose_example_has_labels_that_exist(block: Block) -> None:
-    known = {f"containerdns.{label.key}" for label in documents.LABELS}
+    known = {f"containerdns.{label.key}" for label in docker_labels.LABELS}
     services = yaml.safe_load(block.text)["services"]
     for service in services.values():
         assert set(service.get("labels", {})) <= known
 
 
 def test_every_label_that_is_named_exists() -> None:
-    known = {label.key.partition(".")[0] for label in documents.LABELS}
+    known = {label.key.partition(".")[0] for label in docker_labels.LABELS}
     others = {"toml", "service", "conf"}  # names of files
     for page, span in spans():
         for key in re.findall(r"(?<![\w/.])containerdns\.([a-z]+)", span):
@@ -137,12 +137,8 @@ def container(**labels: str) -> Container:
     )
 
 
-def test_page_of_labels_is_current() -> None:
-    assert (ROOT / "docs/labels.md").read_text(encoding="utf-8") == documents.labels_page()
-
-
 @pytest.mark.parametrize(
-    ("key", "value"), [e for label in documents.LABELS for e in label.examples]
+    ("key", "value"), [e for label in docker_labels.LABELS for e in label.examples]
 )
 def test_example_of_a_label_has_an_effect_and_no_fault(key: str, value: str) -> None:
     rules = policy.Policy(expose_by_default=(key, value) != ("enable", "true"))
@@ -150,6 +146,14 @@ def test_example_of_a_label_has_an_effect_and_no_fault(key: str, value: str) -> 
     published = policy.publish(container(**{key: value}), rules)
     assert published.faults == ()
     assert published != without
+
+
+@pytest.mark.parametrize("label", docker_labels.LABELS, ids=lambda label: label.key)
+def test_wrong_value_of_a_label_has_one_fault(label: docker_labels.DockerLabel[object]) -> None:
+    [(key, _), *_] = label.examples
+    assert label.wrong
+    for value in label.wrong:
+        assert len(policy.publish(container(**{key: value}), policy.Policy()).faults) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from containerdns.config.settings import OPTIONS, Option
 from containerdns.core.counters import Counters
-from containerdns.core.zone import policy
+from containerdns.core.zone.docker_labels import LABELS
 from containerdns.web.metrics import Metrics
 from containerdns.web.state import Gauges
 from tools import rooms
@@ -43,92 +42,6 @@ these has changed, the log says that it waits for the next start.
 <!-- `make docs` writes this page from containerdns/config/settings.py. -->
 """
 
-
-class DockerLabel(NamedTuple):
-    """A Docker label, as docs/labels.md tells it.
-
-    Attributes:
-        key: Behind the prefix; capitals are what the author chooses.
-        effect: What it does, in Markdown.
-        limits: What is refused, in Markdown; "" for nothing.
-        examples: Key and value; the tests publish a container with each.
-    """
-
-    key: str
-    effect: str
-    limits: str
-    examples: tuple[tuple[str, str], ...]
-
-
-SWITCH = "`true`, `1`, `yes`, `on`, or their opposites"
-NAMES = f"{policy.NAMES_PER_LABEL} names; 63 octets a label, 255 a name"
-PORT = f"a port, 1 to {policy.MAX_PORT}"
-TEXT = f"{policy.MAX_TEXT} octets a text, {policy.NAMES_PER_LABEL} texts"
-LABELS = (
-    DockerLabel(
-        "enable",
-        "Publish this container or not, whatever [`--expose-by-default`](options.md) says.",
-        SWITCH,
-        (("enable", "true"), ("enable", "false")),
-    ),
-    DockerLabel(
-        "names",
-        "Further relative names: below every domain and search domain, and bare if they are a"
-        " single label.",
-        NAMES,
-        (("names", "search,find.logs"),),
-    ),
-    DockerLabel(
-        "fqdns",
-        "Absolute names. We answer for exactly those, and for nothing beside them.",
-        f"{NAMES}; not the root, no wildcard",
-        (("fqdns", "search.corp.example"),),
-    ),
-    DockerLabel(
-        "network",
-        "The one network whose address is published.",
-        "a network that the container is on; else it has no address",
-        (("network", "frontend"),),
-    ),
-    DockerLabel(
-        "ttl",
-        "The TTL of this container's records, instead of `--ttl`.",
-        f"seconds, 0 to {policy.MAX_TTL}",
-        (("ttl", "2"),),
-    ),
-    DockerLabel(
-        "wildcard",
-        "`anything.NAME` answers as `NAME`, below the domains and search domains.",
-        SWITCH,
-        (("wildcard", "true"),),
-    ),
-    DockerLabel(
-        "srv._SERVICE._PROTOCOL",
-        "A record `_SERVICE._PROTOCOL.NAME SRV`, besides those of exposed ports"
-        " (`_9200._tcp.NAME`).",
-        PORT,
-        (("srv._http._tcp", "8080"),),
-    ),
-    DockerLabel(
-        "txt",
-        "A TXT record at each name; one longer than 255 octets is split.",
-        TEXT,
-        (("txt", "owner=search-team"),),
-    ),
-    DockerLabel("txt.KEY", "A TXT record at `KEY.NAME`.", TEXT, (("txt.version", "8.11"),)),
-    DockerLabel(
-        "cname",
-        "The names are aliases of the target, and nothing else: no addresses, TXT or SRV.",
-        "a name other than the root",
-        (("cname", "search.corp.example."),),
-    ),
-    DockerLabel(
-        "address",
-        "Publish these addresses instead of the container's own.",
-        "IPv4 and IPv6 addresses; without one that can be read, its own",
-        (("address", "192.0.2.7,2001:db8::7"),),
-    ),
-)
 
 SEPARATORS = {
     "spaces": "In the environment, several are separated by spaces, as commas are part of one.",
@@ -183,7 +96,7 @@ def _labels_table() -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for label in LABELS:
         shown = "<br>".join(f"`containerdns.{key}={value}`" for key, value in label.examples)
-        yield f"| `containerdns.{label.key}` | {label.effect} | {label.limits} | {shown} |"
+        yield f"| `containerdns.{label.key}` | {label.meaning} | {label.limits} | {shown} |"
 
 
 def http_page() -> str:

@@ -16,6 +16,7 @@ from typing import Any, cast
 from containerdns.config import docker_context, values
 from containerdns.config.groups import DEFAULT_SOCKET, Settings
 from containerdns.core.endpoints import PRIVATE
+from containerdns.core.zone.docker_labels import MAX_TTL
 from containerdns.errors import BadName, BadSettings
 
 ENVIRONMENT_PREFIX = "CONTAINERDNS_"
@@ -23,7 +24,6 @@ CONFIG_VARIABLE = "CONTAINERDNS_CONFIG"
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "CONTAINERDNS_URL", "CONTAINERDNS_DNS"})
 
 MAX_ENGINE_GRACE = 366 * 86400  # seconds
-MAX_TTL = 3600  # seconds; longer ones outlive redeploys, which is the fault we exist to end
 MAX_HANDOVER = 86400  # seconds
 MAX_REMEMBER = 366 * 86400  # seconds
 MAX_ENTRIES = 10_000_000  # of caches and histories; far above what memory holds

@@ -11,16 +11,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from containerdns.core import names
-from containerdns.core.endpoints import DNS_PORT, SYSTEM, Endpoint, IPNetwork, UpstreamServer
+from containerdns.core.endpoints import (
+    DNS_PORT,
+    MAX_PORT,
+    SYSTEM,
+    Endpoint,
+    IPNetwork,
+    UpstreamServer,
+)
+from containerdns.core.zone.docker_labels import switch
 from containerdns.core.zone.policy import check_template
 from containerdns.errors import BadSettings
 
 DNS_OVER_TLS_PORT = 853  # RFC 7858 section 3.1
 HTTPS_PORT = 443
-MAX_PORT = 65535
 
-TRUE = frozenset({"true", "1", "yes", "on"})
-FALSE = frozenset({"false", "0", "no", "off"})
 
 TLS_FILES = ("ca.pem", "cert.pem", "key.pem")  # as the docker command names them
 
@@ -43,10 +48,10 @@ def template(value: str) -> str:
 
 def boolean(value: str) -> bool:
     """Read `true`, `1`, `yes`, `on` and their opposites, in any case."""
-    lower = value.lower()
-    if lower not in TRUE | FALSE:
+    found = switch(value)
+    if found is None:
         raise ValueError(value)
-    return lower in TRUE
+    return found
 
 
 def whole(lowest: int, highest: int) -> Callable[[str], int]:
@@ -115,7 +120,7 @@ def endpoint(value: str) -> Endpoint:
 
 def endpoint_or_off(value: str) -> Endpoint | None:
     """Read ADDRESS:PORT, or `off`, or what YAML and TOML may have made of that."""
-    return None if value.lower() in FALSE else endpoint(value)
+    return None if switch(value) is False else endpoint(value)
 
 
 def dns_endpoint(value: str) -> Endpoint:

@@ -4,12 +4,14 @@
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
 DNS_PORT = 53
+MAX_PORT = 65535
+WILDCARDS = ("0.0.0.0", "::")  # all addresses of a family, to listen on
 
 LOOPBACK: tuple[IPNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 PRIVATE: tuple[IPNetwork, ...] = (
@@ -19,6 +21,14 @@ PRIVATE: tuple[IPNetwork, ...] = (
     ip_network("fc00::/7"),  # RFC 4193
     ip_network("100.64.0.0/10"),  # RFC 6598; Tailscale's addresses lie there
 )
+
+
+def address_text(text: str) -> str:
+    """Return the canonical text of an IP address; "" if the text is none."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

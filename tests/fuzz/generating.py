@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.zone.containers import Attachment, Container, Network, PortBinding
+from containerdns.core.zone.docker_labels import LABELS as OUR_LABELS
 
 ENGINE = "unix:///run/one.sock"
 DOMAINS = ("docker.", "eu.docker.")
@@ -34,7 +35,7 @@ TARGETS = (
     *("db.docker.", "web.docker.", "web.corp.example.", "elsewhere.example.", "localhost."),
     *("nobody.docker.", "web.", "com.", "x.invalid."),
 )
-LABELS: dict[str, tuple[str, ...]] = {
+MORE_VALUES: dict[str, tuple[str, ...]] = {  # than those of the table
     "containerdns.enable": ("false", "true"),
     "containerdns.names": ("web", "www,db", "x.web", "*.web", "host", "deep.er.web,s.p"),
     "containerdns.fqdns": ("search.corp.example", "web.docker", "mail.company.example,web", "com"),
@@ -52,6 +53,12 @@ LABELS: dict[str, tuple[str, ...]] = {
     "com.docker.compose.container-number": ("1", "2"),
     "com.docker.compose.oneoff": ("True", "False"),
 }
+LABELS = {
+    f"containerdns.{key}": (value, *label.wrong)
+    for label in OUR_LABELS
+    for key, value in label.examples
+}
+LABELS |= {key: (*LABELS.get(key, ()), *values) for key, values in MORE_VALUES.items()}
 ADDRESSES = {
     "front": ("172.18.0.2", "172.18.0.3"),
     "back": ("172.19.0.2", "172.19.0.9"),

@@ -6,38 +6,31 @@ wrong costs that one name or label and is told in `Publication.faults`.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
+from functools import partial
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from containerdns.core import names
+from containerdns.core.endpoints import DNS_PORT, MAX_PORT, WILDCARDS
 from containerdns.core.protocol import messages
+from containerdns.core.zone import docker_labels
 from containerdns.core.zone.containers import Attachment, Container, PortBinding
+from containerdns.core.zone.docker_labels import DockerLabel
 from containerdns.core.zone.special_names import LOOPBACK_NAME
 from containerdns.errors import BadName, BadSettings
 
-NAMES_PER_LABEL = 100  # names that one Docker label may add; a Compose file has a handful
 MAX_CLAIMS = 500  # names of one container, from all sources together
 MAX_SERVICES = 100  # exposed ports with an SRV record; images expose a handful
-MAX_TEXT = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
-MAX_TTL = 3600  # seconds, as of --ttl
-MAX_PORT = 65535
-DNS_PORT = 53
 UNKNOWN_TOLD = 10  # labels that nobody knows, of one container
-MAX_DIGITS = 6  # of a number in a label; Python refuses to read thousands of them
-LABELS = ("enable", "names", "fqdns", "network", "ttl", "wildcard", "txt", "cname", "address")
-FAMILIES = {"srv.": "srv._SERVICE._PROTOCOL", "txt.": "txt.KEY"}  # labels by what they begin with
-LABELS_OF_ONE_OFFS = ("enable", "network", "ttl")  # Compose copies all labels of the service
-TRUE = frozenset({"true", "1", "yes", "on"})
-FALSE = frozenset({"false", "0", "no", "off"})
 PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # plumbing of the swarm
 
 COMPOSE = "com.docker.compose."
 SWARM = "com.docker.swarm."
+T = TypeVar("T")
 SERVICE_ID = "service:"  # what the id of a swarm service begins with
 
 
@@ -213,16 +206,14 @@ class _Author:
         self._service = service
         self._policy = policy
         self._lender = lender
-        self._labels = _own_labels(container.docker_labels, policy.label_prefix)
+        self._labels = docker_labels.own(container.docker_labels.items(), policy.label_prefix)
         self._is_one_off = _is_one_off(container)
-        if self._is_one_off:
-            self._labels = {k: t for k, t in self._labels.items() if k in LABELS_OF_ONE_OFFS}
         self._faults: list[tuple[str, str]] = []
         self._claims: dict[tuple[str, str], Claim] = {}
+        self._values = self._read_labels()
 
     def write(self) -> Publication:
         container = self._container
-        self._look_for_unknown_labels()
         attachments = self._attachments()
         self._claim_all(attachments)
         cname = self._cname()
@@ -231,21 +222,21 @@ class _Author:
         mode = (self._lender or container).network_mode
         has_network = mode != "none" and not mode.startswith("container:")
         on_host = mode == "host" or (self._policy.host_mode and has_network)
-        has_own = "address" in self._labels and bool(addresses)
+        has_own = "address" in self._values
         return Publication(
             id=container.id,
             container_name=container.container_name,
             engine=container.engine,
             is_running=container.is_running and not skipped,
             is_healthy=container.health != "unhealthy",
-            ttl=self._ttl(),
+            ttl=self._value(docker_labels.TTL, self._policy.ttl),
             claims=tuple(self._claims.values()),
             addresses=addresses,
             on_host=on_host and not has_own,
             cname=cname,
             texts=None if cname else self._texts() or None,
             services=None if cname else self._services() or None,
-            is_wildcard=self._flag("wildcard", self._policy.wildcard),
+            is_wildcard=self._value(docker_labels.WILDCARD, self._policy.wildcard),
             pointers=self._pointers(),
             faults=tuple(self._faults),
             skipped=skipped,
@@ -255,29 +246,31 @@ class _Author:
 
     def _reason_to_skip(self) -> str:
         """Why the container publishes nothing; a label that cannot be read hides it as well."""
-        prefix = self._policy.label_prefix
-        text, of_service = self._labels.get("enable"), ""
-        if text is None and self._service is not None:
-            text = _own_labels(self._service.docker_labels, prefix).get("enable")
+        prefix, labels, of_service = self._policy.label_prefix, self._labels, ""
+        if "enable" not in labels and self._service is not None:
+            labels = docker_labels.own(self._service.docker_labels.items(), prefix)
             of_service = f" of the service {self._service.container_name}"
-        if text is None:
+        if "enable" not in labels:
             is_enabled = self._policy.expose_by_default
             return (
                 "" if is_enabled else f"no label {prefix}.enable=true, and --no-expose-by-default"
             )
-        if text.lower() in TRUE:
-            return ""
-        if text.lower() in FALSE:
-            return f"label {prefix}.enable={text}{of_service}"
+        shown = f"label {prefix}.enable={_short(labels['enable'])}{of_service}"
+        match docker_labels.switch(labels["enable"]):
+            case True:
+                return ""
+            case False:
+                return shown
         expected = "expected true or false"
-        self._faults.append((f"{prefix}.enable={_short(text)}{of_service}", expected))
-        return f"label {prefix}.enable={_short(text)}{of_service}: {expected}"
+        if of_service:  # else told when the label was read
+            self._faults.append((shown.removeprefix("label "), expected))
+        return f"{shown}: {expected}"
 
     def _attachments(self) -> tuple[Attachment, ...]:
         """The networks whose addresses may be published, in order of preference."""
         own = self._lender.attachments if self._lender else self._container.attachments
         published = [a for a in own if a.network not in UNPUBLISHED_NETWORKS]
-        wanted = self._labels.get("network")
+        wanted = self._values.get("network")
         if wanted is not None:
             chosen = [a for a in published if a.network == wanted]
             if not chosen:  # Compose and stacks put their project before the names of networks
@@ -293,11 +286,9 @@ class _Author:
         return tuple(sorted(listed, key=lambda a: order.index(a.network)))
 
     def _addresses(self, attachments: tuple[Attachment, ...]) -> tuple[PublishedAddress, ...]:
-        if "address" in self._labels:
-            fixed = tuple(self._fixed_addresses())
-            if fixed:
-                return fixed
-        order = self._policy.networks if "network" not in self._labels else ()
+        if fixed := self._value(docker_labels.ADDRESS, ()):
+            return tuple(PublishedAddress(text, "", "") for text in fixed)
+        order = self._policy.networks if "network" not in self._values else ()
         return tuple(
             PublishedAddress(text, a.network, a.network_id, order.index(a.network) if order else 0)
             for a in attachments
@@ -308,13 +299,6 @@ class _Author:
     @property
     def _has_ipv6(self) -> bool:
         return (self._lender or self._container).has_ipv6
-
-    def _fixed_addresses(self) -> Iterator[PublishedAddress]:
-        for text in _items(self._labels["address"]):
-            try:
-                yield PublishedAddress(str(ip_address(text)), "", "")
-            except ValueError:
-                self._fault("address", f"{text!r} is no IP address")
 
     def _pointers(self) -> tuple[str, ...]:
         if self._lender is not None or self._container.id.startswith(SERVICE_ID):
@@ -356,9 +340,9 @@ class _Author:
         return None
 
     def _claim_labels(self) -> None:
-        for text in self._bounded("names"):
+        for text in self._value(docker_labels.NAMES, []):
             self._claim(text, Rank.LABEL, f"label {self._policy.label_prefix}.names")
-        for text in self._bounded("fqdns"):
+        for text in self._value(docker_labels.FQDNS, []):
             self._claim(text, Rank.LABEL, f"label {self._policy.label_prefix}.fqdns", absolute=True)
         for template in self._policy.name_templates:
             text = self._fill(template)
@@ -458,64 +442,45 @@ class _Author:
 
     # -- labels --------------------------------------------------------------
 
-    def _look_for_unknown_labels(self) -> None:
-        """Tell of labels that begin as ours do and are none: misspelt ones, mostly."""
-        prefix = f"{self._policy.label_prefix}."
-        unknown = [
-            label
-            for label in self._labels
-            if label not in LABELS
-            and not label.startswith(tuple(FAMILIES))
-            and not any(f"{{label:{prefix}{label}}}" in t for t in self._policy.name_templates)
-        ]
-        for label in unknown[:UNKNOWN_TOLD]:
-            close = get_close_matches(label.lower(), [*LABELS, "srv"], n=1)
-            name = FAMILIES["srv."] if close == ["srv"] else "".join(close)
-            perhaps = f", perhaps {prefix}{name}" if close else ""
-            self._fault(label, f"no label has this name{perhaps}")
+    def _read_labels(self) -> dict[str, Any]:
+        """Read every label that the table knows; of the others some are misspelt."""
+        prefix, unknown, read = f"{self._policy.label_prefix}.", [], {}
+        for key, text in self._labels.items():
+            label = docker_labels.find(key)
+            if self._is_one_off and not (label and label.holds_for_one_offs):
+                continue
+            if label is not None:
+                value = label.read(text, partial(self._fault, key))
+                if value is not None:
+                    read[key] = value
+            elif not any(f"{{label:{prefix}{key}}}" in t for t in self._policy.name_templates):
+                unknown.append(key)
+        for key in unknown[:UNKNOWN_TOLD]:
+            near = docker_labels.nearest(key)
+            perhaps = f", perhaps {prefix}{near}" if near else ""
+            self._fault(key, f"no label has this name{perhaps}")
         if len(unknown) > UNKNOWN_TOLD:
             count = len(unknown) - UNKNOWN_TOLD
             self._faults.append((f"{prefix}*", f"{count} more labels have names that none has"))
+        return read
 
-    def _ttl(self) -> int:
-        text = self._labels.get("ttl")
-        if text is None:
-            return self._policy.ttl
-        seconds = _number(text)
-        if seconds is not None and seconds <= MAX_TTL:
-            return seconds
-        self._fault("ttl", f"expected seconds, 0 to {MAX_TTL}")
-        return self._policy.ttl
+    def _value(self, label: DockerLabel[T], default: T) -> T:
+        """Return what a label says; the default if there is none, or none that can be read."""
+        value: T = self._values.get(label.key, default)
+        return value
 
-    def _flag(self, label: str, default: bool) -> bool:
-        text = self._labels.get(label)
-        if text is None:
-            return default
-        if text.lower() in TRUE | FALSE:
-            return text.lower() in TRUE
-        self._fault(label, "expected true or false")
-        return default
+    def _family(self, label: DockerLabel[T]) -> Iterator[tuple[str, str, T]]:
+        """Yield the labels of a family: key, relative name before NAME, value."""
+        for key, value in self._values.items():
+            if label.beginning and key.startswith(label.beginning):
+                before = self._before_name(key, key.removeprefix(label.beginning))
+                if before is not None:
+                    yield key, before, value
 
     def _cname(self) -> str:
-        text = self._labels.get("cname")
-        if text is None:
-            return ""
-        try:
-            target = names.canonical(text)
-        except BadName as bad:
-            self._fault("cname", bad.reason)
-            return ""
-        if target == names.ROOT:
-            self._fault("cname", "the root is no target")
-            return ""
-        if fault := _spelling_fault(text):
-            self._fault("cname", fault)
-            return ""
-        if target in self._own_names():
+        target = self._value(docker_labels.CNAME, "")
+        if target and target in self._own_names():
             self._fault("cname", "the target is a name of the container itself")
-        if _is_address(target[:-1]):
-            self._fault("cname", f"expected a name; {self._policy.label_prefix}.address takes IPs")
-            return ""
         return target
 
     def _own_names(self) -> set[str]:
@@ -527,18 +492,13 @@ class _Author:
         return (owners - relative) | bare | below
 
     def _texts(self) -> dict[str, tuple[str, ...]]:
-        texts: dict[str, tuple[str, ...]] = {}
-        for label, text in self._labels.items():
-            if label != "txt" and not label.startswith("txt."):
-                continue
-            if len(text.encode("utf-8", "replace")) > MAX_TEXT:
-                self._fault(label, f"text longer than {MAX_TEXT} octets")
-            elif len(texts) >= NAMES_PER_LABEL:
-                self._fault(label, f"more than {NAMES_PER_LABEL} texts")
+        text = self._value(docker_labels.TXT, "")
+        texts: dict[str, tuple[str, ...]] = {"": (text,)} if text else {}
+        for key, before, text in self._family(docker_labels.TXT_KEY):
+            if len(texts) < docker_labels.MAX_NAMES:
+                texts[before] = (text,)
             else:
-                before = self._before_name(label, label[4:]) if label != "txt" else ""
-                if before is not None:
-                    texts[before] = (text,)
+                self._fault(key, f"more than {docker_labels.MAX_NAMES} texts")
         return texts
 
     def _services(self) -> dict[str, tuple[int, ...]]:
@@ -548,18 +508,12 @@ class _Author:
             number = _reachable_host_port(port) if self._policy.host_mode else port.port
             if 0 < number <= MAX_PORT and port.protocol in PROTOCOLS:
                 services.setdefault(f"_{port.port}._{port.protocol}", []).append(number)
-        for label, text in list(self._labels.items()):
-            if not label.startswith("srv."):
-                continue
-            before = self._before_name(label, label[4:])
-            number = _number(text) or 0
+        for key, before, number in self._family(docker_labels.SRV):
             if len(services) >= 2 * MAX_SERVICES:
-                self._fault(label, f"more than {MAX_SERVICES} services")
-            elif not 0 < number <= MAX_PORT:
-                self._fault(label, f"expected a port, 1 to {MAX_PORT}")
-            elif before is not None:
-                shown = self._host_port(number) if self._policy.host_mode else number
-                services.setdefault(before, []).extend([shown] if shown else [])
+                self._fault(key, f"more than {MAX_SERVICES} services")
+                continue
+            shown = self._host_port(number) if self._policy.host_mode else number
+            services.setdefault(before, []).extend([shown] if shown else [])
         return {before: tuple(dict.fromkeys(ports)) for before, ports in services.items() if ports}
 
     def _host_port(self, port: int) -> int:
@@ -579,16 +533,10 @@ class _Author:
             return None
         return before
 
-    def _bounded(self, label: str) -> list[str]:
-        items = list(_items(self._labels.get(label, "")))
-        if len(items) > NAMES_PER_LABEL:
-            self._fault(label, f"more than {NAMES_PER_LABEL} names", shown=f"{len(items)} names")
-        return items[:NAMES_PER_LABEL]
-
-    def _fault(self, label: str, reason: str, shown: str | None = None) -> None:
-        text = self._labels[label] if shown is None else shown
-        shown = f"{self._policy.label_prefix}.{_short(label)}={_short(text)}"
-        self._faults.append((shown, reason))
+    def _fault(self, key: str, reason: str, shown: str | None = None) -> None:
+        text = self._labels[key] if shown is None else shown
+        label = f"{self._policy.label_prefix}.{_short(key)}={_short(text)}"
+        self._faults.append((label, reason))
 
 
 def _short(text: str) -> str:
@@ -598,20 +546,6 @@ def _short(text: str) -> str:
 def _is_one_off(container: Container) -> bool:
     """Return whether `docker compose run` made a container, with a copy of its service's labels."""
     return container.docker_labels.get(f"{COMPOSE}oneoff", "").lower() == "true"
-
-
-def _own_labels(docker_labels: Mapping[str, str], prefix: str) -> dict[str, str]:
-    """Our labels, without their prefix; blanks around a value do not count, but of a text.
-
-    An empty one is as good as none: Compose makes it of a variable that nobody set.
-    """
-    start = prefix + "."
-    own = {k[len(start) :]: v for k, v in docker_labels.items() if k.startswith(start)}
-    return {
-        label: text if label == "txt" or label.startswith("txt.") else text.strip()
-        for label, text in own.items()
-        if text.strip()
-    }
 
 
 def projects_of(container: Container) -> list[str]:
@@ -644,7 +578,7 @@ def published_addresses(container: Container, ports: Collection[int]) -> tuple[s
         for p in container.ports
         if p.port in ports and p.host_port == DNS_PORT and _reachable_host_port(p)
     )
-    return tuple(dict.fromkeys("" if text in ("0.0.0.0", "::") else text for text in found))
+    return tuple(dict.fromkeys("" if text in WILDCARDS else text for text in found))
 
 
 def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:
@@ -659,7 +593,7 @@ def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:
         raise BadName(text, "the root is nobody's")
     if any(character.isspace() for character in text):
         raise BadName(text, "a blank within; commas separate the names of a list")
-    if fault := _spelling_fault(text):
+    if fault := docker_labels.spelling_fault(text):
         raise BadName(text, fault)
     if owner == "*" or (owner.startswith("*.") and not is_wildcard):
         raise BadName(text, "a wildcard over names that may be others'")
@@ -667,30 +601,3 @@ def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:
         raise BadName(text, "an asterisk within a name")
     if owner.endswith(".") and names.is_below(owner, LOOPBACK_NAME):
         raise BadName(text, "localhost and what is below it are always loopback")
-
-
-def _spelling_fault(text: str) -> str:
-    """What somebody wrote beside a name: a URL or a port; "" if nothing."""
-    if "/" in text:
-        return "expected a name alone, not a URL or a path"
-    return "expected a name alone, without a port" if ":" in text else ""
-
-
-def _is_address(text: str) -> bool:
-    """Return whether a text is an IP address."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(text: str) -> int | None:
-    """A number of at most six digits; None if it is none."""
-    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
-    return int(text) if is_number else None
-
-
-def _items(text: str) -> Iterable[str]:
-    """Split a list at commas; blanks around and between do not count."""
-    return (item for item in (part.strip() for part in text.split(",")) if item)

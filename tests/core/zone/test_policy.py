@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from containerdns.core.zone import policy
+from containerdns.core.zone import docker_labels, policy
 from containerdns.core.zone.containers import Attachment, Container, PortBinding
 from containerdns.core.zone.policy import Policy, Publication, Rank, publish
 from containerdns.errors import BadSettings
@@ -300,7 +300,7 @@ def test_services_and_texts_are_bounded() -> None:
     assert found.services is not None
     assert found.texts is not None
     assert len(found.services) == 2 * policy.MAX_SERVICES
-    assert len(found.texts) == policy.NAMES_PER_LABEL
+    assert len(found.texts) == docker_labels.MAX_NAMES
 
 
 @pytest.mark.parametrize(("octets", "is_kept"), [(4096, True), (4097, False)])

@@ -1,0 +1,277 @@
+"""The Docker labels that we obey: what each is called, does, and takes.
+
+From `LABELS` come what is read, the reasons for what cannot be, the guess at a misspelt one,
+docs/labels.md and the fuzz, so that none of them can differ.  What a value is good for is
+`policy`'s.  Labels are named here without their prefix.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Generic, Protocol, TypeVar
+
+from containerdns.core import names
+from containerdns.core.endpoints import MAX_PORT, address_text
+from containerdns.errors import BadName
+
+MAX_NAMES = 100  # that one Docker label may add; a Compose file has a handful
+MAX_TEXT = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
+MAX_TTL = 3600  # seconds; longer ones outlive redeploys, which is the fault we exist to end
+MAX_DIGITS = 6  # of a number in a label; Python refuses to read thousands of them
+TRUE = frozenset({"true", "1", "yes", "on"})
+FALSE = frozenset({"false", "0", "no", "off"})
+
+T = TypeVar("T")
+
+
+class Tell(Protocol):
+    """Takes the reason why a value, or a part of it, cannot be used."""
+
+    def __call__(self, reason: str, shown: str | None = None) -> None:
+        """Take it.
+
+        Args:
+            reason: What was expected, or what is wrong.
+            shown: Instead of the value, if that is too long to be shown.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DockerLabel(Generic[T]):
+    """One label, or a family of labels with one beginning.
+
+    Attributes:
+        key: Behind the prefix; capitals are what the author chooses, of a family.
+        meaning: What it does, in Markdown.
+        limits: What it takes, in Markdown.
+        read: A text without blanks around it (but of TXT data) to a value, telling what it
+            cannot use; None if nothing is left.
+        examples: Key and value; each has an effect of its own.
+        wrong: Values that cannot be used.
+        holds_for_one_offs: In a container of `docker compose run`, too, to which Compose
+            copies all labels of the service.
+    """
+
+    key: str
+    meaning: str
+    limits: str
+    read: Callable[[str, Tell], T | None]
+    examples: tuple[tuple[str, str], ...]
+    wrong: tuple[str, ...] = ()
+    holds_for_one_offs: bool = False
+
+    @property
+    def beginning(self) -> str:
+        """Of a family: what its labels begin with; "" of a single label."""
+        start, dot, author = self.key.partition(".")
+        return start + dot if author else ""
+
+
+def switch(text: str) -> bool | None:
+    """Read `true`, `1`, `yes`, `on` and their opposites, in any case; None if it is none."""
+    lower = text.lower()
+    return True if lower in TRUE else False if lower in FALSE else None
+
+
+def items(text: str) -> Iterable[str]:
+    """Split a list at commas; blanks around and between do not count."""
+    return (item for item in (part.strip() for part in text.split(",")) if item)
+
+
+def spelling_fault(text: str) -> str:
+    """Return what somebody wrote beside a name: a URL or a port; "" if nothing."""
+    if "/" in text:
+        return "expected a name alone, not a URL or a path"
+    return "expected a name alone, without a port" if ":" in text else ""
+
+
+def _switch(text: str, tell: Tell) -> bool | None:
+    value = switch(text)
+    if value is None:
+        tell("expected true or false")
+    return value
+
+
+def _as_it_is(text: str, _: Tell) -> str:
+    return text
+
+
+def _text(text: str, tell: Tell) -> str | None:
+    if len(text.encode("utf-8", "replace")) <= MAX_TEXT:
+        return text
+    tell(f"text longer than {MAX_TEXT} octets")
+    return None
+
+
+def _names(text: str, tell: Tell) -> list[str]:
+    found = list(items(text))
+    if len(found) > MAX_NAMES:
+        tell(f"more than {MAX_NAMES} names", f"{len(found)} names")
+    return found[:MAX_NAMES]
+
+
+def _number(least: int, most: int, kind: str) -> Callable[[str, Tell], int | None]:
+    def read(text: str, tell: Tell) -> int | None:
+        is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+        if is_number and least <= int(text) <= most:
+            return int(text)
+        tell(f"expected {kind}, {least} to {most}")
+        return None
+
+    return read
+
+
+def _target(text: str, tell: Tell) -> str | None:
+    try:
+        target = names.canonical(text)
+    except BadName as bad:
+        tell(bad.reason)
+        return None
+    if target == names.ROOT:
+        fault = "the root is no target"
+    elif not (fault := spelling_fault(text)) and address_text(target[:-1]):
+        fault = "expected a name; the label address takes IPs"
+    if fault:
+        tell(fault)
+    return None if fault else target
+
+
+def _addresses(text: str, tell: Tell) -> tuple[str, ...] | None:
+    found = {item: address_text(item) for item in items(text)}
+    for item in (item for item, address in found.items() if not address):
+        tell(f"{item!r} is no IP address")
+    return tuple(filter(None, found.values())) or None
+
+
+_SWITCH = "`true`, `1`, `yes`, `on`, or their opposites"
+_NAMES = f"{MAX_NAMES} names; 63 octets a label, 255 a name"
+_TEXTS = f"{MAX_TEXT} octets a text, {MAX_NAMES} texts"
+
+ENABLE = DockerLabel(
+    "enable",
+    "Publish this container or not, whatever [`--expose-by-default`](options.md) says.",
+    _SWITCH,
+    _switch,
+    (("enable", "true"), ("enable", "false")),
+    ("maybe",),
+    holds_for_one_offs=True,
+)
+NAMES = DockerLabel(
+    "names",
+    "Further relative names: below every domain and search domain, and bare if they are a"
+    " single label.",
+    _NAMES,
+    _names,
+    (("names", "search,find.logs"),),
+    (",".join(f"n{number}" for number in range(MAX_NAMES + 1)), 64 * "a"),
+)
+FQDNS = DockerLabel(
+    "fqdns",
+    "Absolute names. We answer for exactly those, and for nothing beside them.",
+    f"{_NAMES}; not the root, no wildcard",
+    _names,
+    (("fqdns", "search.corp.example"),),
+    ("*.example", "."),
+)
+NETWORK = DockerLabel(
+    "network",
+    "The one network whose address is published.",
+    "a network that the container is on; else it has no address",
+    _as_it_is,
+    (("network", "frontend"),),
+    ("nowhere",),
+    holds_for_one_offs=True,
+)
+TTL = DockerLabel(
+    "ttl",
+    "The TTL of this container's records, instead of `--ttl`.",
+    f"seconds, 0 to {MAX_TTL}",
+    _number(0, MAX_TTL, "seconds"),
+    (("ttl", "2"),),
+    (str(MAX_TTL + 1),),
+    holds_for_one_offs=True,
+)
+WILDCARD = DockerLabel(
+    "wildcard",
+    "`anything.NAME` answers as `NAME`, below the domains and search domains.",
+    _SWITCH,
+    _switch,
+    (("wildcard", "true"),),
+    ("2",),
+)
+SRV = DockerLabel(
+    "srv._SERVICE._PROTOCOL",
+    "A record `_SERVICE._PROTOCOL.NAME SRV`, besides those of exposed ports (`_9200._tcp.NAME`).",
+    f"a port, 1 to {MAX_PORT}",
+    _number(1, MAX_PORT, "a port"),
+    (("srv._http._tcp", "8080"),),
+    ("0", str(MAX_PORT + 1)),
+)
+TXT = DockerLabel(
+    "txt",
+    "A TXT record at each name; one longer than 255 octets is split.",
+    _TEXTS,
+    _text,
+    (("txt", "owner=search-team"),),
+    ((MAX_TEXT + 1) * "t",),
+)
+TXT_KEY = DockerLabel(
+    "txt.KEY",
+    "A TXT record at `KEY.NAME`.",
+    _TEXTS,
+    _text,
+    (("txt.version", "8.11"),),
+    ((MAX_TEXT + 1) * "t",),
+)
+CNAME = DockerLabel(
+    "cname",
+    "The names are aliases of the target, and nothing else: no addresses, TXT or SRV.",
+    "a name other than the root",
+    _target,
+    (("cname", "search.corp.example."),),
+    (".", "192.0.2.7"),
+)
+ADDRESS = DockerLabel(
+    "address",
+    "Publish these addresses instead of the container's own.",
+    "IPv4 and IPv6 addresses; without one that can be read, its own",
+    _addresses,
+    (("address", "192.0.2.7,2001:db8::7"),),
+    ("192.0.2.256",),
+)
+
+LABELS: tuple[DockerLabel[Any], ...] = (
+    *(ENABLE, NAMES, FQDNS, NETWORK, TTL, WILDCARD, SRV, TXT, TXT_KEY, CNAME, ADDRESS),
+)
+
+
+def find(key: str) -> DockerLabel[Any] | None:
+    """Return what a label is, or the family that it is of."""
+    for label in LABELS:
+        if key == label.key or (label.beginning and key.startswith(label.beginning)):
+            return label
+    return None
+
+
+def nearest(key: str) -> str:
+    """Return the label that somebody may have meant; "" if none is near."""
+    by_word = {label.key.partition(".")[0]: label for label in reversed(LABELS)}
+    close = get_close_matches(key.lower(), by_word, n=1)
+    return by_word[close[0]].key if close else ""
+
+
+def own(docker_labels: Iterable[tuple[str, str]], prefix: str) -> dict[str, str]:
+    """Return our labels, without their prefix; blanks around a value do not count, but of a text.
+
+    An empty one is as good as none: Compose makes it of a variable that nobody set.
+
+    Args:
+        docker_labels: All labels of a container.
+        prefix: Without its dot.
+    """
+    start = prefix + "."
+    return {
+        key[len(start) :]: text if find(key[len(start) :]) in (TXT, TXT_KEY) else text.strip()
+        for key, text in docker_labels
+        if key.startswith(start) and text.strip()
+    }
