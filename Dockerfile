@@ -1,9 +1,10 @@
 # An image of Python, containerdns and nothing else: no shell, no package manager.
 #
-# To pin the base by its digest: --build-arg PYTHON_IMAGE=python:3.11-slim@sha256:...
+# The base is pinned by its digest, that of an index of all platforms; another one:
+# --build-arg PYTHON_IMAGE=python:3.13-slim
 # Without a network: `make wheels` beforehand; what lies in dist/wheels is then installed, and
 # nothing is downloaded.
-ARG PYTHON_IMAGE=python:3.11-slim
+ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /source
@@ -15,6 +16,13 @@ COPY LICENSE dist/wheel[s] wheels/
 RUN ["python3", "deploy/image/assemble.py", "/image", "/state"]
 
 FROM scratch
+LABEL org.opencontainers.image.title="containerdns" \
+      org.opencontainers.image.description="A Docker-aware authoritative DNS server" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.url="https://github.com/containerdns/containerdns" \
+      org.opencontainers.image.source="https://github.com/containerdns/containerdns" \
+      org.opencontainers.image.documentation="https://github.com/containerdns/containerdns/tree/main/docs"
 COPY --from=build /image /
 COPY --from=build --chown=65532:65532 /state /var/lib/containerdns
 ENV PYTHONDONTWRITEBYTECODE=1 \

@@ -5,6 +5,7 @@
 # make lint         check style and types only
 # make docs         write what comes from the code, and build the documents into site/
 # make image        build the container image; PYTHON_IMAGE=... names its base
+# make sbom         write the bill of materials, dist/containerdns.cdx.json (CycloneDX)
 # make bench        measure, beside other servers too, and write docs/performance.md
 # make fuzz         a million damaged inputs; COUNT=... of them
 # make screenshots  take the pictures of the status page
@@ -18,7 +19,7 @@ HTTP ?= 127.0.0.1:8080
 TESTS ?= tests
 COUNT ?= 1000000
 
-.PHONY: run demo test quick lint docs image bench fuzz screenshots lock wheels
+.PHONY: run demo test quick lint docs image sbom bench fuzz screenshots lock wheels
 
 run: $(VENV)/run
 	@name=$$(docker ps --format '{{.Names}}' 2>/dev/null | head -n 1); \
@@ -67,6 +68,10 @@ wheels: $(VENV)/dev
 
 image:
 	docker build $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) -t containerdns .
+
+sbom:
+	@mkdir -p dist
+	$(PYTHON) -m tools.sbom > dist/containerdns.cdx.json
 
 lock: $(VENV)/dev
 	$(BIN)/pip install --quiet uv

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,21 @@ DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "systemd/containerdns.service"
 COMPOSE_FILES = sorted(DEPLOY.rglob("compose*.yaml"))
 MAX_EXPOSURE = 2.0
-SECRETS = {  # what the Compose files want from whoever uses them
-    "DOCKER_GID": "999",
-    "VPN_IPSEC_PSK": "secret",
-    "VPN_USER": "user",
-    "VPN_PASSWORD": "password",
-}
+GROUP = {"DOCKER_GID": "999"}  # what the compositions of VPNs want on their command line
+URL = "https://github.com/containerdns/containerdns"
+
+
+def composes() -> list[str]:
+    """Debian's Compose 1, and Compose 2 where `tools/build-compose` has built it."""
+    second = ROOT / ".programs/bin/docker-compose"
+    return ["docker-compose", *([str(second)] if second.exists() else [])]
 
 
 def ask(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a program; without it, skip the test, under CI=true fail."""
     if shutil.which(command[0]) is None and os.environ.get("CI") != "true":
         pytest.skip(f"{command[0]} is not installed")
-    environment = os.environ | SECRETS | {"SYSTEMD_COLORS": "0", "SYSTEMD_EMOJI": "0"}
+    environment = os.environ | GROUP | {"SYSTEMD_COLORS": "0", "SYSTEMD_EMOJI": "0"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -44,10 +47,75 @@ def test_the_unit_exposes_little() -> None:
     assert float(found[1]) <= MAX_EXPOSURE
 
 
+def test_unit_is_started_again_for_ever_and_says_where_its_documents_are() -> None:
+    text = UNIT.read_text()
+    assert "\nStartLimitIntervalSec=0\n" in text.partition("[Service]")[0]
+    assert f"\nDocumentation={URL}\n" in text.partition("[Service]")[0]
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of deploy/ after the first line that each Compose file's head tells to type."""
+    folder = tmp_path_factory.mktemp("clone") / "deploy"
+    shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns(".env", "keys"))
+    made = subprocess.run(
+        ["sh", "deploy/make-env"],
+        cwd=folder.parent,
+        env=os.environ | {"DOCKER_SOCKET": "/dev/null"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout == "wrote deploy/.env\n"
+    return folder
+
+
+@pytest.mark.parametrize("program", composes(), ids=["compose1", "compose2"][: len(composes())])
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
-def test_compose_takes_the_file(path: Path) -> None:
-    done = ask("docker-compose", "-f", path, "config", "--quiet")
+def test_compose_takes_the_file_after_make_env(path: Path, program: str, deployed: Path) -> None:
+    copy = deployed / path.relative_to(DEPLOY)
+    done = ask(program, "-f", copy, "config", "--quiet")
     assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_environment_file_has_new_secrets_is_private_and_is_never_changed(deployed: Path) -> None:
+    made = deployed / ".env"
+    text = made.read_text()
+    assert made.stat().st_mode & 0o077 == 0
+    values = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+    assert all(values.values())
+    assert values["DOCKER_GID"] == str(Path("/dev/null").stat().st_gid)
+    secrets = {values[name] for name in ("VPN_IPSEC_PSK", "VPN_PASSWORD", "GRAFANA_PASSWORD")}
+    assert len(secrets) == 3
+    assert all(len(secret) == 32 for secret in secrets)
+    subprocess.run(["sh", deployed / "make-env"], check=True, capture_output=True)
+    assert made.read_text() == text
+
+
+@pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_head_tells_how_to_start_it(path: Path) -> None:
+    """Every variable without a default is made by what the head says before `up`."""
+    head = "\n".join(re.findall(r"^#   (.*)$", path.read_text(), re.MULTILINE))
+    wanted = set(re.findall(r"\$\{(\w+):\?", path.read_text()))
+    assert "docker compose" in head
+    assert " up -d" in head
+    if "sh deploy/make-env" in head:
+        example = (DEPLOY / ".env.example").read_text()
+        assert wanted <= set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+        assert f"docker compose -f deploy/{path.name} up -d" in head
+    else:
+        assert wanted <= set(re.findall(r"(\w+)=\$\(", head))
+
+
+def test_base_of_the_image_is_pinned_and_its_version_is_the_project_s() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON_IMAGE=python:\S+@sha256:[0-9a-f]{64}$", dockerfile, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', dockerfile))
+    assert labels["version"] == project["version"]
+    assert labels["licenses"] == project["license"]
+    assert labels["source"] == project["urls"]["Homepage"] == URL
 
 
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
@@ -56,4 +124,5 @@ def test_compose_gives_containerdns_no_more_than_it_needs(path: Path) -> None:
     own = text[text.index("  containerdns:") :]
     for line in ("read_only: true", "cap_drop: [ALL]", "cap_add: [NET_BIND_SERVICE]"):
         assert line in own
-    assert "no-new-privileges:true" in own
+    on_host = "network_mode: host" in own  # where port 53 needs a capability of the file
+    assert ("no-new-privileges:true" in own) is not on_host

@@ -6,6 +6,7 @@ Python that runs the tests, and what would be downloaded lies in the build conte
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,13 +16,17 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import dnslib
 import pytest
 
 from deploy.image import assemble
 from tests.engine.dockerd import Dockerd
+from tests.engine.running import free_port
 from tests.timing import MAX_WAIT, assert_within, best_of_three, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -150,6 +155,7 @@ def test_it_is_small_and_has_no_shell(image: dict[str, Any], dockerd: Dockerd) -
     print(f"image: {image['Size'] / 1e6:.1f} MB")
     assert image["Size"] < MAX_SIZE
     assert image["Config"]["User"] == USER
+    assert image["Config"]["Labels"]["org.opencontainers.image.version"] == version("containerdns")
     made = dockerd.api.create_container(IMAGE)
     try:
         exported = io.BytesIO(b"".join(dockerd.api.export(made["Id"])))
@@ -205,6 +211,40 @@ def test_it_keeps_its_state_in_a_named_volume(image: dict[str, Any], engine: Doc
     finally:
         engine.clear()
         engine.api.remove_volume(volume, force=True)
+
+
+@pytest.mark.parametrize("file", ["compose.alone.yaml", "compose.host.yaml"])
+def test_compose_file_is_started_as_its_head_says(
+    image: dict[str, Any], engine: Dockerd, file: str, tmp_path: Path
+) -> None:
+    """With its own .env; asked at the address and port that the head names."""
+    assert image
+    engine.run("web")
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns(".env"))
+    dns, http = free_port(), free_port()
+    environment = os.environ | {
+        "DOCKER_HOST": engine.socket_url,
+        "DOCKER_SOCKET": str(engine.socket),
+        "CONTAINERDNS_IMAGE": IMAGE,
+        "DNS_PORT": str(dns),
+        "HTTP_PORT": str(http),
+    }
+    run = partial(subprocess.run, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    run(["sh", "deploy/make-env"])
+    composed = ["docker-compose", "-f", f"deploy/{file}"]
+    run([*composed, "up", "-d", "--no-build"])
+    try:
+        until(engine, "containerdns", "healthy")
+        command = ["/usr/bin/containerdns", "explain", "web", "A"]
+        if "host" in file:
+            command += ["--url", f"http://127.0.0.1:{http}"]
+        explained = engine.execute("containerdns", *command)
+        assert "the container web is running" in explained
+        query = dnslib.DNSRecord.question("web.docker")
+        answer = query.send("127.0.0.1", dns, timeout=MAX_WAIT)
+        assert engine.address("web") in str(dnslib.DNSRecord.parse(answer).short())
+    finally:
+        run([*composed, "down", "--volumes"])
 
 
 @best_of_three

@@ -8,7 +8,7 @@ from tests.vpn.networks import DEPLOY, compose, run
 
 FILES = sorted(DEPLOY.rglob("compose*.yaml"))
 SECRETS = dict.fromkeys(
-    ("DOCKER_GID", "VPN_IPSEC_PSK", "VPN_USER", "VPN_PASSWORD", "GF_SECURITY_ADMIN_PASSWORD"), "999"
+    ("DOCKER_GID", "VPN_IPSEC_PSK", "VPN_USER", "VPN_PASSWORD", "GRAFANA_PASSWORD"), "999"
 )
 
 

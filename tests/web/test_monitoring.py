@@ -40,8 +40,9 @@ def test_rules_hold_what_their_tests_say() -> None:
 
 
 def test_example_configuration_is_valid() -> None:
-    configuration = DEPLOY / "prometheus/prometheus.yml"
-    subprocess.run([program("promtool"), "check", "config", configuration], check=True)
+    for name in ("prometheus.yml", "prometheus.compose.yml"):
+        configuration = DEPLOY / "prometheus" / name
+        subprocess.run([program("promtool"), "check", "config", configuration], check=True)
 
 
 def test_every_alert_is_tested() -> None:
