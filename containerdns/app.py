@@ -217,8 +217,9 @@ class _Server:
         systemd.notify("READY=1")
 
     async def _count(self) -> None:
-        """Count the records of a large zone, a few at a time."""
-        while True:  # noqa: ASYNC110 - nothing tells when a count is out of date but looking
+        """Count the records of a large zone, a few at a time, and what is kept in a day."""
+        while True:
+            self._reports.take_sample()
             await asyncio.sleep(1.0 if self._reports.count_on() else COUNT_EVERY)
 
     async def _show_life(self) -> None:

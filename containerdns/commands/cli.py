@@ -295,7 +295,8 @@ def client_config(target: str, config: Path | None, url: str, form: str, **given
 
     What is not given is asked of the running server, else taken from the settings.
     """
-    from containerdns.commands import client_config, client_targets
+    from containerdns.commands import client_config
+    from containerdns.config import client_targets
 
     ours = client_config.find_ours(client_config.Given(**given), _server(url), _loader(config, {}))
     snippet = client_targets.write(target, ours)

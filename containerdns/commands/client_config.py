@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from containerdns.commands.client_targets import Ours
 from containerdns.commands.http_client import Server
 from containerdns.config import values
+from containerdns.config.client_targets import Ours
 from containerdns.config.groups import Settings
 from containerdns.core.endpoints import DNS_PORT, Endpoint
 from containerdns.errors import BadName, BadSettings, ServerUnreachable

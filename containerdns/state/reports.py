@@ -9,15 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import PackageNotFoundError, metadata
 from importlib.metadata import version as package_version
 from ipaddress import ip_address
 from itertools import chain, product
 from typing import Any
 
+from containerdns.config import client_targets
+from containerdns.config.client_targets import Ours
 from containerdns.core import names
 from containerdns.core.counters import Counters
-from containerdns.core.endpoints import Endpoint
+from containerdns.core.endpoints import DNS_PORT, Endpoint
+from containerdns.core.last_day import LastDay
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.explain import (
     Explanation,
@@ -31,8 +34,9 @@ from containerdns.core.protocol.query_history import History, rfc3339_ms
 from containerdns.core.zone import master_file, records
 from containerdns.core.zone.change_history import ContainerChange, line
 from containerdns.core.zone.containers import Container
-from containerdns.core.zone.policy import SERVICE_ID, Publication
+from containerdns.core.zone.policy import COMPOSE, SERVICE_ID, Publication
 from containerdns.core.zone.records import Record
+from containerdns.core.zone.reverse import reverse_name
 from containerdns.core.zone.views import View, packed
 from containerdns.core.zone.zone import HOST_OWNER, Loss, Suffix, SuffixKind
 from containerdns.errors import BadName, BadSettings
@@ -44,11 +48,13 @@ from containerdns.web.state import Document, Gauges
 QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
 RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
 COUNT_SLICE = 0.001  # seconds of counting between queries
+TALLY_AFTER = 10.0  # seconds between two looks at all ready-made responses, for the page
 EXPLAINING = "explain"  # whose turn it is; all of them together
 USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
 # A gauge that was never there cannot be told from one that fell to 0.
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 LOST = "lost"  # how lost names are counted beside types
+PROJECT_LABEL = f"{COMPOSE}project"
 COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
 
 
@@ -59,6 +65,17 @@ def version() -> str:
         return package_version("containerdns")
     except PackageNotFoundError:
         return "0+unknown"
+
+
+@cache
+def documentation() -> str | None:
+    """The URL of the documents, as the package's metadata has it."""
+    try:
+        urls = metadata("containerdns").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return None
+    named = dict(url.split(", ", 1) for url in urls if ", " in url)
+    return named.get("Documentation")
 
 
 class Reports:
@@ -102,6 +119,9 @@ class Reports:
         self._lost = 0
         self._count: Counter[str] = Counter()
         self._counting_serial = -1
+        self._kept_of_day = LastDay()
+        self._tallied_at = -TALLY_AFTER
+        self._started_at = time.time()
 
     # -- the zone ----------------------------------------------------------------
 
@@ -234,7 +254,13 @@ class Reports:
                     "id": _shown_id(p.id),
                     "text": text,
                     "reason": reason,
+                    "of": "label" if self._is_of_label(text) else "name",
                 }
+
+    def _is_of_label(self, text: str) -> bool:
+        """Return whether a fault's text is a label, `PREFIX.KEY=VALUE` or `PREFIX.*`."""
+        is_ours = text.startswith(f"{self._writer.settings.policy.label_prefix}.")
+        return is_ours and ("=" in text or text.endswith(".*"))
 
     def _engines(self) -> list[dict[str, Any]]:
         return [
@@ -302,7 +328,20 @@ class Reports:
         most = self._writer.settings.dns.query_history
         whose = None if client is None else packed(client)
         found, total = self._history.since(after, most if limit is None else limit, whose)
-        return total, ({**query, "outcome": self._outcome_of(query)} for query in found)
+        return total, (
+            {
+                **query,
+                "outcome": self._outcome_of(query),
+                "client_name": self._name_at(str(query["client"])),
+            }
+            for query in found
+        )
+
+    def _name_at(self, address: str) -> str | None:
+        """Return who has an address: what its PTR record would say, without the domain."""
+        zone = self._writer.zone
+        publication = zone.publication(zone.reverse.holder(reverse_name(address)) or "")
+        return None if publication is None else publication.container_name or None
 
     def _outcome_of(self, query: Document) -> str:
         if query["rcode"] == "REFUSED":
@@ -354,6 +393,9 @@ class Reports:
             "search_domains": list(zone.shape.search_domains),
             "dns": [str(endpoint) for endpoint in self._endpoints()],
             "engines": self._engines(),
+            "failing": dict(self._failing),
+            "kept": self.kept(),
+            "documentation": documentation(),
             "subnets": self._subnets(),
             "upstreams": [
                 {
@@ -374,6 +416,52 @@ class Reports:
                 "remembered": len(zone.remembered),
             },
         }
+
+    def client_config(self, server: str, *, is_given: bool) -> Document:
+        """Return what clients of every kind are configured with, as `client-config` prints it."""
+        shape = self._writer.zone.shape
+        ours = Ours(
+            self._endpoints_for_clients(server, is_given=is_given),
+            tuple(domain.rstrip(".") for domain in shape.domains),
+            tuple(domain.rstrip(".") for domain in shape.search_domains),
+            tuple(self._subnets()),
+        )
+        snippets = {target: client_targets.write(target, ours) for target in client_targets.WRITERS}
+        return {
+            "servers": [str(endpoint) for endpoint in ours.endpoints],
+            "domains": list(ours.domains),
+            "targets": [snippet.document(target, ours) for target, snippet in snippets.items()],
+        }
+
+    def _endpoints_for_clients(self, server: str, *, is_given: bool) -> tuple[Endpoint, ...]:
+        """Where a client that reached `server` over HTTP asks us; a given one is right anyway."""
+        listening = self._endpoints()
+        everywhere = [e for e in listening if ip_address(e.host).is_unspecified]
+        same = [e for e in listening if e.host == server]
+        if is_given or same or everywhere or not listening:
+            port = next((e.port for e in (*same, *everywhere, *listening)), DNS_PORT)
+            return (Endpoint(server, port),)
+        return tuple(listening)
+
+    def kept(self) -> Document:
+        """Count the questions that no upstream saw, within a day and since the start."""
+        now = time.monotonic()
+        if now - self._tallied_at >= TALLY_AFTER:
+            self._tally()
+            self._tallied_at = now
+        total = self._counters.kept_from_upstream
+        return {
+            "day": self._kept_of_day.growth(total),
+            "total": total,
+            "since": rfc3339(self._started_at),
+        }
+
+    def take_sample(self) -> None:
+        """Note how many questions were kept so far, whether or not somebody looks."""
+        now = time.monotonic()
+        if self._kept_of_day.is_due(now):
+            self._tally()
+            self._kept_of_day.note(self._counters.kept_from_upstream, now)
 
     def _container_counts(self) -> dict[str, int]:
         """Count containers; of very many once a second, as each page that is open asks."""
@@ -429,6 +517,8 @@ class Reports:
             "name": publication.container_name or publication.id,
             "id": _shown_id(publication.id),
             "engine": publication.engine,
+            "project": container.docker_labels.get(PROJECT_LABEL, "") if container else "",
+            "ports": _tcp_ports(container) if container and container.is_running else [],
             "state": container.state if container else "running",
             "health": container.health if container else "",
             "ttl": publication.ttl,
@@ -497,6 +587,11 @@ class Reports:
             else:
                 self._count[messages.type_text(counted.rtype)] += 1
         return False
+
+
+def _tcp_ports(container: Container) -> list[int]:
+    """The TCP ports that a container exposes, at its own addresses."""
+    return sorted({binding.port for binding in container.ports if binding.protocol == "tcp"})
 
 
 def _unanswered(publication: Publication) -> str:

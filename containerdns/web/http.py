@@ -25,7 +25,7 @@ from containerdns.tasks.turns import turns
 from containerdns.web.metrics import Metrics
 from containerdns.web.negotiation import JSON, compress, prefers
 from containerdns.web.page import Page
-from containerdns.web.problems import Guard, Refusal, client_of, problem
+from containerdns.web.problems import Guard, Refusal, client_of, host_of, problem
 from containerdns.web.state import Document, State
 from containerdns.web.stream import Rates, Streams, json_pieces, send
 
@@ -158,6 +158,7 @@ class Paths:
             "/queries": self.queries,
             "/changes": self.changes,
             "/containers": self.containers,
+            "/client-config": self.client_config,
             "/status": self.status,
             "/events": self._streams.page,
             "/metrics": self.metrics,
@@ -200,7 +201,9 @@ class Paths:
         document = await self._state.explain(
             parameters["name"],
             parameters.get("type"),
-            _address(parameters["client"]) if "client" in parameters else client_of(request),
+            _address("client", parameters["client"])
+            if "client" in parameters
+            else client_of(request),
             search,
         )
         if _wants_json(request, parameters, default=True):
@@ -229,6 +232,14 @@ class Paths:
         """The containers, for the page."""
         _parameters(request)
         return await send(request, JSON, json_pieces(self._state.containers()), _FRESH)
+
+    async def client_config(self, request: web.Request) -> web.StreamResponse:
+        """What clients and other resolvers are configured with, so that they ask us."""
+        parameters = _parameters(request, "server")
+        given = parameters.get("server")
+        server = _reached_at(request) if given is None else _address("server", given)
+        document = self._state.client_config(server, is_given=given is not None)
+        return _json_response(request, document)
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         """Engines, upstreams and sums, for the page."""
@@ -450,8 +461,18 @@ def _list(value: str) -> list[str]:
     return [part for part in value.replace(",", " ").split(" ") if part]
 
 
-def _address(text: str) -> str:
-    """Read the address of a client.
+def _reached_at(request: web.Request) -> str:
+    """The address at which a client reached us: that in its Host, else that of the connection."""
+    host = host_of(request)
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        own = request.transport.get_extra_info("sockname") if request.transport else None
+        return str(ip_address(packed(own[0].partition("%")[0]))) if own else "127.0.0.1"
+
+
+def _address(parameter: str, text: str) -> str:
+    """Read an address that is given as a parameter.
 
     Raises:
         BadSettings: It is none, or one with a zone (RFC 4007), which is of another machine.
@@ -459,7 +480,7 @@ def _address(text: str) -> str:
     try:
         address = ip_address("" if "%" in text else text)
     except ValueError as fault:
-        raise BadSettings("client", text, "an IP address") from fault
+        raise BadSettings(parameter, text, "an IP address") from fault
     return str(address)
 
 

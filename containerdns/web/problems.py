@@ -162,6 +162,11 @@ def client_of(request: web.Request) -> str:
     return str(ip_address(packed(peer[0].partition("%")[0])))
 
 
+def host_of(request: web.Request) -> str:
+    """The host that a client asked for, without its port; "" if it named none."""
+    return _without_port(request.headers.get("Host", ""))
+
+
 def _of_aiohttp(request: web.Request, fault: web.HTTPException) -> Refusal:
     headers = {"Allow": fault.headers["Allow"]} if "Allow" in fault.headers else {}
     match fault.status:

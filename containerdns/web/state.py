@@ -92,8 +92,8 @@ class State(Protocol):
     ) -> tuple[int, Iterable[Document]]:
         """Return the queries since a position in the history, newest last, the third shape.
 
-        Each may have one more key, `outcome`: "zone", "cache", "upstream", "kept" (from
-        upstream) or "refused".
+        Each may have two more keys: `outcome`, "zone", "cache", "upstream", "kept" (from
+        upstream) or "refused"; and `client_name`, the container of that address, or null.
 
         Args:
             after: A position that an earlier call gave; 0 for all that is kept.
@@ -125,7 +125,9 @@ class State(Protocol):
         Engines' own networks; `engines` (url, connected, last_sync, lag_ms or null, error or
         null, perhaps left_out); `upstreams` in the order in which they are asked (name, for: a
         domain or null, healthy, rtt_ms or null, aside_until: RFC 3339 or null, perhaps
-        last_failure); `counts` (containers, running, names, skipped, remembered).
+        last_failure); `counts` (containers, running, names, skipped, remembered); `failing`,
+        parts of the process with their errors; `kept` (day, total, since: RFC 3339), questions
+        that no upstream saw; `documentation`, a URL or null.
         """
 
     def containers(self) -> Document:
@@ -134,9 +136,23 @@ class State(Protocol):
         Keys: `serial`; `containers`, an iterable (name, id: 12 digits, engine, state, health or
         "", ttl, names: [{name: relative or absolute with a final dot, rule}], addresses:
         [{network, address}], all as DNS answers, perhaps cname: what its names lead to, or "";
-        on_host: its address is the host's; unanswered: why it has no names, or ""); `skipped`,
-        an iterable (container, id, reason); perhaps `faults`, names that are none (container, id,
-        text, reason), and `losses`, names that another has (owner, loser, winner or null, rule).
+        on_host: its address is the host's; unanswered: why it has no names, or ""; project: of
+        Compose, or ""; ports: TCP ports that it exposes); `skipped`, an iterable (container, id,
+        reason); perhaps `faults`, names that are none and labels that cannot be read (container,
+        id, text, reason, of: "name" or "label"), and `losses`, names that another has (owner,
+        loser, winner or null, rule).
+        """
+
+    def client_config(self, server: str, *, is_given: bool) -> Document:
+        """Give what clients of every kind are configured with.
+
+        Args:
+            server: The address at which the client reached HTTP, or that it gave.
+            is_given: The client gave it, so it holds even if DNS is answered on others alone.
+
+        Returns:
+            `servers`, "address:port"; `domains`; `targets`: each as `client-config --format json`
+            prints it.
         """
 
     def gauges(self) -> Gauges:

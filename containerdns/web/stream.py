@@ -29,6 +29,7 @@ MAX_STREAMS = 64
 MAX_STREAMS_OF_CLIENT = 16  # a VPN's users may share one address
 MAX_QUERIES_OF_TICK = 1000  # of a stream; at 100,000 queries a second nobody reads more
 MAX_QUERIES_OF_EVENT = 200  # the page shows fewer
+MAX_CHANGES_OF_EVENT = 100
 RATES_KEPT = 300  # seconds
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -159,10 +160,10 @@ class Streams:
         return await self._send(request, self._change_events(client_of(request)))
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        """Send what the page needs, as events of four kinds.
+        """Send what the page needs, as events of five kinds.
 
-        `rates`: at first, the last minutes; `rate`: every second, one more point; `queries`: as
-        they come; `status`: every second, and at once when the serial changes.
+        `rates`: at first, the last minutes; `rate`: every second, one more point; `queries` and
+        `changes`: as they come; `status`: every second, and at once when the serial changes.
         """
         return await self._send(request, self._page_events(client_of(request)))
 
@@ -225,8 +226,13 @@ class Streams:
     async def _page_events(self, client: str) -> AsyncIterator[str]:
         yield _event("rates", list(self._rates.points))
         rates_sent = self._rates.taken
-        serial, position = -1, 0
+        serial, position, changes_sent = -1, 0, 0
         while True:
+            total, _ = self._state.changes(changes_sent)
+            if total != changes_sent:
+                after = max(changes_sent, total - MAX_CHANGES_OF_EVENT)
+                changes_sent, changes = self._state.changes(after)
+                yield _event("changes", list(changes))
             position, queries = await self._encoded(client, position, MAX_QUERIES_OF_EVENT)
             if queries:
                 yield f"event: queries\ndata: [{','.join(queries)}]\n\n"

@@ -14,7 +14,7 @@ from typing import Self
 
 import pytest
 
-from containerdns.commands.client_targets import Ours, write
+from containerdns.config.client_targets import Ours, write
 from containerdns.core.endpoints import Endpoint
 from tests.clients.resolvers import UNPACKED, program, started
 from tests.engine.dockerd import CannotStart, require_machine

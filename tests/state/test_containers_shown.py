@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
+from containerdns.config import client_targets, values
 from containerdns.config.settings import load
 from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.cookies import Cookies
 from containerdns.core.protocol.packet_cache import PacketCache
-from containerdns.core.protocol.query_history import History
+from containerdns.core.protocol.query_history import History, QueryStamp, Told
 from containerdns.core.protocol.respond import Peer, Reply, Responder
-from containerdns.core.zone.containers import Attachment, Container
+from containerdns.core.zone.containers import Attachment, Container, PortBinding
 from containerdns.core.zone.views import packed
 from containerdns.state.reports import Reports
 from containerdns.state.zone_writer import ZoneWriter
@@ -45,6 +46,13 @@ CONTAINERS = [
     container("lonely", ""),
     container("chosen", "172.18.0.8", labels={"address": "192.0.2.8"}),
     container("exact", "172.18.0.9", labels={"fqdns": "search.corp.example"}),
+    container("faulty", "172.18.0.10", labels={"ttl": "soon"}, hostname="a..b"),
+    container(
+        "composed",
+        "172.18.0.11",
+        docker_labels={"com.docker.compose.project": "shop"},
+        ports=(PortBinding(80, "tcp", 8080), PortBinding(53, "udp"), PortBinding(80, "tcp", 8081)),
+    ),
 ]
 
 
@@ -59,10 +67,19 @@ def writer() -> ZoneWriter:
 
 
 @pytest.fixture(scope="module")
-def shown(writer: ZoneWriter) -> dict[str, dict[str, Any]]:
+def history() -> History:
+    return History(9)
+
+
+@pytest.fixture(scope="module")
+def reports(writer: ZoneWriter, history: History) -> Reports:
     counters = writer.counters
     forwarder = Forwarder(writer.settings.upstream, counters, lambda _: False)
-    reports = Reports(writer, forwarder, History(0), counters, list, lambda: None, {})
+    return Reports(writer, forwarder, history, counters, list, lambda: None, {})
+
+
+@pytest.fixture(scope="module")
+def shown(reports: Reports) -> dict[str, dict[str, Any]]:
     return {c["name"]: c for c in reports.containers()["containers"]}
 
 
@@ -144,3 +161,56 @@ async def test_metrics_count_lost_and_remembered_names(writer: ZoneWriter) -> No
     assert gauges.names_lost == len(list(writer.zone.losses())) > 0
     assert gauges.remembered_names == 0
     assert "lost" not in gauges.zone_records
+
+
+def test_faults_are_of_labels_or_of_names(reports: Reports) -> None:
+    faults = {(f["of"], f["text"]) for f in reports.containers()["faults"]}
+    assert faults == {("label", "containerdns.ttl=soon"), ("name", "a..b")}
+
+
+def test_project_and_tcp_ports_are_shown(shown: dict[str, dict[str, Any]]) -> None:
+    assert (shown["composed"]["project"], shown["composed"]["ports"]) == ("shop", [80])
+    assert (shown["web"]["project"], shown["web"]["ports"]) == ("", [])
+
+
+def test_client_of_a_query_is_named_after_its_container(reports: Reports, history: History) -> None:
+    for address in ("172.18.0.2", "192.0.2.77"):
+        stamp = QueryStamp("udp", time.time())
+        history.add(stamp, packed(address), Told("web.", messages.A, 0, "zone", None))
+    _, queries = reports.queries(0, None)
+    assert [query["client_name"] for query in queries] == ["web", None]
+
+
+def test_questions_kept_are_those_of_the_day_and_of_all_time(
+    reports: Reports, writer: ZoneWriter
+) -> None:
+    reports.take_sample()
+    before = reports.kept()["total"]
+    writer.counters.kept_from_upstream += 3
+    kept = reports.kept()
+    assert (kept["day"], kept["total"]) == (3, before + 3)
+
+
+@pytest.mark.parametrize(
+    ("listening", "server", "is_given", "servers"),
+    [
+        (["0.0.0.0:53"], "10.8.0.1", False, ["10.8.0.1:53"]),
+        (["0.0.0.0:5353"], "10.8.0.1", False, ["10.8.0.1:5353"]),
+        (["10.8.0.1:53", "127.0.0.1:54"], "127.0.0.1", False, ["127.0.0.1:54"]),
+        (["10.8.0.1:53"], "192.168.1.5", False, ["10.8.0.1:53"]),
+        (["10.8.0.1:53"], "192.168.1.5", True, ["192.168.1.5:53"]),
+        ([], "192.168.1.5", False, ["192.168.1.5:53"]),
+    ],
+    ids=["everywhere", "other port", "same address", "elsewhere", "given", "not yet open"],
+)
+def test_clients_are_told_the_address_that_they_reach(
+    listening: list[str], server: str, is_given: bool, servers: list[str], writer: ZoneWriter
+) -> None:
+    endpoints = [values.endpoint(text) for text in listening]
+    counters = writer.counters
+    forwarder = Forwarder(writer.settings.upstream, counters, lambda _: False)
+    reports = Reports(writer, forwarder, History(0), counters, lambda: endpoints, lambda: None, {})
+    document = reports.client_config(server, is_given=is_given)
+    assert document["servers"] == servers
+    assert {each["target"] for each in document["targets"]} == set(client_targets.WRITERS)
+    assert document["domains"] == ["docker"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from containerdns.commands.client_targets import Ours, write
+from containerdns.config.client_targets import Ours, write
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from tests.engine.running import free_port

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from containerdns.config import client_targets
+from containerdns.config.client_targets import Ours
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.names import canonical, is_single_label, join
 from containerdns.core.protocol.messages import type_number
 from containerdns.errors import BadSettings
@@ -15,6 +18,8 @@ WEB: dict[str, Any] = {
     "name": "web",
     "id": "0123456789ab",
     "engine": ENGINE,
+    "project": "",
+    "ports": [80, 9000],
     "state": "running",
     "health": "healthy",
     "ttl": 5,
@@ -39,6 +44,7 @@ RECORD = {
 QUERY = {
     "time": "2026-11-24T08:00:00.123Z",
     "client": "127.0.0.1",
+    "client_name": None,
     "proto": "udp",
     "name": "web.",
     "type": "A",
@@ -99,6 +105,8 @@ class FakeState:
     may_ask: bool = True
     may_see_history: bool = True
     unready: str = ""
+    failing: dict[str, str] = field(default_factory=dict)
+    kept: int = 0
 
     def serial(self) -> int:
         return self.number
@@ -193,6 +201,9 @@ class FakeState:
             "dns": ["0.0.0.0:53"],
             "engines": self.engines,
             "upstreams": self.upstreams,
+            "failing": self.failing,
+            "kept": {"day": self.kept, "total": self.kept, "since": "2026-11-24T08:00:00Z"},
+            "documentation": "https://docs.example/",
             "counts": {
                 "containers": len(self.listed),
                 "running": len(self.listed),
@@ -207,6 +218,17 @@ class FakeState:
             "serial": self.number,
             "containers": iter(self.listed),
             "skipped": iter(self.skipped),
+        }
+
+    def client_config(self, server: str, *, is_given: bool) -> Document:
+        del is_given
+        ours = Ours((Endpoint(server, 53),), ("docker",), ("localdomain",))
+        return {
+            "servers": [f"{server}:53"],
+            "domains": ["docker"],
+            "targets": [
+                client_targets.write(t, ours).document(t, ours) for t in client_targets.WRITERS
+            ],
         }
 
     def gauges(self) -> Gauges:

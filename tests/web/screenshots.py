@@ -1,4 +1,6 @@
-"""Make the pictures of the status page: `python -m tests.web.screenshots FOLDER`.
+"""Make the pictures of the status page: `python -m tests.web.screenshots FOLDER [NUMBER ...]`.
+
+With numbers of containers, the whole page is pictured with so many, on three widths.
 
 The names are those of the founding fault's project; nothing in them is random, so that a
 picture changes only if the page does.
@@ -7,16 +9,18 @@ picture changes only if the page does.
 import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from functools import partial
+from itertools import count, cycle
 from pathlib import Path
 
 from containerdns.core.counters import Counters
 from containerdns.web.state import Document
 from tests.web.browsing import opened
-from tests.web.fake import ENGINE, FakeState
+from tests.web.fake import CHANGE, ENGINE, FakeState
 from tests.web.serving import Site, with_site
 
 SECONDS = 240  # of traffic in the chart
+WIDTHS = (375, 768, 1440)
 SIZES = {"phone": (375, 1600), "desktop": (1440, 1300)}
 SERVICES = {
     "staging-search_elasticsearch_1": ("healthy", "search"),
@@ -30,14 +34,57 @@ SERVICES = {
     "vpn": ("", "bridge"),
     "staging-web_migrate_1": ("", "backend"),
 }
+CHANGES: tuple[
+    tuple[int, str, str, float | None], ...
+] = (  # seconds ago, kind, container, seconds without
+    (5400, "came", "vpn", None),
+    (3000, "came", "staging-web_migrate_1", None),
+    (2990, "went", "staging-web_migrate_1", None),
+    (420, "moved", "staging-search_elasticsearch_1", 2.4),
+    (300, "moved", "staging-web_nginx_1", 0.6),
+    (45, "health", "staging-web_worker_1", None),
+)
+PORTS = {"elasticsearch": [9200, 9300], "kibana": [5601], "nginx": [80, 443], "postgres": [5432]}
 
 
 def main() -> None:
-    """Write one picture for each size and scheme into the folder that is named."""
+    """Write the pictures of the documents, or those of some numbers, into the folder."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    counters = Counters()
-    with_site(lambda site: picture_all(site, folder), busy_state(), counters)
+    numbers = [int(text) for text in sys.argv[2:]]
+    for number in numbers:
+        state = state_of(number)
+        with_site(partial(picture_widths, folder=folder, number=number), state, Counters())
+    if not numbers:
+        with_site(lambda site: picture_all(site, folder), busy_state(), Counters())
+
+
+async def picture_widths(site: Site, folder: Path, number: int) -> None:
+    """Take the whole page, and once the part that connects devices, on a width each."""
+    for width in WIDTHS:
+        async with opened(site.url + "/", (width, 900)) as page:
+            await page.wait_for_selector("#container-list > li")
+            await page.fill("#explain-name", "vpn")
+            await page.click("#explain-form .main")
+            await page.wait_for_selector(".steps")
+            await page.screenshot(path=folder / f"page-{number}-{width}.png", full_page=True)
+            if number == max(0, *map(int, sys.argv[2:])):
+                await page.goto(site.url + "/?view=connect&target=openvpn")
+                await page.wait_for_selector("#connect-files pre")
+                await page.screenshot(path=folder / f"connect-{width}.png", full_page=True)
+
+
+def state_of(number: int) -> FakeState:
+    """Give so many containers, in projects of ten."""
+    state = busy_state()
+    kinds = list(SERVICES.items())
+    state.listed = [
+        container(n, name.replace("staging", f"site{n // 10:03}"), row)
+        for n, (name, row) in zip(range(number), cycle(kinds), strict=False)
+    ]
+    if not number:
+        state.history, state.changed, state.skipped, state.kept = [], [], [], 0
+    return state
 
 
 async def picture_all(site: Site, folder: Path) -> None:
@@ -102,7 +149,24 @@ def busy_state() -> FakeState:
         "aside_until": stamp(now + timedelta(seconds=20)),
     }
     state.history = [query(n, now - timedelta(seconds=(40 - n) * 0.7)) for n in range(40)]
+    state.kept = 18_204
+    state.changed = [change(*row, now) for row in CHANGES]
     return state
+
+
+def change(seconds: int, kind: str, name: str, gap: float | None, now: datetime) -> Document:
+    """Give a change that was so many seconds ago."""
+    return {
+        **CHANGE,
+        "time": stamp(now - timedelta(seconds=seconds)),
+        "change": kind,
+        "container": name,
+        "text": name,
+        "before": [] if kind == "came" else ["172.19.0.7"],
+        "after": [] if kind == "went" else ["172.19.0.9"],
+        "healthy": False,
+        "seconds_without": gap,
+    }
 
 
 def container(number: int, name: str, row: tuple[str, str]) -> Document:
@@ -111,7 +175,7 @@ def container(number: int, name: str, row: tuple[str, str]) -> Document:
     project, _, rest = name.partition("_")
     service = rest.rpartition("_")[0]
     names = [{"name": name, "rule": "container name"}]
-    names.append({"name": f"{number:x}3f9a27c0b1{number:x}", "rule": "container id"})
+    names.append({"name": f"{number:x}3f9a27c0b1{number:x}"[:12], "rule": "container id"})
     if service:
         names.append({"name": f"{service}.{project}", "rule": "Compose service"})
         names.append({"name": f"1.{service}.{project}", "rule": "Compose replica"})
@@ -121,6 +185,8 @@ def container(number: int, name: str, row: tuple[str, str]) -> Document:
         "name": name,
         "id": names[1]["name"],
         "engine": ENGINE,
+        "project": project if service else "",
+        "ports": PORTS.get(service, []),
         "state": "exited" if is_out else "running",
         "health": health,
         "ttl": 5,
@@ -146,6 +212,7 @@ def query(number: int, at: datetime) -> Document:
     return {
         "time": stamp(at),
         "client": client,
+        "client_name": "vpn" if number % 3 == 2 else None,
         "proto": "udp",
         "name": name,
         "type": qtype,

@@ -394,16 +394,32 @@ def test_changes_are_listed_and_streamed_as_they_come() -> None:
     with_site(test)
 
 
-def test_page_stream_tells_status_and_queries() -> None:
+def test_client_config_is_for_the_address_that_was_reached() -> None:
+    async def test(site: Site) -> None:
+        for headers, query, server in (
+            ({}, "", "127.0.0.1:53"),
+            ({"Host": "[::1]:8080"}, "", "::1:53"),
+            ({"Host": "web.docker"}, "", "127.0.0.1:53"),
+            ({}, "?server=10.8.0.1", "10.8.0.1:53"),
+        ):
+            document = await site.json(f"/client-config{query}", **headers)
+            assert document["servers"] == [server]
+        assert_problem(await site.get("/client-config?server=web"), 400)
+
+    with_site(test)
+
+
+def test_page_stream_has_status_queries_and_changes() -> None:
     async def test(site: Site) -> None:
         async with site.session.get(site.url + "/events") as response:
             seen: dict[str, Any] = {}
-            while not {"rates", "queries", "status"} <= set(seen):
+            while not {"rates", "queries", "changes", "status"} <= set(seen):
                 event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
                 kind, data = event.decode().rstrip().split("\n", 1)
                 seen[kind.removeprefix("event: ")] = json.loads(data.removeprefix("data: "))
         assert not any(sum(point.values()) for point in seen["rates"])
         assert seen["queries"] == [QUERY]
+        assert seen["changes"] == [CHANGE]
         assert seen["status"]["serial"] == site.state.number
         assert seen["status"]["ready"] is True
 

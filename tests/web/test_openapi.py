@@ -52,6 +52,7 @@ def test_every_reference_leads_somewhere() -> None:
         ("/changes", "Changes"),
         ("/containers", "Containers"),
         ("/status", "Status"),
+        ("/client-config", "ClientConfig"),
     ],
 )
 def test_documents_have_no_key_that_is_not_described(path: str, schema: str) -> None:

@@ -9,11 +9,12 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
+from containerdns.config import client_targets
 from containerdns.core.endpoints import Endpoint
 from containerdns.web.http import HTTPServer
 from containerdns.web.state import Document
 from tests.web.browsing import PHONE, WIDE, with_page
-from tests.web.fake import ENGINE, HOSTILE, QUERY, WEB, FakeState
+from tests.web.fake import CHANGE, ENGINE, HOSTILE, QUERY, WEB, FakeState
 from tests.web.screenshots import busy_state
 from tests.web.serving import Site, with_site
 
@@ -93,13 +94,18 @@ def test_names_that_were_lost_or_are_none_are_shown() -> None:
     class Contested(FakeState):
         def containers(self) -> dict[str, Any]:
             loss = {"owner": "web", "loser": "shop", "winner": "web", "rule": "Compose service"}
-            fault = {"container": "odd", "id": "1", "text": "a..b", "reason": "empty label"}
-            return {**super().containers(), "losses": [loss], "faults": [fault]}
+            odd = {"container": "odd", "id": "1", "reason": "empty label"}
+            faults = [
+                {**odd, "text": "a..b", "of": "name"},
+                {**odd, "text": "containerdns.ttl=soon", "of": "label"},
+            ]
+            return {**super().containers(), "losses": [loss], "faults": faults}
 
     async def test(page: Page, _site: Site) -> None:
         left_out = page.locator("#skipped-list")
         await expect(left_out).to_contain_text("its name web (Compose service) is that of web")
         await expect(left_out).to_contain_text("its name a..b: empty label")
+        await expect(left_out).to_contain_text("its label containerdns.ttl=soon: empty label")
 
     with_page(test, Contested())
 
@@ -158,6 +164,74 @@ def test_queries_arrive_and_are_filtered() -> None:
     with_page(test)
 
 
+def test_changes_come_with_the_gap_of_each_redeploy() -> None:
+    async def test(page: Page, site: Site) -> None:
+        rows = page.locator("#change-list .change")
+        await expect(rows).to_have_count(1)
+        await expect(rows).to_contain_text("172.18.0.2 \u2192 172.18.0.5")
+        await expect(rows).to_contain_text("0.8 s without")
+        came = {**CHANGE, "change": "came", "container": "shop", "text": "+ shop"}
+        site.state.changed += [{**came, "seconds_without": None} for _ in range(9)]
+        await expect(rows).to_have_count(5)
+        await expect(rows.first).to_contain_text("shop")
+        await page.click("#all-changes")
+        await expect(rows).to_have_count(10)
+        await page.fill("#search", "web 0.8")
+        await expect(rows).to_have_count(1)
+
+    with_page(test)
+
+
+def test_questions_that_were_kept_are_counted() -> None:
+    async def test(page: Page, site: Site) -> None:
+        await expect(page.locator("#kept")).to_contain_text("0 questions kept")
+        site.state.kept = 1234
+        await expect(page.locator("#kept")).to_contain_text("1,234 questions kept")
+        await expect(page.locator("#kept")).to_contain_text("1,234 since the start")
+
+    with_page(test)
+
+
+def test_clients_that_are_containers_have_names() -> None:
+    state = FakeState(history=[{**QUERY, "client": "172.18.0.9", "client_name": "shop"}, QUERY])
+
+    async def test(page: Page, _site: Site) -> None:
+        rows = page.locator("#query-list .query")
+        await expect(rows).to_have_count(2)
+        await expect(rows.last.locator(".client")).to_have_text("shop172.18.0.9")
+        await page.fill("#by-client", "shop")
+        await expect(rows).to_have_count(1)
+
+    with_page(test, state)
+
+
+def test_badge_is_degraded_by_lost_engines_silent_upstreams_and_failing_parts() -> None:
+    async def test(page: Page, site: Site) -> None:
+        badge = page.locator("#ready")
+        await expect(badge).to_have_text("ready")
+        site.state.engines = [{**site.state.engines[0], "connected": False}]
+        await expect(badge).to_have_text("degraded: Docker is away")
+        site.state.engines = FakeState().engines
+        silent = site.state.upstreams[1]
+        site.state.upstreams = [silent, {**silent, "for": "corp.example."}]
+        await expect(badge).to_have_text("degraded: no upstream answers")
+        site.state.upstreams = FakeState().upstreams
+        site.state.failing = {"statistics": "KeyError: 'x'"}
+        site.state.unready = "restarting after an internal error: statistics: KeyError: 'x'"
+        await expect(badge).to_have_text("degraded: restarting: statistics")
+        site.state.failing = {}
+        await expect(badge).to_have_text("not ready")
+
+    with_page(test)
+
+
+def test_documents_are_linked() -> None:
+    async def test(page: Page, _site: Site) -> None:
+        await expect(page.locator("#documents")).to_have_attribute("href", "https://docs.example/")
+
+    with_page(test)
+
+
 def test_explain_draws_each_query_of_the_search_list() -> None:
     async def test(page: Page, _site: Site) -> None:
         await page.fill("#explain-name", "web")
@@ -178,6 +252,175 @@ def test_explain_draws_each_query_of_the_search_list() -> None:
     with_page(test)
 
 
+def test_search_and_explanation_are_in_the_address() -> None:
+    async def test(page: Page, _site: Site) -> None:
+        await page.fill("#search", "we")
+        await page.click("[value=running]")
+        await page.fill("#by-name", "web")
+        await page.fill("#explain-name", "web")
+        await page.fill("#explain-search", "corp.example docker")
+        await page.click("#explain-form .main")
+        await expect(page.locator(".steps > li")).to_have_count(3)
+        linked = page.url
+        await page.goto("about:blank")
+        await page.goto(linked)
+        await expect(page.locator(".steps > li")).to_have_count(3)
+        assert await page.input_value("#search") == "we"
+        assert await page.input_value("#by-name") == "web"
+        assert await page.is_checked("[value=running]")
+        await expect(page.locator(".container")).to_have_count(1)
+        await page.fill("#search", "")
+        assert "search=we" not in page.url
+
+    with_page(test)
+
+
+def test_names_are_links_with_their_ports_and_copied_once_each() -> None:
+    async def test(page: Page, _site: Site) -> None:
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await expect(page.locator(".actions a")).to_have_attribute("href", "http://web.docker")
+        await page.click(".container summary")
+        names = page.locator(".more ul").first.locator("li")
+        await expect(names).to_have_count(3)
+        hrefs = [await link.get_attribute("href") for link in await names.first.locator("a").all()]
+        assert hrefs == ["http://web.docker", "http://web.docker:9000"]
+        await names.last.locator("button").click()
+        assert await page.evaluate("navigator.clipboard.readText()") == "web.frontend.docker"
+        assert await page.locator(".container .copy:visible").count() == 3
+
+    with_page(test)
+
+
+@pytest.mark.parametrize(
+    ("ports", "more", "href"),
+    [
+        ([8080], {}, "http://web.docker:8080"),
+        ([443], {}, "https://web.docker"),
+        ([8443], {}, "https://web.docker:8443"),
+        ([5432, 8080], {}, "http://web.docker:8080"),
+        ([5432], {}, None),
+        ([80], {"cname": "target.example."}, None),
+        ([], {}, None),
+    ],
+    ids=["http", "https", "other https", "beside a database", "database", "alias", "none"],
+)
+def test_link_leads_to_a_port_with_pages(
+    ports: list[int], more: dict[str, str], href: str | None
+) -> None:
+    async def test(page: Page, _site: Site) -> None:
+        await expect(page.locator(".container .copy")).to_have_count(1)
+        links = page.locator(".actions a")
+        await expect(links).to_have_count(0 if href is None else 1)
+        if href is not None:
+            await expect(links).to_have_attribute("href", href)
+
+    with_page(test, FakeState(listed=[{**WEB, "ports": ports, **more}]))
+
+
+def test_containers_are_grouped_by_project() -> None:
+    listed: list[Document] = [
+        {**WEB, "id": f"{number:012x}", "name": name, "project": project}
+        for number, (name, project) in enumerate(
+            [("vpn", ""), ("b2", "shop"), ("a1", "search"), ("b10", "shop")]
+        )
+    ]
+
+    async def test(page: Page, site: Site) -> None:
+        rows = page.locator("#container-list > li")
+        await expect(rows).to_have_count(7)
+        told = [
+            " ".join((await row.locator("h3, .called").inner_text()).split())
+            for row in await rows.all()
+        ]
+        assert told == ["search 1", "a1", "shop 2", "b2", "b10", "Without a project 1", "vpn"]
+        site.state.listed = [WEB]
+        site.state.number += 1
+        await expect(rows).to_have_count(1)
+
+    with_page(test, FakeState(listed=listed))
+
+
+@pytest.mark.parametrize("number", [200, 2000])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_explain_and_queries_stay_near_with_many_containers(
+    size: tuple[int, int], number: int
+) -> None:
+    """At most ten rows each, and one click to all sections, wherever one is."""
+
+    async def test(page: Page, _site: Site) -> None:
+        await expect(page.locator(".container")).to_have_count(10)
+        await expect(page.locator("#query-list .query")).to_have_count(10)
+        for section in ("explain", "queries"):
+            await page.click(f"nav a[href='#{section}']")
+            await expect(page.locator(f"#{section}")).to_be_in_viewport()
+        top = "document.getElementById('containers').getBoundingClientRect().top"
+        end = "document.getElementById('queries').getBoundingClientRect().top"
+        assert float(await page.evaluate(f"{end} - {top}")) < 2.2 * size[1]
+        await page.click("#all-containers")
+        await expect(page.locator(".container")).to_have_count(50)
+        await page.click("#all-queries")
+        await expect(page.locator("#query-list .query")).to_have_count(40)
+
+    state = busy_state()
+    state.listed = [{**WEB, "id": f"{n:012x}", "name": f"web{n}"} for n in range(number)]
+    with_page(test, state, size)
+
+
+def test_connect_has_every_target_and_is_linked() -> None:
+    async def test(page: Page, _site: Site) -> None:
+        await page.click("nav [data-view=connect]")
+        await expect(page.locator("#containers")).to_be_hidden()
+        files = page.locator("#connect-files")
+        await expect(files).to_contain_text("127.0.0.1")
+        options = page.locator("#connect-target option")
+        targets = {await option.get_attribute("value") for option in await options.all()}
+        assert targets == set(client_targets.WRITERS)
+        await page.fill("#connect-server", "10.8.0.1")
+        await page.press("#connect-server", "Enter")
+        await page.select_option("#connect-target", "openvpn")
+        await expect(files).to_contain_text("10.8.0.1")
+        linked = page.url
+        await page.goto("about:blank")
+        await page.goto(linked)
+        await expect(files).to_contain_text("10.8.0.1")
+        assert await page.input_value("#connect-target") == "openvpn"
+        found = await Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+        await page.click("nav [href='#queries']")
+        await expect(page.locator("#connect")).to_be_hidden()
+        await expect(page.locator("#queries")).to_be_in_viewport()
+
+    with_page(test, size=PHONE)
+
+
+def test_connect_says_what_is_wrong_with_an_address() -> None:
+    async def test(page: Page, site: Site) -> None:
+        await page.goto(site.url + "/?view=connect&server=nowhere")
+        await expect(page.locator("#connect-files")).to_contain_text("expected an IP address")
+
+    with_page(test, complaint="400")
+
+
+def test_device_is_connected_once_its_query_has_come() -> None:
+    """The browser looks up a random name; whether a query for it comes is up to its resolver."""
+
+    async def test(page: Page, site: Site) -> None:
+        await page.goto(site.url + "/?view=connect")
+        await page.click("#test")
+        result = page.locator("#test-result")
+        await expect(result).to_contain_text("Waiting")
+        href = await page.get_attribute("link[rel=dns-prefetch]", "href")
+        assert href is not None
+        assert re.fullmatch(r"//test-[0-9-]+\.docker", href)
+        site.state.history.append({**QUERY, "name": href.removeprefix("//") + "."})
+        await expect(result).to_contain_text("Connected")
+        await page.click("#test")
+        await expect(result).to_contain_text("No query came")
+
+    with_page(test)
+
+
 def test_explain_says_what_is_wrong_with_a_name() -> None:
     async def test(page: Page, _site: Site) -> None:
         await page.fill("#explain-name", "a..b")
@@ -190,10 +433,10 @@ def test_explain_says_what_is_wrong_with_a_name() -> None:
 @pytest.mark.parametrize(
     ("dns", "line"),
     [
-        (["0.0.0.0:53", "[::]:53"], "dig @127.0.0.1 web.docker."),
-        (["0.0.0.0:5353"], "dig @127.0.0.1 -p 5353 web.docker."),
-        (["10.8.0.1:53", "127.0.0.1:54"], "dig @127.0.0.1 -p 54 web.docker."),
-        (["[fd00::1]:53"], "dig @fd00::1 web.docker."),
+        (["0.0.0.0:53", "[::]:53"], "dig @127.0.0.1 web.docker. A"),
+        (["0.0.0.0:5353"], "dig @127.0.0.1 -p 5353 web.docker. A"),
+        (["10.8.0.1:53", "127.0.0.1:54"], "dig @127.0.0.1 -p 54 web.docker. A"),
+        (["[fd00::1]:53"], "dig @fd00::1 web.docker. A"),
     ],
     ids=["everywhere", "other port", "same address", "elsewhere"],
 )
@@ -204,8 +447,10 @@ def test_copy_button_gives_a_dig_line_that_works(dns: list[str], line: str) -> N
 
     async def test(page: Page, _site: Site) -> None:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        await page.click(".container > .copy")
-        await expect(page.locator(".container > .copy")).to_have_text("Copied")
+        await page.fill("#explain-name", "web.docker")
+        await page.click("#explain-form .main")
+        await page.click(".steps .copy")
+        await expect(page.locator(".steps .copy")).to_have_text("Copied")
         assert await page.evaluate("navigator.clipboard.readText()") == line
 
     with_page(test, Listening())
@@ -216,11 +461,11 @@ def test_copy_works_without_a_secure_context() -> None:
 
     async def test(page: Page, _site: Site) -> None:
         await page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
-        await page.click(".container > .copy")
-        await expect(page.locator(".container > .copy")).to_have_text("Copied")
+        await page.click(".container .copy")
+        await expect(page.locator(".container .copy")).to_have_text("Copied")
         await page.focus("#search")
         await page.keyboard.press("Control+V")
-        assert await page.input_value("#search") == "dig @127.0.0.1 web.docker."
+        assert await page.input_value("#search") == "web.docker"
 
     with_page(test)
 
@@ -340,6 +585,8 @@ def test_many_containers_stay_quick() -> None:
 
     async def test(page: Page, _site: Site) -> None:
         await expect(page.locator("#containers-count")).to_have_text("10,000")
+        assert await page.locator(".container").count() == 10
+        await page.click("#all-containers")
         assert await page.locator(".container").count() == 50
         actions = {
             "search": "search.value = 'web77'; search.dispatchEvent(input)",

@@ -129,10 +129,16 @@ def test_queries_and_their_explanation_are_shown(engine: Dockerd) -> None:
     with_page(engine.socket_url, test)
 
 
-def test_line_of_the_copy_button_works(engine: Dockerd) -> None:
-    async def test(page: Page, _port: str) -> None:
+def test_what_the_copy_buttons_give_works(engine: Dockerd) -> None:
+    async def test(page: Page, port: str) -> None:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        await page.click(".container > .copy", timeout=EVENTUALLY)
+        await page.click(".container .copy", timeout=EVENTUALLY)
+        name = await page.evaluate("navigator.clipboard.readText()")
+        assert name == "shop.docker"
+        assert answer_of(f"dig @127.0.0.1 -p {port} {name}") == engine.address(container)
+        await page.fill("#explain-name", name)
+        await page.click("#explain-form .main")
+        await page.click(".steps .copy >> nth=0")
         line = await page.evaluate("navigator.clipboard.readText()")
         assert answer_of(line) == engine.address(container)
 

@@ -90,6 +90,11 @@ export function learnAddress(status) {
   answering = { host, port, domain: status.domains?.[0] ?? "docker." };
 }
 
+/** A name as it is typed anywhere, without the final dot: "web.docker". */
+export function wholeName(name) {
+  return (name.endsWith(".") ? name : `${name}.${answering.domain}`).replace(/\.$/, "");
+}
+
 /** The line that asks this server for a name, relative or (with a final dot) absolute. */
 export function digLine(name, type = "") {
   const whole = name.endsWith(".") ? name : `${name}.${answering.domain}`;

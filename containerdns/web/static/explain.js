@@ -1,14 +1,19 @@
 // The decision path of a name: each query that such a client sends, and why it got what it got.
 
+import * as address from "./address.js";
 import { byId, copyButton, digLine, element } from "./dom.js";
 
 const FROM = { zone: "from the zone", cache: "from the cache", upstream: "from", policy: "by policy" };
+
+const FIELDS = ["name", "type", "client", "search"];
 
 export function start() {
   byId("explain-form").addEventListener("submit", (event) => {
     event.preventDefault();
     explain();
   });
+  for (const field of FIELDS) byId(`explain-${field}`).value = address.get(`explain-${field}`);
+  if (byId("explain-name").value) explain();  // a link to an explanation
 }
 
 /** Fill the form and explain, for a query of the list. */
@@ -24,8 +29,9 @@ export function explainQuery({ name, type, client }) {
 
 async function explain() {
   const asked = new URLSearchParams();
-  for (const field of ["name", "type", "client", "search"]) {
+  for (const field of FIELDS) {
     const value = byId(`explain-${field}`).value.trim();
+    address.set({ [`explain-${field}`]: value });
     if (value) asked.set(field, value);
   }
   try {

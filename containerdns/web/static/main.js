@@ -1,6 +1,9 @@
 // Connects the page to its server: one stream of events, and the containers when they changed.
 
+import * as address from "./address.js";
+import * as changes from "./changes.js";
 import * as chart from "./chart.js";
+import * as connecting from "./connect.js";
 import * as containers from "./containers.js";
 import { byId, learnAddress, wordsOf } from "./dom.js";
 import * as explain from "./explain.js";
@@ -22,18 +25,25 @@ function connect() {
   stream = new EventSource("/events");
   stream.addEventListener("rates", ({ data }) => {  // the first of every connection
     queries.forget();
+    changes.forget();
     chart.setPoints(JSON.parse(data));
   });
   stream.addEventListener("status", ({ data }) => {
     status = JSON.parse(data);
     learnAddress(status);
+    connecting.learn(status);
     showStatus(status, words);
     containers.setDocker(status.engines.some(({ last_sync: listed }) => listed));
     queries.setRights(status.sees_all);
     fetchContainers();
   });
   stream.addEventListener("rate", ({ data }) => chart.addPoint(JSON.parse(data)));
-  stream.addEventListener("queries", ({ data }) => queries.addQueries(JSON.parse(data)));
+  stream.addEventListener("changes", ({ data }) => changes.addChanges(JSON.parse(data)));
+  stream.addEventListener("queries", ({ data }) => {
+    const news = JSON.parse(data);
+    queries.addQueries(news);
+    connecting.lookFor(news);
+  });
   stream.addEventListener("error", () => {
     showLost();
     if (stream.readyState === EventSource.CLOSED) setTimeout(connect, RETRY);
@@ -61,12 +71,16 @@ async function fetchContainers() {
   if (status.revision !== shownRevision) setTimeout(fetchContainers, RETRY);
 }
 
-byId("search").addEventListener("input", () => {
+function search() {
   words = wordsOf(byId("search").value);
+  address.set({ search: byId("search").value });
   containers.setSearch(words);
+  changes.setSearch(words);
   queries.setSearch(words);
   if (status) showStatus(status, words);
-});
+}
+
+byId("search").addEventListener("input", search);
 
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -81,7 +95,11 @@ document.addEventListener("visibilitychange", () => {  // nobody looks: nothing 
 });
 
 chart.drawFrame();
+changes.start();
 containers.start();
 explain.start();
 queries.start();
+connecting.start();
+byId("search").value = address.get("search");
+if (byId("search").value) search();
 connect();

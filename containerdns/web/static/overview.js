@@ -4,6 +4,8 @@ import { ago, badge, byId, clock, count, element, matches } from "./dom.js";
 
 export function showStatus(status, words) {
   showReady(status);
+  showKept(status.kept);
+  showDocuments(status.documentation);
   showNotices(status);
   const engines = status.engines.filter((engine) => matches(engine.url.toLowerCase(), words));
   byId("engines").replaceChildren(...engines.map(engineRow), ...nothing(status.engines, engines,
@@ -22,7 +24,34 @@ export function showLost() {
 }
 
 function showReady(status) {
-  tellReady(...(status.ready ? ["good", "ready"] : ["warn", "not ready"]));
+  const failing = Object.keys(status.failing ?? {});
+  const ills = [
+    status.engines.some((engine) => !engine.connected) && "Docker is away",
+    areAllSilent(status) && "no upstream answers",
+    failing.length && `restarting: ${failing.join(", ")}`,
+  ].filter(Boolean);
+  if (!status.ready && !failing.length) tellReady("bad", "not ready");
+  else if (ills.length) tellReady("warn", `degraded: ${ills.join("; ")}`);
+  else tellReady("good", "ready");
+}
+
+function areAllSilent(status) {
+  const upstreams = status.upstreams.filter((upstream) => !upstream.for);
+  return upstreams.length > 0 && upstreams.every((upstream) => !upstream.healthy);
+}
+
+function showKept(kept) {
+  byId("kept").hidden = !kept;
+  if (!kept) return;
+  byId("kept").replaceChildren(element("strong.figure", {}, count(kept.day)),
+    ` ${kept.day === 1 ? "question" : "questions"} kept from public servers within a day`,
+    element("span.note", { title: `since ${new Date(kept.since).toLocaleString("en-GB")}` },
+      `${count(kept.total)} since the start`));
+}
+
+function showDocuments(url) {
+  byId("documents").hidden = !/^https?:/.test(url ?? "");
+  if (!byId("documents").hidden) byId("documents").href = url;
 }
 
 function tellReady(tone, text) {
@@ -35,8 +64,8 @@ function showNotices(status) {
   const lost = status.engines.filter((engine) => !engine.connected);
   const notices = lost.map(engineNotice);
   if (!status.ready && !lost.length) notices.push(element("div.notice", {}, element("strong", {}, "Not ready"), status.reason));
-  const upstreams = status.upstreams.filter((upstream) => !upstream.for);
-  if (upstreams.length && upstreams.every((upstream) => !upstream.healthy)) {
+  if (areAllSilent(status)) {
+    const upstreams = status.upstreams.filter((upstream) => !upstream.for);
     notices.push(element("div.notice", {}, element("strong", {}, "No upstream answers"),
       "Container names work; public names fail. Can this machine reach ",
       element("code", {}, upstreams.map(({ name }) => name).join(", ")), "? Another is set with ",
