@@ -24,7 +24,7 @@ from containerdns.errors import BadSettings, CannotListen
 from containerdns.tasks.turns import turns
 from containerdns.web.metrics import Metrics
 from containerdns.web.negotiation import JSON, compress, prefers
-from containerdns.web.page import Page
+from containerdns.web.page import POLICY_HEADER, Page, policy
 from containerdns.web.problems import Guard, Refusal, client_of, host_of, problem
 from containerdns.web.state import Document, State
 from containerdns.web.stream import Rates, Streams, json_pieces, send
@@ -48,11 +48,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
+    POLICY_HEADER: policy(),
 }
 
 # aiohttp tells every malformed request with a traceback; those are the sender's fault.
@@ -140,7 +136,7 @@ class Paths:
         self._state = state
         self._metrics = metrics
         self._streams = Streams(state, rates)
-        self._page = Page()
+        self._page = Page(state)
 
     def add_to(self, app: web.Application) -> None:
         """Register every path."""
@@ -404,7 +400,8 @@ async def _note_request(request: web.Request, handler: Handler) -> web.StreamRes
 
 
 async def _add_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(SECURITY_HEADERS)
+    own = response.headers.get(POLICY_HEADER, policy())  # the page's is its own
+    response.headers.update({**SECURITY_HEADERS, POLICY_HEADER: own})
 
 
 def bound(endpoint: Endpoint) -> socket.socket:

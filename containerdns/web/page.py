@@ -1,6 +1,7 @@
 """The status page and the description of the interface: files that come with the package."""
 
 import hashlib
+import re
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,9 @@ from importlib import resources
 from aiohttp import web
 
 from containerdns.web.negotiation import accepts_gzip
+from containerdns.web.state import State
 
+POLICY_HEADER = "Content-Security-Policy"
 _TYPES = {
     "html": "text/html",
     "css": "text/css",
@@ -17,6 +20,20 @@ _TYPES = {
     "svg": "image/svg+xml",
     "json": "application/json",
 }
+
+
+def policy(images: str = "") -> str:
+    """Return the Content-Security-Policy of a response.
+
+    Args:
+        images: Where else images may come from, a source of CSP.
+    """
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        f"img-src 'self'{images and ' '}{images}; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +56,16 @@ class Asset:
 class Page:
     """The handlers of files; each is read once, when it is first asked for."""
 
+    def __init__(self, state: State) -> None:
+        self._state = state
+
     async def index(self, request: web.Request) -> web.StreamResponse:
-        """The status page."""
-        return _response(request, "page.html")
+        """The status page; it may look names of our first domain up, as images."""
+        response = _response(request, "page.html")
+        domain = self._state.status()["domains"][0].rstrip(".")
+        if re.fullmatch("[a-z0-9.-]+", domain):  # others are no host-source (CSP3 section 2.3.1)
+            response.headers[POLICY_HEADER] = policy(f"http://*.{domain}")
+        return response
 
     async def openapi(self, request: web.Request) -> web.StreamResponse:
         """The interface, described."""

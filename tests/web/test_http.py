@@ -342,6 +342,24 @@ def test_headers_keep_browsers_strict() -> None:
     with_site(test)
 
 
+@pytest.mark.parametrize(
+    ("domain", "images"),
+    [("docker.", "'self' http://*.docker"), ("_x.test.", "'self'")],
+    ids=["any", "not a host of CSP"],
+)
+def test_page_alone_may_look_up_names_of_ours(domain: str, images: str) -> None:
+    class Named(FakeState):
+        def status(self) -> Document:
+            return {**super().status(), "domains": [domain]}
+
+    async def test(site: Site) -> None:
+        page, zone = await site.get("/"), await site.get("/zone")
+        assert f"img-src {images};" in page.headers["Content-Security-Policy"]
+        assert "img-src 'self';" in zone.headers["Content-Security-Policy"]
+
+    with_site(test, Named())
+
+
 def test_explain_asks_for_each_suffix_and_for_the_client() -> None:
     async def test(site: Site) -> None:
         path = "/explain?name=web&search=localdomain,corp.example&search=docker"
