@@ -126,3 +126,11 @@ def test_compose_gives_containerdns_no_more_than_it_needs(path: Path) -> None:
         assert line in own
     on_host = "network_mode: host" in own  # where port 53 needs a capability of the file
     assert ("no-new-privileges:true" in own) is not on_host
+
+
+def test_changelog_has_a_section_of_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "CHANGELOG.md").read_text()
+    version = re.escape(project["version"])
+    assert re.search(rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$", text, re.MULTILINE)
+    assert re.search(rf"^\[{version}\]: {URL}/", text, re.MULTILINE)
