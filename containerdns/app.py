@@ -24,8 +24,11 @@ from containerdns.config.top_level_domains import top_level_domains
 from containerdns.core.counters import Counters
 from containerdns.core.protocol.cookies import SECRET_OCTETS
 from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.zone.fleet import bridges
 from containerdns.engine.watcher import Watcher
 from containerdns.errors import BadSettings
+from containerdns.fleet.etcd import Etcd
+from containerdns.fleet.member import Member, Rules
 from containerdns.processes import systemd
 from containerdns.processes.components import Components, Secrets
 from containerdns.processes.pool import Workers
@@ -144,9 +147,20 @@ class _Server:
         yield "reload", self._reload_when_asked
         yield "statistics", self._count
         yield "signs of life", self._show_life
+        if self._settings.fleet.urls:
+            yield "the fleet", self._fleet(self._settings.fleet.urls).run
         if self._settings.dns.workers > 1:
             others = self._settings.dns.workers - 1  # this process answers as well
             yield "workers", partial(self._workers().run, others)
+
+    def _fleet(self, urls: tuple[str, ...]) -> Member:
+        fleet, writer = self._settings.fleet, self._writer
+        addresses = tuple(map(str, self._settings.rights.host_addresses))
+        rules = Rules(fleet.name, fleet.lease, fleet.prefix, fleet.publish, addresses)
+        writer.listener = member = Member(
+            Etcd(urls, fleet.tls), rules, writer, lambda: bridges(writer.inventory.networks())
+        )
+        return member
 
     def _watching(self, url: str) -> Part:
         settings = self._settings

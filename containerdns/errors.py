@@ -68,6 +68,14 @@ class UpstreamFailed(ContainerDNSError):
         self.reason = reason
 
 
+class FleetUnavailable(ContainerDNSError):
+    """The etcd of the fleet cannot be reached, or refuses; the last zone stands."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
 class CannotListen(ContainerDNSError):
     """An address cannot be bound; the fault is the environment's."""
 

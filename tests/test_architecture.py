@@ -37,7 +37,7 @@ def test_every_module_is_in_the_tables_once_and_no_other() -> None:
 
 
 def test_every_module_that_the_text_names_exists() -> None:
-    rooms = "commands|config|core|engine|processes|server|state|tasks|upstream|web"
+    rooms = "commands|config|core|engine|fleet|processes|server|state|tasks|upstream|web"
     named = set(re.findall(rf"\b((?:{rooms})(?:/[a-z_]+)+)\b", TEXT)) - {
         "web/static",
         *(f"core/{part}" for part in PARTS_OF_CORE),

@@ -18,7 +18,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.name != "__init__.py"
 }
-ROOMS = ("engine", "server", "upstream", "web")
+ROOMS = ("engine", "fleet", "server", "upstream", "web")
 
 # What core may use of the standard library: none of it waits, reads or remembers.
 COMPUTES = frozenset(
@@ -47,7 +47,11 @@ OUTSIDE = frozenset(
     }
 )
 DOORS = {  # modules, or whole rooms
-    "aiohttp": ("containerdns.web", "containerdns.engine.transport"),
+    "aiohttp": (
+        "containerdns.web",
+        "containerdns.engine.transport",
+        "containerdns.fleet.etcd",
+    ),
     "click": ("containerdns.commands",),
     "docker": ("containerdns.config.docker_context",),
     "dnslib": ("containerdns.core.protocol.messages",),
@@ -118,7 +122,7 @@ def test_a_room_knows_core_settings_and_turns_but_no_other_room(room: str) -> No
 FLOORS = (  # each may import those before it; those of one floor do not import each other
     {"core"},
     {"config", "tasks"},
-    {"engine", "server", "upstream", "web"},
+    {"engine", "fleet", "server", "upstream", "web"},
     {"state"},
     {"processes"},
     {"app"},

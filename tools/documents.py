@@ -133,7 +133,7 @@ def _paths_table() -> Iterator[str]:
 
 
 def _metrics_table() -> Iterator[str]:
-    nothing = Gauges({}, 0, 0, 0, 0, {}, {}, {}, {}, {}, 0, {})
+    nothing = Gauges({}, 0, 0, 0, 0, {}, {}, {}, {}, {}, 0, {}, None, {}, 0)
     yield "| metric | labels | meaning |"
     yield "| --- | --- | --- |"
     for metric in Metrics(Counters(), lambda: nothing, "").collect():

@@ -7,6 +7,7 @@ rights of clients depend on are values of core, and groups as they are.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from socket import gethostname
 
 from containerdns.core.endpoints import DNS_PORT, Endpoint, UpstreamServer
 from containerdns.core.zone.policy import Policy
@@ -97,6 +98,25 @@ class TransferSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """How this host shares its names with others, through etcd."""
+
+    urls: tuple[str, ...] | None = None
+    host: str | None = None
+    lease: int = 10
+    prefix: str = "/containerdns/"
+    tls: Path | None = None
+    publish: str = "auto"
+
+    @property
+    def name(self) -> str:
+        """The name of this host in the fleet; "" without one."""
+        if not self.urls:
+            return ""
+        return self.host or gethostname().partition(".")[0].lower()
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What is logged, and in which form."""
 
@@ -120,11 +140,13 @@ class Settings:
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     state: StateSettings = field(default_factory=StateSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
+    fleet: FleetSettings = field(default_factory=FleetSettings)
     logs: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
         ttl, suffixes = self.zone.ttl, self.zone.domains + self.zone.search_domains
-        policy = replace(self.policy, ttl=ttl, suffixes=suffixes)
+        host = self.fleet.name
+        policy = replace(self.policy, ttl=ttl, suffixes=suffixes, fleet_host=host)
         upstream = replace(self.upstream, ttl=ttl, suffixes=suffixes, listen=self.dns.listen)
         object.__setattr__(self, "policy", policy)  # frozen, but for the one that makes it
         object.__setattr__(self, "upstream", upstream)

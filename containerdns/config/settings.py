@@ -356,6 +356,45 @@ OPTIONS: tuple[Option, ...] = (
         default_text="none", metavar="DOMAIN", is_repeatable=True,
     ),
     Option(
+        "fleet", "fleet.urls", values.fleet, "etcd://HOST[:PORT] or etcds://..., with commas",
+        "The etcd cluster through which the servers of many hosts share their names.",
+        "On one host nothing is shared; Swarm and several `--docker` need no etcd.",
+        default_text="none", metavar="URL,...", needs_restart=True,
+    ),
+    Option(
+        "fleet-host", "fleet.host", values.label, "a single label",
+        "The name of this host in the fleet: its containers are `NAME.HOST.DOMAIN` as well.",
+        "Two hosts with one name would write over each other, so the second one does not write.",
+        default_text="the host name", metavar="NAME", needs_restart=True,
+    ),
+    Option(
+        "fleet-lease", "fleet.lease", values.whole(2, 60), "seconds, 2 to 60",
+        "How long the names of a host stay after it was last heard of.",
+        "A short lease finds a dead host sooner, and costs etcd more.",
+        metavar="SECONDS", needs_restart=True,
+    ),
+    Option(
+        "fleet-prefix", "fleet.prefix", values.etcd_prefix, "the beginning of keys, /containerdns/",
+        "What the keys of the fleet begin with.",
+        "Several fleets, or other programs, can share one etcd.",
+        metavar="TEXT", needs_restart=True,
+    ),
+    Option(
+        "fleet-tls", "fleet.tls", values.directory, "a directory",
+        "Certificates for `etcds://`: ca.pem, and for etcd with client certificates cert.pem and "
+        "key.pem. A file `user` in it has USER:PASSWORD of etcd.",
+        "Whoever may write to etcd decides where names lead.",
+        default_text="none", metavar="DIR", needs_restart=True,
+    ),
+    Option(
+        "fleet-publish", "fleet.publish", values.one_of("auto", "container", "host"),
+        "auto, container or host",
+        "How containers of other hosts are published: by their own addresses, by their host's "
+        "address and published ports, or (`auto`) by their own unless two hosts have the subnet.",
+        "Docker gives every host the same subnets, which lead nowhere from outside.",
+        metavar="auto|container|host", needs_restart=True,
+    ),
+    Option(
         "workers", "dns.workers", values.whole(1, 64), "a number of processes, 1 to 64",
         "Processes that answer; one of them watches Docker.",
         "One suffices for a company; more cost memory each, and a second server on the same "

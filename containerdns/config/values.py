@@ -27,6 +27,7 @@ DNS_OVER_TLS_PORT = 853  # RFC 7858 section 3.1
 HTTPS_PORT = 443
 
 
+ETCD_PORT = 2379
 TLS_FILES = ("ca.pem", "cert.pem", "key.pem")  # as the docker command names them
 
 
@@ -156,6 +157,39 @@ def host_name(value: str) -> str:
     if "/" in value:
         raise ValueError(value)
     return domain(value).removesuffix(".")
+
+
+def fleet(value: str) -> tuple[str, ...]:
+    """Read the members of an etcd cluster: etcd://HOST[:PORT] or etcds://, with commas."""
+    return tuple(_etcd_url(part.strip()) for part in text(value).split(","))
+
+
+def _etcd_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("etcd", "etcds") or not url.hostname or url.path not in ("", "/"):
+        raise ValueError(value)
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    return f"{url.scheme}://{host}:{url.port or ETCD_PORT}"
+
+
+def label(value: str) -> str:
+    """Read one DNS label."""
+    name = names.canonical(value)
+    if not names.is_single_label(name):
+        raise ValueError(value)
+    return name.removesuffix(".")
+
+
+def directory(value: str) -> Path:
+    """Read the path of a directory, which must be there."""
+    if not (found := path(value)).is_dir():
+        raise ValueError(value)
+    return found
+
+
+def etcd_prefix(value: str) -> str:
+    """Read a prefix of keys, and end it with a slash."""
+    return text(value).rstrip("/") + "/"
 
 
 def web_url(value: str) -> str:

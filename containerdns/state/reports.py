@@ -52,6 +52,7 @@ TALLY_AFTER = 10.0  # seconds between two looks at all ready-made responses, for
 EXPLAINING = "explain"  # whose turn it is; all of them together
 USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
 # A gauge that was never there cannot be told from one that fell to 0.
+FLEET_STATES = ("own", "alive", "late")
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 LOST = "lost"  # how lost names are counted beside types
 PROJECT_LABEL = f"{COMPOSE}project"
@@ -536,6 +537,7 @@ class Reports:
         if self._counted_serial != zone.serial and len(zone) <= QUICK_COUNT:
             while not self.count_on():
                 pass
+        fleet = self._writer.fleet
         return Gauges(
             zone_records=dict.fromkeys(COUNTED, 0) | self._counted,
             zone_names=len(zone),
@@ -553,6 +555,9 @@ class Reports:
             upstream_healthy={u.name: u.is_healthy for u in self._forwarder.status()},
             cache_entries=self._forwarder.cache_entries,
             part_failing={part: part in self._failing for part in self._counters.part_restarts},
+            fleet_connected=None if fleet is None else fleet.is_connected,
+            fleet_hosts=_counted(fleet.hosts) if fleet else {},
+            fleet_revision=fleet.revision if fleet else 0,
         )
 
     def count_on(self) -> bool:
@@ -599,6 +604,11 @@ def _unanswered(publication: Publication) -> str:
     if publication.skipped or not publication.is_running:
         return publication.skipped or "it does not run"
     return "others have all of its names" if publication.claims else "it has no valid name"
+
+
+def _counted(hosts: Mapping[str, str]) -> dict[str, int]:
+    """Count the hosts of a fleet by state."""
+    return dict.fromkeys(FLEET_STATES, 0) | Counter(hosts.values())
 
 
 def _upstream_of(told: Explanation, prospect: Prospect) -> UpstreamExplanation:

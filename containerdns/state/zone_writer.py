@@ -9,11 +9,12 @@ import gc
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from containerdns.config.groups import Settings
 from containerdns.config.machine import own_addresses
@@ -25,6 +26,7 @@ from containerdns.core.zone.hosts_file import HostsChange
 from containerdns.core.zone.inventory import Inventory, lender_of
 from containerdns.core.zone.ownership import Listing
 from containerdns.core.zone.policy import (
+    SERVICE_ID,
     UNPUBLISHED_NETWORKS,
     Publication,
     published_addresses,
@@ -45,6 +47,7 @@ RELOAD_SLICE = 0.001  # seconds of publishing anew between queries
 STATE_EVERY = 5.0  # seconds between two writings of the state file at most
 HOSTS_AT_ONCE = 32  # names of hosts files that change in one step, within a millisecond
 FREEZES = 2  # of what stays: after the first listing, and when it has been refined
+FLEET = "fleet"  # in the place of an Engine: other hosts
 COLLECT_AFTER = (20_000, 20, 100)  # objects, and collections; of `gc.set_threshold`
 
 log = logging.getLogger(__name__)
@@ -78,6 +81,38 @@ class EngineStatus:
         return self.lost_at is not None and time.monotonic() - self.lost_at >= seconds
 
 
+@dataclass(slots=True)
+class FleetStatus:
+    """How the fleet is doing, as far as this host knows.
+
+    Attributes:
+        is_connected: etcd answers, and its changes are followed.
+        has_listed: All other hosts have been read once.
+        cause: Why it is not connected; "" if it is.
+        revision: Of etcd, at which the zone is.
+        hosts: By name, "alive", "late" or "own".
+    """
+
+    is_connected: bool = False
+    has_listed: bool = False
+    cause: str = ""
+    revision: int = 0
+    hosts: Mapping[str, str] = field(default_factory=dict)
+
+
+OwnChanges = Iterable[tuple[str, Publication | None, Mapping[str, tuple[int, ...]] | None]]
+
+
+class OwnListener(Protocol):
+    """Whoever tells other hosts what this one has."""
+
+    def own_changed(self, changes: OwnChanges) -> None:
+        """Own containers publish this now, with these published ports; None takes one away."""
+
+    def networks_changed(self) -> None:
+        """The networks of own Engines have changed."""
+
+
 class ZoneWriter(Replica):
     """The replica that learns from Engines and files; it is the watchers' sink.
 
@@ -108,6 +143,8 @@ class ZoneWriter(Replica):
         self._changes_told = 0
         self.engines = {url: EngineStatus(url) for url in settings.engines.urls}
         self.inventory = Inventory(settings.policy)
+        self.fleet = FleetStatus() if settings.fleet.urls else None
+        self.listener: OwnListener | None = None  # of the fleet
         self._started = time.monotonic()
         self._warned: dict[str, set[str]] = {}  # by publication id, what was said about it
         self._names_before = 0
@@ -124,9 +161,11 @@ class ZoneWriter(Replica):
     def readiness(self) -> tuple[bool, str]:
         """Return whether every Engine was listed; of several, a lost one is waited for 10 s."""
         missing = [e for e in self.engines.values() if not e.last_sync]
+        is_overdue = time.monotonic() - self._started >= LISTING_PATIENCE
+        if self.fleet is not None and not self.fleet.has_listed and not is_overdue:
+            return False, "the fleet has not been read yet"
         if not missing:
             return True, "every Engine has been listed"
-        is_overdue = time.monotonic() - self._started >= LISTING_PATIENCE
         if is_overdue and len(missing) < len(self.engines):
             return True, f"without {', '.join(e.url for e in missing)}, tried for 10 s"
         return False, f"not listed yet: {', '.join(e.url for e in missing)}"
@@ -248,6 +287,47 @@ class ZoneWriter(Replica):
         """A full listing could not be had."""
         log.debug("Docker %s: no listing: %s", engine, cause)
 
+    # -- the fleet's sink ---------------------------------------------------------------
+
+    def remote_changed(self, changes: Iterable[tuple[str, Publication | None]]) -> None:
+        """Publications of other hosts are like this now; None takes one away."""
+        with contained(self.counters, "publishing containers of other hosts"):
+            is_first = self.fleet is not None and not self.fleet.has_listed
+            known = self.zone.publication
+            new = [(i, p) for i, p in changes if p is not None or known(i) is not None]
+            if new:
+                self._apply(new, FLEET, None, is_part=is_first)
+
+    def fleet_listed(self, revision: int) -> None:
+        """All other hosts have been read."""
+        assert self.fleet is not None
+        self.fleet.revision = revision
+        if not self.fleet.has_listed:
+            self.fleet.has_listed = True
+            self._look_at_listings()
+            self.settle(time.time())
+
+    def fleet_moved(self, revision: int, hosts: Mapping[str, str]) -> None:
+        """The fleet is at a revision, with these hosts."""
+        assert self.fleet is not None
+        self.fleet.revision, self.fleet.hosts = revision, hosts
+
+    def fleet_connected(self) -> None:
+        """The cluster of etcd answers."""
+        assert self.fleet is not None
+        if not self.fleet.is_connected:
+            log.info("fleet: connected to etcd")
+        self.fleet.is_connected, self.fleet.cause = True, ""
+        self.revision += 1
+
+    def fleet_disconnected(self, cause: str) -> None:
+        """The cluster of etcd is lost, or was not there in the first place."""
+        assert self.fleet is not None
+        if self.fleet.is_connected or self.fleet.cause != cause:
+            log.warning("fleet: %s; retrying, and the last known hosts stay in the zone", cause)
+        self.fleet.is_connected, self.fleet.cause = False, cause
+        self.revision += 1
+
     # -- a life ----------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -352,6 +432,9 @@ class ZoneWriter(Replica):
             for publication_id, publication in listed:
                 self.changes.note(self.zone.publication(publication_id), publication, now)
         self.change(listed, time.time(), is_part, hands_over=is_redeploy)
+        if self.listener is not None and engine != FLEET:
+            own = [(i, p, self.inventory.published_ports(i)) for i, p in listed if _is_own(i)]
+            self.listener.own_changed(own)
         for publication_id, publication in listed:
             if publication is None:
                 self._warned.pop(publication_id, None)
@@ -370,6 +453,8 @@ class ZoneWriter(Replica):
 
     def _networks_changed(self) -> None:
         self.set_networks(self.inventory.networks(), self._as_container(), time.time())
+        if self.listener is not None:
+            self.listener.networks_changed()
         self.revision += 1
 
     def _is_on_unlisted_network(self, container_id: str) -> bool:
@@ -411,6 +496,8 @@ class ZoneWriter(Replica):
         """Decide what is said about names that are not known, contract section 4."""
         now = time.monotonic()
         unknown_since = [self._started for e in self.engines.values() if not e.last_sync]
+        if self.fleet is not None and not self.fleet.has_listed:
+            unknown_since.append(self._started)
         unknown_since += [e.incomplete_since for e in self.engines.values() if e.incomplete_since]
         listing = Listing.COMPLETE
         if unknown_since:
@@ -507,6 +594,11 @@ class ZoneWriter(Replica):
             state_file.write(path, document)
         except OSError as error:
             self._warn_once("state", str(error), f"--state {path}: {error.strerror}; not saved")
+
+
+def _is_own(publication_id: str) -> bool:
+    """Return whether a publication is of an own container or swarm service."""
+    return ":" not in publication_id or publication_id.startswith(SERVICE_ID)
 
 
 def _own_container_id() -> str:

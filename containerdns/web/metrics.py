@@ -59,6 +59,7 @@ class Metrics(Collector):
         yield from _docker_metrics(self._counters, gauges)
         yield from _upstream_metrics(self._counters, gauges)
         yield from _process_metrics(self._counters, gauges)
+        yield from _fleet_metrics(gauges)
         yield _gauge(
             "build_info",
             "Which containerdns this is, and on which Python it runs; always 1.",
@@ -221,6 +222,28 @@ def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
         "Queries not forwarded as too many were waiting for an upstream.",
         (),
         {(): counters.forwards_refused},
+    )
+
+
+def _fleet_metrics(gauges: Gauges) -> Iterator[Metric]:
+    is_connected = gauges.fleet_connected
+    yield _gauge(
+        "fleet_connected",
+        "1 if the etcd of the fleet is being followed, 0 if not; absent without a fleet.",
+        (),
+        {} if is_connected is None else {(): int(is_connected)},
+    )
+    yield _gauge(
+        "fleet_hosts",
+        "Hosts of the fleet.",
+        ("state",),
+        {(state,): count for state, count in gauges.fleet_hosts.items()},
+    )
+    yield _gauge(
+        "fleet_revision",
+        "The revision of etcd at which the zone is; absent without a fleet.",
+        (),
+        {} if is_connected is None else {(): gauges.fleet_revision},
     )
 
 

@@ -29,6 +29,9 @@ class Gauges:
         containers: By state; those that exist, running or not.
         upstream_healthy: By upstream, as configured.
         cache_entries: Responses of upstreams that are kept.
+        fleet_connected: Whether the etcd of the fleet answers; None without a fleet.
+        fleet_hosts: Hosts of the fleet by state.
+        fleet_revision: The revision of etcd at which the zone is.
         part_failing: By part of the process that was ever restarted: whether it is failing.
     """
 
@@ -44,6 +47,9 @@ class Gauges:
     upstream_healthy: Mapping[str, bool]
     cache_entries: int
     part_failing: Mapping[str, bool]
+    fleet_connected: bool | None
+    fleet_hosts: Mapping[str, int]
+    fleet_revision: int
 
 
 class State(Protocol):

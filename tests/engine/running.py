@@ -178,6 +178,11 @@ class Running:
         self._log.close()
         return time.monotonic() - started
 
+    def kill(self) -> None:
+        """Kill it with SIGKILL, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
 

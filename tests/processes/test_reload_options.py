@@ -408,6 +408,12 @@ def test_reload_names_what_waits_for_a_restart(option: Option, tmp_path: Path) -
         "http": "127.0.0.1:8081",
         "state": str(tmp_path / "state"),
         "workers": "2",
+        "fleet": "etcd://192.0.2.1:2379",
+        "fleet-host": "a",
+        "fleet-lease": "5",
+        "fleet-prefix": "/other/",
+        "fleet-tls": str(tmp_path),
+        "fleet-publish": "host",
     }[option.key]
     old = load({}, {})
     found = reloaded(old, load({option.key: value}, {}))

@@ -244,5 +244,8 @@ class FakeState:
             containers={"running": len(self.listed)},
             upstream_healthy={u["name"]: u["healthy"] for u in self.upstreams},
             part_failing={"statistics": True},
+            fleet_connected=None,
+            fleet_hosts={},
+            fleet_revision=0,
             cache_entries=0,
         )

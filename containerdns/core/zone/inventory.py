@@ -5,7 +5,7 @@ those of the containers that share its network (`container:X`), and those of a
 swarm service's tasks.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from containerdns.core.zone.containers import Container, Network
@@ -81,6 +81,15 @@ class Inventory:
         """What a container publishes by the present policy; None if there is no such container."""
         container = self._containers.get(container_id)
         return None if container is None else self._publish(container)
+
+    def published_ports(self, container_id: str) -> Mapping[str, tuple[int, ...]] | None:
+        """Return the published ports of a container, by the relative names of SRV records."""
+        container = self._containers.get(container_id)
+        if container is None:
+            return None
+        service = self._containers.get(_service_of(container))
+        policy = replace(self.policy, host_mode=True)
+        return publish(container, policy, self._lender(container), service).services
 
     def set_networks(self, engine: str, networks: Iterable[Network]) -> None:
         """Take over all networks of one Engine."""

@@ -7,7 +7,7 @@ wrong costs that one name or label and is told in `Publication.faults`.
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 from ipaddress import ip_address
@@ -145,6 +145,7 @@ class Policy:
     Attributes:
         suffixes: The domains and search domains, canonical: a name that is written with one of
             them means the same without.
+        fleet_host: Of a fleet, the name of this host, below which single-label names are as well.
     """
 
     ttl: int = 5
@@ -155,6 +156,7 @@ class Policy:
     name_templates: tuple[str, ...] = ()
     label_prefix: str = "containerdns"
     suffixes: tuple[str, ...] = ()
+    fleet_host: str = ""
 
     def __post_init__(self) -> None:
         for template in self.name_templates:
@@ -175,7 +177,19 @@ def publish(
         lender: The container whose network it shares (`container:X`), if it runs.
         service: The swarm service whose task it is, if that is known.
     """
-    return _Author(container, policy, lender, service).write()
+    publication = _Author(container, policy, lender, service).write()
+    return with_host_names(publication, policy.fleet_host) if policy.fleet_host else publication
+
+
+def with_host_names(publication: Publication, host: str) -> Publication:
+    """Add NAME.HOST for each single-label name of a publication of a host of a fleet."""
+    known = {claim.owner for claim in publication.claims}
+    added = dict.fromkeys(
+        Claim(f"{c.owner}.{host}", Rank.DERIVED, f"{c.rule} on its host", c.publication)
+        for c in publication.claims
+        if "." not in c.owner and f"{c.owner}.{host}" not in known
+    )
+    return replace(publication, claims=(*publication.claims, *added))
 
 
 def check_template(template: str) -> None:

@@ -1,0 +1,1 @@
+"""One name space over many hosts, on etcd."""

@@ -1,0 +1,32 @@
+"""What the fleet says of other hosts, and to whom: the writer of the zone implements it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from containerdns.core.zone.policy import Publication
+
+Change = tuple[str, Publication | None]  # an id of the zone, and what it publishes now
+
+
+class FleetSink(Protocol):
+    """The side that names are made on; all calls on the event loop, synchronous and cheap."""
+
+    def remote_changed(self, changes: Iterable[Change]) -> None:
+        """Publications of other hosts are like this now; None takes one away."""
+
+    def fleet_listed(self, revision: int) -> None:
+        """All other hosts have been read."""
+
+    def fleet_moved(self, revision: int, hosts: Mapping[str, str]) -> None:
+        """The fleet is at a revision, with these hosts.
+
+        Args:
+            revision: Of etcd.
+            hosts: By name, "alive", "late" (in its lease of grace) or "own".
+        """
+
+    def fleet_connected(self) -> None:
+        """The cluster of etcd answers."""
+
+    def fleet_disconnected(self, cause: str) -> None:
+        """The cluster of etcd is lost, or was not there in the first place."""
