@@ -1,6 +1,6 @@
 # make run          start a server on high ports, as an ordinary user
 # make demo         see dnsmasq lose a container's name, and containerdns keep it; as root
-# make test         check style and types, and run all tests
+# make test         check style and types, and run all tests; TESTS=... some, PROCESSES=0 for a debugger
 # make quick        check style and types, and run the tests of core and the scenarios: under a minute
 # make lint         check style and types only
 # make docs         write what comes from the code, and build the documents into site/
@@ -17,6 +17,7 @@ BIN := $(VENV)/bin
 DNS ?= 127.0.0.1:5300
 HTTP ?= 127.0.0.1:8080
 TESTS ?= tests
+PROCESSES ?= 2
 COUNT ?= 1000000
 
 .PHONY: run demo test quick lint docs image sbom bench fuzz screenshots lock wheels
@@ -36,7 +37,7 @@ demo: $(VENV)/dev
 
 test: $(VENV)/dev lint
 	tools/install-test-programs
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 30 $(TESTS)
 
 quick: $(VENV)/dev lint
 	$(BIN)/pytest -q tests/core tests/test_scenarios.py tests/test_layers.py tests/test_architecture.py

@@ -2,13 +2,17 @@
 
 Coroutine tests run each in an event loop of its own.
 
+`make test` runs two processes, which take whole files in turn (`--dist loadgroup`), each with an
+Engine of its own.  Files that want the same fixed addresses or the whole machine are one group.
+
 Hypothesis tries the same examples on every machine, however slow; `make fuzz` looks for others.
 """
 
 import asyncio
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +28,33 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("same")
+
+TESTS = Path(__file__).parent
+# First, as they take longest: those that wait for other programs beside those of the Engine.
+FIXED = ("clients", "vpn", "differential", "test_demo.py")  # addresses and namespaces
+LONG = (*FIXED, "engine", "test_pages.py", "fuzz", "web", "core/zone")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put each test into the group of its file, or of its resources, and long files first."""
+    files = {item.path: item.path.relative_to(TESTS) for item in items}
+    for item in items:
+        is_fixed = _starts(files[item.path], FIXED) is not None
+        group = "fixed" if is_fixed else item.path.stem  # short, as the test's id ends with it
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _order(files[item.path]))
+
+
+def _order(file: Path) -> int:
+    place = _starts(file, LONG)
+    return len(LONG) if place is None else place
+
+
+def _starts(file: Path, places: Sequence[str]) -> int | None:
+    """The index of the first place that a file is, or lies in."""
+    found = (n for n, place in enumerate(places) if file.is_relative_to(place))
+    return next(found, None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,6 +5,7 @@ neither the machine's Docker nor another test run beside it.
 """
 
 import contextlib
+import fcntl
 import io
 import ipaddress
 import itertools
@@ -17,7 +18,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ class Dockerd:
             CannotStart: This machine lacks something, or the daemon fails.
         """
         require_machine()
-        mount_cgroups()
+        with alone():
+            mount_cgroups()
         gateway = f"{next(self.subnet.hosts())}/24"
         _run("ip", "link", "add", self._bridge, "type", "bridge")
         _run("ip", "addr", "add", gateway, "dev", self._bridge)
@@ -380,6 +382,17 @@ def require_machine() -> None:
     for program in ("dockerd", "iptables", "ip", "busybox"):
         if shutil.which(program) is None:
             raise CannotStart(f"{program} is not installed")
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until nobody else is in such a block, on this machine; no file remains."""
+    folder = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def mount_cgroups() -> None:

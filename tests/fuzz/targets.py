@@ -138,7 +138,8 @@ def publication(container: Container) -> None:
                 assert names.from_wire(names.to_wire(claim.owner)) == claim.owner
             else:
                 assert names.relative(claim.owner) == claim.owner
-    made = World(wildcard="true")
+    # Without a handover: a container called host would leave that name to nobody for a while.
+    made = World(wildcard="true", handover=0)
     made.writer.networks_changed(ENGINE, NETWORKS)
     before = list(shown(made))
     made.happen(Change("put", container))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from containerdns.core.zone.containers import Container
@@ -37,6 +37,7 @@ def test_any_document_of_an_engine_is_published_or_skipped(document: object) -> 
 
 @quick
 @given(hostile_containers)
+@example(Container("c" * 64, "host", "unix:///x", "running"))
 def test_any_label_costs_its_own_container_at_most(container: Container) -> None:
     targets.publication(container)
 
