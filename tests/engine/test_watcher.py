@@ -206,6 +206,8 @@ async def test_comparison_without_a_difference_tells_nothing(engine: Dockerd) ->
 async def test_killed_engine_is_found_again_within_two_seconds(engine: Dockerd) -> None:
     engine.clear()
     async with watching(engine.socket_url) as (recorder, _):
+        # The event of a start can outrun the first listing; without that, nothing is found again.
+        await recorder.until_listed()
         web = await asyncio.to_thread(engine.run, "web", restart=True)
         await recorder.until(lambda: "web" in recorder.running())
         engine.kill()
