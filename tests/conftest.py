@@ -29,6 +29,7 @@ settings.register_profile(
 )
 settings.load_profile("same")
 
+MAX_TEST = 15 * MAX_WAIT  # seconds for a coroutine test, which may be tried three times
 TESTS = Path(__file__).parent
 # First, as they take longest: those that wait for other programs beside those of the Engine.
 FIXED = ("clients", "vpn", "differential", "test_demo.py")  # addresses and namespaces
@@ -63,7 +64,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
-    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 4 * MAX_WAIT))
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), MAX_TEST))
     return True
 
 

@@ -1,7 +1,8 @@
-"""Run a test's coroutine beside a real HTTP server on port 0 of loopback."""
+"""A real HTTP server on port 0 of loopback, and what it answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,29 +52,38 @@ class Site:
             return await response.json()
 
 
-def with_site(
-    test: Callable[[Site], Awaitable[None]],
+@asynccontextmanager
+async def running_site(
     state: FakeState | None = None,
     counters: Counters | None = None,
     hosts: tuple[str, ...] = (),
     limits: Limits | None = None,
+) -> AsyncIterator[Site]:
+    """Run a server for the length of the block."""
+    fake, counts = state or FakeState(), counters or Counters()
+    server = HTTPServer(
+        Endpoint("127.0.0.1", 0), fake, counts, hosts=hosts, version="1.0.0", limits=limits
+    )
+    task = asyncio.create_task(server.run())
+    try:
+        async with aiohttp.ClientSession() as session:
+            port = server.endpoint.port
+            yield Site(f"http://127.0.0.1:{port}", port, fake, counts, session, server.rates)
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=MAX_WAIT)
+        assert task.cancelled()
+
+
+def with_site(
+    test: Callable[[Site], Awaitable[None]],
+    state: FakeState | None = None,
+    counters: Counters | None = None,
 ) -> None:
-    """Start a server, run the test, stop the server."""
+    """Run a coroutine beside a server, outside an event loop."""
 
     async def run() -> None:
-        fake, counts = state or FakeState(), counters or Counters()
-        server = HTTPServer(
-            Endpoint("127.0.0.1", 0), fake, counts, hosts=hosts, version="1.0.0", limits=limits
-        )
-        task = asyncio.create_task(server.run())
-        try:
-            async with aiohttp.ClientSession() as session:
-                port = server.endpoint.port
-                url = f"http://127.0.0.1:{port}"
-                await test(Site(url, port, fake, counts, session, server.rates))
-        finally:
-            task.cancel()
-            await asyncio.wait([task], timeout=MAX_WAIT)
-            assert task.cancelled()
+        async with running_site(state, counters) as site:
+            await test(site)
 
     asyncio.run(run())

@@ -22,7 +22,7 @@ from containerdns.web.http import HTTPServer
 from containerdns.web.state import Document
 from tests.timing import MAX_WAIT, assert_within, best_of_three
 from tests.web.fake import CHANGE, QUERY, RECORD, FakeState
-from tests.web.serving import Got, Site, with_site
+from tests.web.serving import Got, Site, running_site, with_site
 
 PATHS = [
     "/",
@@ -50,32 +50,26 @@ def assert_problem(got: Got, status: int) -> Any:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_path_answers_get_and_head(path: str) -> None:
-    async def test(site: Site) -> None:
+async def test_every_path_answers_get_and_head(path: str) -> None:
+    async with running_site() as site:
         got, head = await site.get(path), await site.get(path, method="HEAD")
         assert (got.status, head.status) == (200, 200)
         assert got.body
         assert not head.body
         assert head.headers["Content-Type"] == got.headers["Content-Type"]
 
-    with_site(test)
-
 
 @pytest.mark.parametrize("path", [*PATHS, "/events", "/nowhere"])
-def test_client_outside_allow_gets_nothing(path: str) -> None:
-    async def test(site: Site) -> None:
+async def test_client_outside_allow_gets_nothing(path: str) -> None:
+    async with running_site(FakeState(may_ask=False)) as site:
         assert "--allow" in assert_problem(await site.get(path), 403)["detail"]
 
-    with_site(test, FakeState(may_ask=False))
 
-
-def test_zone_is_a_master_file_for_people() -> None:
-    async def test(site: Site) -> None:
+async def test_zone_is_a_master_file_for_people() -> None:
+    async with running_site() as site:
         got = await site.get("/zone", Accept="text/html,application/xhtml+xml,*/*;q=0.8")
         assert got.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert got.text == "web.docker. 5 IN A 172.18.0.2\n"
-
-    with_site(test)
 
 
 @pytest.mark.parametrize(
@@ -93,21 +87,19 @@ def test_zone_is_a_master_file_for_people() -> None:
         ("/explain?name=web&format=text", "*/*", False),
     ],
 )
-def test_form_is_chosen_by_parameter_then_accept(path: str, accept: str, is_json: bool) -> None:
-    async def test(site: Site) -> None:
+async def test_form_is_chosen_by_parameter_then_accept(
+    path: str, accept: str, is_json: bool
+) -> None:
+    async with running_site() as site:
         got = await site.get(path, Accept=accept)
         assert got.headers["Content-Type"].startswith("application/json") == is_json
 
-    with_site(test)
 
-
-def test_zone_as_json_has_the_shape_of_the_contract() -> None:
-    async def test(site: Site) -> None:
+async def test_zone_as_json_has_the_shape_of_the_contract() -> None:
+    async with running_site() as site:
         document = await site.json("/zone?format=json&name=WEB.docker")
         assert document["records"] == [RECORD]
         assert set(document) >= {"serial", "engines", "zones", "records", "skipped", "remembered"}
-
-    with_site(test)
 
 
 @pytest.mark.parametrize(
@@ -129,34 +121,28 @@ def test_zone_as_json_has_the_shape_of_the_contract() -> None:
         "/queries?limit=3",
     ],
 )
-def test_bad_parameter_is_told(path: str) -> None:
-    async def test(site: Site) -> None:
+async def test_bad_parameter_is_told(path: str) -> None:
+    async with running_site() as site:
         assert_problem(await site.get(path), 400)
 
-    with_site(test)
 
-
-def test_name_that_is_none_is_told_with_its_parameter() -> None:
-    async def test(site: Site) -> None:
+async def test_name_that_is_none_is_told_with_its_parameter() -> None:
+    async with running_site() as site:
         for path, parameter in (("/zone?domain=a..b", "domain"), ("/explain?name=a..b", "name")):
             detail = assert_problem(await site.get(path), 400)["detail"]
             assert detail == f"{parameter}='a..b': expected a domain name (empty label)"
         detail = assert_problem(await site.get("/zone?domain=nowhere.example"), 404)["detail"]
         assert detail.startswith("domain='nowhere.example': expected a zone of ours")
 
-    with_site(test)
 
-
-def test_unknown_zone_is_not_found() -> None:
-    async def test(site: Site) -> None:
+async def test_unknown_zone_is_not_found() -> None:
+    async with running_site() as site:
         assert_problem(await site.get("/zone?domain=nowhere.example"), 404)
         assert_problem(await site.get("/zone?format=json&domain=nowhere.example"), 404)
 
-    with_site(test)
 
-
-def test_other_paths_and_methods_are_problems() -> None:
-    async def test(site: Site) -> None:
+async def test_other_paths_and_methods_are_problems() -> None:
+    async with running_site() as site:
         assert_problem(await site.get("/nowhere"), 404)
         assert_problem(await site.get("/static/../http.py"), 404)
         assert_problem(await site.get("/static/nothing.js"), 404)
@@ -164,18 +150,14 @@ def test_other_paths_and_methods_are_problems() -> None:
         assert_problem(got, 405)
         assert got.headers["Allow"] == "GET,HEAD"
 
-    with_site(test)
 
-
-def test_what_is_no_http_is_told_and_closed() -> None:
-    async def test(site: Site) -> None:
+async def test_what_is_no_http_is_told_and_closed() -> None:
+    async with running_site() as site:
         answer = await raw(site, b"\x16\x03\x01\x02\x00\r\n\r\n")
         assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
         assert b"application/problem+json" in answer
         answer = await raw(site, b"GET /zone?name=" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b" 400 " in answer.splitlines()[0]
-
-    with_site(test)
 
 
 @pytest.mark.parametrize(
@@ -196,10 +178,10 @@ def test_what_is_no_http_is_told_and_closed() -> None:
     ids=["a word", "TLS", "method", "version", "no Host", "two Hosts", "header", "length",
          "long header", "expectation", "expectation nowhere"],
 )  # fmt: skip
-def test_malformed_request_is_a_problem_as_all_others(request_octets: bytes) -> None:
+async def test_malformed_request_is_a_problem_as_all_others(request_octets: bytes) -> None:
     """RFC 9457, and not the name and version of a library for whoever looks for holes."""
 
-    async def test(site: Site) -> None:
+    async with running_site() as site:
         head, _, body = (await raw(site, request_octets)).partition(b"\r\n\r\n")
         status = int(head.split()[1])
         assert status in (400, 417)
@@ -210,8 +192,6 @@ def test_malformed_request_is_a_problem_as_all_others(request_octets: bytes) -> 
         document = json.loads(body)
         assert document["status"] == status
         assert "\n" not in document["detail"]
-
-    with_site(test)
 
 
 @pytest.mark.parametrize(
@@ -237,10 +217,10 @@ def test_malformed_request_is_a_problem_as_all_others(request_octets: bytes) -> 
         ("web/", 421),
     ],
 )
-def test_host_that_is_not_ours_is_refused(host: str, status: int) -> None:
+async def test_host_that_is_not_ours_is_refused(host: str, status: int) -> None:
     """DNS rebinding: a page of evil.example must not read the zone as its own origin."""
 
-    async def test(site: Site) -> None:
+    async with running_site(hosts=("DNS.corp.example.",)) as site:
         for path in ("/", "/zone", "/queries"):
             got = await site.get(path, Host=host)
             assert got.status == status
@@ -248,8 +228,6 @@ def test_host_that_is_not_ours_is_refused(host: str, status: int) -> None:
             assert "--http-host" in assert_problem(got, 421)["detail"]
         for path in ("/metrics", "/healthz", "/readyz"):
             assert (await site.get(path, Host=host)).status == 200
-
-    with_site(test, hosts=("DNS.corp.example.",))
 
 
 @pytest.mark.parametrize(
@@ -260,16 +238,14 @@ def test_host_that_is_not_ours_is_refused(host: str, status: int) -> None:
         (b"Host: localhost\r\n", b"200"),
     ],
 )
-def test_exactly_one_host_is_expected(headers: bytes, status: bytes) -> None:
-    async def test(site: Site) -> None:
+async def test_exactly_one_host_is_expected(headers: bytes, status: bytes) -> None:
+    async with running_site() as site:
         request = b"GET /zone HTTP/1.1\r\nConnection: close\r\n" + headers + b"\r\n"
         assert (await raw(site, request)).split()[1] == status
 
-    with_site(test)
 
-
-def test_zone_is_not_sent_again_until_the_serial_changes() -> None:
-    async def test(site: Site) -> None:
+async def test_zone_is_not_sent_again_until_the_serial_changes() -> None:
+    async with running_site() as site:
         tag = (await site.get("/zone")).headers["ETag"]
         assert str(site.state.number) in tag
         assert (await site.get("/zone?format=json")).headers["ETag"] != tag
@@ -278,18 +254,14 @@ def test_zone_is_not_sent_again_until_the_serial_changes() -> None:
         site.state.number += 1
         assert (await site.get("/zone", If_None_Match=tag)).status == 200
 
-    with_site(test)
-
 
 @pytest.mark.parametrize("path", ["/", "/zone", "/zone?format=json", "/containers", "/metrics"])
-def test_answers_are_compressed_for_who_can(path: str) -> None:
-    async def test(site: Site) -> None:
+async def test_answers_are_compressed_for_who_can(path: str) -> None:
+    async with running_site() as site:
         request = f"GET {path} HTTP/1.0\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n"
         head, _, body = (await raw(site, request.encode())).partition(b"\r\n\r\n")
         assert b"Content-Encoding: gzip" in head
         assert gzip.decompress(body)
-
-    with_site(test)
 
 
 @pytest.mark.parametrize(
@@ -311,10 +283,10 @@ def test_answers_are_compressed_for_who_can(path: str) -> None:
         ("gzipped", False),
     ],
 )
-def test_answers_are_compressed_for_nobody_else(accepted: str, is_compressed: bool) -> None:
+async def test_answers_are_compressed_for_nobody_else(accepted: str, is_compressed: bool) -> None:
     """RFC 9110 section 12.5.3."""
 
-    async def test(site: Site) -> None:
+    async with running_site() as site:
         for path in ("/", "/zone", "/explain?name=web", "/status", "/metrics", "/openapi.json"):
             request = f"GET {path} HTTP/1.0\r\nHost: a\r\nAccept-Encoding: {accepted}\r\n\r\n"
             head, _, body = (await raw(site, request.encode())).partition(b"\r\n\r\n")
@@ -323,11 +295,9 @@ def test_answers_are_compressed_for_nobody_else(accepted: str, is_compressed: bo
             assert body.startswith(b"\x1f\x8b") == is_compressed, path
             assert b"Accept-Encoding" in head, path  # of Vary, for caches in between
 
-    with_site(test)
 
-
-def test_headers_keep_browsers_strict() -> None:
-    async def test(site: Site) -> None:
+async def test_headers_keep_browsers_strict() -> None:
+    async with running_site() as site:
         for path in ("/", "/zone", "/nowhere"):
             headers = (await site.get(path)).headers
             assert headers["X-Content-Type-Options"] == "nosniff"
@@ -339,29 +309,25 @@ def test_headers_keep_browsers_strict() -> None:
             assert "unsafe" not in policy
             assert "Access-Control-Allow-Origin" not in headers
 
-    with_site(test)
-
 
 @pytest.mark.parametrize(
     ("domain", "images"),
     [("docker.", "'self' http://*.docker"), ("_x.test.", "'self'")],
     ids=["any", "not a host of CSP"],
 )
-def test_page_alone_may_look_up_names_of_ours(domain: str, images: str) -> None:
+async def test_page_alone_may_look_up_names_of_ours(domain: str, images: str) -> None:
     class Named(FakeState):
         def status(self) -> Document:
             return {**super().status(), "domains": [domain]}
 
-    async def test(site: Site) -> None:
+    async with running_site(Named()) as site:
         page, zone = await site.get("/"), await site.get("/zone")
         assert f"img-src {images};" in page.headers["Content-Security-Policy"]
         assert "img-src 'self';" in zone.headers["Content-Security-Policy"]
 
-    with_site(test, Named())
 
-
-def test_explain_asks_for_each_suffix_and_for_the_client() -> None:
-    async def test(site: Site) -> None:
+async def test_explain_asks_for_each_suffix_and_for_the_client() -> None:
+    async with running_site() as site:
         path = "/explain?name=web&search=localdomain,corp.example&search=docker"
         queries = (await site.json(path))["queries"]
         names = ["web.localdomain.", "web.corp.example.", "web.docker.", "web."]
@@ -372,21 +338,17 @@ def test_explain_asks_for_each_suffix_and_for_the_client() -> None:
         assert "asked by 172.18.0.9" in text
         assert "5 A 172.18.0.2" in text
 
-    with_site(test)
 
-
-def test_history_of_others_is_for_who_may_see_it() -> None:
-    async def test(site: Site) -> None:
+async def test_history_of_others_is_for_who_may_see_it() -> None:
+    async with running_site() as site:
         site.state.history.append({**QUERY, "client": "172.18.0.9"})
         assert len((await site.json("/queries"))["queries"]) == 2
         site.state.may_see_history = False
         assert (await site.json("/queries"))["queries"] == [QUERY]
 
-    with_site(test)
 
-
-def test_queries_are_streamed_as_they_come() -> None:
-    async def test(site: Site) -> None:
+async def test_queries_are_streamed_as_they_come() -> None:
+    async with running_site() as site:
         headers = {"Accept": "text/event-stream"}
         async with site.session.get(site.url + "/queries", headers=headers) as response:
             assert response.content_type == "text/event-stream"
@@ -395,11 +357,9 @@ def test_queries_are_streamed_as_they_come() -> None:
             event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
             assert json.loads(event.removeprefix(b"data: "))["name"] == "new."
 
-    with_site(test)
 
-
-def test_changes_are_listed_and_streamed_as_they_come() -> None:
-    async def test(site: Site) -> None:
+async def test_changes_are_listed_and_streamed_as_they_come() -> None:
+    async with running_site() as site:
         assert (await site.json("/changes"))["changes"] == [CHANGE]
         headers = {"Accept": "text/event-stream"}
         async with site.session.get(site.url + "/changes", headers=headers) as response:
@@ -409,11 +369,9 @@ def test_changes_are_listed_and_streamed_as_they_come() -> None:
             event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
             assert json.loads(event.removeprefix(b"data: "))["container"] == "shop"
 
-    with_site(test)
 
-
-def test_client_config_is_for_the_address_that_was_reached() -> None:
-    async def test(site: Site) -> None:
+async def test_client_config_is_for_the_address_that_was_reached() -> None:
+    async with running_site() as site:
         for headers, query, server in (
             ({}, "", "127.0.0.1:53"),
             ({"Host": "[::1]:8080"}, "", "::1:53"),
@@ -424,11 +382,9 @@ def test_client_config_is_for_the_address_that_was_reached() -> None:
             assert document["servers"] == [server]
         assert_problem(await site.get("/client-config?server=web"), 400)
 
-    with_site(test)
 
-
-def test_page_stream_has_status_queries_and_changes() -> None:
-    async def test(site: Site) -> None:
+async def test_page_stream_has_status_queries_and_changes() -> None:
+    async with running_site() as site:
         async with site.session.get(site.url + "/events") as response:
             seen: dict[str, Any] = {}
             while not {"rates", "queries", "changes", "status"} <= set(seen):
@@ -441,13 +397,11 @@ def test_page_stream_has_status_queries_and_changes() -> None:
         assert seen["status"]["serial"] == site.state.number
         assert seen["status"]["ready"] is True
 
-    with_site(test)
 
-
-def test_streams_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "MAX_STREAMS_OF_CLIENT", 1)
 
-    async def test(site: Site) -> None:
+    async with running_site() as site:
         async with site.session.get(site.url + "/events") as response:
             assert response.status == 200
             assert_problem(await site.get("/events"), 503)
@@ -456,11 +410,9 @@ def test_streams_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> 
             assert time.monotonic() < deadline
             await asyncio.sleep(0.02)
 
-    with_site(test)
 
-
-def test_ready_is_503_with_the_reason_until_it_is() -> None:
-    async def test(site: Site) -> None:
+async def test_ready_is_503_with_the_reason_until_it_is() -> None:
+    async with running_site() as site:
         site.state.unready = "unix:///var/run/docker.sock was not listed yet"
         got = await site.get("/readyz")
         assert (got.status, got.text) == (503, site.state.unready + "\n")
@@ -468,20 +420,16 @@ def test_ready_is_503_with_the_reason_until_it_is() -> None:
         site.state.unready = ""
         assert (await site.get("/readyz")).status == 200
 
-    with_site(test)
 
-
-def test_fault_of_ours_is_counted_and_told_without_details() -> None:
-    async def test(site: Site) -> None:
+async def test_fault_of_ours_is_counted_and_told_without_details() -> None:
+    async with running_site() as site:
         site.state.history = None  # type: ignore[assignment]
         got = await site.get("/queries")
         assert "NoneType" not in assert_problem(got, 500)["detail"]
         assert site.counters.internal_errors == 1
 
-    with_site(test)
 
-
-def test_fault_in_the_middle_breaks_the_connection() -> None:
+async def test_fault_in_the_middle_breaks_the_connection() -> None:
     """Half a zone must not look like a whole one."""
 
     class Broken(FakeState):
@@ -490,12 +438,10 @@ def test_fault_in_the_middle_breaks_the_connection() -> None:
             yield "web.docker. 5 IN A 172.18.0.2"
             raise ValueError
 
-    async def test(site: Site) -> None:
+    async with running_site(Broken()) as site:
         answer = await raw(site, b"GET /zone HTTP/1.1\r\nHost: a\r\n\r\n")
         assert not answer.endswith(b"0\r\n\r\n")
         assert site.counters.internal_errors == 1
-
-    with_site(test, Broken())
 
 
 @best_of_three
@@ -545,19 +491,17 @@ def test_port_in_use_is_one_line() -> None:
     )
 
 
-def test_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("containerdns.web.http.REQUEST_TIMEOUT", 0.1)
 
-    async def test(site: Site) -> None:
+    async with running_site() as site:
         assert await raw(site, b"GET /zone HTTP/1.1\r\n") == b""
 
-    with_site(test)
 
-
-def test_longest_idle_connection_makes_room_for_the_next() -> None:
+async def test_longest_idle_connection_makes_room_for_the_next() -> None:
     """As over TCP: nobody is turned away as others have come first."""
 
-    async def test(site: Site) -> None:
+    async with running_site(limits=Limits(8, 3)) as site:
         first = await asyncio.open_connection("127.0.0.1", site.port)
         others = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(2)]
         assert (await site.get("/healthz")).status == 200
@@ -565,17 +509,15 @@ def test_longest_idle_connection_makes_room_for_the_next() -> None:
         for _, writer in [first, *others]:
             writer.close()
 
-    with_site(test, limits=Limits(8, 3))
 
-
-def test_strangers_keep_no_client_out() -> None:
+async def test_strangers_keep_no_client_out() -> None:
     """256 connections of one stranger made the health check of the container fail."""
 
     class Choosy(FakeState):
         def rights(self, client: str) -> tuple[bool, bool]:
             return client == "127.0.0.1", False
 
-    async def test(site: Site) -> None:
+    async with running_site(Choosy()) as site:
         strangers = [
             await asyncio.open_connection(
                 "127.0.0.1", site.port, local_addr=(f"127.0.1.{number % 8}", 0)
@@ -589,8 +531,6 @@ def test_strangers_keep_no_client_out() -> None:
         assert answer.split()[1] == b"403"
         for _, writer in strangers:
             writer.close()
-
-    with_site(test, Choosy())
 
 
 @pytest.mark.parametrize(
@@ -636,29 +576,25 @@ def test_strangers_keep_no_client_out() -> None:
     ids=["curl", "our page", "typed", "other site", "other port of ours", "sent elsewhere", "frame",
          "opened by a script", "clicked on", "origin", "sandboxed", "our origin", "other port"],
 )  # fmt: skip
-def test_page_of_another_site_cannot_ask(headers: dict[str, str], status: int) -> None:
+async def test_page_of_another_site_cannot_ask(headers: dict[str, str], status: int) -> None:
     """CORS hides the answer only: a page could have any visitor's browser send what is costly."""
 
-    async def test(site: Site) -> None:
+    async with running_site() as site:
         for path in ("/explain?name=web", "/zone", "/events"):
             named = {name.replace("-", "_"): value for name, value in headers.items()}
             got = await site.get(path, method="HEAD", **named)
             assert got.status == status, path
 
-    with_site(test)
 
-
-def test_page_may_be_linked_from_anywhere() -> None:
-    async def test(site: Site) -> None:
+async def test_page_may_be_linked_from_anywhere() -> None:
+    async with running_site() as site:
         fetched = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
         assert (await site.get("/", Sec_Fetch_Site="cross-site", **fetched)).status == 200
 
-    with_site(test)
-
 
 @pytest.mark.parametrize(("count", "status"), [(16, 200), (17, 400)])
-def test_search_list_of_an_explanation_is_bounded(count: int, status: int) -> None:
-    async def test(site: Site) -> None:
+async def test_search_list_of_an_explanation_is_bounded(count: int, status: int) -> None:
+    async with running_site() as site:
         listed = ",".join(f"s{n}.example" for n in range(count))
         repeated = "&".join(f"search=s{n}.example" for n in range(count))
         for path in (f"/explain?name=web&search={listed}", f"/explain?name=web&{repeated}"):
@@ -667,10 +603,8 @@ def test_search_list_of_an_explanation_is_bounded(count: int, status: int) -> No
             if status == 400:
                 assert "at most 16" in assert_problem(got, 400)["detail"]
 
-    with_site(test)
 
-
-def test_requests_of_many_connections_share_the_turns() -> None:
+async def test_requests_of_many_connections_share_the_turns() -> None:
     """Counted, not timed: of all connections together, a pass of the loop lets one go on."""
 
     class Slow(FakeState):
@@ -683,7 +617,7 @@ def test_requests_of_many_connections_share_the_turns() -> None:
                 pass
             return super().status()
 
-    async def test(site: Site) -> None:
+    async with running_site(Slow()) as site:
         asking = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(30)]
         for _, writer in asking:
             writer.write(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n" * 5)
@@ -695,28 +629,22 @@ def test_requests_of_many_connections_share_the_turns() -> None:
         for _, writer in asking:
             writer.close()
 
-    with_site(test, Slow())
-
 
 @best_of_three
-def test_open_streams_do_not_hold_up_the_stop() -> None:
+async def test_open_streams_do_not_hold_up_the_stop() -> None:
     """SIGTERM stops within a second, whoever is watching."""
-
-    async def run() -> None:
-        server = HTTPServer(Endpoint("127.0.0.1", 0), FakeState(), Counters())
-        running = asyncio.create_task(server.run())
-        async with aiohttp.ClientSession() as session:
-            urls = [f"http://{server.endpoint}/{path}" for path in ("events", "zone")]
-            streams = [await session.get(url) for url in urls]
-            before = asyncio.get_running_loop().time()
-            running.cancel()
-            await asyncio.wait([running], timeout=MAX_WAIT)
-            took = asyncio.get_running_loop().time() - before
-            for stream in streams:
-                stream.close()
-        assert_within(took, 0.8)
-
-    asyncio.run(run())
+    server = HTTPServer(Endpoint("127.0.0.1", 0), FakeState(), Counters())
+    running = asyncio.create_task(server.run())
+    async with aiohttp.ClientSession() as session:
+        urls = [f"http://{server.endpoint}/{path}" for path in ("events", "zone")]
+        streams = [await session.get(url) for url in urls]
+        before = asyncio.get_running_loop().time()
+        running.cancel()
+        await asyncio.wait([running], timeout=MAX_WAIT)
+        took = asyncio.get_running_loop().time() - before
+        for stream in streams:
+            stream.close()
+    assert_within(took, 0.8)
 
 
 async def raw(site: Site, data: bytes) -> bytes:

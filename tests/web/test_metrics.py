@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from containerdns.core.counters import Counters
 from containerdns.web.metrics import Metrics
 from tests.web.fake import ENGINE, FakeState
-from tests.web.serving import Site, with_site
+from tests.web.serving import running_site
 
 CONTRACT = {  # section 7: name without the prefix, as exposed, and its labels
     "dns_requests_total": "proto type",
@@ -100,15 +100,13 @@ def test_upstream_without_response_has_the_rcode_none() -> None:
     assert 'containerdns_upstream_requests_total{rcode="none",upstream="1.1.1.1"} 1.0' in text
 
 
-def test_openmetrics_is_given_to_who_wants_it() -> None:
-    async def test(site: Site) -> None:
+async def test_openmetrics_is_given_to_who_wants_it() -> None:
+    async with running_site() as site:
         got = await site.get("/metrics", Accept="application/openmetrics-text;version=1.0.0")
         assert got.headers["Content-Type"].startswith("application/openmetrics-text")
         assert got.text.endswith("# EOF\n")
         plain = await site.get("/metrics")
         assert plain.headers["Content-Type"].startswith("text/plain; version=")
-
-    with_site(test)
 
 
 @pytest.mark.parametrize("counters", [Counters(), busy_counters()], ids=["at rest", "busy"])

@@ -19,7 +19,7 @@ from containerdns.core.counters import Counters
 from tests.engine.running import free_port
 from tests.web.fake import ENGINE
 from tests.web.screenshots import busy_state
-from tests.web.serving import Site, with_site
+from tests.web.serving import Site, running_site
 from tests.web.test_metrics import CONTRACT
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -96,8 +96,8 @@ def test_dashboard_is_provisioned_with_its_datasource() -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_every_expression_of_dashboard_and_rules_gives_data(tmp_path: Path) -> None:
-    async def test(site: Site) -> None:
+async def test_every_expression_of_dashboard_and_rules_gives_data(tmp_path: Path) -> None:
+    async with running_site(busy_state()) as site:
         traffic = asyncio.create_task(make_traffic(site.counters))
         async with prometheus(site, tmp_path) as url:
             wanted = [*expressions(), *recorded(), 'up{job="containerdns"} == 1']
@@ -114,8 +114,6 @@ def test_every_expression_of_dashboard_and_rules_gives_data(tmp_path: Path) -> N
                 await asyncio.sleep(1.0)
             assert health == {"ok"}
         traffic.cancel()
-
-    with_site(test, busy_state())
 
 
 async def rules_health(session: aiohttp.ClientSession, url: str) -> set[str]:

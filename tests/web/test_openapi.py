@@ -18,7 +18,7 @@ from containerdns.web.metrics import Metrics
 from containerdns.web.stream import Rates
 from tests.web.fake import FakeState
 from tests.web.screenshots import busy_state
-from tests.web.serving import Site, with_site
+from tests.web.serving import Site, running_site, with_site
 
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 STREAMING = "/(events|queries|changes)"  # endless, if asked to; the second is tried by itself
@@ -73,8 +73,8 @@ def test_types_that_are_described_are_known() -> None:
 
 
 @pytest.mark.skipif(SCHEMATHESIS is None, reason="schemathesis is not installed")
-def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
-    async def test(site: Site) -> None:
+async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    async with running_site(busy_state()) as site:
         found = await asyncio.create_subprocess_exec(
             *(str(SCHEMATHESIS), "run", site.url + "/openapi.json"),
             *("--exclude-path-regex", STREAMING),
@@ -87,5 +87,3 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
         output, _ = await asyncio.wait_for(found.communicate(), 600)
         assert found.returncode == 0, output.decode()
         assert site.counters.internal_errors == 0
-
-    with_site(test, busy_state())
