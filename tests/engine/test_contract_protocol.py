@@ -114,18 +114,15 @@ def sent(request: urllib.request.Request) -> str:
     return ""
 
 
-def test_zone_is_sent_again_when_an_engine_is_lost(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with SimulatedEngine(tmp_path / "docker.sock", containers=1) as engine:
-            server = await asyncio.to_thread(Running, *NOWHERE, docker=engine.url)
-            with server:
-                request = urllib.request.Request(server.url + "/zone")
-                tag = (await asyncio.to_thread(urllib.request.urlopen, request)).headers["ETag"]
-                await engine.stop()
-                request.add_header("If-None-Match", tag)
-                await asyncio.to_thread(wait_until, lambda: "not connected" in sent(request))
-
-    asyncio.run(test())
+async def test_zone_is_sent_again_when_an_engine_is_lost(tmp_path: Path) -> None:
+    async with SimulatedEngine(tmp_path / "docker.sock", containers=1) as engine:
+        server = await asyncio.to_thread(Running, *NOWHERE, docker=engine.url)
+        with server:
+            request = urllib.request.Request(server.url + "/zone")
+            tag = (await asyncio.to_thread(urllib.request.urlopen, request)).headers["ETag"]
+            await engine.stop()
+            request.add_header("If-None-Match", tag)
+            await asyncio.to_thread(wait_until, lambda: "not connected" in sent(request))
 
 
 async def test_an_upstreams_alias_leads_to_the_container_as_it_is_now(tmp_path: Path) -> None:

@@ -1,23 +1,10 @@
 """Turns: however many pieces of work are long, a pass of the event loop has one slice."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
 
 from containerdns.tasks.turns import MAX_SLICE, Turns, turns
 
 UNIT = MAX_SLICE / 5  # seconds on the tests' clock that one unit of work takes
-
-
-def in_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    @wraps(test)
-    def run() -> None:
-        async def main() -> None:
-            await test()
-
-        asyncio.run(main())
-
-    return run
 
 
 class Work:
@@ -56,7 +43,6 @@ async def _run(work: Work, *pieces: "asyncio.Future[None]") -> None:
     counting.cancel()
 
 
-@in_a_loop
 async def test_64_pieces_together_take_one_slice_a_pass() -> None:
     work = Work()
     await _run(work, *(asyncio.ensure_future(work.piece(f"{n}", 20)) for n in range(64)))
@@ -64,7 +50,6 @@ async def test_64_pieces_together_take_one_slice_a_pass() -> None:
     assert max(work.seconds_of_passes()) <= MAX_SLICE + UNIT
 
 
-@in_a_loop
 async def test_callbacks_share_the_slice_with_tasks() -> None:
     work = Work()
     left = dict.fromkeys(range(32), 20)
@@ -87,7 +72,6 @@ async def test_callbacks_share_the_slice_with_tasks() -> None:
     assert max(work.seconds_of_passes()) <= 2 * (MAX_SLICE + UNIT)
 
 
-@in_a_loop
 async def test_many_pieces_of_one_client_get_no_more_than_one_of_another() -> None:
     work = Work()
     many = [asyncio.ensure_future(work.piece("greedy", 40)) for _ in range(31)]
@@ -97,7 +81,6 @@ async def test_many_pieces_of_one_client_get_no_more_than_one_of_another() -> No
     assert last < 40 * 2 + 20
 
 
-@in_a_loop
 async def test_a_cancelled_piece_costs_no_one_its_turn() -> None:
     work = Work()
     gone = asyncio.ensure_future(work.piece("gone", 1))
@@ -107,7 +90,6 @@ async def test_a_cancelled_piece_costs_no_one_its_turn() -> None:
     assert [who for _, who in work.done] == ["here"] * 7
 
 
-@in_a_loop
 async def test_nothing_is_scheduled_once_nobody_works() -> None:
     """An idle server must sleep, and not go round and round."""
     work = Work()
@@ -118,6 +100,5 @@ async def test_nothing_is_scheduled_once_nobody_works() -> None:
     assert work.turns.is_idle
 
 
-@in_a_loop
 async def test_all_of_a_loop_share_the_same_turns() -> None:
     assert turns() is turns()

@@ -14,7 +14,7 @@ from containerdns.core.protocol import messages
 from tests.timing import until
 from tests.upstream.fakes import answer, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings
-from tests.upstream.test_forwarder import WWW, says, scene
+from tests.upstream.test_forwarder import WWW, says
 from tests.upstream.unbound import NAME, make_certificate
 
 QUESTIONS = 50
@@ -69,7 +69,6 @@ def tls(port: int) -> UpstreamServer:
     return UpstreamServer("tls", "127.0.0.1", port, NAME)
 
 
-@scene
 async def test_an_expired_certificate_is_said_shown_and_not_tried_for_each_question(
     expired: Hellos,
 ) -> None:
@@ -87,7 +86,6 @@ async def test_an_expired_certificate_is_said_shown_and_not_tried_for_each_quest
         assert expired.count < QUESTIONS / 2
 
 
-@scene
 async def test_the_next_server_answers_at_once_while_a_certificate_is_bad(expired: Hellos) -> None:
     async with (
         expired.running(),
@@ -100,7 +98,6 @@ async def test_the_next_server_answers_at_once_while_a_certificate_is_bad(expire
         assert expired.count < QUESTIONS / 2
 
 
-@scene
 async def test_a_renewed_certificate_is_noticed(expired: Hellos, tmp_path: Path) -> None:
     async with (
         expired.running(),

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,16 +30,6 @@ from tests.upstream.forwarding import (
 WWW = question("www.example.")
 
 
-def scene(written: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test that is a coroutine."""
-
-    @wraps(written)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(written(*arguments, **named))
-
-    return run
-
-
 def says(address: str) -> Callable[[DNSRecord, str], Reply]:
     return lambda query, _: answer(query, f"@ 60 A {address}")
 
@@ -57,7 +46,6 @@ def is_silent(_: DNSRecord, __: str) -> Reply:
     return None
 
 
-@scene
 async def test_an_answer_comes_back_and_is_cached() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         assert forward.cached(WWW) is None
@@ -71,7 +59,6 @@ async def test_an_answer_comes_back_and_is_cached() -> None:
         assert len(fake.asked) == 1
 
 
-@scene
 async def test_cache_size_0_keeps_nothing() -> None:
     async with (
         upstream(says("192.0.2.1")) as fake,
@@ -82,7 +69,6 @@ async def test_cache_size_0_keeps_nothing() -> None:
         assert resolution.fresh_for == 0  # nor does who answers from ready-made octets
 
 
-@scene
 async def test_do_and_cd_are_passed_on_and_kept_apart() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         signed = question("www.example.", dnssec=True)
@@ -94,7 +80,6 @@ async def test_do_and_cd_are_passed_on_and_kept_apart() -> None:
         assert flags == [(0, 0), (1, 0), (0, 1)]
 
 
-@scene
 async def test_client_options_are_not_passed_on() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         await forward.resolve(WWW)
@@ -103,7 +88,6 @@ async def test_client_options_are_not_passed_on() -> None:
         assert query.ar[0].rdata == []
 
 
-@scene
 async def test_truncated_answer_is_asked_again_over_tcp() -> None:
     def script(query: DNSRecord, proto: str) -> Reply:
         return truncated(query) if proto == "udp" else answer(query, "@ 60 A 192.0.2.2")
@@ -113,7 +97,6 @@ async def test_truncated_answer_is_asked_again_over_tcp() -> None:
         assert [proto for _, proto in fake.asked] == ["udp", "tcp"]
 
 
-@scene
 async def test_the_tcp_connection_is_kept_and_shared() -> None:
     def script(query: DNSRecord, proto: str) -> Reply:
         return truncated(query) if proto == "udp" else answer(query, "@ 60 A 192.0.2.2")
@@ -126,7 +109,6 @@ async def test_the_tcp_connection_is_kept_and_shared() -> None:
 
 
 @pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED", "NOTIMP", "FORMERR"])
-@scene
 async def test_a_failure_passes_one_question_to_the_next(rcode: str) -> None:
     """The server that said so lives: it is asked first again."""
     async with (
@@ -141,7 +123,6 @@ async def test_a_failure_passes_one_question_to_the_next(rcode: str) -> None:
         assert [one.is_healthy for one in forward.status()] == [True, True]
 
 
-@scene
 async def test_a_referral_passes_the_question_on() -> None:
     def refer(query: DNSRecord, _: str) -> Reply:
         return answer(query, auth=". 60 NS a.root-servers.net.")
@@ -154,7 +135,6 @@ async def test_a_referral_passes_the_question_on() -> None:
         assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.3"]
 
 
-@scene
 async def test_the_second_is_not_asked_while_the_first_answers() -> None:
     async with (
         upstream(says("192.0.2.1")) as first,
@@ -166,7 +146,6 @@ async def test_the_second_is_not_asked_while_the_first_answers() -> None:
         assert second.asked == []
 
 
-@scene
 async def test_nxdomain_of_the_first_is_final_and_lives_60_s() -> None:
     async with (
         upstream(denies) as first,
@@ -179,7 +158,6 @@ async def test_nxdomain_of_the_first_is_final_and_lives_60_s() -> None:
         assert second.asked == []
 
 
-@scene
 async def test_nxdomain_of_a_later_one_lives_ttl_seconds() -> None:
     """It may not know what the first one serves."""
     async with (
@@ -192,7 +170,6 @@ async def test_nxdomain_of_a_later_one_lives_ttl_seconds() -> None:
         assert [record.ttl for record in records(WWW, resolution, 1)] == [5]
 
 
-@scene
 async def test_aliases_that_a_later_one_says_lead_nowhere_live_ttl_seconds() -> None:
     def denies_the_target(query: DNSRecord, _: str) -> Reply:
         soa = "example. 86400 SOA ns. root. 1 2 3 4 86400"
@@ -211,7 +188,6 @@ async def test_aliases_that_a_later_one_says_lead_nowhere_live_ttl_seconds() -> 
         assert [record.ttl for record in records(asked, resolution)] == [5]
 
 
-@scene
 async def test_all_failing_is_servfail_with_the_first_reason_and_remembered() -> None:
     async with (
         upstream(says_rcode("REFUSED")) as first,
@@ -229,7 +205,6 @@ async def test_all_failing_is_servfail_with_the_first_reason_and_remembered() ->
 
 
 @best_of_three
-@scene
 async def test_silence_sets_aside_and_an_answer_ends_that_within_5_s() -> None:
     async with (
         upstream(is_silent) as first,
@@ -250,7 +225,6 @@ async def test_silence_sets_aside_and_an_answer_ends_that_within_5_s() -> None:
         assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
 
 
-@scene
 async def test_one_lost_datagram_changes_nothing() -> None:
     lost: list[str] = []
 
@@ -271,7 +245,6 @@ async def test_one_lost_datagram_changes_nothing() -> None:
 
 
 @best_of_three
-@scene
 async def test_servfail_comes_within_5_s_when_all_are_dead() -> None:
     async with (
         upstream(is_silent) as first,
@@ -288,7 +261,6 @@ async def test_servfail_comes_within_5_s_when_all_are_dead() -> None:
         assert all(server.asked for server in (first, second, third))
 
 
-@scene
 async def test_when_all_are_aside_the_one_silent_longest_is_asked() -> None:
     async with (
         upstream(is_silent) as first,
@@ -303,7 +275,6 @@ async def test_when_all_are_aside_the_one_silent_longest_is_asked() -> None:
 
 
 @best_of_three
-@scene
 async def test_nobody_listening_passes_at_once_to_the_next() -> None:
     async with (
         upstream(says("192.0.2.2")) as second,
@@ -315,7 +286,6 @@ async def test_nobody_listening_passes_at_once_to_the_next() -> None:
 
 
 @best_of_three
-@scene
 async def test_servfail_comes_soon_when_nobody_listens_anywhere() -> None:
     async with forwarder(settings(free_port(), free_port())) as forward:
         for name in ("www.example.net.", "other.example.net."):
@@ -325,7 +295,6 @@ async def test_servfail_comes_soon_when_nobody_listens_anywhere() -> None:
             assert resolution.rcode == messages.SERVFAIL
 
 
-@scene
 async def test_a_server_that_restarts_answers_those_who_wait() -> None:
     port = free_port()
     async with forwarder(settings(port)) as forward:
@@ -335,7 +304,6 @@ async def test_a_server_that_restarts_answers_those_who_wait() -> None:
             assert addresses(WWW, await waiting) == ["192.0.2.1"]
 
 
-@scene
 async def test_a_late_answer_is_still_an_answer() -> None:
     """A resolver that takes a second for a name is slow, not dead."""
     async with (
@@ -349,7 +317,6 @@ async def test_a_late_answer_is_still_an_answer() -> None:
         assert addresses(WWW, await waiting) == ["192.0.2.1"]
 
 
-@scene
 async def test_one_question_in_flight_is_asked_once() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         waiting = [
@@ -361,7 +328,6 @@ async def test_one_question_in_flight_is_asked_once() -> None:
         assert len(fake.asked) == 1
 
 
-@scene
 async def test_others_go_on_when_who_asked_first_goes_away() -> None:
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
         first = asyncio.create_task(forward.resolve(WWW))
@@ -373,7 +339,6 @@ async def test_others_go_on_when_who_asked_first_goes_away() -> None:
         assert addresses(WWW, await second) == ["192.0.2.1"]
 
 
-@scene
 async def test_a_client_has_a_share_and_others_theirs() -> None:
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
         greedy = [
@@ -389,7 +354,6 @@ async def test_a_client_has_a_share_and_others_theirs() -> None:
             one.cancel()
 
 
-@scene
 async def test_no_more_than_1024_are_in_flight() -> None:
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
         flying = [
@@ -405,7 +369,6 @@ async def test_no_more_than_1024_are_in_flight() -> None:
             one.cancel()
 
 
-@scene
 async def test_forged_answers_are_ignored_and_the_true_one_awaited() -> None:
     def script(query: DNSRecord, _: str) -> Reply:
         true = answer(query, "@ 60 A 192.0.2.1")
@@ -424,7 +387,6 @@ async def test_forged_answers_are_ignored_and_the_true_one_awaited() -> None:
         assert [proto for _, proto in fake.asked] == ["udp"]
 
 
-@scene
 async def test_a_flood_of_forged_answers_moves_the_question_to_tcp() -> None:
     """RFC 5452 section 9.3: even all 65,536 IDs at the right port find nothing."""
 
@@ -438,7 +400,6 @@ async def test_a_flood_of_forged_answers_moves_the_question_to_tcp() -> None:
         assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
 
 
-@scene
 async def test_a_forged_case_is_settled_over_tcp() -> None:
     def script(query: DNSRecord, proto: str) -> Reply:
         if proto == "tcp":
@@ -451,7 +412,6 @@ async def test_a_forged_case_is_settled_over_tcp() -> None:
 
 
 @pytest.mark.parametrize("has_tcp", [True, False], ids=["with TCP", "without TCP"])
-@scene
 async def test_an_upstream_that_folds_case_is_remembered(has_tcp: bool) -> None:
     def script(query: DNSRecord, _: str) -> Reply:
         query.q.qname = str(query.q.qname).lower()
@@ -469,7 +429,6 @@ async def test_an_upstream_that_folds_case_is_remembered(has_tcp: bool) -> None:
         assert [proto for _, proto in fake.asked] == ["udp"]
 
 
-@scene
 async def test_an_upstream_without_edns_is_remembered() -> None:
     def script(query: DNSRecord, _: str) -> Reply:
         return answer(query, rcode="FORMERR") if query.ar else answer(query, "@ 60 A 192.0.2.1")
@@ -481,7 +440,6 @@ async def test_an_upstream_without_edns_is_remembered() -> None:
         assert len(fake.asked) == 3
 
 
-@scene
 async def test_formerr_for_one_name_does_not_end_edns() -> None:
     def script(query: DNSRecord, _: str) -> Reply:
         if str(query.q.qname).lower() == "odd.example.":
@@ -494,7 +452,6 @@ async def test_formerr_for_one_name_does_not_end_edns() -> None:
         assert fake.asked[-1][0].ar, "EDNS was given up"
 
 
-@scene
 async def test_ports_ids_and_case_are_random() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         for number in range(400):
@@ -505,7 +462,6 @@ async def test_ports_ids_and_case_are_random() -> None:
         assert len(spelled) > 300
 
 
-@scene
 async def test_a_forward_domain_asks_its_own_list() -> None:
     async with (
         upstream(says("192.0.2.1")) as public,
@@ -521,7 +477,6 @@ async def test_a_forward_domain_asks_its_own_list() -> None:
         assert forward.describe("xcorp.example.", messages.A)[0] == "--upstream"
 
 
-@scene
 async def test_rebind_protection_drops_private_addresses() -> None:
     def script(query: DNSRecord, _: str) -> Reply:
         return answer(query, "@ 60 A 192.168.0.1", "@ 60 A 192.0.2.1", "@ 60 A 127.0.0.1")
@@ -536,7 +491,6 @@ async def test_rebind_protection_drops_private_addresses() -> None:
         assert len(addresses(asked, await forward.resolve(asked))) == 3
 
 
-@scene
 async def test_an_upstream_never_answers_for_a_name_of_ours() -> None:
     def script(query: DNSRecord, _: str) -> Reply:
         return answer(query, "@ 600 CNAME web.docker.", "web.docker. 600 A 203.0.113.66")
@@ -572,7 +526,6 @@ class LateClock:
 
 
 @best_of_three
-@scene
 async def test_a_stale_answer_stands_in_while_all_fail_and_is_refreshed() -> None:
     """RFC 8767: TTL 30, the extended error 3, and asking goes on behind."""
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
@@ -602,7 +555,6 @@ async def test_a_stale_answer_stands_in_while_all_fail_and_is_refreshed() -> Non
 
 
 @best_of_three
-@scene
 async def test_all_who_wait_get_the_stale_answer_and_at_once_if_nobody_is_alive() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         await forward.resolve(WWW)
@@ -620,7 +572,6 @@ async def test_all_who_wait_get_the_stale_answer_and_at_once_if_nobody_is_alive(
         assert_within(time.monotonic() - begun, 0.1)
 
 
-@scene
 async def test_a_hot_name_is_asked_for_before_it_ends() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         await forward.resolve(WWW)
@@ -645,7 +596,6 @@ def answers_of(forward: Forwarder) -> Callable[[DNSRecord, str], Reply]:
     return script
 
 
-@scene
 async def test_a_loop_is_refused_at_the_start() -> None:
     async with (
         upstream(is_silent) as dead,
@@ -663,7 +613,6 @@ async def detect_loop_in_time(forward: Forwarder, listening: Endpoint) -> None:
         await forward.detect_loop((listening,))
 
 
-@scene
 async def test_a_loop_through_a_real_dnsmasq_is_refused() -> None:
     ours, theirs = free_port(), free_port()
     between = await asyncio.create_subprocess_exec(
@@ -682,7 +631,6 @@ async def test_a_loop_through_a_real_dnsmasq_is_refused() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-@scene
 async def test_our_own_address_is_refused_as_upstream(host: str) -> None:
     port = free_port()
     async with forwarder(settings(port)) as forward:
@@ -690,7 +638,6 @@ async def test_our_own_address_is_refused_as_upstream(host: str) -> None:
             await forward.detect_loop((Endpoint(host, port),))
 
 
-@scene
 async def test_a_probe_without_an_answer_is_no_failure() -> None:
     async with (
         upstream(is_silent) as dead,
@@ -701,7 +648,6 @@ async def test_a_probe_without_an_answer_is_no_failure() -> None:
         assert qtype(other.asked[0][0]) == "TXT"
 
 
-@scene
 async def test_a_loop_that_comes_up_later_is_left_for_good() -> None:
     async with (
         upstream(is_silent) as ourselves,
@@ -714,7 +660,6 @@ async def test_a_loop_that_comes_up_later_is_left_for_good() -> None:
         assert not forward.status()[0].is_healthy
 
 
-@scene
 async def test_reload_takes_new_lists_and_keeps_what_is_still_valid() -> None:
     async with (
         upstream(says("192.0.2.1")) as first,
@@ -733,7 +678,6 @@ async def test_reload_takes_new_lists_and_keeps_what_is_still_valid() -> None:
         assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.2"]
 
 
-@scene
 async def test_out_of_descriptors_asks_from_the_ports_that_are_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,7 +17,7 @@ from tests.engine.running import free_port
 from tests.timing import assert_within, best_of_three, listens, until
 from tests.upstream.fakes import upstream
 from tests.upstream.forwarding import addresses, forwarder, front, question, settings
-from tests.upstream.test_forwarder import WWW, denies, says, scene
+from tests.upstream.test_forwarder import WWW, denies, says
 
 TYPES = {"NS": messages.NS, "SOA": messages.SOA, "DS": messages.DS, "DNSKEY": messages.DNSKEY}
 
@@ -42,7 +42,6 @@ async def dnsmasq(folder: Path, port: int, ours: int, public: int) -> AsyncItera
 
 @best_of_three
 @pytest.mark.parametrize("qtype", TYPES.values(), ids=TYPES)
-@scene
 async def test_a_single_label_that_comes_back_is_a_failure_at_once(
     qtype: int, tmp_path: Path
 ) -> None:
@@ -65,7 +64,6 @@ async def test_a_single_label_that_comes_back_is_a_failure_at_once(
         assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
 
 
-@scene
 async def test_another_upstream_is_asked_for_single_labels_then(tmp_path: Path) -> None:
     ours, theirs = free_port(), free_port()
     async with (
@@ -82,7 +80,6 @@ async def test_another_upstream_is_asked_for_single_labels_then(tmp_path: Path) 
         assert [name for name in second.names if "loop-" not in name] == ["app.", "foo."]
 
 
-@scene
 async def test_an_ordinary_upstream_is_asked_for_single_labels() -> None:
     async with upstream(denies) as fake, forwarder(settings(fake.port)) as forward:
         for name in ("app.", "foo."):

@@ -11,7 +11,7 @@ from containerdns.upstream import datagrams
 from tests.timing import until
 from tests.upstream.fakes import answer, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings
-from tests.upstream.test_forwarder import is_silent, says, scene
+from tests.upstream.test_forwarder import is_silent, says
 
 DESCRIPTORS = 256
 QUESTIONS = 300
@@ -31,7 +31,6 @@ def open_descriptors() -> int:
 
 
 @pytest.mark.usefixtures("few_descriptors")
-@scene
 async def test_all_upstreams_together_take_their_share_and_ports_stay_random() -> None:
     async with (
         upstream(says("192.0.2.1")) as one,
@@ -49,7 +48,6 @@ async def test_all_upstreams_together_take_their_share_and_ports_stay_random() -
 
 
 @pytest.mark.usefixtures("few_descriptors")
-@scene
 async def test_more_questions_in_flight_than_ports_share_them() -> None:
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
         before = open_descriptors()
@@ -62,7 +60,6 @@ async def test_more_questions_in_flight_than_ports_share_them() -> None:
             assert addresses(asked, await one) == ["192.0.2.1"], "asked again after a second"
 
 
-@scene
 async def test_idle_ports_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagrams, "SWEEP_EVERY", 0.05)
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
@@ -72,7 +69,6 @@ async def test_idle_ports_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         await until(lambda: open_descriptors() <= before)
 
 
-@scene
 async def test_a_port_that_waits_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagrams, "SWEEP_EVERY", 0.01)
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:

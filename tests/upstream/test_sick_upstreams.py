@@ -10,7 +10,7 @@ from containerdns.core.protocol import messages
 from tests.timing import until
 from tests.upstream.fakes import Reply, answer, truncated, upstream
 from tests.upstream.forwarding import addresses, forwarder, question, records, settings
-from tests.upstream.test_forwarder import WWW, denies, is_silent, says, scene
+from tests.upstream.test_forwarder import WWW, denies, is_silent, says
 
 
 def cut(query: DNSRecord, octets: int) -> bytes:
@@ -25,7 +25,6 @@ def malformed(query: DNSRecord) -> bytes:
 
 
 @pytest.mark.parametrize("octets", [12, 50, 61], ids=["in the header", "in a name", "in data"])
-@scene
 async def test_a_truncated_response_that_is_cut_is_asked_again_over_tcp(octets: int) -> None:
     """RFC 2181 section 9: it is ignored, whatever it holds."""
 
@@ -42,7 +41,6 @@ async def test_a_truncated_response_that_is_cut_is_asked_again_over_tcp(octets: 
 
 
 @pytest.mark.parametrize("proto", ["udp", "tcp"])
-@scene
 async def test_a_malformed_response_passes_the_question_on_at_once(proto: str) -> None:
     """It is an answer that nobody can use, and no silence."""
 
@@ -64,7 +62,6 @@ async def test_a_malformed_response_passes_the_question_on_at_once(proto: str) -
         assert "malformed" in first_status.last_failure
 
 
-@scene
 async def test_a_malformed_response_over_tcp_costs_its_own_question() -> None:
     def script(query: DNSRecord, proto: str) -> Reply:
         if proto == "udp":
@@ -82,7 +79,6 @@ async def test_a_malformed_response_over_tcp_costs_its_own_question() -> None:
         assert fake.connections == 1
 
 
-@scene
 async def test_a_good_response_behind_a_malformed_one_is_taken() -> None:
     """The first may be forged, or damaged on its way."""
 
@@ -95,7 +91,6 @@ async def test_a_good_response_behind_a_malformed_one_is_taken() -> None:
 
 @pytest.mark.parametrize("filtered", ["refused", "silent"])
 @pytest.mark.parametrize("denial", ["NXDOMAIN", "NOERROR"])
-@scene
 async def test_a_later_denial_does_not_contradict_a_truncated_answer(
     denial: str, filtered: str
 ) -> None:
@@ -120,7 +115,6 @@ async def test_a_later_denial_does_not_contradict_a_truncated_answer(
         assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.2"]
 
 
-@scene
 async def test_one_dead_name_sets_no_server_aside() -> None:
     """It is asked for something else first, which it answers."""
 
@@ -145,7 +139,6 @@ async def test_one_dead_name_sets_no_server_aside() -> None:
 
 
 @pytest.mark.parametrize("recursion", ["only with RD", "only without RD"])
-@scene
 async def test_a_server_that_answers_one_kind_of_probe_is_alive(recursion: str) -> None:
     """Some ignore queries without RD, and one cut off from the root answers no others."""
 
@@ -165,7 +158,6 @@ async def test_a_server_that_answers_one_kind_of_probe_is_alive(recursion: str) 
             assert forward.status()[0].is_healthy
 
 
-@scene
 async def test_a_server_that_only_knows_its_own_names_comes_back() -> None:
     """Nobody answers it for the random name of a loop probe."""
     async with (
@@ -181,7 +173,6 @@ async def test_a_server_that_only_knows_its_own_names_comes_back() -> None:
         await until(lambda: forward.status()[0].is_healthy)
 
 
-@scene
 async def test_a_reload_takes_questions_in_flight_to_the_new_server() -> None:
     async with (
         upstream(is_silent) as old,
@@ -196,7 +187,6 @@ async def test_a_reload_takes_questions_in_flight_to_the_new_server() -> None:
             assert addresses(asked, await one) == ["192.0.2.2"]
 
 
-@scene
 async def test_a_reload_that_drops_a_forward_takes_its_questions_to_the_upstreams() -> None:
     async with (
         upstream(is_silent) as company,

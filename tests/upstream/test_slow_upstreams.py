@@ -11,7 +11,7 @@ from containerdns.core.endpoints import UpstreamServer
 from tests.timing import until
 from tests.upstream.fakes import FakeUpstream, Reply, answer, truncated, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings
-from tests.upstream.test_forwarder import is_silent, says, scene
+from tests.upstream.test_forwarder import is_silent, says
 
 CLIENTS = 20
 SLOW = question("slow.example.")
@@ -33,7 +33,6 @@ def recurses(fake: FakeUpstream, seconds: float) -> Callable[[DNSRecord, str], R
 
 @pytest.mark.parametrize("is_measured", [True, False], ids=["measured", "unmeasured"])
 @pytest.mark.parametrize("seconds", [0.6, 0.9])
-@scene
 async def test_a_slow_question_is_asked_once_for_all(seconds: float, is_measured: bool) -> None:
     """A time-out of 0.2 s says nothing about a name that is in nobody's cache."""
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
@@ -47,7 +46,6 @@ async def test_a_slow_question_is_asked_once_for_all(seconds: float, is_measured
 
 
 @pytest.mark.parametrize("is_measured", [True, False], ids=["measured", "unmeasured"])
-@scene
 async def test_slow_questions_at_once_do_not_set_a_live_upstream_aside(is_measured: bool) -> None:
     """A page is loaded: a question every 50 ms, each of which takes 0.9 s."""
     async with (
@@ -70,7 +68,6 @@ async def test_slow_questions_at_once_do_not_set_a_live_upstream_aside(is_measur
 
 
 @pytest.mark.parametrize("was", ["quick", "slow", "unmeasured", "over TLS"])
-@scene
 async def test_a_dead_first_costs_the_first_question_its_time_and_no_other(was: str) -> None:
     async with (
         upstream(is_silent) as fake,
@@ -96,7 +93,6 @@ async def test_a_dead_first_costs_the_first_question_its_time_and_no_other(was: 
             assert "next.example." not in fake.names
 
 
-@scene
 async def test_silence_over_tcp_costs_the_first_server_its_time_once() -> None:
     """It says that the answer is too long, and then nothing; that takes 2 s."""
 
@@ -113,7 +109,6 @@ async def test_silence_over_tcp_costs_the_first_server_its_time_once() -> None:
         assert forward.status()[0].is_healthy, "it did say something"
 
 
-@scene
 async def test_a_lost_datagram_is_sent_again_after_a_second() -> None:
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
         waiting = asyncio.create_task(forward.resolve(SLOW))

@@ -13,7 +13,7 @@ from containerdns.upstream.system import SystemServers
 from tests.timing import until
 from tests.upstream.fakes import upstream
 from tests.upstream.forwarding import addresses, forwarder, question, settings
-from tests.upstream.test_forwarder import WWW, answers_of, is_silent, says, scene
+from tests.upstream.test_forwarder import WWW, answers_of, is_silent, says
 
 RESOLV_CONF = """\
 # made by hand
@@ -96,7 +96,6 @@ def is_asked(forward: Forwarder, host: str) -> bool:
     return [server.name for server in forward.status()] == [host]
 
 
-@scene
 async def test_an_empty_file_at_boot_starts_and_the_file_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     write(path)
@@ -114,7 +113,6 @@ async def test_an_empty_file_at_boot_starts_and_the_file_is_followed(tmp_path: P
             assert addresses(WWW, await forward.resolve(WWW)) == [address]
 
 
-@scene
 async def test_a_file_that_is_empty_for_a_while_keeps_what_is_cached(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     host = loopback()
@@ -135,7 +133,6 @@ async def test_a_file_that_is_empty_for_a_while_keeps_what_is_cached(tmp_path: P
         assert fake.names.count("www.example.") == 1
 
 
-@scene
 async def test_a_server_of_the_file_that_leads_back_to_us_is_not_asked(tmp_path: Path) -> None:
     """Nobody chose it, so that it does not stop the start."""
     path = tmp_path / "resolv.conf"
@@ -152,7 +149,6 @@ async def test_a_server_of_the_file_that_leads_back_to_us_is_not_asked(tmp_path:
         assert [server.is_healthy for server in forward.status()] == [False, True]
 
 
-@scene
 async def test_a_server_that_comes_later_and_leads_back_to_us_is_not_asked(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     write(path)
