@@ -98,7 +98,14 @@ class Dockerd:
         )
 
     def start(self, wait: bool = True) -> None:
-        """Start the daemon; with `wait`, return once it answers."""
+        """Start the daemon; with `wait`, return once it answers.
+
+        One at a time: two that start together make Docker's chains in iptables both, and one fails.
+        """
+        with alone() if wait else contextlib.nullcontext():
+            self._start(wait)
+
+    def _start(self, wait: bool) -> None:
         (self.root / "pid").unlink(missing_ok=True)
         log = (self.root / "log").open("ab")
         self._daemon = subprocess.Popen(
@@ -167,10 +174,15 @@ class Dockerd:
         self._end_processes()
         self._unmount()
         _remove_links(self.subnet, self._bridge)
+        with alone():
+            self._remove_rules()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _remove_rules(self) -> None:
+        """Leave iptables as they were, unless another Engine wants them."""
         _remove_iptables(self.subnet, self._bridge, everything=not self._had_chains)
         if not self._had_chains and not _other_dockerd():
             _quietly("iptables", "-w", "-P", "FORWARD", self._forward_policy)
-        shutil.rmtree(self.root, ignore_errors=True)
 
     # Containers.
 
