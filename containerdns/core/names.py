@@ -21,6 +21,8 @@ MAX_NAME = 255  # octets in wire form, RFC 1035 section 2.3.4
 
 ROOT = "."
 
+_LENGTHS = tuple(bytes((octets,)) for octets in range(MAX_LABEL + 1))
+
 _DOT_OR_ESCAPE = re.compile(r"\\.|\.", re.DOTALL)
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_*/+=!#%&,:<>?[]^`{|}~'")
 _PLAIN_OCTETS = bytes(sorted(_PLAIN))
@@ -77,19 +79,18 @@ def to_wire(name: str) -> bytes:
     """
     if name == ROOT:
         return b"\0"
-    wire = bytearray()
-    for label in labels_of_text(name):
-        octets = _octets_of(label, name)
-        if not octets:
-            raise BadName(name, "empty label")
-        if len(octets) > MAX_LABEL:
-            raise BadName(name, f"label longer than {MAX_LABEL} octets")
-        wire.append(len(octets))
-        wire += octets
-    wire.append(0)
+    if "\\" not in name and name.isascii():  # nearly always
+        labels = name.removesuffix(".").lower().encode().split(b".")
+    else:
+        labels = [_octets_of(label, name) for label in labels_of_text(name)]
+    if b"" in labels:
+        raise BadName(name, "empty label")
+    if max(map(len, labels)) > MAX_LABEL:
+        raise BadName(name, f"label longer than {MAX_LABEL} octets")
+    wire = b"".join([_LENGTHS[len(label)] + label for label in labels]) + b"\0"
     if len(wire) > MAX_NAME:
         raise BadName(name, f"name longer than {MAX_NAME} octets")
-    return bytes(wire)
+    return wire
 
 
 def fits(name: str) -> bool:
@@ -156,7 +157,14 @@ def parents(name: str) -> tuple[str, ...]:
     """
     if name == ROOT:
         return ()
-    return (*(name[start:] for start in _starts(name[:-1])[1:]), ROOT)
+    if "\\" in name:
+        return (*(name[start:] for start in _starts(name[:-1])[1:]), ROOT)
+    above = []
+    start = name.find(".") + 1
+    while start < len(name):
+        above.append(name[start:])
+        start = name.find(".", start) + 1
+    return (*above, ROOT)
 
 
 def enclosers(owner: str) -> tuple[str, ...]:

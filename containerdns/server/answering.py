@@ -1,11 +1,10 @@
 """From a message to its response, whichever way it came: the slow path.
 
-A question that is not ours goes to the forwarder: at once if its cache knows, else
-in a task that is owned here.  A fault of ours ends here too: SERVFAIL to that one
-client, a traceback in the log, and a count.
+A question that is not ours goes to the forwarder: at once if its cache knows, else its
+client waits here until the forwarder calls back.  A fault of ours ends here too: SERVFAIL
+to that one client, a traceback in the log, and a count.
 """
 
-import asyncio
 import logging
 import struct
 import time
@@ -45,8 +44,8 @@ class Resolver(Protocol):
     def cached(self, forward: Forward) -> Resolution | None:
         """Resolve at once what is known, and fresh."""
 
-    async def resolve(self, forward: Forward) -> Resolution:
-        """Resolve; never raises but for faults of ours."""
+    def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
+        """Resolve, and hand over what came of it, once; perhaps before this returns."""
 
 
 class Answering:
@@ -72,7 +71,7 @@ class Answering:
         self.counters = counters
         self._log_queries = log_queries
         self._keys = keys
-        self._waiting: set[asyncio.Task[Resolution]] = set()
+        self._waiting: set[_Waiting] = set()
 
     def use(self, keys: Sequence[tsig.Key], *, log_queries: bool) -> None:
         """Accept other keys from now on, and log every query or none."""
@@ -133,15 +132,20 @@ class Answering:
         self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]
     ) -> None:
         """Let the forwarder resolve, and send what comes of it; None for nothing at all."""
-        task = asyncio.get_running_loop().create_task(self._forwarder.resolve(forward))
-        self._waiting.add(task)
+        waiting = _Waiting(self, forward, data, peer, send)
+        self._waiting.add(waiting)
+        self._forwarder.ask(forward, waiting.take)
 
-        def finished(task: asyncio.Task[Resolution]) -> None:
-            self._waiting.discard(task)
-            if not task.cancelled():  # else we stop, and nobody waits
-                send(self._or_failure(data, lambda: self._finish(forward, task.result(), peer)))
-
-        task.add_done_callback(finished)
+    def resolved(self, waiting: "_Waiting", resolution: Resolution) -> None:
+        """Send what became of a question, unless we have stopped and nobody waits for it."""
+        if waiting not in self._waiting:
+            return
+        self._waiting.remove(waiting)
+        waiting.send(
+            self._or_failure(
+                waiting.data, lambda: self._finish(waiting.forward, resolution, waiting.peer)
+            )
+        )
 
     def told(self, reply: Reply, peer: Peer, started: float) -> None:
         """Count a response that was just sent, and note it in the history.
@@ -169,8 +173,7 @@ class Answering:
 
     def stop(self) -> None:
         """Give up whatever still waits for an upstream."""
-        for task in self._waiting:
-            task.cancel()
+        self._waiting.clear()
 
     def _count(self, outcome: Outcome, proto: str) -> None:
         self.counters.asked(proto, outcome.qtype)
@@ -257,6 +260,30 @@ class Answering:
 def _is_this_host(peer: Peer) -> bool:
     """Return whether a client asks from loopback, or from the address that it asks."""
     return peer.address == peer.local or ip_address(peer.address).is_loopback
+
+
+class _Waiting:
+    """A client that waits for the forwarder."""
+
+    __slots__ = ("answering", "data", "forward", "peer", "send")
+
+    def __init__(
+        self,
+        answering: Answering,
+        forward: Forward,
+        data: bytes,
+        peer: Peer,
+        send: Callable[[Reply | None], None],
+    ) -> None:
+        self.answering = answering
+        self.forward = forward
+        self.data = data
+        self.peer = peer
+        self.send = send
+
+    def take(self, resolution: Resolution) -> None:
+        """Pass on what became of the question."""
+        self.answering.resolved(self, resolution)
 
 
 def failure(data: bytes) -> Reply | None:

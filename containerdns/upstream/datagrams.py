@@ -238,7 +238,7 @@ class UpstreamDatagrams:
             response = _without_records(data, sent.question)
         else:
             try:
-                response = messages.parse_response(data)
+                response = messages.parse_response(data, sent.question)
             except BadMessage as error:
                 sent.take(Trouble(TroubleKind.USELESS, f"malformed response: {error}"))
                 return

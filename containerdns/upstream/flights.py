@@ -6,7 +6,7 @@ whether the next one is.  Whoever was asked may still answer until the flight en
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from containerdns.core import names
 from containerdns.core.protocol import messages
@@ -38,45 +38,143 @@ class UpstreamAnswer(NamedTuple):
     response: Response
 
 
+class Control(Protocol):
+    """What a flight needs of whoever it was begun by."""
+
+    def order(self, question: Question) -> tuple[Upstream, ...]:
+        """Return the servers to ask, in order."""
+
+    def go_on(self, flight: "Flight") -> None:
+        """Run `Flight.fly` in a task, and land with what it returns."""
+
+    def land(self, flight: "Flight", answer: UpstreamAnswer | None) -> None:
+        """Tell all who wait."""
+
+
+class Waiter:
+    """One who waits for a flight.
+
+    Attributes:
+        client: The raw octets of the client's address.
+        take: Is given what came of it, once.
+        stale_at: The timer that gives it a stale response instead, if there is one.
+    """
+
+    __slots__ = ("client", "stale_at", "take")
+
+    def __init__(self, client: bytes, take: Callable[[Resolution], None]) -> None:
+        self.client = client
+        self.take = take
+        self.stale_at: asyncio.TimerHandle | None = None
+
+
 class Flight:
     """One question in flight, for all who wait for it.
 
+    The first server nearly always answers in time: until then a flight is one attempt
+    and one timer.  A task, which reads an inbox, follows if it does not.
+
     Attributes:
-        done: What came of it; cancelled if whoever flew it went away.
+        question: What is asked.
+        waiting: All who wait.
         failures: Why there is no answer yet, in words, each with its server.
         error: What the first server that failed said about it (RFC 8914).
     """
 
-    def __init__(self, question: Question, loop: asyncio.AbstractEventLoop) -> None:
-        self.done: asyncio.Future[Resolution] = loop.create_future()
+    __slots__ = (
+        "_again_at",
+        "_attempts",
+        "_control",
+        "_deadline",
+        "_first",
+        "_inbox",
+        "_is_rerouted",
+        "_is_single_label",
+        "_loop",
+        "_may_answer_late",
+        "_order",
+        "_refusals",
+        "_sent_at",
+        "_timer",
+        "_was_alive",
+        "error",
+        "failures",
+        "question",
+        "waiting",
+    )
+
+    def __init__(
+        self, question: Question, control: Control, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.question = question
+        self.waiting: list[Waiter] = []
         self.failures: list[str] = []
         self.error: tuple[int, str] | None = None
-        self._question = question
+        self._control = control
         self._loop = loop
-        self._inbox: Inbox[Upstream] = Inbox(loop)
+        self._inbox: Inbox[Upstream] | None = None  # from when there is a task
+        self._timer: asyncio.TimerHandle | None = None  # until then
         self._attempts: list[Attempt] = []
         self._order: tuple[Upstream, ...] = ()
+        self._first: Upstream | None = None  # was asked before there is a task
         self._is_single_label = names.is_single_label(question.name)
         self._deadline = 0.0
         self._sent_at = 0.0
         self._again_at = 0.0  # when the server that is asked now is asked again
+        self._was_alive = True  # as that server was asked
         self._refusals = 0
         self._may_answer_late = False  # somebody was silent, as opposed to who refused
         self._is_rerouted = False
 
-    async def fly(self, order: Callable[[], tuple[Upstream, ...]]) -> UpstreamAnswer | None:
-        """Ask one server after the other; None if they all failed or were silent.
+    def begin(self) -> None:
+        """Ask the first server."""
+        now = self._loop.time()
+        self._deadline = now + PATIENCE
+        self._order = order = self._control.order(self.question)
+        if not order:
+            self._loop.call_soon(self._control.land, self, None)
+            return
+        self._first = upstream = order[0]
+        patience = _patience(upstream, self._share(len(order), now), 0)
+        self._timer = self._loop.call_at(now + patience, self._go_on)
+        self._send(upstream)
 
-        Args:
-            order: Returns the servers to ask; called again if one of them was replaced.
+    def put(self, source: Upstream, outcome: Response | Trouble) -> None:
+        """Take what came of an attempt."""
+        if self._inbox is None:
+            if isinstance(outcome, Response) and self._is_final(source, outcome):
+                self._control.land(self, UpstreamAnswer(source, outcome))
+                return
+            self._go_on()
+        assert self._inbox is not None
+        self._inbox.put(source, outcome)
+
+    def _go_on(self) -> None:
+        """Begin the task, as the first server did not simply answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._inbox = Inbox(self._loop)
+        self._control.go_on(self)
+
+    async def fly(self) -> UpstreamAnswer | None:
+        """Go on with the first server, then ask one after the other.
+
+        Returns:
+            None if they all failed or were silent.
         """
-        self._deadline = self._loop.time() + PATIENCE
-        answer = None
-        self._is_rerouted = True
+        answer = await self._ask_in_order()
         while answer is None and self._is_rerouted:
             self._is_rerouted = False
-            answer = await self._ask_in_order(order())
+            self._order = self._control.order(self.question)
+            answer = await self._ask_in_order()
         return answer
+
+    def end(self) -> None:
+        """Take no answer any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for attempt in self._attempts:
+            attempt.forget()
 
     def leave(self, gone: Sequence[Upstream]) -> None:
         """Begin again with the servers to ask now, if this was to ask some that are gone."""
@@ -87,30 +185,31 @@ class Flight:
             if attempt.upstream in left:
                 attempt.forget()
         self._attempts = [a for a in self._attempts if a.upstream not in left]
-        self._inbox.put(left[0], Trouble(TroubleKind.REPLACED))
+        self.put(left[0], Trouble(TroubleKind.REPLACED))
 
-    async def _ask_in_order(self, order: tuple[Upstream, ...]) -> UpstreamAnswer | None:
-        self._order = order
-        deadline = self._deadline
+    def _share(self, servers: int, now: float) -> float:
+        """Seconds for one server, when so many are left to ask, with this one."""
+        left = self._deadline - now
+        return left if servers == 1 else min(left / servers, MAX_SHARE)
+
+    async def _ask_in_order(self) -> UpstreamAnswer | None:
+        order = self._order
         for number, upstream in enumerate(order):
             left = len(order) - number
-            now = self._loop.time()
-            share = deadline - now if left == 1 else min((deadline - now) / left, MAX_SHARE)
-            answer = await self._ask(upstream, now + share, is_last=left == 1)
+            if upstream is self._first:
+                self._first = None
+            else:
+                self._send(upstream)
+            share = self._share(left, self._sent_at)
+            answer = await self._ask(upstream, self._sent_at + share, is_last=left == 1)
             if answer is not None or self._is_rerouted:
                 return answer
         return None
 
-    def end(self) -> None:
-        """Take no answer any more."""
-        self.done.cancel()
-        for attempt in self._attempts:
-            attempt.forget()
-
     async def _ask(
         self, upstream: Upstream, until: float, *, is_last: bool
     ) -> UpstreamAnswer | None:
-        """Ask one server until it answers, fails, or is silent too often.
+        """Wait for a server that was asked until it answers, fails, or is silent too often.
 
         A time-out asks nothing again: a name that is not in the server's cache takes it
         longer than its round trips tell.  Only what may be lost is asked again.
@@ -122,38 +221,40 @@ class Flight:
         Returns:
             An answer, which may be a late one of an earlier server.
         """
-        self._send(upstream)
-        share = until - self._sent_at
+        now = self._sent_at
+        share = until - now
         asks_until = until if is_last else until - share * REST
-        has_time = is_last and upstream.is_alive
+        has_time = is_last and self._was_alive
         number = 0
-        while (has_time or number < SILENCES) and (now := self._loop.time()) < asks_until:
+        while (has_time or number < SILENCES) and now < asks_until:
             refusals = self._refusals
-            patience = min(upstream.timeout(number), share * (1 << number) / SHARE_PARTS)
-            answer, is_silent = await self._listen(upstream, min(now + patience, until), is_last)
+            listens_until = min(now + _patience(upstream, share, number), until)
+            answer, is_silent = await self._listen(upstream, listens_until, is_last)
             if not is_silent:
                 return answer
             number += 1
             if self._refusals == REFUSALS:
                 return None
-            if self._refusals > refusals:
-                continue
-            self._may_answer_late = True
-            self.failures.append(f"{upstream.name}: no answer")
-            upstream.was_silent("no answer in time", self._loop.time() - now)
+            if self._refusals == refusals:
+                self._may_answer_late = True
+                self.failures.append(f"{upstream.name}: no answer")
+                upstream.was_silent("no answer in time", self._loop.time() - now)
+            now = self._loop.time()
         return None
 
     def _send(self, upstream: Upstream) -> None:
         self._sent_at = self._loop.time()
         self._again_at = self._sent_at + AGAIN_AFTER
+        self._was_alive = upstream.is_alive
         if self._is_single_label:
             upstream.look_for_labels_back()
-        self._attempts.append(upstream.send(self._question, self._inbox))
+        self._attempts.append(upstream.send(self.question, self))
 
     async def _listen(
         self, upstream: Upstream, until: float, is_last: bool
     ) -> tuple[UpstreamAnswer | None, bool]:
         """Wait for what comes of it; give the answer if any, and whether it was silent."""
+        assert self._inbox is not None
         longest = min(until + STREAM_PATIENCE, self._deadline)
         while True:
             wakes_at = min(until, self._again_at)
@@ -194,7 +295,7 @@ class Flight:
             return False
         if not any(a.has_long_answer and a.upstream is not source for a in self._attempts):
             return True
-        qtype = self._question.qtype
+        qtype = self.question.qtype
         is_positive = any(r.rtype == qtype for r in response.answer) or qtype == messages.ANY
         return is_positive and not response.rcode
 
@@ -216,6 +317,17 @@ class Flight:
         source.health.last_failure = text
         self.failures.append(f"{source.name}: {text}")
         self.error = self.error or error_of(outcome)
+
+
+def _patience(upstream: Upstream, share: float, number: int) -> float:
+    """Seconds until a server counts as silent, for the first time or again.
+
+    Args:
+        upstream: The server.
+        share: The seconds that it has in all.
+        number: How often it was silent.
+    """
+    return min(upstream.timeout(number), share * (1 << number) / SHARE_PARTS)
 
 
 def error_of(response: Response) -> tuple[int, str] | None:

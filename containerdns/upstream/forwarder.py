@@ -9,7 +9,6 @@ import asyncio
 import ipaddress
 import logging
 import resource
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from containerdns.core.upstream.upstream_cache import Cache, Cached
 from containerdns.errors import BadSettings
 from containerdns.upstream.datagrams import OpenPorts
 from containerdns.upstream.exchanges import Inbox, Trouble, TroubleKind
-from containerdns.upstream.flights import MAX_ERROR_TEXT, Flight, UpstreamAnswer, error_of
+from containerdns.upstream.flights import MAX_ERROR_TEXT, Flight, UpstreamAnswer, Waiter, error_of
 from containerdns.upstream.loops import Loops, is_own_address
 from containerdns.upstream.system import EVERY, RESOLV_CONF, SystemServers
 from containerdns.upstream.upstreams import Surroundings, Upstream
@@ -41,6 +40,9 @@ BOOTSTRAP = ""  # in the place of a `--forward` domain: what finds the hosts of 
 SHARE = 256  # questions that one client may have in flight
 
 FILTERED, NO_REACHABLE_AUTHORITY = 17, 22  # RFC 8914 section 4
+
+FAULT = Resolution(messages.SERVFAIL, source="policy", reason="internal error")
+STOPPED = Resolution(messages.SERVFAIL, source="policy", reason="the forwarder has stopped")
 
 Lists = dict[str | None, tuple[UpstreamServer, ...]]  # by domain; None is `--upstream`
 
@@ -111,7 +113,7 @@ class Forwarder:
         self._is_ours = is_ours
         self._cache = Cache(settings.cache_size)
         self._flights: dict[Question, Flight] = {}
-        self._waiting: Counter[bytes] = Counter()
+        self._waiting: dict[bytes, int] = {}  # by client, the questions that it waits for
         self._loops = Loops(loop_token)
         self._upstreams: dict[UpstreamServer, Upstream] = {}
         self._lists: dict[str | None, tuple[Upstream, ...]] = {}
@@ -145,6 +147,8 @@ class Forwarder:
                 await self._follow_system()
             finally:
                 self.has_started.clear()  # should this run again, with connections of its own
+                for flight in list(self._flights.values()):
+                    self._land(flight, STOPPED)
                 for upstream in self._upstreams.values():
                     upstream.close()
                 self._upstreams.clear()
@@ -257,30 +261,30 @@ class Forwarder:
             return None
         self._counters.cache_hits += 1
         if cached.is_wanted_again(now) and question not in self._flights:
-            self._refresh(question)
+            self._begin(question)
         return cached.given_out(now)
 
-    async def resolve(self, forward: Forward) -> Resolution:
-        """Ask the upstreams, or wait for who is asking them the same."""
+    def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
+        """Ask the upstreams, or wait for who is asking them the same.
+
+        Args:
+            forward: The question.
+            take: Is given what came of it, once; perhaps before this returns.
+        """
         client = forward.client
         question = question_of(forward)
-        if client and self._waiting[client] >= SHARE:
-            return self._refused(f"{SHARE} questions of this client are in flight")
-        if question not in self._flights and len(self._flights) >= MAX_FLIGHTS:
-            return self._refused(f"{MAX_FLIGHTS} questions are in flight")
-        self._waiting[client] += 1
-        try:
-            return await self._await(question)
-        finally:
-            self._waiting[client] -= 1
-            if not self._waiting[client]:
-                del self._waiting[client]
+        if client and self._waiting.get(client, 0) >= SHARE:
+            take(self._refused(f"{SHARE} questions of this client are in flight"))
+        elif question not in self._flights and len(self._flights) >= MAX_FLIGHTS:
+            take(self._refused(f"{MAX_FLIGHTS} questions are in flight"))
+        else:
+            self._join(question, Waiter(client, take))
 
     def describe(self, name: str, qtype: int) -> Prospect:
         """Return what would become of a question, without asking it."""
         apex = self._apex_of(name)
         question = Question(name, qtype, False, False, apex)
-        order = self._order(question)
+        order = self.order(question)
         prospect = Prospect(apex or "--upstream", order[0].name if order else None)
         now = self._loop.time()
         cached = self._cache.peek(question, now)
@@ -382,12 +386,18 @@ class Forwarder:
         for qtype in (messages.A, messages.AAAA):
             question = Question(names.canonical(host), qtype, False, False, BOOTSTRAP)
             cached = self._cache.fresh(question, self._loop.time())
-            known = cached.resolution if cached else await self._await(question)
+            known = cached.resolution if cached else await self._resolved(question)
             answer, *_ = messages.decode(question.wire[:-4], known.body)
             found += [str(ipaddress.ip_address(r.rdata)) for r in answer if r.rtype == qtype]
             if found:
                 break
         return found
+
+    def _resolved(self, question: Question) -> asyncio.Future[Resolution]:
+        """Resolve a question of our own."""
+        resolved: asyncio.Future[Resolution] = self._loop.create_future()
+        self._join(question, Waiter(b"", lambda found: _settle(resolved, found)))
+        return resolved
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run something in the background, where a fault of ours must not end the rest."""
@@ -405,7 +415,7 @@ class Forwarder:
         above = [apex for apex in self._lists if apex and names.is_below(name, apex)]
         return max(above, key=lambda apex: len(names.labels_of_text(apex)), default=None)
 
-    def _order(self, question: Question) -> tuple[Upstream, ...]:
+    def order(self, question: Question) -> tuple[Upstream, ...]:
         """Whom to ask: those alive in order, else the one silent longest ago."""
         apex = question.apex
         if apex not in self._lists:  # a reload took the list away
@@ -426,51 +436,77 @@ class Forwarder:
         self._counters.forwards_refused += 1
         return Resolution(messages.REFUSED, source="policy", reason=reason)
 
-    async def _await(self, question: Question) -> Resolution:
-        """Join the flight of a question, or be the one who flies it.
+    def _join(self, question: Question, waiter: Waiter) -> None:
+        """Wait for the flight of a question, which is begun if there is none.
 
         Whoever could have a stale response does not wait for long (RFC 8767 section 5),
         and not at all if no upstream is alive; the flight goes on behind.
         """
-        stale = self._cache.stale(question, self._loop.time())
-        patience = None
+        self._waiting[waiter.client] = self._waiting.get(waiter.client, 0) + 1
+        now = self._loop.time()
+        stale = self._cache.stale(question, now)
+        flight = self._flights.get(question) or self._begin(question)
+        flight.waiting.append(waiter)
         if stale is not None:
             patience = STALE_PATIENCE if self._has_alive(question.apex) else 0.0
-        while True:
-            flight = self._flights.get(question)
-            if flight is None:
-                if stale is None:
-                    return await self._fly(question)
-                flight = self._refresh(question)
-            await asyncio.wait((flight.done,), timeout=patience)
-            if flight.done.done() and not flight.done.cancelled():
-                return flight.done.result()
-            if stale is not None:
-                return stale.given_out(self._loop.time())
+            waiter.stale_at = self._loop.call_at(
+                now + patience, self._give_stale, flight, waiter, stale
+            )
 
-    def _refresh(self, question: Question) -> Flight:
-        """Ask in the background."""
-        flight = self._flights[question] = Flight(question, self._loop)
-        self._spawn(self._finish(question, flight))
+    def _give_stale(self, flight: Flight, waiter: Waiter, stale: Cached) -> None:
+        flight.waiting.remove(waiter)
+        self._tell(waiter, stale.given_out(self._loop.time()))
+
+    def _begin(self, question: Question) -> Flight:
+        """Ask the upstreams, whoever waits."""
+        flight = self._flights[question] = Flight(question, self, self._loop)
+        flight.begin()
         return flight
 
-    async def _fly(self, question: Question) -> Resolution:
-        flight = self._flights[question] = Flight(question, self._loop)
-        return await self._finish(question, flight)
+    def go_on(self, flight: Flight) -> None:
+        """Run what is left of a flight in a task."""
+        self._spawn(self._fly(flight))
 
-    async def _finish(self, question: Question, flight: Flight) -> Resolution:
-        """Bring a flight to its end; those who wait with us are told in any case."""
+    async def _fly(self, flight: Flight) -> None:
         try:
-            answer = await flight.fly(lambda: self._order(question))
+            self.land(flight, await flight.fly())
+        except Exception:
+            self._land(flight, FAULT)
+            raise
+
+    def land(self, flight: Flight, answer: UpstreamAnswer | None) -> None:
+        """End a flight, and tell all who wait what came of it."""
+        try:
             if answer is not None:
-                resolution = self._accept(question, answer)
+                resolution = self._accept(flight.question, answer)
             else:
-                resolution = self._give_up(question, flight)
-            flight.done.set_result(resolution)
-            return resolution
-        finally:
-            del self._flights[question]
-            flight.end()
+                resolution = self._give_up(flight.question, flight)
+        except Exception:
+            self._counters.internal_errors += 1
+            log.exception("internal error while reading what an upstream answered")
+            resolution = FAULT
+        self._land(flight, resolution)
+
+    def _land(self, flight: Flight, resolution: Resolution) -> None:
+        if self._flights.pop(flight.question, None) is None:
+            return
+        flight.end()
+        for waiter in flight.waiting:
+            if waiter.stale_at is not None:
+                waiter.stale_at.cancel()
+            self._tell(waiter, resolution)
+
+    def _tell(self, waiter: Waiter, resolution: Resolution) -> None:
+        """Tell one who waits, whose faults are its own."""
+        client = waiter.client
+        count = self._waiting.pop(client) - 1
+        if count:
+            self._waiting[client] = count
+        try:
+            waiter.take(resolution)
+        except Exception:
+            self._counters.internal_errors += 1
+            log.exception("internal error while sending what an upstream answered")
 
     def _accept(self, question: Question, answer: UpstreamAnswer) -> Resolution:
         """Scrub a response, cache it, and give it out."""
@@ -533,6 +569,12 @@ class Forwarder:
         if names.is_single_label(question.name) and self._lists.get(question.apex):
             return "every upstream sends single labels back to us"
         return "no upstream to ask"
+
+
+def _settle(future: asyncio.Future[Resolution], resolution: Resolution) -> None:
+    """Give a future its result, unless nobody waits for it any more."""
+    if not future.done():
+        future.set_result(resolution)
 
 
 def _replaced(

@@ -10,7 +10,7 @@ import hashlib
 import re
 import struct
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_address
@@ -79,8 +79,8 @@ class RecordingForwarder:
     def cached(self, forward: Forward) -> Resolution | None:
         return None
 
-    async def resolve(self, forward: Forward) -> Resolution:
-        return self.resolved(forward)
+    def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
+        take(self.resolved(forward))
 
     def resolved(self, forward: Forward) -> Resolution:
         self.asked.append(forward)

@@ -3,7 +3,7 @@
 import asyncio
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -106,11 +106,17 @@ class StubForwarder:
         self.resolved: list[str] = []
         self.known: Resolution | None = None
         self.records = 0  # of 256 octets in each answer
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def cached(self, forward: Forward) -> Resolution | None:
         return self.known
 
-    async def resolve(self, forward: Forward) -> Resolution:
+    def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
+        task = asyncio.create_task(self._ask(forward, take))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
         self.resolved.append(forward.name)
         if forward.name.startswith("slow"):
             await self.released.wait()
@@ -118,7 +124,7 @@ class StubForwarder:
         octets, source = forward.query.question[:-4], "upstream"
         records = [RR(octets, 16, 1, 5, b"\xff" + b"x" * 255)] * self.records
         body = messages.encode(octets, records)
-        return Resolution(0, body=body, source=source, upstream="192.0.2.53")
+        take(Resolution(0, body=body, source=source, upstream="192.0.2.53"))
 
 
 @dataclass

@@ -34,12 +34,22 @@ def is_below_docker(name: str) -> bool:
     return names.is_below(name, "docker.") or names.is_single_label(name)
 
 
+class AwaitedForwarder(Forwarder):
+    """One whose resolutions can be awaited."""
+
+    async def resolve(self, forward: Forward) -> Resolution:
+        """Resolve a question; cancelling that does not call it back."""
+        resolved: asyncio.Future[Resolution] = asyncio.get_running_loop().create_future()
+        self.ask(forward, lambda found: None if resolved.done() else resolved.set_result(found))
+        return await resolved
+
+
 @asynccontextmanager
 async def forwarder(
     wanted: UpstreamSettings, resolv_conf: Path = RESOLV_CONF
-) -> AsyncIterator[Forwarder]:
+) -> AsyncIterator[AwaitedForwarder]:
     """Run a forwarder."""
-    made = Forwarder(wanted, Counters(), is_below_docker, resolv_conf=resolv_conf)
+    made = AwaitedForwarder(wanted, Counters(), is_below_docker, resolv_conf=resolv_conf)
     running = asyncio.create_task(made.run())
     await asyncio.sleep(0)
     try:
@@ -54,7 +64,7 @@ async def forwarder(
 class Front(asyncio.DatagramProtocol):
     """A server of the smallest kind, so that others can ask a forwarder."""
 
-    def __init__(self, forward: Forwarder) -> None:
+    def __init__(self, forward: AwaitedForwarder) -> None:
         self._forwarder = forward
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,7 +85,7 @@ class Front(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def front(forward: Forwarder, port: int) -> AsyncIterator[None]:
+async def front(forward: AwaitedForwarder, port: int) -> AsyncIterator[None]:
     """Let others ask a forwarder on a port of loopback."""
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: Front(forward), local_addr=("127.0.0.1", port)

@@ -10,6 +10,7 @@ from dnslib import DNSRecord
 
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
+from containerdns.core.upstream.forwarding import Resolution
 from containerdns.core.upstream.upstream_cache import STALE_ANSWER
 from containerdns.errors import BadSettings
 from containerdns.upstream import forwarder as rooms
@@ -337,6 +338,42 @@ async def test_others_go_on_when_who_asked_first_goes_away() -> None:
         first.cancel()
         fake.script = says("192.0.2.1")
         assert addresses(WWW, await second) == ["192.0.2.1"]
+
+
+async def test_a_question_needs_a_task_only_when_its_server_does_not_simply_answer() -> None:
+    """A task and what it waits with cost more than all the rest of a flight."""
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        tasks = len(asyncio.all_tasks())
+        took: list[Resolution] = []
+        forward.ask(WWW, took.append)
+        assert len(asyncio.all_tasks()) == tasks
+        await until(lambda: len(asyncio.all_tasks()) == tasks + 1)
+        fake.script = says("192.0.2.1")
+        await until(lambda: bool(took))
+        assert addresses(WWW, took[0]) == ["192.0.2.1"]
+        await until(lambda: len(asyncio.all_tasks()) == tasks)
+
+
+async def test_a_fault_of_one_who_waits_is_counted_and_costs_the_others_nothing() -> None:
+    def fail(_: Resolution) -> None:
+        raise ValueError
+
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        took: list[Resolution] = []
+        forward.ask(WWW, fail)
+        forward.ask(WWW, took.append)
+        await until(lambda: bool(took))
+        assert addresses(WWW, took[0]) == ["192.0.2.1"]
+        assert forward._counters.internal_errors == 1
+        assert not forward._waiting
+
+
+async def test_who_waits_is_told_when_the_forwarder_stops() -> None:
+    took: list[Resolution] = []
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        forward.ask(WWW, took.append)
+        await until(lambda: len(fake.asked) >= 1)
+    assert [found.rcode for found in took] == [messages.SERVFAIL]
 
 
 async def test_a_client_has_a_share_and_others_theirs() -> None:

@@ -255,8 +255,12 @@ def parse_opt(octets: bytes) -> Edns:
     return _edns_of(record)
 
 
-def parse_response(data: bytes) -> Response:
+def parse_response(data: bytes, asked: bytes = b"") -> Response:
     """Read a response of an upstream.
+
+    Args:
+        data: The message.
+        asked: The question sent, which is well-formed: one that is the same is not read again.
 
     Raises:
         BadMessage: Malformed, or a query.
@@ -273,7 +277,11 @@ def parse_response(data: bytes) -> Response:
     at = HEADER_OCTETS
     question = b""
     known: dict[int, bytes] = {}
-    if questions:
+    if questions and asked and data.startswith(asked, at):
+        question = asked
+        known[at] = asked[:-4]
+        at += len(asked)
+    elif questions:
         wire, at = _read_name(data, at, known)
         question = wire + data[at : at + 4]
         at += 4
@@ -555,7 +563,7 @@ def _read_pointer(data: bytes, at: int) -> int:
 
 def _read_record(data: bytes, at: int, known: dict[int, bytes]) -> tuple[RR, int]:
     """Read one record, its data freed of compression; return it and where it ends."""
-    owner, at = _read_name(data, at, known)
+    owner, at = _read_owner(data, at, known)
     if at + _FIXED.size > len(data):
         raise BadMessage("a record is cut")
     rtype, rclass, ttl, length = _FIXED.unpack_from(data, at)
@@ -566,6 +574,15 @@ def _read_record(data: bytes, at: int, known: dict[int, bytes]) -> tuple[RR, int
     shape = _NAMES_READ.get(rtype) if rtype != NAPTR else _naptr_shape(data, at, end)
     rdata = data[at:end] if shape is None else _read_data(data, at, end, shape, known)
     return RR(owner, rtype, rclass, ttl, rdata), end
+
+
+def _read_owner(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, int]:
+    """Read the owner of a record: mostly nothing but a pointer to the question."""
+    if data[at : at + 1] >= b"\xc0":
+        target = _read_pointer(data, at)
+        if target < at and (whole := known.get(target)) is not None:
+            return whole, at + 2
+    return _read_name(data, at, known)
 
 
 def _naptr_shape(data: bytes, at: int, end: int) -> tuple[int, int]:

@@ -87,7 +87,7 @@ class Entry:
         self.names = tuple(dict.fromkeys((reply.name, *reply.depends_on)))
         self.qtype = reply.qtype
         self.rcode = reply.rcode
-        self.source = "cache" if reply.source == "upstream" else reply.source
+        self.source = reply.source
         self.upstream = reply.upstream
         self.serial_at = reply.serial_at - end if reply.serial_at else 0
         self.serial = self.kept_tail[self.serial_at : self.serial_at + 4]
@@ -209,8 +209,8 @@ class PacketCache:
             return
         if len(reply.depends_on) > MAX_NAMES:
             return
-        if shelf == "fresh" and reply.fresh_for <= 0:
-            return
+        if shelf == "fresh" and (reply.fresh_for <= 0 or reply.source == "upstream"):
+            return  # most names are asked for once: what the upstream cache has is kept here
         end = query.find(b"\0", 12) + 1
         if end < 13 or not _same_question(query, reply.octets, end):
             return  # a name with a zero octet in a label, or an answer without a question

@@ -31,7 +31,7 @@ class Question(NamedTuple):
     @property
     def wire(self) -> bytes:
         """The wire name, lower case, with type and class."""
-        return _packet_cache(self.name, self.qtype)
+        return _wire_of(self.name, self.qtype)
 
     @property
     def flags(self) -> int:
@@ -40,7 +40,7 @@ class Question(NamedTuple):
 
 
 @lru_cache(2048)  # as many as are in flight: it is needed at the start and at the end
-def _packet_cache(name: str, qtype: int) -> bytes:
+def _wire_of(name: str, qtype: int) -> bytes:
     return names.to_wire(name) + qtype.to_bytes(2) + b"\0\1"
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.zone import special_names
-from containerdns.core.zone.reverse import is_reverse
+from containerdns.core.zone.reverse import REVERSE_TREES, is_reverse
 from containerdns.core.zone.zone import BARE, NS_LABEL, Suffix, SuffixKind, Zone
 
 # For validators in front of us, these are asked upstream even of single labels.
@@ -98,6 +98,17 @@ class Ownership:
         ) | frozenset(a for s in shape.search_domains for a in (s, *names.parents(s)))
         noted = special_names.SPECIAL_NAMES | top_level_domains | self._above_ours | self._forwards
         self._noted = noted | self._domains | {special_names.DOH_CANARY}
+        self._ruled = frozenset(
+            (
+                *self._domains,
+                *self._search_domains,
+                *self._forwards,
+                *special_names.SPECIAL_NAMES,
+                special_names.DOH_CANARY,
+                *REVERSE_TREES,
+            )
+        )
+        self._not_ours = self._forward(names.ROOT, "not ours")
         self._has_search_in_domain = any(
             special_names.nearest(search, self._domains) for search in shape.search_domains
         )
@@ -166,6 +177,8 @@ class Ownership:
         return not (name in self._noted or zone.knows(label) or zone.knows(name) or zone.knows("*"))
 
     def _decide(self, name: str, qtype: int, now: float) -> Decision:
+        if self._is_elsewhere(name, now):  # most of what is forwarded
+            return self._not_ours
         domain = special_names.nearest(name, self._domains)
         if domain:
             return self._decide_in_domain(name, domain, now)
@@ -192,6 +205,13 @@ class Ownership:
             if decision is not None:
                 return decision
         return self._decide_elsewhere(name, search)
+
+    def _is_elsewhere(self, name: str, now: float) -> bool:
+        """Return at a glance whether no rule is about a name; False is no proof."""
+        above = names.parents(name)
+        if len(above) < 2 or name in self._ruled or not self._ruled.isdisjoint(above):
+            return False
+        return not self._zone.is_ours(name, now)
 
     def answers(self, name: str, now: float) -> bool:
         """Return whether a name is a container's, or a domain of ours or below one."""

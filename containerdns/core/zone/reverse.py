@@ -20,6 +20,7 @@ IPNetwork = IPv4Network | IPv6Network
 
 _V4 = "in-addr.arpa."
 _V6 = "ip6.arpa."
+REVERSE_TREES = (_V4, _V6)
 _OCTETS = frozenset(map(str, range(256)))
 _NIBBLES = frozenset("0123456789abcdef")
 
@@ -125,7 +126,7 @@ def reverse_name(address_text: str) -> str:
 
 def is_reverse(name: str) -> bool:
     """Return whether a name is in the reverse tree."""
-    return name.endswith((_V4, _V6))
+    return name.endswith(REVERSE_TREES)
 
 
 def _apexes_of(subnets: Iterable[IPNetwork]) -> Iterator[str]:

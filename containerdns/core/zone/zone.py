@@ -446,8 +446,10 @@ class Zone:
 
     def _is_kept(self, owner: str) -> bool:
         """Return whether a container that exists keeps an owner, as a bare service does not."""
-        claims = self._claims.get(owner, ())
-        return owner in self._reserved or not all(claim.project for claim in claims)
+        if owner in self._reserved:
+            return True
+        claims = self._claims.get(owner)
+        return claims is not None and not all(claim.project for claim in claims)
 
     def is_ours(self, owner: str, now: float) -> bool:
         """Return whether an owner belongs to a container, or did until lately.

@@ -236,13 +236,24 @@ def test_kept_response_of_an_upstream_counts_as_the_caches() -> None:
     counters = Counters()
     made = PacketCache(counters)
     data = query("web.example")
-    from_upstream = Reply(
-        reply(data).octets, 0, "upstream", 1, "web.example.", keeping="fresh", fresh_for=1.0
+    from_cache = Reply(
+        reply(data).octets, 0, "cache", 1, "web.example.", keeping="fresh", fresh_for=1.0
     )
-    made.keep(VIEW, data, from_upstream, 0.0)
+    made.keep(VIEW, data, from_cache, 0.0)
     answer(made, data)
     made.tally()
     assert counters.responses[0, "cache"] == counters.cache_hits == 1
+
+
+def test_response_of_an_upstream_is_kept_from_its_second_use() -> None:
+    """Most names are asked for once, and keeping costs more than the look-up it saves."""
+    made = PacketCache(Counters())
+    data = query("web.example")
+    fields: dict[str, Any] = {"name": "web.example.", "keeping": "fresh", "fresh_for": 1.0}
+    made.keep(VIEW, data, Reply(reply(data).octets, 0, "upstream", 1, **fields), 0.0)
+    assert answer(made, data) is None
+    made.keep(VIEW, data, Reply(reply(data).octets, 0, "cache", 1, **fields), 0.0)
+    assert answer(made, data) is not None
 
 
 def view_at(number: int) -> View:
