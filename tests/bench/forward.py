@@ -1,10 +1,11 @@
 """How fast we forward, beside dnsmasq and Unbound over the same local upstream.
 
-    python -m tests.bench.forward [--queries N] [--only NAME]...
+    python -m tests.bench.forward [--queries N] [--turns N] [--only NAME]...
 
 Needs dnsmasq, unbound and dnsperf.  An Unbound with local data is the upstream of all.
 For each server: queries per second and CPU per query for misses (every name new) and
-for cached answers, and what a miss costs over asking the upstream directly.
+for cached answers, and what a miss costs over asking the upstream directly.  The servers
+are asked in turns; what is told is the median, and the median of the ratios of each turn.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dnslib import DNSRecord
 
@@ -38,40 +40,72 @@ class Server:
     pid: int
 
 
+class Turn(NamedTuple):
+    """One turn of one server: queries per second and microseconds of CPU a query."""
+
+    misses: float
+    miss_cpu_us: float
+    hits: float
+    hit_cpu_us: float
+
+
 def main() -> None:
-    """Measure them one after the other, in one run."""
+    """Measure them in turns, and print how we compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--queries", type=int, default=60000)
+    parser.add_argument("--queries", type=int, default=20000, help="misses in a turn")
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--only", action="append")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, upstream(Path(folder)) as source:
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        source = stack.enter_context(upstream(folder))
         direct = statistics.median(latencies(source.port, "direct"))
         print(f"{'upstream itself':14} latency p50 {direct * 1e3:.3f} ms")
-        for name, command in commands(Path(folder), source.port).items():
-            if arguments.only and name not in arguments.only:
-                continue
-            with running(name, command) as server:
-                measure(server, arguments.queries, direct, Path(folder))
+        servers = [
+            stack.enter_context(running(name, command))
+            for name, command in commands(folder, source.port).items()
+            if name in (options.only or [name])
+        ]
+        turns = [
+            {server.name: measure(server, turn, options.queries, folder) for server in servers}
+            for turn in range(options.turns)
+        ]
+        for server in servers:
+            tell(server, turns, direct)
 
 
-def measure(server: Server, queries: int, direct: float, folder: Path) -> None:
-    """Measure one server and print it."""
-    asked = latencies(server.port, server.name)
-    added = [seconds - direct for seconds in asked]
-    misses = folder / "misses"
-    misses.write_text("".join(f"m{n}.bench{n % 97}.example A\n" for n in range(queries)))
-    hits = folder / "hits"
+def measure(server: Server, turn: int, queries: int, folder: Path) -> Turn:
+    """Ask one server for names that nobody asked it for before, then for those that it has."""
+    misses, hits = folder / "misses", folder / "hits"
+    lines = (f"t{turn}m{n}.bench{n % 97}.example A\n" for n in range(queries))
+    misses.write_text("".join(lines))
     hits.write_text("".join(f"h{n}.example A\n" for n in range(HIT_NAMES)))
-    load(server, hits, 1)
     missed = load(server, misses, 1)
     load(server, hits, 1)
-    cached = load(server, hits, queries // HIT_NAMES)
+    return Turn(*missed, *load(server, hits, max(queries // HIT_NAMES, 1)))
+
+
+def tell(server: Server, turns: list[dict[str, Turn]], direct: float) -> None:
+    """Print the medians of a server, and those of our ratios to it in each turn."""
+    own = [turn[server.name] for turn in turns]
+    miss, miss_cpu, hit, hit_cpu = (statistics.median(column) for column in zip(*own, strict=True))
+    added = sorted(seconds - direct for seconds in latencies(server.port, server.name))
     print(
-        f"{server.name:14} miss {missed[0]:7.0f}/s {missed[1]:6.1f} us CPU"
-        f"   cached {cached[0]:7.0f}/s {cached[1]:6.1f} us CPU"
+        f"{server.name:14} miss {miss:7.0f}/s {miss_cpu:6.1f} us CPU"
+        f"   cached {hit:7.0f}/s {hit_cpu:6.1f} us CPU"
         f"   added by a miss p50 {statistics.median(added) * 1e3:.3f} ms"
-        f" p99 {sorted(added)[len(added) * 99 // 100] * 1e3:.3f} ms"
+        f" p99 {added[len(added) * 99 // 100] * 1e3:.3f} ms"
     )
+    if "containerdns" in turns[0]:
+        ours = [turn["containerdns"] for turn in turns]
+        ratios = [
+            statistics.median(mine / its for mine, its in zip(*pair, strict=True))
+            for pair in zip(zip(*ours, strict=True), zip(*own, strict=True), strict=True)
+        ]
+        print(
+            f"{'':14} ours: {ratios[0]:.2f} times the misses, {ratios[1]:.2f} times the CPU;"
+            f" cached {ratios[2]:.2f} and {ratios[3]:.2f} times"
+        )
 
 
 def load(server: Server, names: Path, rounds: int) -> tuple[float, float]:
