@@ -192,7 +192,10 @@ def zone(url: str, form: str, domain: str | None, name: str | None, watch: bool)
 def explain(
     name: str, qtype: str | None, client: str | None, search: tuple[str, ...], url: str, form: str
 ) -> None:
-    """Return what becomes of a name: each query of a client, in order, and why."""
+    """Explain what becomes of a name: each query of a client, in order, and why.
+
+    NAME may be an address, a URL or host:port.
+    """
     query = [("name", name), ("type", qtype), ("client", client)]
     document = _server(url).json("/explain", [*query, *(("search", domain) for domain in search)])
     if form == "json":
@@ -200,7 +203,7 @@ def explain(
         return
     from containerdns.commands import terminal
 
-    _show(terminal.explanation(document["queries"]))
+    _show(terminal.explanation(document))
 
 
 @main.command(cls=_WithSettings)

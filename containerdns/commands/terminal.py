@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from containerdns.core.protocol import explanation_text
+from containerdns.core.protocol.explanation_text import plain
+
 WIDTH_LEAST = 40  # columns; below, a table is unreadable anyway
 COLUMN_LEAST = 8  # characters that stay of a column that is cut
 GAP = "  "
@@ -17,19 +20,17 @@ RECORD_COLUMNS = ("name", "ttl", "type", "data", "container", "network", "rule")
 QUERY_COLUMNS = ("time", "client", "name", "type", "rcode", "source", "upstream", "ms")
 
 _COLOUR_OF_RCODE = {"NOERROR": "green", "NXDOMAIN": "yellow"}
+_COLOUR_OF_STYLE = {
+    explanation_text.GOOD: "green",
+    explanation_text.EMPTY: "yellow",
+    explanation_text.BAD: "red",
+}
 _COLOUR_OF_LEVEL = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def wants_colour() -> bool:
     """Return whether standard output is a terminal whose owner did not refuse (NO_COLOR)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
-def plain(text: object) -> str:
-    """Make one value safe to print: control characters that others chose become "?"."""
-    if text is None:
-        return ""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def show(text: str) -> None:
@@ -105,58 +106,15 @@ def _record_line(record: Mapping[str, Any]) -> str:
     return GAP.join(plain(record.get(column)) for column in RECORD_COLUMNS)
 
 
-def explanation(queries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield each query in turn: what becomes of it, why, and what the client does next."""
-    for number, query in enumerate(queries, 1):
-        outcome = _outcome(query)
-        colour = _COLOUR_OF_RCODE.get(query["rcode"] or "NOERROR", "red")
-        asked = click.style(f"{plain(query['name'])} {plain(query['type'])}", bold=True)
-        by = f" of {plain(query['upstream'])}" if query.get("upstream") else ""
-        decision = f"{plain(query['decision'])}{by}"
-        yield f"{number}. {asked}: {click.style(outcome, fg=colour)} ({decision})"
-        yield f"   why:  {_why(query)}"
-        for record in query["records"]:
-            yield f"         {_explained(record, query)}"
-        yield f"   next: {_next(query, is_last=number == len(queries))}"
+def explanation(document: Mapping[str, Any]) -> Iterator[str]:
+    """Show what becomes of each query, why, and what the client does next."""
+    return explanation_text.lines(document, _painted)
 
 
-def _why(query: Mapping[str, Any]) -> str:
-    """Return rule and reason, but not twice the same."""
-    rule, reason = plain(query["rule"]), plain(query["reason"])
-    return reason if rule in reason else f"{rule}: {reason}"
-
-
-def _outcome(query: Mapping[str, Any]) -> str:
-    if query["rcode"] is None:
-        return "what the upstream says"
-    if query["rcode"] == "NOERROR" and not query["records"]:
-        return "NODATA"
-    if query["rcode"] == "NOERROR":
-        found = ", ".join(plain(record["data"]) for record in query["records"])
-        return f"{found}, TTL {query['ttl']}"
-    return plain(query["rcode"])
-
-
-def _explained(record: Mapping[str, Any], query: Mapping[str, Any]) -> str:
-    parts = [f"{plain(query['ttl'])} {plain(record['type'])} {plain(record['data'])}"]
-    if record.get("container"):
-        parts.append(f"container {plain(record['container'])}")
-    if record.get("network"):
-        parts.append(f"network {plain(record['network'])}")
-    return ", ".join(parts)
-
-
-def _next(query: Mapping[str, Any], *, is_last: bool) -> str:
-    if query["rcode"] is None:
-        return f"with an answer the client stops, else it {'fails' if is_last else 'goes on'}"
-    if query["rcode"] == "NOERROR" and query["records"]:
-        return "the client has its answer and stops"
-    if query["rcode"] == "NOERROR":
-        other = "the client's other type (A or AAAA) may have data"
-        return other if is_last else f"{other}; else most go on with the next name, musl stops"
-    if query["rcode"] == "NXDOMAIN":
-        return "nothing is left to try: the client fails" if is_last else "the client goes on"
-    return "the client asks again, or its next server"
+def _painted(text: str, style: str) -> str:
+    if style == explanation_text.BOLD:
+        return click.style(text, bold=True)
+    return click.style(text, fg=_COLOUR_OF_STYLE[style])
 
 
 def queries(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -17,7 +17,13 @@ class Sink(Protocol):
     ) -> None:
         """A container, running or not, now exists like this."""
 
-    def container_died(self, engine: str, container_id: str, event_time: float | None) -> None:
+    def container_died(
+        self,
+        engine: str,
+        container_id: str,
+        event_time: float | None,
+        exit_status: int | None = None,
+    ) -> None:
         """A container does not run any more, but exists."""
 
     def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:

@@ -75,7 +75,12 @@ class Tracker:
     # News.
 
     def happened(
-        self, container_id: str, happening: Happening, event_time: float | None, name: str = ""
+        self,
+        container_id: str,
+        happening: Happening,
+        event_time: float | None,
+        name: str = "",
+        exit_status: int | None = None,
     ) -> None:
         """Take in an event."""
         self.touched.add(container_id)
@@ -91,6 +96,7 @@ class Tracker:
                 happening,
                 event_time,
                 name,
+                exit_status=exit_status,
                 may_ask_early=may_ask_early,
             )
         )
@@ -277,8 +283,8 @@ class Tracker:
                         self._tasks.create_task(self._ask(tracked.id, settled, urgency))
                 case tracking.Tell(container, event_time):
                     self._sink.container_changed(self._url, container, event_time)
-                case tracking.TellDeath(event_time):
-                    self._sink.container_died(self._url, tracked.id, event_time)
+                case tracking.TellDeath(event_time, status):
+                    self._sink.container_died(self._url, tracked.id, event_time, status)
                 case tracking.TellFault(name, reason):
                     self._sink.container_unreadable(self._url, tracked.id, name, reason)
 

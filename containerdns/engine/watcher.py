@@ -32,6 +32,8 @@ MAX_UNTOLD = 200  # containers of a listing that wait for an inspect before they
 MAX_COMPARING = 16  # containers that are settled at once
 TELL_AFTER = 0.3  # seconds that inspects may take before containers are told from the list
 
+MAX_STATUS_DIGITS = 3  # of an exit status, 0 to 255
+
 HAPPENINGS = {
     "die": Happening.DIED,
     "died": Happening.DIED,  # Podman's
@@ -203,7 +205,8 @@ class Watcher:
             case "container", action if event.actor_id:
                 happening = HAPPENINGS.get(action, Happening.CHANGED)
                 name = event.attributes.get("name", "").removeprefix("/")
-                self._tracker.happened(event.actor_id, happening, event.time, name)
+                status = _exit_status(event)
+                self._tracker.happened(event.actor_id, happening, event.time, name, status)
             case "network", "connect" | "disconnect" if event.container_id:
                 happening = HAPPENINGS[event.action]
                 self._tracker.happened(event.container_id, happening, event.time)
@@ -373,6 +376,12 @@ class Watcher:
     def _deaf(self, evidence: str) -> NoReturn:
         self._reason = "watchdog"
         raise EngineUnavailable(f"the event stream of {self.url} is silent: {evidence}")
+
+
+def _exit_status(event: Event) -> int | None:
+    """The status that a container died with, if the event says so."""
+    text = event.attributes.get("exitCode", "")
+    return int(text) if text.isdecimal() and len(text) <= MAX_STATUS_DIGITS else None
 
 
 def _undated(event: Event) -> Event:

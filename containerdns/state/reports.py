@@ -21,7 +21,7 @@ from containerdns.core import names
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import DNS_PORT, Endpoint
 from containerdns.core.last_day import LastDay
-from containerdns.core.protocol import messages
+from containerdns.core.protocol import messages, typed_names
 from containerdns.core.protocol.explain import (
     Explanation,
     Search,
@@ -29,10 +29,13 @@ from containerdns.core.protocol.explain import (
     as_document,
     explain,
     led_home,
+    mark_unsent,
+    with_clues,
 )
 from containerdns.core.protocol.query_history import History, rfc3339_ms
 from containerdns.core.zone import master_file, records
 from containerdns.core.zone.change_history import ContainerChange, line
+from containerdns.core.zone.clues import Clues, whose_address
 from containerdns.core.zone.containers import Container
 from containerdns.core.zone.policy import COMPOSE, SERVICE_ID, Publication
 from containerdns.core.zone.records import Record
@@ -281,28 +284,47 @@ class Reports:
     async def explain(
         self, name: str, qtype: str | None, client: str, search: Sequence[str]
     ) -> Document:
-        """Return what becomes of each query that such a client sends, the second shape."""
-        qtypes: Sequence[int] = USUAL_TYPES
-        if qtype:
-            number = messages.type_number(qtype)
-            if number is None:
-                raise BadSettings("type", qtype, "a type's mnemonic, or TYPE and its number")
-            qtypes = (number,)
+        """Explain each query that such a client sends, the second shape."""
+        typed = typed_names.read(name)
+        qtypes = _types(qtype, is_address=bool(typed.address))
         try:
             address = packed(client)
         except ValueError:
             raise BadSettings("client", client, "an IP address") from None
         view = self._writer.views.of(address, self._local_for(address))
         now = time.time()
-        queries = []
-        for asked, number in product(Search(name, search).names(), qtypes):
+        asked = [typed.host] if typed.address else Search(typed.host, search).names()
+        told = []
+        for one, number in product(map(names.canonical, asked), qtypes):
             zone, ownership = self._writer.zone, self._writer.ownership
-            told = explain(zone, ownership, asked, number, view, now)
-            queries.append(self._told(told, view, now))
+            told.append(explain(zone, ownership, one, number, view, now))
             await turns().offer(EXPLAINING)
-        return {"queries": queries}
+        remarks = [typed.remark] if typed.remark else []
+        if typed.address:
+            remarks.append(await self._who_has(typed.address))
+        clues = await self._clues({t.owner for t in told if t.owner and not t.records})
+        queries = [self._told(with_clues(t, clues), view, now) for t in told]
+        mark_unsent(queries)
+        return {"queries": queries, "remarks": remarks}
 
-    def _told(self, told: Explanation, view: View, now: float) -> Document:
+    async def _clues(self, owners: set[str]) -> Clues:
+        """Look around some owners, with turns for others."""
+        inventory = self._writer.inventory
+        clues = Clues(self._writer.zone, inventory.get, inventory.policy)
+        for _ in clues.look(owners):
+            await turns().offer(EXPLAINING)
+        return clues
+
+    async def _who_has(self, address: str) -> str:
+        """Say who has an address, with turns for others."""
+        holders = []
+        for publication in self._writer.zone.publications():
+            if publication.is_running and any(a.text == address for a in publication.addresses):
+                holders.append(publication)
+            await turns().offer(EXPLAINING)
+        return whose_address(address, holders, self._writer.inventory.networks())
+
+    def _told(self, told: Explanation, view: View, now: float) -> dict[str, object]:
         """Add what the forwarder would do, without asking anybody."""
         if told.decision != "upstream":
             return as_document(told, UpstreamExplanation())
@@ -597,6 +619,20 @@ class Reports:
 def _tcp_ports(container: Container) -> list[int]:
     """The TCP ports that a container exposes, at its own addresses."""
     return sorted({binding.port for binding in container.ports if binding.protocol == "tcp"})
+
+
+def _types(qtype: str | None, *, is_address: bool) -> Sequence[int]:
+    """The types that are asked for: one that was given, or the usual ones.
+
+    Raises:
+        BadSettings: There is no such type.
+    """
+    if not qtype:
+        return (messages.PTR,) if is_address else USUAL_TYPES
+    number = messages.type_number(qtype)
+    if number is None:
+        raise BadSettings("type", qtype, "a type's mnemonic, or TYPE and its number")
+    return (number,)
 
 
 def _unanswered(publication: Publication) -> str:

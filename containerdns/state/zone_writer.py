@@ -198,10 +198,16 @@ class ZoneWriter(Replica):
             self._apply(((p.id, p) for p in publications), engine, event_time)
             self._notice_own(container.id)
 
-    def container_died(self, engine: str, container_id: str, event_time: float | None) -> None:
+    def container_died(
+        self,
+        engine: str,
+        container_id: str,
+        event_time: float | None,
+        exit_status: int | None = None,
+    ) -> None:
         """A container does not run any more, but exists."""
         with contained(self.counters, f"withdrawing the container {container_id[:12]}"):
-            publications = self.inventory.die(container_id)
+            publications = self.inventory.die(container_id, event_time, exit_status)
             self._apply(((p.id, p) for p in publications), engine, event_time)
             self._notice_own(container_id)
 

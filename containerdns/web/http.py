@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 from containerdns.core.connections.places import Limits, Places, limits_by
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint
+from containerdns.core.protocol import explanation_text
 from containerdns.core.zone.views import packed
 from containerdns.errors import BadSettings, CannotListen
 from containerdns.tasks.turns import turns
@@ -204,7 +205,7 @@ class Paths:
         )
         if _wants_json(request, parameters, default=True):
             return await send(request, JSON, json_pieces(document), _FRESH)
-        lines = (line + "\n" for line in _explanation_lines(document))
+        lines = (line + "\n" for line in explanation_text.lines(document))
         return await send(request, "text/plain", lines, _FRESH)
 
     async def queries(self, request: web.Request) -> web.StreamResponse:
@@ -526,15 +527,3 @@ def _json_response(request: web.Request, document: Document) -> web.Response:
 
 def _text_response(text: str, status: int = 200) -> web.Response:
     return web.Response(text=text + "\n", status=status, headers=_FRESH)
-
-
-def _explanation_lines(document: Document) -> Iterator[str]:
-    for query in document["queries"]:
-        by = f" by {query['upstream']}" if query.get("upstream") else ""
-        rcode = query["rcode"] or "as the upstream says"
-        yield f"{query['name']} {query['type']}: {rcode}, {query['decision']}{by}"
-        yield f"    rule: {query['rule']}"
-        yield f"    {query['reason']}"
-        for record in query["records"]:
-            of = f"  ; {record['container']}" if record.get("container") else ""
-            yield f"    {query['ttl']} {record['type']} {record['data']}{of}"

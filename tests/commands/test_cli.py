@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
+from containerdns.commands import terminal
 from containerdns.commands.cli import main
 from containerdns.config.settings import OPTIONS
+from containerdns.core.protocol import explanation_text
 from tests.engine.running import free_port
 
 ZONE: dict[str, Any] = {
@@ -201,6 +204,31 @@ def test_explanation_is_a_line_a_query_with_why_and_what_next(running: StandIn, 
     assert "   why:  bare container name: the container web is running" in lines
     assert "   next: the client has its answer and stops" in lines
     assert "   next: the client goes on" in lines
+
+
+def test_explanation_is_the_text_of_http_with_colours(
+    running: StandIn, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One text form: what differs is escape sequences alone."""
+    running.gives("/explain", EXPLAINED)
+    monkeypatch.setattr(terminal, "wants_colour", lambda: True)
+    shown = run("explain", "web", "--url", running.url).stdout
+    assert "\x1b" in shown
+    assert click.unstyle(shown).splitlines() == list(explanation_text.lines(EXPLAINED))
+
+
+def test_explanation_shows_alike_types_once_and_what_is_not_sent(
+    running: StandIn, run: Run
+) -> None:
+    query = {**EXPLAINED["queries"][0], "sent": True}
+    unsent = {**EXPLAINED["queries"][2], "sent": False}
+    queries = [query, {**query, "type": "AAAA"}, unsent]
+    remark = "only the host of http://web/ is looked up: web"
+    running.gives("/explain", {"queries": queries, "remarks": [remark]})
+    lines = run("explain", "http://web/", "--url", running.url).stdout.splitlines()
+    assert lines[0] == remark
+    assert lines[1] == "1. web.corp.example. A, AAAA: NXDOMAIN (upstream of 1.1.1.1)"
+    assert lines[-2] == "2. web. A: not sent, as an earlier answer ended the search"
 
 
 def test_explain_asks_as_the_client_would(running: StandIn, run: Run) -> None:

@@ -37,7 +37,13 @@ class Recorder:
         self.unreadable.pop(container.id, None)
         self._note("container_changed", container, event_time)
 
-    def container_died(self, engine: str, container_id: str, event_time: float | None) -> None:
+    def container_died(
+        self,
+        engine: str,
+        container_id: str,
+        event_time: float | None,
+        exit_status: int | None = None,
+    ) -> None:
         self._note("container_died", container_id, event_time)
 
     def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:

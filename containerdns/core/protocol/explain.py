@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 from containerdns.core import names
 from containerdns.core.protocol import messages
+from containerdns.core.protocol.explanation_text import has_data
 from containerdns.core.protocol.respond import (
     REBINDING,
     TRANSFERS,
@@ -18,11 +18,15 @@ from containerdns.core.protocol.respond import (
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.upstream.upstream_cache import Cached
 from containerdns.core.zone import master_file
-from containerdns.core.zone.ownership import WAITING, Act, Decision, Ownership
+from containerdns.core.zone.clues import Clues, moment
+from containerdns.core.zone.ownership import BELOW_BOTH, WAITING, Act, Decision, Ownership
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.views import View
-from containerdns.core.zone.zone import Zone
+from containerdns.core.zone.zone import BARE, Suffix, SuffixKind, Zone
 
+ADDRESSES = (messages.A, messages.AAAA)
+REMOVED = "its container was removed"
+HELD_BACK = "held back"
 NDOTS = 1  # names with fewer dots are tried with the search list first, resolv.conf(5)
 
 
@@ -43,6 +47,8 @@ class Explanation:
         asks: The name that an upstream is asked for: that of a CNAME's target, or the same.
         is_doubtful: A negative of the upstream becomes SERVFAIL.
         reason: In words.
+        owner: What was looked up in the zone, relative or absolute; "" if nothing was.
+        suffix: Below which suffix.
     """
 
     name: str
@@ -57,6 +63,8 @@ class Explanation:
     asks: str = ""
     is_doubtful: bool = False
     reason: str = ""
+    owner: str = ""
+    suffix: Suffix = BARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,32 @@ def explain(
         (*answer.chain, *answer.records),
         answer.soa.ttl if answer.soa else None,
         reason=(absence or answer.reason) + _left_out(zone, name, decision, answer.records),
+        owner="" if name == decision.suffix.apex else decision.suffix.owner_of(name),
+        suffix=decision.suffix,
     )
+
+
+def with_clues(told: Explanation, clues: Clues) -> Explanation:
+    """Add what the containers around a name say about it.
+
+    Args:
+        told: Of a name of ours.
+        clues: Which have looked at its owner, if it has no records.
+    """
+    if not told.owner or told.suffix.kind is SuffixKind.REVERSE or told.rule == BELOW_BOTH:
+        return told
+    if told.reason.startswith(REMOVED):
+        return told
+    if told.records:
+        found = clues.beside(told.owner, told.suffix, told.records)
+    elif told.rcode == messages.NXDOMAIN:
+        found = clues.absence(told.owner, told.suffix)
+    else:
+        found = clues.no_address(told.owner, told.suffix) if told.qtype in ADDRESSES else ""
+    if not found:
+        return told
+    is_known = bool(told.records) or told.reason.startswith(HELD_BACK)
+    return replace(told, reason=f"{told.reason}; {found}" if is_known else found)
 
 
 def _left_out(zone: Zone, name: str, decision: Decision, found: Iterable[Record]) -> str:
@@ -205,7 +238,22 @@ def as_document(told: Explanation, upstream: "UpstreamExplanation") -> dict[str,
             for r in told.records
         ],
         "reason": upstream.reason or told.reason,
+        "sent": True,
     }
+
+
+def mark_unsent(queries: Sequence[dict[str, object]]) -> None:
+    """Mark the queries that a client does not send, as an earlier name had an answer.
+
+    A and AAAA of one name are sent together.  As in glibc, an answer with data ends the search,
+    and NODATA does not (res_query.c, `__res_context_search`); musl ends it with NODATA, too.
+    What an upstream says is not known beforehand, and ends nothing here.
+    """
+    ended_by: object = None
+    for query in queries:
+        if ended_by is None and has_data(query):
+            ended_by = query["name"]
+        query["sent"] = ended_by is None or query["name"] == ended_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,30 +279,22 @@ Describe = Callable[[Explanation], UpstreamExplanation]
 
 
 def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
-    """Why a name of a container has no records; "" if it never was a container's."""
+    """Return whether a name is held back or remembered, as a sentence; "" if it is neither.
+
+    What containers that do not run say about it is left to `Clues`, as it takes longer.
+    """
     owners = {name}
     if name != decision.suffix.apex:
         owners.add(decision.suffix.owner_of(name))
     for owner in sorted(owners):
         left = next(iter(zone.handovers.of(owner)), None)
         if left is not None and zone.is_running(owner):
-            return f"held back for {left} until {_moment(zone.handovers.until(left))}"
-    # Nearly never are all containers looked at: whoever asks decides how often this happens.
-    claimed = zone.publications() if any(map(zone.is_claimed, owners)) else ()
-    for publication in claimed:
-        if not publication.is_running and any(c.owner in owners for c in publication.claims):
-            state = publication.skipped or "it does not run"
-            return f"the container {publication.container_name} exists, but: {state}"
+            return f"{HELD_BACK} for {left} until {moment(zone.handovers.until(left))}"
     for owner in owners:
         until = zone.remembered.until(owner)
         if until > now:
-            return f"its container was removed; the name stays ours until {_moment(until)}"
+            return f"{REMOVED}; the name stays ours until {moment(until)}"
     return ""
-
-
-def _moment(seconds: float) -> str:
-    """A time in seconds since the epoch as RFC 3339 has it, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _forwarded(zone: Zone, decision: Decision, name: str, asks: str, qtype: int) -> Explanation:

@@ -80,6 +80,7 @@ class Container:
         ports: Exposed and published ports.
         started_at: When it was started last, seconds since the epoch; 0 if not known.
         finished_at: When it stopped last; 0 if it never did, or that is not known.
+        exit_status: What it exited with then; None if it never did, or that is not known.
         has_ipv6: A sysctl does not switch IPv6 off in it, whatever addresses Docker shows.
     """
 
@@ -96,6 +97,7 @@ class Container:
     ports: tuple[PortBinding, ...] = ()
     started_at: float = 0.0
     finished_at: float = 0.0
+    exit_status: int | None = None
     has_ipv6: bool = True
 
     @property
@@ -149,6 +151,7 @@ def container_from_inspect(document: object, engine: str) -> Container:
     if not container_name:
         raise BadDocument(container_id, "Name")
     health = _text(_mapping(state, "Health", container_id), "Status", container_id)
+    finished_at = _moment(state, "FinishedAt", container_id)
     return Container(
         id=container_id,
         container_name=container_name,
@@ -162,7 +165,8 @@ def container_from_inspect(document: object, engine: str) -> Container:
         docker_labels=_docker_labels(config, container_id),
         ports=_ports_of_inspect(settings, config, container_id),
         started_at=_moment(state, "StartedAt", container_id),
-        finished_at=_moment(state, "FinishedAt", container_id),
+        finished_at=finished_at,
+        exit_status=_exit_status(state) if finished_at else None,
         has_ipv6=not _is_ipv6_off(_mapping(host_config, "Sysctls", container_id)),
     )
 
@@ -202,12 +206,22 @@ def with_details_of(listed: Container, known: Container) -> Container:
         hostname=known.hostname,
         started_at=known.started_at,
         finished_at=known.finished_at,
+        exit_status=known.exit_status,
         has_ipv6=known.has_ipv6,
         domainname=known.domainname,
         attachments=tuple(
             replace(attachment, aliases=aliases.get(attachment.network, ()))
             for attachment in listed.attachments
         ),
+    )
+
+
+def stopped(
+    container: Container, finished_at: float | None, exit_status: int | None = None
+) -> Container:
+    """Return a container as it is after its `die`, when and with what status if that is known."""
+    return replace(
+        container, state="exited", finished_at=finished_at or 0.0, exit_status=exit_status
     )
 
 
@@ -338,6 +352,12 @@ def _moment(state: Mapping[str, Any], key: str, document_id: str) -> float:
         return max(datetime.fromisoformat(text).timestamp(), 0.0) if text else 0.0
     except (ValueError, OverflowError):
         return 0.0
+
+
+def _exit_status(state: Mapping[str, Any]) -> int | None:
+    """Read an exit status, which is for people alone: what is odd is not known."""
+    status = state.get("ExitCode")
+    return status if isinstance(status, int) and not isinstance(status, bool) else None
 
 
 def _network_mode(host_config: Mapping[str, Any], container_id: str) -> str:

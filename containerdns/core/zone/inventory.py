@@ -8,7 +8,7 @@ swarm service's tasks.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from containerdns.core.zone.containers import Container, Network
+from containerdns.core.zone.containers import Container, Network, stopped
 from containerdns.core.zone.policy import SERVICE_ID, SWARM, Policy, Publication, publish
 
 MAX_LOANS = 8  # containers from one that shares a network to the one that has it
@@ -58,7 +58,9 @@ class Inventory:
         changed = [self._publish(container)]
         return changed + self._publish_followers(container.id)
 
-    def die(self, container_id: str) -> list[Publication]:
+    def die(
+        self, container_id: str, finished_at: float | None = None, exit_status: int | None = None
+    ) -> list[Publication]:
         """A container runs no more: it keeps its names, but not its addresses."""
         container = self._containers.get(container_id)
         if container is None or not container.is_running:
@@ -66,7 +68,8 @@ class Inventory:
         attachments = tuple(
             replace(a, addresses=(), subnets=a.subnets) for a in container.attachments
         )
-        return self.put(replace(container, state="exited", health="", attachments=attachments))
+        dead = stopped(container, finished_at, exit_status)
+        return self.put(replace(dead, health="", attachments=attachments))
 
     def remove(self, container_id: str) -> list[Publication]:
         """Drop a container; give what changes for those who followed it."""

@@ -21,6 +21,7 @@ DELEGATION_TYPES = frozenset({messages.NS, messages.SOA, messages.DS, messages.D
 
 
 WAITING = "Docker was not listed yet"
+BELOW_BOTH = "below a domain and a search domain"
 
 
 class Act(Enum):
@@ -292,7 +293,7 @@ class Ownership:
             if self._is_kept(names.strip_suffix(name, search), now):
                 return self._absent("name of a container that does not run", search)
             if is_below_both:
-                return self._absent("below a domain and a search domain", search)
+                return self._absent(BELOW_BOTH, search)
         return None
 
     def _absent(self, rule: str, search: str) -> Decision:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
-from containerdns.core.zone.containers import Container, with_details_of
+from containerdns.core.zone.containers import Container, stopped, with_details_of
 
 UNREAD = "dead"  # the state of a container of which nothing but its name can be read
 
@@ -132,6 +132,7 @@ class TellDeath(NamedTuple):
     """It does not run any more."""
 
     event_time: float | None = None
+    exit_status: int | None = None
 
 
 class TellFault(NamedTuple):
@@ -151,6 +152,7 @@ def on_event(
     event_time: float | None = None,
     name: str = "",
     *,
+    exit_status: int | None = None,
     may_ask_early: bool = True,
 ) -> Step:
     """Take in an event.
@@ -160,11 +162,12 @@ def on_event(
         happening: What it says.
         event_time: When it happened, by the Engine's clock.
         name: Of RENAMED, the new one.
+        exit_status: Of DIED, if the Engine says it.
         may_ask_early: There is a slot for an inspect that waits for a start.
     """
     match happening:
         case Happening.DIED:
-            return _died(tracked, event_time)
+            return _died(tracked, event_time, exit_status)
         case Happening.RENAMED:
             return _renamed(tracked, name, event_time)
         case Happening.STARTED if tracked.phase in (Phase.ASKING, Phase.STARTING):
@@ -262,15 +265,15 @@ def on_new_session(tracked: Tracked) -> Tracked:
     return replace(tracked, phase=Phase.IDLE, likeness=0, event_time=None)
 
 
-def _died(tracked: Tracked, event_time: float | None) -> Step:
+def _died(tracked: Tracked, event_time: float | None, exit_status: int | None) -> Step:
     """Withdraw at once; there is nothing to ask."""
     container = tracked.container
     if container is not None:
-        container = replace(container, state="exited")
+        container = stopped(container, event_time, exit_status)
     phase = Phase.ASKING if tracked.phase is Phase.STARTING else tracked.phase
     mark = tracked.mark._replace(deaths=tracked.mark.deaths + 1)
     after = replace(tracked, container=container, phase=phase, likeness=0, mark=mark)
-    return after, (TellDeath(event_time),)
+    return after, (TellDeath(event_time, exit_status),)
 
 
 def _renamed(tracked: Tracked, name: str, event_time: float | None) -> Step:
@@ -299,7 +302,8 @@ def _asked(tracked: Tracked, urgency: Urgency) -> Step:
 def _corrected(tracked: Tracked, mark: Mark, container: Container) -> Container:
     """Correct an answer by what events have said since it was asked for."""
     if mark.deaths != tracked.mark.deaths and container.is_running:
-        container = replace(container, state="exited")
+        dead = tracked.container or container
+        container = stopped(container, dead.finished_at, dead.exit_status)
     if mark.renames != tracked.mark.renames:
         container = replace(container, container_name=tracked.name)
     return container

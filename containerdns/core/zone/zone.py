@@ -428,6 +428,10 @@ class Zone:
         """Return whether a running container claims an owner."""
         return owner in self._claims
 
+    def claims(self, owner: str) -> tuple[Claim, ...]:
+        """The claims of running containers to an owner, whoever has it."""
+        return tuple(self._claims.get(owner, ()))
+
     def count(self, owner: str) -> int:
         """Return how many claims to an owner there are."""
         return len(self._claims.get(owner, ()))

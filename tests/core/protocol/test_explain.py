@@ -1,6 +1,6 @@
 """Explanations: the search list of a client, and the document. See tests/fuzz for the rest."""
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +11,7 @@ from containerdns.core.protocol.explain import (
     UpstreamExplanation,
     as_document,
     explain,
+    mark_unsent,
 )
 from containerdns.core.zone.ownership import Listing, Ownership
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
@@ -53,25 +54,18 @@ def test_what_is_no_name_is_refused(text: str) -> None:
     ("name", "reason"),
     [
         ("web.docker.", "the container web is running"),
-        ("stopped.docker.", "the container stopped exists, but: it does not run"),
-        ("hidden.corp.example.", "the container hidden exists, but: label x=false"),
         ("old.", "its container was removed; the name stays ours until 1970-01-01T00:17:40Z"),
         ("other.docker.", "no running container has this name"),
     ],
 )
 def test_reason_says_why_there_is_nothing(name: str, reason: str) -> None:
     zone = Zone(Shape(search_domains=("corp.example.",)), 1, RememberedNames(60))
-    for one, changes in (
-        ("web", {}),
-        ("old", {}),
-        ("stopped", {"is_running": False}),
-        ("hidden", {"is_running": False, "skipped": "label x=false"}),
-    ):
+    for one in ("web", "old"):
         claims = (Claim(one, Rank.CONTAINER, "container name", one),)
         made = Publication(
             one, one, claims=claims, addresses=(PublishedAddress("10.0.0.1", "", ""),)
         )
-        zone.replace(one, replace(made, **changes), NOW)
+        zone.replace(one, made, NOW)
     zone.replace("old", None, NOW)
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
@@ -106,6 +100,7 @@ def test_document_has_the_keys_of_the_contract() -> None:
             }
         ],
         "reason": "it is running",
+        "sent": True,
     }
 
 
@@ -119,3 +114,54 @@ def test_document_of_a_forwarded_query_says_what_the_upstream_would() -> None:
         "1.1.1.1",
         "cached",
     ]
+
+
+def _outcome(name: str, qtype: str, rcode: str | None, *found: str) -> dict[str, Any]:
+    return {"name": name, "type": qtype, "rcode": rcode, "records": [{"type": t} for t in found]}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "sent"),
+    [
+        ([("a.x.", "A", "NXDOMAIN"), ("a.", "A", "NOERROR", "A")], [True, True]),
+        (
+            [
+                ("a.x.", "A", "NOERROR", "A"),
+                ("a.x.", "AAAA", "NOERROR"),
+                ("a.", "A", "NOERROR", "A"),
+                ("a.", "AAAA", "NOERROR"),
+            ],
+            [True, True, False, False],
+        ),
+        (
+            [
+                ("a.x.", "A", "NOERROR"),
+                ("a.x.", "AAAA", "NOERROR", "AAAA"),
+                ("a.", "A", "NOERROR", "A"),
+            ],
+            [True, True, False],
+        ),
+        ([("a.x.", "A", "NOERROR"), ("a.", "A", "NOERROR", "A")], [True, True]),
+        ([("a.x.", "A", "NOERROR", "CNAME"), ("a.", "A", "NOERROR", "A")], [True, True]),
+        ([("a.x.", "A", "NOERROR", "CNAME", "A"), ("a.", "A", "NOERROR", "A")], [True, False]),
+        ([("a.x.", "A", None), ("a.", "A", "NOERROR", "A")], [True, True]),
+        ([("a.x.", "A", "SERVFAIL"), ("a.", "A", "NOERROR", "A")], [True, True]),
+    ],
+    ids=[
+        "NXDOMAIN goes on",
+        "data ends the search, after both types of its name",
+        "data of either type",
+        "NODATA goes on, as in glibc",
+        "alias without an address is no answer",
+        "alias with an address",
+        "what an upstream says is not known",
+        "SERVFAIL goes on",
+    ],
+)
+def test_queries_behind_an_answer_are_not_sent(
+    outcomes: list[tuple[str, ...]], sent: list[bool]
+) -> None:
+    """glibc, resolv/res_query.c: data ends the search, NODATA does not."""
+    queries = [_outcome(*outcome) for outcome in outcomes]
+    mark_unsent(queries)
+    assert [query["sent"] for query in queries] == sent

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from containerdns.core.zone import tracking
-from containerdns.core.zone.containers import Attachment, Container
+from containerdns.core.zone.containers import Attachment, Container, stopped
 from containerdns.core.zone.tracking import (
     Ask,
     Happening,
@@ -256,7 +256,7 @@ class Model:
     def change(self, what: str) -> None:
         """Let something happen in the Engine."""
         if what == "die" and self.replica.is_running:
-            self.replica = replace(self.replica, state="exited")
+            self.replica = stopped(self.replica, 5.0, 137)
             self.events.append((Happening.DIED, ""))
         elif what == "start" and not self.replica.is_running:
             self.replica = replace(self.replica, state="running")
@@ -287,7 +287,9 @@ class Model:
         """Let the next event arrive."""
         if self.events:
             happening, name = self.events.pop(0)
-            self.take(tracking.on_event(self.tracked, happening, 5.0, name))
+            status = 137 if happening is Happening.DIED else None
+            step = tracking.on_event(self.tracked, happening, 5.0, name, exit_status=status)
+            self.take(step)
 
     def take(self, step: tracking.Step) -> None:
         """Do what follows, as the shell does."""
@@ -296,8 +298,8 @@ class Model:
             match effect:
                 case Tell(container):
                     self.told = container
-                case TellDeath():
-                    self.told = replace(self.told, state="exited")
+                case TellDeath(event_time, exit_status):
+                    self.told = stopped(self.told, event_time, exit_status)
         if self.mark is None and self.tracked.phase is not Phase.IDLE:
             self.tracked = tracking.on_sent(self.tracked)
             self.mark = self.tracked.mark

@@ -1,0 +1,114 @@
+"""An explanation as text: the one form that the terminal and HTTP show.
+
+It is written from the document of `/explain`, so that the command can show what a server of
+another version says.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+Paint = Callable[[str, str], str]  # a text and its style, to the text with its control sequences
+
+GOOD, EMPTY, BAD, BOLD = "good", "empty", "bad", "bold"  # styles
+_STYLES = {"NOERROR": GOOD, "NXDOMAIN": EMPTY}
+ADDRESSES = ("A", "AAAA")
+
+
+def plain(text: object) -> str:
+    """Make one value safe to print: control characters that others chose become "?"."""
+    if text is None:
+        return ""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
+def unpainted(text: str, _style: str) -> str:
+    """Leave a text as it is."""
+    return text
+
+
+def lines(document: Mapping[str, Any], paint: Paint = unpainted) -> Iterator[str]:
+    """Yield the lines of an explanation: each query, its outcome, why, and what follows.
+
+    Args:
+        document: As `/explain` returns it.
+        paint: Adds colours.
+    """
+    for remark in document.get("remarks", ()):
+        yield plain(remark)
+    groups = [list(group) for _, group in groupby(document["queries"], key=_likeness)]
+    for number, group in enumerate(groups, 1):
+        yield from _query(number, group, paint, is_last=number == len(groups))
+
+
+def _likeness(query: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What queries have in common that are shown as one."""
+    keys = ("name", "decision", "rule", "rcode", "upstream", "reason", "sent")
+    shown = tuple(query.get(key) for key in keys)
+    return (*shown, query["type"]) if query["records"] else shown
+
+
+def _query(
+    number: int, group: Sequence[Mapping[str, Any]], paint: Paint, *, is_last: bool
+) -> Iterator[str]:
+    query = group[0]
+    types = ", ".join(plain(one["type"]) for one in group)
+    asked = paint(f"{plain(query['name'])} {types}", BOLD)
+    by = f" of {plain(query['upstream'])}" if query.get("upstream") else ""
+    outcome = paint(_outcome(query), _STYLES.get(query["rcode"] or "NOERROR", BAD))
+    if not query.get("sent", True):
+        yield f"{number}. {asked}: not sent, as an earlier answer ended the search"
+        yield f"   else: {_outcome(query)} ({plain(query['decision'])}{by})"
+        return
+    yield f"{number}. {asked}: {outcome} ({plain(query['decision'])}{by})"
+    yield f"   why:  {_why(query)}"
+    for record in query["records"]:
+        yield f"         {_record(record, query)}"
+    yield f"   next: {_next(query, is_last=is_last)}"
+
+
+def _why(query: Mapping[str, Any]) -> str:
+    """Return rule and reason, but not the same twice."""
+    rule, reason = plain(query["rule"]), plain(query["reason"])
+    return reason if rule in reason else f"{rule}: {reason}"
+
+
+def has_data(query: Mapping[str, Any]) -> bool:
+    """Return whether a query has what was asked for; an alias alone, without an end, is not."""
+    types = {record["type"] for record in query["records"]}
+    return query["rcode"] == "NOERROR" and bool(types) and query["type"] in {*types, "ANY"}
+
+
+def _outcome(query: Mapping[str, Any]) -> str:
+    if query["rcode"] is None:
+        return "what the upstream says"
+    if query["rcode"] != "NOERROR":
+        return plain(query["rcode"])
+    found = ", ".join(plain(record["data"]) for record in query["records"])
+    if not found:
+        return "NODATA"
+    if not has_data(query):
+        return f"an alias without {plain(query['type'])} ({found})"
+    return f"{found}, TTL {query['ttl']}"
+
+
+def _record(record: Mapping[str, Any], query: Mapping[str, Any]) -> str:
+    parts = [f"{plain(query['ttl'])} {plain(record['type'])} {plain(record['data'])}"]
+    if record.get("container"):
+        parts.append(f"container {plain(record['container'])}")
+    if record.get("network"):
+        parts.append(f"network {plain(record['network'])}")
+    return ", ".join(parts)
+
+
+def _next(query: Mapping[str, Any], *, is_last: bool) -> str:
+    if query["rcode"] is None:
+        return f"with an answer the client stops, else it {'fails' if is_last else 'goes on'}"
+    if has_data(query):
+        return "the client has its answer and stops"
+    if query["rcode"] == "NOERROR":
+        other = "the client's other type (A or AAAA) may have data"
+        return other if is_last else f"{other}; else glibc goes on with the next name, musl stops"
+    if query["rcode"] == "NXDOMAIN":
+        return "nothing is left to try: the client fails" if is_last else "the client goes on"
+    return "the client asks again, or its next server"

@@ -1,0 +1,261 @@
+"""Why a name has no answer, or another one than expected: what the containers around it say.
+
+For people who ask `explain`.  Some of it needs a look at every container and name that there
+is; that part (`Clues.look`) yields after each small unit, so that the caller can give queries
+a turn, and is done once for all queries of one explanation.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from difflib import SequenceMatcher
+from ipaddress import ip_address, ip_network
+
+from containerdns.core import names
+from containerdns.core.zone.containers import SHORT_ID_DIGITS, Container, Network
+from containerdns.core.zone.policy import UNPUBLISHED_NETWORKS, Claim, Policy, Publication
+from containerdns.core.zone.records import Record
+from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
+
+MAX_NEAREST = 3  # names that are suggested
+MAX_LISTED = 5  # containers or names in one sentence
+MIN_LIKENESS = 0.6  # of a suggested name, the default of `difflib.get_close_matches`
+MAX_LENGTH = 80  # characters of a name that others are compared with; comparing is quadratic
+OWNERS_A_UNIT = 4  # compared between two looks at the clock, about 0.1 ms
+
+HEXADECIMAL = frozenset("0123456789abcdef")
+Find = Callable[[str], Container | None]  # the container with an id
+
+
+class Clues:
+    """What is known around some owners, for one explanation."""
+
+    def __init__(self, zone: Zone, find: Find, policy: Policy) -> None:
+        """Take what is known.
+
+        Args:
+            zone: Who claims and has what.
+            find: Returns the container with an id, running or not.
+            policy: The operator's rules.
+        """
+        self._zone = zone
+        self._find = find
+        self._policy = policy
+        self._stopped: dict[str, list[Publication]] = {}
+        self._nearest: dict[str, list[str]] = {}
+
+    def look(self, owners: Collection[str]) -> Iterator[None]:
+        """Look at all containers for those that claim some owners but do not run.
+
+        Of an owner that nobody claims, the most similar ones of as many labels are found.
+
+        Args:
+            owners: Relative, or absolute with a final dot.
+        """
+        zone = self._zone
+        claimed = {owner for owner in owners if zone.is_claimed(owner)}
+        for publication in zone.publications() if claimed else ():
+            if not publication.is_running:
+                for owner in claimed.intersection(c.owner for c in publication.claims):
+                    self._stopped.setdefault(owner, []).append(publication)
+            yield
+        for owner in sorted(set(owners) - claimed):
+            if len(owner) <= MAX_LENGTH:
+                yield from self._look_for_similar(owner)
+
+    def _look_for_similar(self, owner: str) -> Iterator[None]:
+        matcher = SequenceMatcher(None, b="", autojunk=False)
+        matcher.set_seq2(owner)
+        found: list[tuple[float, str]] = []
+        for count, other in enumerate(self._zone.owners()):
+            if count % OWNERS_A_UNIT == 0:
+                yield
+            is_alike = len(other) <= MAX_LENGTH and other.count(".") == owner.count(".")
+            if not is_alike or _is_id(other):
+                continue
+            matcher.set_seq1(other)
+            if matcher.real_quick_ratio() < MIN_LIKENESS or matcher.quick_ratio() < MIN_LIKENESS:
+                continue
+            likeness = matcher.ratio()
+            if likeness >= MIN_LIKENESS:
+                found = sorted([*found, (-likeness, other)])[:MAX_NEAREST]
+        self._nearest[owner] = [other for _, other in found]
+
+    # -- no answer -----------------------------------------------------------------
+
+    def absence(self, owner: str, suffix: Suffix) -> str:
+        """Return why an owner below a suffix does not exist; "" if nothing is known.
+
+        Args:
+            owner: One that `look` was given.
+            suffix: What it was asked below.
+        """
+        stopped = self._stopped.get(owner, [])
+        claims = self._zone.claims(owner)
+        services = [c for c in claims if c.project]
+        if services:
+            return self._absence_of_service(owner, services, suffix)
+        if stopped:
+            return "; ".join(self._state(p) for p in stopped[:MAX_LISTED])
+        if claims:
+            return ""
+        nearest = self._nearest.get(owner, [])
+        if not nearest:
+            return ""
+        are = "the nearest name is" if len(nearest) == 1 else "the nearest names are"
+        return f"no container is called {owner.rstrip('.')}; {are} {_listed(nearest)}"
+
+    def _absence_of_service(self, owner: str, services: list[Claim], suffix: Suffix) -> str:
+        projects = sorted({c.project for c in services})
+        domain = self._zone.shape.domains[0]
+        if len(projects) > 1:
+            listed = _listed(projects)
+            instead = _listed([names.join(f"{owner}.{p}", domain)[:-1] for p in projects])
+            return (
+                f"ambiguous: the Compose projects {listed} each have a service {owner}; "
+                f"ask for {instead}"
+            )
+        if suffix.kind is not SuffixKind.DOMAIN:
+            exists = names.join(owner, domain)[:-1]
+            return (
+                f"{owner} is a Compose service of the project {projects[0]}, "
+                f"and such names exist below a domain only: it exists as {exists}"
+            )
+        return ""
+
+    def _state(self, publication: Publication) -> str:
+        """Say why a container publishes nothing."""
+        name = publication.container_name
+        container = self._find(publication.id)
+        if publication.skipped or container is None:
+            reason = publication.skipped or "it is not running"
+            return f"the container {name} exists, but: {reason}"
+        return f"the container {name} {_stopped(container)}"
+
+    def no_address(self, owner: str, suffix: Suffix) -> str:
+        """Return why a running container has no address at all; "" if it has."""
+        for claim in self._zone.holders(owner, suffix):
+            publication = self._zone.holder(claim)
+            container = self._find(publication.id)
+            has_address = publication.addresses or publication.on_host or publication.cname
+            if container is not None and not has_address:
+                return (
+                    f"{publication.container_name} has no usable network: {self._lack(container)}"
+                )
+        return ""
+
+    def _lack(self, container: Container) -> str:
+        mode, _, lender_id = container.network_mode.partition(":")
+        if mode == "none":
+            return "its network mode is none"
+        if mode == "container":
+            lender = self._find(lender_id)
+            called = lender.container_name if lender else lender_id[:12]
+            state = "is not running" if lender is None or not lender.is_running else "has restarted"
+            return f"it shares the network of {called}, which {state}"
+        networks = [
+            a.network for a in container.attachments if a.network not in UNPUBLISHED_NETWORKS
+        ]
+        if not networks:
+            return "it is on no network"
+        wanted = self._wanted_networks(container)
+        if not wanted:
+            return f"it has no address on its networks {_listed(networks)}"
+        its = _verb(networks, "its network", "its networks")
+        return f"{its} {_listed(networks)} {_verb(networks, 'is', 'are')} none of {wanted}"
+
+    def _wanted_networks(self, container: Container) -> str:
+        policy = self._policy
+        label = f"{policy.label_prefix}.network"
+        if text := container.docker_labels.get(label, "").strip():
+            return f"the label {label}={text}"
+        return f"--network {', '.join(policy.networks)}" if policy.networks else ""
+
+    # -- an answer -----------------------------------------------------------------
+
+    def beside(self, owner: str, suffix: Suffix, found: Iterable[Record]) -> str:
+        """Return who else claims an owner that has records, and why they are not in the answer."""
+        shown = {record.container_id for record in found}
+        if not shown:
+            return ""
+        zone = self._zone
+        holders = zone.holders(owner, suffix)
+        remarks = []
+        sick = [zone.holder(c) for c in holders if not zone.holder(c).is_healthy]
+        if zone.shape.unhealthy == "drop" and sick:
+            left_out = [p.container_name for p in sick if p.id not in shown]
+            kept = [p.container_name for p in sick if p.id in shown]
+            if left_out:
+                remarks.append(f"left out as unhealthy: {_listed(left_out)}")
+            if kept:
+                remarks.append(f"unhealthy, but nobody else has the name: {_listed(kept)}")
+        lost = [x for x in zone.losses((owner,)) if x.winner and x.loser_id not in shown]
+        if lost:
+            losers = _listed([f"{x.loser} ({x.rule})" for x in lost])
+            by = f"{lost[0].winner} ({holders[0].rule})" if holders else lost[0].winner
+            remarks.append(
+                f"also claimed by {losers}, which {_verb(lost, 'loses', 'lose')} to {by}"
+            )
+        return "; ".join(remarks)
+
+
+def whose_address(address: str, holders: Sequence[Publication], networks: Iterable[Network]) -> str:
+    """Say who has an address.
+
+    Args:
+        address: Canonical text.
+        holders: The running containers that publish it.
+        networks: All networks, of which one may have it in its subnet.
+    """
+    around = [
+        n
+        for n in networks
+        if any(ip_address(address) in ip_network(subnet) for subnet in n.subnets)
+    ]
+    at = [a for p in holders for a in p.addresses if a.text == address and a.network]
+    where = at[0].network if at else _listed([n.name for n in around])
+    of_network = f" (network {where})" if where else ""
+    if holders:
+        having = _listed([p.container_name or p.id for p in holders])
+        return f"{address} is the address of {having}{of_network}"
+    if any(address in n.gateways for n in around):
+        return f"{address} is the gateway of the network {where}"
+    if around:
+        return f"{address} is in a subnet of the network {where}, but no running container has it"
+    return f"{address} is no container's address, and in no subnet of Docker's"
+
+
+def _is_id(owner: str) -> bool:
+    return len(owner) == SHORT_ID_DIGITS and set(owner) <= HEXADECIMAL
+
+
+def _stopped(container: Container) -> str:
+    """Say how long a container has not been running, and how it ended."""
+    status = "" if container.exit_status is None else f" with exit status {container.exit_status}"
+    since = f" at {moment(container.finished_at)}" if container.finished_at else ""
+    match container.state:
+        case "created":
+            return "was created, but has never been started"
+        case "restarting":
+            return f"is waiting to be restarted: it stopped{since}{status}"
+        case _:
+            return (
+                f"is not running: it stopped{since}{status}"
+                if since or status
+                else "is not running"
+            )
+
+
+def moment(seconds: float) -> str:
+    """A time in seconds since the epoch as RFC 3339 has it, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Join texts with commas; of many, the first."""
+    more = len(texts) - MAX_LISTED
+    shown = ", ".join(text.rstrip(".") for text in texts[:MAX_LISTED])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _verb(of: Sequence[object], one: str, many: str) -> str:
+    return one if len(of) == 1 else many
