@@ -309,6 +309,28 @@ OPTIONS: tuple[Option, ...] = (
         default_text="none", metavar="TEXT", is_repeatable=True, separator="templates",
     ),
     Option(
+        "proxy-labels", "policy.proxy_labels", values.boolean, "true or false",
+        "Host names in the labels of Traefik and Caddy, and in nginx-proxy's `VIRTUAL_HOST`, are "
+        "names of ours, answered with the proxy's address. The proxy is the container labelled "
+        "`containerdns.proxy=traefik`, `caddy` or `nginx-proxy`, else `--proxy-address`.",
+        "What the proxy answers for need not be written twice; it is off, as it changes what "
+        "resolves.",
+    ),
+    Option(
+        "proxy-domain", "policy.proxy_domains", values.domain, "a domain name",
+        "Further domains whose host names `--proxy-labels` publishes, exactly those, besides the "
+        "domains and search domains.",
+        "A label could name any public site; only what is below a domain listed here is believed.",
+        metavar="NAME", is_repeatable=True,
+    ),
+    Option(
+        "proxy-address", "policy.proxy_addresses", values.address, "an IP address",
+        "Where the reverse proxy of `--proxy-labels` is reached, unless a running container of "
+        "the same Engine has the label `containerdns.proxy`.",
+        "A proxy that runs on the host, or elsewhere, has no label.",
+        metavar="IP", is_repeatable=True,
+    ),
+    Option(
         "label-prefix", "policy.label_prefix", values.docker_label_prefix,
         "letters, digits and dots",
         "What the Docker labels that we obey begin with.",

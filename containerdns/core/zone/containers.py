@@ -15,6 +15,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
+from containerdns.core.zone.proxy_labels import VIRTUAL_HOST
 from containerdns.errors import BadDocument
 
 BRIDGE = "bridge"  # the driver whose gateway is the host
@@ -81,6 +82,7 @@ class Container:
         started_at: When it was started last, seconds since the epoch; 0 if not known.
         finished_at: When it stopped last; 0 if it never did, or that is not known.
         exit_status: What it exited with then; None if it never did, or that is not known.
+        virtual_host: The variable VIRTUAL_HOST, which nginx-proxy reads; "" without one.
         has_ipv6: A sysctl does not switch IPv6 off in it, whatever addresses Docker shows.
     """
 
@@ -98,6 +100,7 @@ class Container:
     started_at: float = 0.0
     finished_at: float = 0.0
     exit_status: int | None = None
+    virtual_host: str = ""
     has_ipv6: bool = True
 
     @property
@@ -167,6 +170,7 @@ def container_from_inspect(document: object, engine: str) -> Container:
         started_at=_moment(state, "StartedAt", container_id),
         finished_at=finished_at,
         exit_status=_exit_status(state) if finished_at else None,
+        virtual_host=_variable(config, VIRTUAL_HOST),
         has_ipv6=not _is_ipv6_off(_mapping(host_config, "Sysctls", container_id)),
     )
 
@@ -207,6 +211,7 @@ def with_details_of(listed: Container, known: Container) -> Container:
         started_at=known.started_at,
         finished_at=known.finished_at,
         exit_status=known.exit_status,
+        virtual_host=known.virtual_host,
         has_ipv6=known.has_ipv6,
         domainname=known.domainname,
         attachments=tuple(
@@ -358,6 +363,15 @@ def _exit_status(state: Mapping[str, Any]) -> int | None:
     """Read an exit status, which is for people alone: what is odd is not known."""
     status = state.get("ExitCode")
     return status if isinstance(status, int) and not isinstance(status, bool) else None
+
+
+def _variable(config: Mapping[str, Any], name: str) -> str:
+    """Read one variable of the environment; the others may be secrets, and are not kept."""
+    environment = config.get("Env")
+    for item in environment if isinstance(environment, list) else ():
+        if isinstance(item, str) and item.startswith(f"{name}="):
+            return item.partition("=")[2]
+    return ""
 
 
 def _network_mode(host_config: Mapping[str, Any], container_id: str) -> str:

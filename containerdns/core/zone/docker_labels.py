@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from containerdns.core import names
 from containerdns.core.endpoints import MAX_PORT, address_text
+from containerdns.core.zone.proxy_labels import KINDS
 from containerdns.errors import BadName
 
 MAX_NAMES = 100  # that one Docker label may add; a Compose file has a handful
@@ -143,6 +144,13 @@ def _addresses(text: str, tell: Tell) -> tuple[str, ...] | None:
     return tuple(filter(None, found.values())) or None
 
 
+def _proxy(text: str, tell: Tell) -> str | None:
+    if text.lower() in KINDS:
+        return text.lower()
+    tell(f"expected one of {', '.join(KINDS)}")
+    return None
+
+
 _SWITCH = "`true`, `1`, `yes`, `on`, or their opposites"
 _NAMES = f"{MAX_NAMES} names; 63 octets a label, 255 a name"
 _TEXTS = f"{MAX_TEXT} octets a text, {MAX_NAMES} texts"
@@ -240,8 +248,18 @@ ADDRESS = DockerLabel(
     ("192.0.2.256",),
 )
 
+PROXY = DockerLabel(
+    "proxy",
+    "This container is the reverse proxy whose host names"
+    " [`--proxy-labels`](options.md) publishes.",
+    ", ".join(f"`{kind}`" for kind in KINDS),
+    _proxy,
+    (("proxy", "traefik"),),
+    ("haproxy",),
+)
+
 LABELS: tuple[DockerLabel[Any], ...] = (
-    *(ENABLE, NAMES, FQDNS, NETWORK, TTL, WILDCARD, SRV, TXT, TXT_KEY, CNAME, ADDRESS),
+    *(ENABLE, NAMES, FQDNS, NETWORK, TTL, WILDCARD, SRV, TXT, TXT_KEY, CNAME, ADDRESS, PROXY),
 )
 
 

@@ -73,19 +73,22 @@ def document_of(
 ) -> dict[str, Any]:
     """Make the document of a publication.
 
+    Host names of reverse proxies are left out: the address they lead to is the proxy's.
+
     Args:
         publication: Of an own container, with its host's names.
         published: Its published ports, by the relative name of their SRV records; None if
             there are none.
     """
+    claims = [c for c in publication.claims if not c.proxy]
     return {
         "version": VERSION,
         "name": publication.container_name,
         "running": publication.is_running,
         "healthy": publication.is_healthy,
         "ttl": publication.ttl,
-        "claims": [[c.owner, c.rank, c.rule, c.network, c.project] for c in publication.claims],
-        "asked_for": [c.owner for c in publication.claims if c.is_asked_for],
+        "claims": [[c.owner, c.rank, c.rule, c.network, c.project] for c in claims],
+        "asked_for": [c.owner for c in claims if c.is_asked_for],
         "addresses": [[a.text, a.network, a.network_id] for a in publication.addresses],
         "on_host": publication.on_host,
         "cname": publication.cname,

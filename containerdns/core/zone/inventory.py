@@ -5,11 +5,21 @@ those of the containers that share its network (`container:X`), and those of a
 swarm service's tasks.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from containerdns.core.zone.containers import Container, Network, stopped
-from containerdns.core.zone.policy import SERVICE_ID, SWARM, Policy, Publication, publish
+from containerdns.core.zone.policy import (
+    SERVICE_ID,
+    SWARM,
+    Policy,
+    Proxy,
+    Publication,
+    PublishedAddress,
+    proxy_kind,
+    publish,
+)
+from containerdns.core.zone.proxy_labels import kinds_of
 
 MAX_LOANS = 8  # containers from one that shares a network to the one that has it
 
@@ -18,14 +28,15 @@ class Inventory:
     """All containers of all Engines, running or not.
 
     Attributes:
-        policy: The operator's rules.
         unreadable: By container id, its name and what could not be read.
     """
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+        self._policy = policy
         self.unreadable: dict[str, tuple[str, str]] = {}
         self._containers: dict[str, Container] = {}
+        self._proxies: dict[str, set[str]] = {}  # by whom `_proxy_of` says: those containers
+        self._reached: dict[str, Proxy] = {}  # by the same
         self._followers: dict[str, set[str]] = {}  # who changes with a container
         self._networks: dict[str, tuple[Network, ...]] = {}
         self._gateways: dict[str, frozenset[str]] = {}  # by network id, as containers tell
@@ -35,6 +46,21 @@ class Inventory:
 
     def __len__(self) -> int:
         return len(self._containers)
+
+    @property
+    def policy(self) -> Policy:
+        """The operator's rules; what is published by others must be published anew."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        self._proxies.clear()
+        self._reached.clear()
+        for container in self._containers.values():
+            if key := _proxy_of(container, policy):
+                self._proxies.setdefault(key, set()).add(container.id)
+        self._look_at_proxies(self._proxies)
 
     def get(self, container_id: str) -> Container | None:
         """The container with this id."""
@@ -55,8 +81,10 @@ class Inventory:
             self._unfollow(known)
         for leader in _leaders_of(container):
             self._followers.setdefault(leader, set()).add(container.id)
-        changed = [self._publish(container)]
-        return changed + self._publish_followers(container.id)
+        former = self._unlist_proxy(known) if known is not None else ""
+        if key := _proxy_of(container, self._policy):
+            self._proxies.setdefault(key, set()).add(container.id)
+        return self._publish_with_followers(container.id, former)
 
     def die(
         self, container_id: str, finished_at: float | None = None, exit_status: int | None = None
@@ -78,7 +106,7 @@ class Inventory:
         if container is None:
             return []
         self._unfollow(container)
-        return self._publish_followers(container_id)
+        return self._publish_with_followers(container_id, self._unlist_proxy(container))
 
     def publication(self, container_id: str) -> Publication | None:
         """What a container publishes by the present policy; None if there is no such container."""
@@ -138,7 +166,12 @@ class Inventory:
 
     def _publish(self, container: Container) -> Publication:
         service = self._containers.get(_service_of(container))
-        return publish(container, self.policy, self._lender(container), service)
+        proxies = {
+            kind: self._reached_of(container, kind)
+            for kind in kinds_of(container.docker_labels, container.virtual_host)
+        }
+        known = {kind: proxy for kind, proxy in proxies.items() if proxy is not None}
+        return publish(container, self._policy, self._lender(container), service, known)
 
     def _lender(self, container: Container) -> Container | None:
         """The running container whose network this one shares, maybe through others.
@@ -160,13 +193,63 @@ class Inventory:
         )
         return None if is_left else lender
 
-    def _publish_followers(self, container_id: str) -> list[Publication]:
-        """Publish those who follow a container anew, and those who follow them."""
+    def _publish_with_followers(self, container_id: str, former: str = "") -> list[Publication]:
+        """Publish a container, if it still exists, and anew those whom it changes.
+
+        Args:
+            container_id: Its id.
+            former: Which proxy it was, by `_proxy_of`; "" for none.
+        """
         ids = [container_id]
         for leader in ids:
-            followers = sorted(self._followers.get(leader, ()))
-            ids += [i for i in followers if i in self._containers and i not in ids]
-        return [self._publish(self._containers[i]) for i in ids[1:]]
+            ids += self._followers_of(leader, ids)
+        touched = {key for key, own in self._proxies.items() if not own.isdisjoint(ids)}
+        for key in sorted(self._look_at_proxies({*touched, former} - {""})):
+            ids += self._followers_of(key, ids)
+        return [self._publish(self._containers[i]) for i in ids if i in self._containers]
+
+    def _followers_of(self, leader: str, known: Collection[str]) -> list[str]:
+        """The ids of those who follow a container or a proxy, but for some."""
+        return [i for i in sorted(self._followers.get(leader, ())) if i not in known]
+
+    # -- reverse proxies -------------------------------------------------------
+
+    def _reached_of(self, container: Container, kind: str) -> Proxy | None:
+        """Where a container's proxy of a kind is reached; None if there is none.
+
+        That is the proxy on the container's own Engine, else `--proxy-address`.
+        """
+        fixed = tuple(PublishedAddress(str(a), "", "") for a in self._policy.proxy_addresses)
+        found = self._reached.get(_proxy_key(container.engine, kind))
+        return found or (Proxy(fixed) if fixed else None)
+
+    def _look_at_proxies(self, keys: Iterable[str]) -> list[str]:
+        """Take over where some proxies are reached, and return those that moved.
+
+        So those who depend on a proxy are published anew when it moves, and not at each of
+        its other events.
+        """
+        moved = []
+        for key in list(keys):
+            own = [self._containers[i] for i in sorted(self._proxies.get(key, ()))]
+            found = [publish(c, self._policy, self._lender(c)) for c in own if c.is_running]
+            found = [p for p in found if p.is_running]
+            had = self._reached.pop(key, None)
+            if found:
+                addresses = dict.fromkeys(a for p in found for a in p.addresses)
+                self._reached[key] = Proxy(tuple(addresses), all(p.on_host for p in found))
+            if had != self._reached.get(key):
+                moved.append(key)
+        return moved
+
+    def _unlist_proxy(self, container: Container) -> str:
+        """Take a container from the proxies; return which one it was, "" for none."""
+        key = _proxy_of(container, self._policy)
+        if key in self._proxies:
+            self._proxies[key].discard(container.id)
+            if not self._proxies[key]:
+                del self._proxies[key]
+        return key
 
     def _unfollow(self, container: Container) -> None:
         for leader in _leaders_of(container):
@@ -178,8 +261,24 @@ class Inventory:
 
 
 def _leaders_of(container: Container) -> list[str]:
-    """Whose news changes what a container publishes: its lender, its service."""
-    return [leader for leader in (lender_of(container), _service_of(container)) if leader]
+    """Whose news changes what a container publishes: its lender, its service, its proxies."""
+    proxies = (
+        _proxy_key(container.engine, kind)
+        for kind in kinds_of(container.docker_labels, container.virtual_host)
+    )
+    leaders = (lender_of(container), _service_of(container), *proxies)
+    return [leader for leader in leaders if leader]
+
+
+def _proxy_of(container: Container, policy: Policy) -> str:
+    """The key of the proxy that a container is, by its label; "" of what is none."""
+    kind = proxy_kind(container, policy)
+    return _proxy_key(container.engine, kind) if kind else ""
+
+
+def _proxy_key(engine: str, kind: str) -> str:
+    """What the proxy of a kind on one Engine is called here; no id has a colon in its midst."""
+    return f"proxy:{kind}:{engine}"
 
 
 def _service_of(container: Container) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple, TypeVar
 
 from containerdns.core import names
 from containerdns.core.endpoints import DNS_PORT, MAX_PORT, WILDCARDS
 from containerdns.core.protocol import messages
-from containerdns.core.zone import docker_labels
+from containerdns.core.zone import docker_labels, proxy_labels
 from containerdns.core.zone.containers import Attachment, Container, PortBinding
 from containerdns.core.zone.docker_labels import DockerLabel
 from containerdns.core.zone.special_names import LOOPBACK_NAME
@@ -60,6 +60,8 @@ class Claim(NamedTuple):
             while one project alone has it; "" otherwise.
         is_asked_for: By the container's own name or a label, if only in the spelling with
             hyphens.
+        proxy: Of a host name in the labels of a reverse proxy, the proxy's kind: it resolves to
+            the proxy, and has no other data; "" otherwise.
     """
 
     owner: str
@@ -69,6 +71,7 @@ class Claim(NamedTuple):
     network: str = ""
     project: str = ""
     is_asked_for: bool = False
+    proxy: str = ""
 
 
 class PublishedAddress(NamedTuple):
@@ -90,6 +93,21 @@ class PublishedAddress(NamedTuple):
     def rtype(self) -> int:
         """A or AAAA."""
         return messages.AAAA if ":" in self.text else messages.A
+
+
+class Proxy(NamedTuple):
+    """Where a reverse proxy is reached.
+
+    Attributes:
+        addresses: Of all its containers that run, or those of `--proxy-address`.
+        on_host: It has the host's addresses instead.
+    """
+
+    addresses: tuple[PublishedAddress, ...] = ()
+    on_host: bool = False
+
+
+NO_PROXIES: Mapping[str, Proxy] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +134,7 @@ class Publication:
         project: The Compose project or the stack that it belongs to; "" for none.
         stopped_at: Of one that does not run: when it stopped, seconds since the epoch; 0 if
             that is not known.
+        proxies: By its kind, where each reverse proxy is reached that its claims lead to.
     """
 
     id: str
@@ -136,6 +155,7 @@ class Publication:
     skipped: str = ""
     project: str = ""
     stopped_at: float = 0.0
+    proxies: Mapping[str, Proxy] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +177,9 @@ class Policy:
     label_prefix: str = "containerdns"
     suffixes: tuple[str, ...] = ()
     fleet_host: str = ""
+    proxy_labels: bool = False
+    proxy_domains: tuple[str, ...] = ()
+    proxy_addresses: tuple[IPv4Address | IPv6Address, ...] = ()
 
     def __post_init__(self) -> None:
         for template in self.name_templates:
@@ -168,6 +191,7 @@ def publish(
     policy: Policy,
     lender: Container | None = None,
     service: Container | None = None,
+    proxies: Mapping[str, Proxy] = NO_PROXIES,
 ) -> Publication:
     """Decide what a container publishes.
 
@@ -176,8 +200,9 @@ def publish(
         policy: The operator's rules.
         lender: The container whose network it shares (`container:X`), if it runs.
         service: The swarm service whose task it is, if that is known.
+        proxies: The reverse proxies that there are, by kind.
     """
-    publication = _Author(container, policy, lender, service).write()
+    publication = _Author(container, policy, lender, service, proxies).write()
     return with_host_names(publication, policy.fleet_host) if policy.fleet_host else publication
 
 
@@ -190,6 +215,15 @@ def with_host_names(publication: Publication, host: str) -> Publication:
         if "." not in c.owner and f"{c.owner}.{host}" not in known
     )
     return replace(publication, claims=(*publication.claims, *added))
+
+
+def proxy_kind(container: Container, policy: Policy) -> str:
+    """Return which reverse proxy a container is, by its label; "" for none that we know."""
+    if not policy.proxy_labels:
+        return ""
+    label = f"{policy.label_prefix}.{docker_labels.PROXY.key}"
+    kind = container.docker_labels.get(label, "").strip().lower()
+    return kind if kind in proxy_labels.KINDS and not _is_one_off(container) else ""
 
 
 def check_template(template: str) -> None:
@@ -215,10 +249,12 @@ class _Author:
         policy: Policy,
         lender: Container | None,
         service: Container | None,
+        proxies: Mapping[str, Proxy],
     ) -> None:
         self._container = container
         self._service = service
         self._policy = policy
+        self._proxies = proxies
         self._lender = lender
         self._labels = docker_labels.own(container.docker_labels.items(), policy.label_prefix)
         self._is_one_off = _is_one_off(container)
@@ -256,6 +292,7 @@ class _Author:
             skipped=skipped,
             project=next(iter(projects_of(container)), ""),
             stopped_at=0.0 if container.is_running else container.finished_at,
+            proxies=self._used_proxies(),
         )
 
     def _reason_to_skip(self) -> str:
@@ -336,6 +373,7 @@ class _Author:
         self._claim(container.id[:12], Rank.CONTAINER, "container id")
         if not self._is_one_off:
             self._claim_labels()
+            self._claim_proxied()
             self._claim_compose()
         self._claim_swarm()
         for attachment in attachments:
@@ -362,6 +400,43 @@ class _Author:
             text = self._fill(template)
             if text:
                 self._claim(text, Rank.LABEL, f"template {template}")
+
+    def _claim_proxied(self) -> None:
+        """Claim the host names that reverse proxies have of this container, exactly those."""
+        if not self._policy.proxy_labels:
+            return
+        hosts = proxy_labels.hosts_of(self._container.docker_labels, self._container.virtual_host)
+        for count, host in enumerate(dict.fromkeys(hosts)):
+            if count >= docker_labels.MAX_NAMES:
+                self._faults.append(
+                    (host.source, f"more than {docker_labels.MAX_NAMES} host names")
+                )
+                break
+            if host.fault:
+                self._faults.append((f"{host.source}: {_short(host.host)}", host.fault))
+            elif host.kind in self._proxies and self._is_near(host.host):
+                rule = f"host name of {host.kind}, {host.source}"
+                self._claim(host.host, Rank.LABEL, rule, absolute=True, proxy=host.kind)
+
+    def _is_near(self, host: str) -> bool:
+        """Return whether a host name is below a suffix of ours, or a `--proxy-domain`.
+
+        All others may be public names, which nobody but their owners may answer.
+        """
+        try:
+            name = names.canonical(host)
+        except BadName as bad:
+            self._faults.append((_short(bad.text), bad.reason))
+            return False
+        above = names.parents(name)
+        policy = self._policy
+        return name in policy.proxy_domains or any(
+            a in policy.suffixes or a in policy.proxy_domains for a in above
+        )
+
+    def _used_proxies(self) -> Mapping[str, Proxy] | None:
+        kinds = {claim.proxy for claim in self._claims.values() if claim.proxy}
+        return {kind: self._proxies[kind] for kind in sorted(kinds)} or None
 
     def _claim_compose(self) -> None:
         label = self._container.docker_labels.get
@@ -394,6 +469,7 @@ class _Author:
         network: str = "",
         project: str = "",
         absolute: bool = False,
+        proxy: str = "",
     ) -> None:
         """Note a claim, and that of its spelling with hyphens; of equal owners the best rank."""
         try:
@@ -406,7 +482,7 @@ class _Author:
             self._faults.append((owner, f"more than {MAX_CLAIMS} names"))
             return
         is_asked_for = rank <= Rank.LABEL
-        claim = Claim(owner, rank, rule, self._container.id, network, project, is_asked_for)
+        claim = Claim(owner, rank, rule, self._container.id, network, project, is_asked_for, proxy)
         self._keep(claim)
         if "_" in owner and not absolute:
             spelled = owner.replace("_", "-")

@@ -106,7 +106,7 @@ def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) ->
     held = [(claim, zone.holder(claim)) for claim in node.holders]
     is_plain = node.before in ("", "*")
     if is_plain:
-        aliases = [(c, p) for c, p in held if p.cname]
+        aliases = [(c, p) for c, p in held if p.cname and not c.proxy]
         if aliases and len(aliases) == len(held):
             aliases = [(c, p) for c, p in aliases if p.cname != name]
             if not aliases:  # an alias of itself
@@ -115,11 +115,13 @@ def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) ->
             rdata = names.to_wire(publication.cname)
             lowest = min(p.ttl for _, p in aliases)
             return (_record(name, messages.CNAME, rdata, publication, claim, lowest),)
-        held = [(c, p) for c, p in held if not p.cname]
+        held = [(c, p) for c, p in held if c.proxy or not p.cname]
     records = list(_address_records(zone, name, held, view)) if is_plain else []
     before = "" if node.before == "*" else node.before
     can_serve = _has_address(zone, node.base, view, suffix)
     for claim, publication in held:
+        if claim.proxy:
+            continue  # what else the container has is not at the proxy
         for text in (publication.texts or {}).get(before, ()):
             records.append(_record(name, messages.TXT, _strings(text), publication, claim))
         ports = (publication.services or {}).get(node.before, ())
@@ -438,9 +440,10 @@ def _addresses(
     zone: Holding, publication: Publication, claim: Claim, view: View
 ) -> Iterable[PublishedAddress]:
     """The addresses of a publication that a view is told: docs/names.md, which address."""
-    if publication.on_host:
+    proxy = (publication.proxies or {}).get(claim.proxy)
+    if proxy.on_host if proxy else publication.on_host:
         return [PublishedAddress(text, "", "") for text in view.host_addresses]
-    addresses = publication.addresses
+    addresses = proxy.addresses if proxy else publication.addresses
     if claim.network:
         own = [a for a in addresses if a.network_id == claim.network]
         return own or [a for a in addresses if not a.network_id]

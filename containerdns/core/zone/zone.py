@@ -391,7 +391,7 @@ class Zone:
 
     def names_with_choice(self) -> set[str]:
         """The names of the publications whose networks decide which address is told."""
-        chosen = (p for p in self._publications.values() if len(p.addresses) > 1)
+        chosen = (p for p in self._publications.values() if len(p.addresses) > 1 or p.proxies)
         return set().union(*map(self._names_of, chosen))
 
     # -- what is ours ---------------------------------------------------------
@@ -700,7 +700,7 @@ class Zone:
 
     def _told_of(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
         """Those of a name's holders that it leads to: all with addresses, else one CNAME."""
-        addressed = tuple(c for c in holders if not self.holder(c).cname)
+        addressed = tuple(c for c in holders if c.proxy or not self.holder(c).cname)
         if addressed or not holders:
             return addressed
         return (min(holders, key=lambda c: (self.holder(c).container_name, c.publication)),)

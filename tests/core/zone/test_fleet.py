@@ -82,6 +82,13 @@ def test_document_has_nothing_that_names_do_not_need() -> None:
     }
 
 
+def test_host_names_of_a_proxy_stay_with_its_own_server() -> None:
+    """Elsewhere they would lead to the container itself."""
+    proxied = Claim("shop.docker.", Rank.LABEL, "host name of traefik", "a", proxy="traefik")
+    document = document_of(replace(WEB, claims=(*WEB.claims, proxied)), None)
+    assert document == document_of(WEB, None)
+
+
 def test_single_labels_are_below_the_host_as_well() -> None:
     owners = [claim.owner for claim in WEB.claims]
     assert owners == ["web", "web.front", "db", "web.example.", "web.a", "db.a"]
