@@ -23,7 +23,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 FLAGS_OF_COMMANDS = {  # beside those of the registry
     *("--client", "--config", "--dns", "--follow", "--format", "--name", "--port", "--search"),
-    *("--server", "--url", "--watch"),
+    *("--server", "--url", "--type", "--watch"),
 }
 FLAGS_OF_OTHERS = re.compile(  # what others call theirs, in pages that speak of them
     r"--(?:accept-routes|advertise-routes|entrypoints|providers|all|build-arg|cap-add|cap-drop|check|environment|force-recreate|forcettl|global|"

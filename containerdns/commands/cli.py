@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,6 @@ EXIT_SETTINGS = 2
 EXIT_UNREACHABLE = 3
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-WATCH_EVERY = 1.0  # seconds; names change at that pace, and the server answers from memory
 RECONNECT_AFTER = 1.0  # seconds
 
 TARGETS = (
@@ -169,17 +167,51 @@ def serve(config: Path | None, **flags: Any) -> None:
 @_format_option("table", "text", "json")
 @click.option("--domain", metavar="NAME", help="One zone only: a domain, or . for bare names.")
 @click.option("--name", metavar="NAME", help="One name only.")
-@click.option("--watch", is_flag=True, help="Go on, and print what changes.")
-def zone(url: str, form: str, domain: str | None, name: str | None, watch: bool) -> None:
-    """Print the zone of a running server."""
+@click.option("--type", "rtype", metavar="TYPE", help="Records of one type, A or TXT, a row each.")
+@click.option("--all", "is_whole", is_flag=True, help="A row for each record, with its rule.")
+@click.option("--watch", is_flag=True, help="Go on with a line for each change of a container.")
+def zone(
+    url: str, form: str, domain: str | None, name: str | None, rtype: str | None, **how: bool
+) -> None:
+    """Print the zone of a running server, a row for each container.
+
+    Exit status 1 if there is nothing to print.
+    """
+    from containerdns.commands import terminal
+
     server = _server(url)
     query = {"domain": domain, "name": name}
     if form == "text":
-        _repeat(lambda: server.text("/zone", query), partial(click.echo, nl=False), watch=watch)
-    elif form == "json":
-        _repeat(lambda: server.json("/zone", query), _echo_json, watch=watch)
+        text = server.text("/zone", query)
+        click.echo(text, nl=False)
+        is_found = any(line and line[0] not in ";$" for line in text.splitlines())
     else:
-        _repeat(lambda: server.json("/zone", query), _ZoneTable(), watch=watch)
+        document = server.json("/zone", query)
+        document["records"] = terminal.records(document, rtype)
+        if form == "json":
+            _echo_json(document)
+        else:
+            _show(terminal.zone(document, is_whole=how["is_whole"], rtype=rtype))
+        has_rows = form == "json" or how["is_whole"] or rtype
+        is_found = bool(document["records"] if has_rows else terminal.container_rows(document))
+    if how["watch"]:
+        _watch(server, form, name)
+    elif not is_found:
+        click.echo("containerdns: nothing found", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+def _watch(server: "Server", form: str, name: str | None) -> None:
+    """Show the changes of containers as they come; those of one name, if one is given."""
+    from containerdns.commands import terminal
+
+    def show(change: dict[str, Any]) -> None:
+        asked = f"{name or ''}.".lower()
+        known = [change["container"], *change["names"]]
+        if name is None or any(asked.startswith(f"{one.rstrip('.')}.") for one in known):
+            _echo_json(change) if form == "json" else terminal.show(terminal.change_line(change))
+
+    _follow(server, show, "/changes")
 
 
 @main.command()
@@ -376,41 +408,6 @@ def _checked(url: str) -> str:
     except ValueError:
         named = source_of("url", "--url", "CONTAINERDNS_URL")
         raise BadSettings(named, url, f"http://HOST[:PORT], such as {DEFAULT_URL}") from None
-
-
-def _repeat(fetch: Callable[[], Any], show: Callable[[Any], None], *, watch: bool) -> None:
-    """Show what is fetched, and with `watch` every new state of it, until interrupted."""
-    last = fetch()
-    show(last)
-    try:
-        while watch:
-            time.sleep(WATCH_EVERY)
-            try:
-                new = fetch()
-            except ServerUnreachable as fault:
-                click.echo(f"containerdns: {fault}", err=True)
-                continue
-            if new != last:
-                show(new)
-                last = new
-    except KeyboardInterrupt:
-        return
-
-
-class _ZoneTable:
-    """Shows the zone as a table at first, and what changed afterwards."""
-
-    def __init__(self) -> None:
-        self._records: list[dict[str, Any]] | None = None
-
-    def __call__(self, document: dict[str, Any]) -> None:
-        from containerdns.commands import terminal
-
-        if self._records is None:
-            _show(terminal.zone(document))
-        else:
-            _show(terminal.changes(self._records, document["records"]))
-        self._records = document["records"]
 
 
 def _follow(server: "Server", show: Callable[[Any], None], path: str = "/queries") -> None:

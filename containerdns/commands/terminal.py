@@ -17,6 +17,10 @@ GAP = "  "
 ELLIPSIS = "…"
 
 RECORD_COLUMNS = ("name", "ttl", "type", "data", "container", "network", "rule")
+CONTAINER_COLUMNS = ("container", "name", "addresses", "aliases")
+MAX_ALIASES = 4  # further names of a container in a row; --all has the others
+SHOWN_TYPES = ("A", "AAAA", "CNAME")
+_UNINTERESTING = {"container id": 2, "container name, hyphens": 1}  # rules of names shown last
 QUERY_COLUMNS = ("time", "client", "name", "type", "rcode", "source", "upstream", "ms")
 
 _COLOUR_OF_RCODE = {"NOERROR": "green", "NXDOMAIN": "yellow"}
@@ -66,44 +70,92 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return GAP.join(padded).rstrip()
 
 
-def zone(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the zone: Engines, records, what was skipped, what is remembered."""
-    for engine in document.get("engines", ()):
-        state = "connected" if engine["connected"] else "not connected"
-        listed = f", listed {plain(engine['last_sync'])}" if engine.get("last_sync") else ""
-        colour = "green" if engine["connected"] else "red"
-        out = ", left out of answers that have others" if engine.get("left_out") else ""
-        yield f"{plain(engine['url'])}: {click.style(state, fg=colour)}{listed}{out}"
+def zone(
+    document: Mapping[str, Any], *, is_whole: bool = False, rtype: str | None = None
+) -> Iterator[str]:
+    """Yield the zone: Engines, containers or records, and what is wrong.
+
+    Args:
+        document: As `/zone` returns it.
+        is_whole: Each record has a row, instead of each container.
+        rtype: Only records of this type, each with a row.
+    """
+    yield from _engines(document)
     zones = ", ".join(plain(z["apex"]) for z in document.get("zones", ()))
     yield f"serial {document.get('serial')}: {zones}"
     yield ""
-    yield from table(RECORD_COLUMNS, document.get("records", ()))
-    skipped = document.get("skipped", ())
-    if skipped:
-        yield ""
-        yield from table(("container", "reason"), skipped)
+    if is_whole or rtype:
+        found = records(document, rtype)
+        yield from table(RECORD_COLUMNS, found)
+        if rtype:
+            return
+    else:
+        yield from table(CONTAINER_COLUMNS, container_rows(document))
+    yield from _wrong(document)
     remembered = [plain(entry["name"]) for entry in document.get("remembered", ())]
     if remembered:
         yield ""
         yield f"remembered, never forwarded: {', '.join(remembered)}"
 
 
-def changes(
-    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    """Yield which records went and which came."""
-    old = {_record_line(record): None for record in before}
-    new = {_record_line(record): None for record in after}
-    for line in old:
-        if line not in new:
-            yield click.style(f"- {line}", fg="red")
-    for line in new:
-        if line not in old:
-            yield click.style(f"+ {line}", fg="green")
+def _engines(document: Mapping[str, Any]) -> Iterator[str]:
+    for engine in document.get("engines", ()):
+        state = "connected" if engine["connected"] else "not connected"
+        listed = f", listed {plain(engine['last_sync'])}" if engine.get("last_sync") else ""
+        colour = "green" if engine["connected"] else "red"
+        out = ", left out of answers that have others" if engine.get("left_out") else ""
+        yield f"{plain(engine['url'])}: {click.style(state, fg=colour)}{listed}{out}"
 
 
-def _record_line(record: Mapping[str, Any]) -> str:
-    return GAP.join(plain(record.get(column)) for column in RECORD_COLUMNS)
+def _wrong(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield who is skipped, which names and labels are invalid, and who lost a name to whom."""
+    lost = [
+        {**loss, "to": loss["winner"] or loss.get("held_for") or "nobody, as several have it"}
+        for loss in document.get("losses", ())
+    ]
+    for columns, rows in (
+        (("container", "reason"), document.get("skipped", ())),
+        (("container", "text", "reason"), document.get("faults", ())),
+        (("owner", "loser", "to", "rule"), lost),
+    ):
+        if rows:
+            yield ""
+            yield from table(columns, rows)
+
+
+def records(document: Mapping[str, Any], rtype: str | None = None) -> list[Mapping[str, Any]]:
+    """Return the records of the zone, or those of one type."""
+    found: Iterable[Mapping[str, Any]] = document.get("records", ())
+    return [r for r in found if rtype is None or r["type"] == rtype.upper()]
+
+
+def container_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each container that has records: first name, addresses, further names.
+
+    Names are those below the first domain, or of the zone that was asked for; the same name
+    below another suffix is not shown again.
+    """
+    kept = [r for r in document.get("records", ()) if r.get("container")]
+    apexes = [z["apex"] for z in document.get("zones", ())][:1]
+    below = [r for r in kept if any(r["name"].endswith(f".{apex}") for apex in apexes)]
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in below or kept:
+        if record["type"] in SHOWN_TYPES:
+            found.setdefault((record["container"], record.get("id") or ""), []).append(record)
+    return [_container_row(container, own) for (container, _), own in sorted(found.items())]
+
+
+def _container_row(container: str, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    ranked = sorted(own, key=lambda r: (_UNINTERESTING.get(r["rule"], 0), len(r["name"])))
+    is_named = [r["name"] for r in ranked if (r["rule"] or "").endswith("container name")]
+    every = list(dict.fromkeys([*is_named, *(r["name"] for r in ranked)]))
+    name, aliases = every[0], every[1:]
+    domain = name.partition(".")[2]
+    spelled = [alias.removesuffix(f".{domain}").removesuffix(".") for alias in aliases]
+    more = len(spelled) - MAX_ALIASES
+    shown = ", ".join(spelled[:MAX_ALIASES]) + (f" +{more}" if more > 0 else "")
+    data = dict.fromkeys(r["data"] for r in own)
+    return {"container": container, "name": name, "addresses": ", ".join(data), "aliases": shown}
 
 
 def explanation(document: Mapping[str, Any]) -> Iterator[str]:

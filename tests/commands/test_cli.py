@@ -151,7 +151,7 @@ def test_zone_is_a_table_with_what_was_skipped_and_remembered(running: StandIn, 
     running.gives("/zone", ZONE)
     result = run("zone", "--url", running.url)
     assert result.exit_code == 0
-    for text in ("web.docker.", "172.18.0.2", "frontend", "container name", "1795515600"):
+    for text in ("web.docker.", "172.18.0.2", "1795515600"):
         assert text in result.stdout
     assert "hidden" in result.stdout
     assert "label containerdns.enable=false" in result.stdout
@@ -161,7 +161,7 @@ def test_zone_is_a_table_with_what_was_skipped_and_remembered(running: StandIn, 
 
 def test_what_a_container_chose_cannot_steer_the_terminal(running: StandIn, run: Run) -> None:
     running.gives("/zone", ZONE)
-    out = run("zone", "--url", running.url).stdout
+    out = run("zone", "--all", "--url", running.url).stdout
     assert "\x1b" not in out
     assert "\r" not in out
     assert "?[31mred??" in out
@@ -482,7 +482,7 @@ def on_a_terminal(command: list[str], **environ: str) -> str:
 
 def test_table_fits_the_terminal(running: StandIn) -> None:
     running.gives("/zone", ZONE)
-    command = ["zone", "--url", running.url]
+    command = ["zone", "--all", "--url", running.url]
     narrow = on_a_terminal(command, COLUMNS="70", NO_COLOR="1").splitlines()
     rows = [line for line in narrow if line.startswith(("NAME", "web", "evil"))]
     assert len(rows) == 3
@@ -500,23 +500,75 @@ def test_colour_is_for_terminals_whose_owner_wants_it(running: StandIn, run: Run
     assert "\x1b" not in run(*command).stdout
 
 
-def test_watched_zone_tells_what_came_and_went(running: StandIn) -> None:
+def test_watched_zone_is_followed_by_a_line_for_each_change(running: StandIn) -> None:
     running.gives("/zone", ZONE)
-    command = [sys.executable, "-m", "containerdns", "zone", "--watch", "--url", running.url]
-    moved = ZONE["records"][0] | {"data": "172.18.0.3"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+    change = {"time": "2026-11-24T08:00:00.123Z", "container": "web", "names": ["web", "www"],
+              "text": "~ web 172.18.0.2 -> 172.18.0.3, 0.8 s without"}  # fmt: skip
+    other = {**change, "container": "other", "names": ["other"], "text": "+ other"}
+    stream = "".join(f"data: {json.dumps(one)}\n\n" for one in (other, change))
+    running.gives("/changes", stream.encode())
+    command = [sys.executable, "-m", "containerdns", "zone", "--watch", "--name", "web.docker"]
+    with subprocess.Popen(
+        [*command, "--url", running.url], stdout=subprocess.PIPE, text=True
+    ) as watching:
         assert watching.stdout is not None
-        for line in watching.stdout:
-            if line.startswith("remembered"):
-                break
-        running.gives("/zone", ZONE | {"records": [moved, ZONE["records"][1]]})
-        changes = [watching.stdout.readline(), watching.stdout.readline()]
+        stamped = next(line for line in watching.stdout if line.startswith("2026"))
         watching.send_signal(signal.SIGINT)
         assert watching.wait(60) == 0
-    assert [(line[0], line.split()[4]) for line in changes] == [
-        ("-", "172.18.0.2"),
-        ("+", "172.18.0.3"),
+    assert stamped.rstrip() == f"{change['time']}  {change['text']}"
+
+
+def test_zone_is_a_row_for_each_container_with_its_further_names_folded(
+    running: StandIn, run: Run
+) -> None:
+    def record(name: str, data: str, rule: str, **more: str) -> dict[str, Any]:
+        return {**ZONE["records"][0], "name": name, "data": data, "rule": rule, **more}
+
+    names = [f"alias{number}.docker." for number in range(6)]
+    records = [
+        record("0123456789ab.docker.", "172.18.0.2", "container id"),
+        *(record(name, "172.18.0.2", "network alias") for name in names),
+        record("web.docker.", "172.18.0.2", "container name"),
+        record("web.docker.", "fd00::2", "container name", type="AAAA"),
+        record("web.", "172.18.0.2", "bare container name"),
     ]
+    loss = {"owner": "web", "loser": "api", "winner": "web", "rule": "network alias"}
+    fault = {"container": "evil", "text": "bad..name", "reason": "empty label"}
+    running.gives("/zone", {**ZONE, "records": records, "losses": [loss], "faults": [fault]})
+    out = run("zone", "--url", running.url).stdout
+    (row,) = [line for line in out.splitlines() if "172.18.0.2" in line]
+    cells = ["web", "web.docker.", "172.18.0.2, fd00::2", "alias0, alias1, alias2, alias3 +3"]
+    assert re.split(r" {2,}", row) == cells
+    assert re.search(r"web +api +web +network alias", out)
+    assert re.search(r"evil +bad\.\.name +empty label", out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        (("--all",), ["web.docker.", "evil.docker."]),
+        (("--type", "txt"), ["evil.docker."]),
+        (("--type", "A"), ["web.docker."]),
+    ],
+)
+def test_records_of_a_zone_have_a_row_each(
+    running: StandIn, run: Run, arguments: tuple[str, ...], rows: list[str]
+) -> None:
+    running.gives("/zone", ZONE)
+    out = run("zone", *arguments, "--url", running.url).stdout
+    assert [line.split()[0] for line in out.splitlines() if ".docker." in line] == rows
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--all",), ("--type", "MX"), ("--format", "json"), ("--format", "text")]
+)
+def test_nothing_found_is_exit_status_1(
+    running: StandIn, run: Run, arguments: tuple[str, ...]
+) -> None:
+    is_text = "text" in arguments
+    running.gives("/zone", b"; zone docker.\n" if is_text else {**ZONE, "records": []})
+    result = run("zone", "--name", "nobody", *arguments, "--url", running.url)
+    assert (result.exit_code, result.stderr) == (1, "containerdns: nothing found\n")
 
 
 def test_what_an_upstream_will_say_is_not_known_yet(running: StandIn, run: Run) -> None:
