@@ -404,6 +404,20 @@ def test_every_explanation_in_the_table_of_troubleshooting_is_one_that_is_given(
         *("1.1.168.192.in-addr.arpa PTR", "use-application-dns.net"),
     ]
     heard = [ownership.WAITING, *map(explain, asked)]
+    for project in ("alpha", "beta"):
+        start = "com.docker.compose."
+        labels = {f"{start}project": project, f"{start}service": "db"}
+        world.engine.run(f"{project}-db-1", labels=labels)
+        world.until_told("containers", f"{project}-db-1")
+        heard += [explain("db"), explain("db.docker")]
+    world.engine.run("lone", network="none")
+    rival = world.engine.run("rival", labels={"containerdns.names": "web"})
+    world.until_told("containers", "rival")
+    heard += [explain("webb"), explain("lone.docker"), explain("web.docker")]
+    world.engine.remove(rival)
+    world.engine.remove("alpha-db-1")
+    world.until_told("changes", '"went", *"container": *"alpha-db-1"')
+    heard += [explain("db.docker")]
     world.engine.stop_container("web")
     world.until_told("containers", '"exited"')
     heard += [explain("web --search localdomain")]

@@ -228,7 +228,7 @@ def test_explanation_shows_alike_types_once_and_what_is_not_sent(
     lines = run("explain", "http://web/", "--url", running.url).stdout.splitlines()
     assert lines[0] == remark
     assert lines[1] == "1. web.corp.example. A, AAAA: NXDOMAIN (upstream of 1.1.1.1)"
-    assert lines[-2] == "2. web. A: not sent, as an earlier answer ended the search"
+    assert lines[-3] == "2. web. A: not sent, as an earlier answer ended the search"
 
 
 def test_explain_asks_as_the_client_would(running: StandIn, run: Run) -> None:

@@ -154,8 +154,8 @@ def with_clues(told: Explanation, clues: Clues) -> Explanation:
     if not told.owner or told.suffix.kind is SuffixKind.REVERSE or told.rule == BELOW_BOTH:
         return told
     if told.reason.startswith(REMOVED):
-        return told
-    if told.records:
+        found = clues.stopped(told.owner)  # another one that has the name, but does not run
+    elif told.records:
         found = clues.beside(told.owner, told.suffix, told.records)
     elif told.rcode == messages.NXDOMAIN:
         found = clues.absence(told.owner, told.suffix)

@@ -59,6 +59,7 @@ def _query(
     if not query.get("sent", True):
         yield f"{number}. {asked}: not sent, as an earlier answer ended the search"
         yield f"   else: {_outcome(query)} ({plain(query['decision'])}{by})"
+        yield f"   why:  {_why(query)}"
         return
     yield f"{number}. {asked}: {outcome} ({plain(query['decision'])}{by})"
     yield f"   why:  {_why(query)}"

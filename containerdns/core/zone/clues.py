@@ -89,13 +89,12 @@ class Clues:
             owner: One that `look` was given.
             suffix: What it was asked below.
         """
-        stopped = self._stopped.get(owner, [])
         claims = self._zone.claims(owner)
         services = [c for c in claims if c.project]
         if services:
             return self._absence_of_service(owner, services, suffix)
-        if stopped:
-            return "; ".join(self._state(p) for p in stopped[:MAX_LISTED])
+        if stopped := self.stopped(owner):
+            return stopped
         if claims:
             return ""
         nearest = self._nearest.get(owner, [])
@@ -103,6 +102,11 @@ class Clues:
             return ""
         are = "the nearest name is" if len(nearest) == 1 else "the nearest names are"
         return f"no container is called {owner.rstrip('.')}; {are} {_listed(nearest)}"
+
+    def stopped(self, owner: str) -> str:
+        """Return why the containers that claim an owner do not run; "" if there are none."""
+        found = self._stopped.get(owner, [])
+        return "; ".join(self._state(p) for p in found[:MAX_LISTED])
 
     def _absence_of_service(self, owner: str, services: list[Claim], suffix: Suffix) -> str:
         projects = sorted({c.project for c in services})

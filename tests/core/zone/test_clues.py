@@ -220,3 +220,20 @@ def test_address_is_somebodys(address: str, said: str) -> None:
     networks = [Network("id-front", "front", "e", "bridge", ("10.0.0.0/24",), ("10.0.0.1",))]
     holders = [publication] if address == "10.0.0.7" else []
     assert whose_address(address, holders, networks) == said
+
+
+def test_stopped_container_explains_a_name_that_is_also_remembered() -> None:
+    inventory = Inventory(Policy())
+    zone = Zone(EVERYONE, 1, RememberedNames(60))
+    hidden = container("web", labels={"containerdns.enable": "false"})
+    zone.remembered.put("web", NOW + 60)
+    for publication in inventory.put(hidden):
+        zone.replace(publication.id, publication, NOW)
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    told = explain(zone, ownership, "web.docker.", messages.A, VIEW, NOW)
+    assert told.reason.startswith("its container was removed")
+    clues = Clues(zone, inventory.get, inventory.policy)
+    assert list(clues.look({"web"}))
+    found = with_clues(told, clues).reason
+    assert found == "the container web exists, but: label containerdns.enable=false"
