@@ -1,4 +1,4 @@
-"""The composition root: the one place where the rooms meet.
+"""The composition root: the only place where the rooms are connected.
 
 Settings -> writer (zone, rules, views) <- one watcher an Engine
          -> servers (UDP, TCP) -> responder -> writer's zone, or the forwarder
@@ -38,9 +38,9 @@ from containerdns.state.zone_writer import COLLECT_AFTER, ZoneWriter
 from containerdns.tasks.parts import Part, Parts
 from containerdns.web.http import HTTPServer
 
-SWITCH_INTERVAL = 0.001  # seconds until another thread must give way to the answers
-MAX_FILES = 65536  # descriptors, where the system would allow more
-COUNT_EVERY = 0.01  # seconds between two pieces of counting a large zone
+SWITCH_INTERVAL = 0.001  # seconds until another thread must release the GIL
+MAX_FILES = 65536  # file descriptors, even if the system allows more
+COUNT_EVERY = 0.01  # seconds between steps of counting a large zone
 
 log = logging.getLogger(__name__)
 
@@ -50,29 +50,29 @@ def serve(settings: Settings, load: Callable[[], Settings]) -> None:
 
     Args:
         settings: As loaded.
-        load: Loads them again, for SIGHUP.
+        load: Loads the settings again, for SIGHUP.
 
     Raises:
-        BadSettings: An upstream leads back to us.
+        BadSettings: An upstream is this server itself.
         CannotListen: An address cannot be bound.
     """
     logs.configure(settings.logs.level, settings.logs.format)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.disable()  # until the first listing, whose many new objects would be looked at in vain
+    gc.disable()  # until the first listing, which creates many long-lived objects
     gc.set_threshold(*COLLECT_AFTER)
     _allow_many_files()
     asyncio.run(_Server(settings, load).run())
 
 
 def _allow_many_files() -> None:
-    """Raise the soft limit of descriptors, which `core/connections/descriptors` shares out."""
+    """Raise the soft limit of file descriptors; `core/connections/descriptors` divides them."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MAX_FILES), hard))
 
 
 class _Server:
-    """All rooms, and how they are introduced to each other."""
+    """All components of the first process, and how they are connected."""
 
     def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
         self._settings = settings
@@ -99,7 +99,7 @@ class _Server:
 
     async def run(self) -> None:
         """Serve until a signal ends it."""
-        self._writer.read_hosts()  # before the first query: what is in a file goes nowhere else
+        self._writer.read_hosts()  # before the first query, so that none is forwarded
         self._rooms.open()
         endpoints = self._rooms.servers.endpoints
         http = self._open_http()
@@ -138,7 +138,7 @@ class _Server:
             systemd.notify("STOPPING=1")
 
     def _other_parts(self, http: HTTPServer | None) -> Iterator[tuple[str, Part]]:
-        """Yield what runs beside DNS, each part with its name."""
+        """Yield the parts that run beside DNS, with their names."""
         for url in self._settings.engines.urls:
             yield f"the watcher of {url}", self._watching(url)
         yield "housekeeping", self._writer.run
@@ -146,11 +146,11 @@ class _Server:
             yield "HTTP", _OpenAgain(http, self._open_http).run
         yield "reload", self._reload_when_asked
         yield "statistics", self._count
-        yield "signs of life", self._show_life
+        yield "systemd watchdog", self._show_life
         if self._settings.fleet.urls:
             yield "the fleet", self._fleet(self._settings.fleet.urls).run
         if self._settings.dns.workers > 1:
-            others = self._settings.dns.workers - 1  # this process answers as well
+            others = self._settings.dns.workers - 1  # this process answers queries as well
             yield "workers", partial(self._workers().run, others)
 
     def _fleet(self, urls: tuple[str, ...]) -> Member:
@@ -207,19 +207,19 @@ class _Server:
             await self._reload()
 
     async def _reload(self) -> None:
-        """Read the configuration again; a bad one changes nothing."""
+        """Read the configuration again; if it is invalid, change nothing."""
         systemd.notify("RELOADING=1")
         try:
             new = reloaded(self._settings, self._load())
             keys = read_keys(new.settings.transfer.keys)
         except BadSettings as bad:
             self._counters.has_reloaded = False
-            log.error("reload: %s; the old settings stand", bad)  # noqa: TRY400 - no traceback
+            log.error("reload: %s; keeping the old settings", bad)  # noqa: TRY400 - no traceback
             systemd.notify("READY=1")
             return
         self._counters.has_reloaded = True
         for option in new.waiting:
-            log.warning("reload: %s changes at the next start only", option.flag)
+            log.warning("reload: %s takes effect at the next start", option.flag)
         self._settings = new.settings
         logs.configure(new.settings.logs.level, new.settings.logs.format)
         self._writer.use(new.settings, time.time())
@@ -237,7 +237,7 @@ class _Server:
             await asyncio.sleep(1.0 if self._reports.count_on() else COUNT_EVERY)
 
     async def _show_life(self) -> None:
-        """Tell the supervisor that we are ready, and from then on that we live."""
+        """Notify systemd that the server is ready, and from then on that it is alive."""
         systemd.notify("READY=1\nSTATUS=answering")
         interval = systemd.watchdog_interval()
         while interval is not None:
@@ -246,21 +246,21 @@ class _Server:
 
 
 class _OpenAgain:
-    """The HTTP server; after an internal error another one, on the same address."""
+    """Runs the HTTP server, and opens a new one after an internal error."""
 
     def __init__(self, first: HTTPServer, open_again: Callable[[], HTTPServer | None]) -> None:
         self._server: HTTPServer | None = first
         self._open_again = open_again
 
     async def run(self) -> None:
-        """Answer until cancelled."""
+        """Serve until cancelled."""
         server, self._server = self._server or self._open_again(), None
         if server is not None:
             await server.run()
 
 
 class _Stopped(Exception):
-    """A signal asked us to stop."""
+    """A signal requested the server to stop."""
 
 
 async def _until(stopping: asyncio.Event) -> None:

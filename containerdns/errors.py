@@ -1,16 +1,16 @@
-"""The faults we name, each by who is at fault.
+"""The errors that are expected, each named after its cause.
 
-Whatever is not here is a fault of ours: it becomes SERVFAIL for one client, a
-traceback in the log and a count in `dns_internal_errors_total`.
+Any other exception is an internal error: SERVFAIL for one client, a traceback in the log,
+and a count in `dns_internal_errors_total`.
 """
 
 
 class ContainerDNSError(Exception):
-    """The base of every fault that we name."""
+    """The base class of all of them."""
 
 
 class BadSettings(ContainerDNSError):
-    """A setting cannot be used; the fault is the operator's."""
+    """A setting is invalid; the operator has to correct it."""
 
     def __init__(self, option: str, value: str, expected: str) -> None:
         super().__init__(f"{option}={value!r}: expected {expected}")
@@ -20,7 +20,7 @@ class BadSettings(ContainerDNSError):
 
 
 class BadName(ContainerDNSError):
-    """A text is no domain name; the fault is the author's of a container or a label."""
+    """A text is not a domain name; a container, a label or a setting has to be corrected."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(f"{text!r}: {reason}")
@@ -29,7 +29,7 @@ class BadName(ContainerDNSError):
 
 
 class BadDocument(ContainerDNSError):
-    """An Engine sent a document that we cannot read; that object is skipped."""
+    """An Engine sent a document that cannot be parsed; the object is skipped."""
 
     def __init__(self, document_id: str, field: str) -> None:
         super().__init__(f"{document_id}: cannot read {field}")
@@ -38,7 +38,7 @@ class BadDocument(ContainerDNSError):
 
 
 class BadMessage(ContainerDNSError):
-    """A DNS message breaks the protocol; the fault is the sender's."""
+    """A DNS message violates the protocol."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -46,10 +46,10 @@ class BadMessage(ContainerDNSError):
 
 
 class EngineUnavailable(ContainerDNSError):
-    """An Engine cannot be reached, broke off or refused; the last zone stands.
+    """An Engine is unreachable, closed the connection or refused; its last known zone is kept.
 
     Attributes:
-        cause: In words, for the log.
+        cause: A message for the log.
         status: The HTTP status of a refusal; 0 if there was no response.
     """
 
@@ -60,7 +60,7 @@ class EngineUnavailable(ContainerDNSError):
 
 
 class UpstreamFailed(ContainerDNSError):
-    """An upstream gave no usable response; the next one is asked."""
+    """An upstream returned no usable response; the next one is tried."""
 
     def __init__(self, server: str, reason: str) -> None:
         super().__init__(f"{server}: {reason}")
@@ -69,7 +69,7 @@ class UpstreamFailed(ContainerDNSError):
 
 
 class FleetUnavailable(ContainerDNSError):
-    """The etcd of the fleet cannot be reached, or refuses; the last zone stands."""
+    """The etcd of the fleet cannot be reached, or refuses; its last known zone is kept."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
@@ -77,7 +77,7 @@ class FleetUnavailable(ContainerDNSError):
 
 
 class CannotListen(ContainerDNSError):
-    """An address cannot be bound; the fault is the environment's."""
+    """An address cannot be bound."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(f"cannot listen on {address}: {reason}")
@@ -86,7 +86,7 @@ class CannotListen(ContainerDNSError):
 
 
 class ServerUnreachable(ContainerDNSError):
-    """A running server that a command wants to ask does not answer."""
+    """The running server that a command needs does not answer."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"cannot ask {url}: {reason}")
@@ -95,7 +95,7 @@ class ServerUnreachable(ContainerDNSError):
 
 
 class QuestionRefused(ServerUnreachable):
-    """A running server cannot answer this question; the fault is of who asked."""
+    """A running server rejected the question, such as an invalid name."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, reason)

@@ -1,4 +1,4 @@
-"""What the log looks like: a line for people, or a JSON object for collectors."""
+"""Log formats: lines for people, or JSON objects for log collectors."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from containerdns.core.counters import Counters
 from containerdns.core.protocol.query_history import rfc3339_ms
 
-EXHAUSTED_EVERY = 60.0  # seconds between two lines about the same lack
+EXHAUSTED_EVERY = 60.0  # seconds between messages about the same shortage
 TEXT = "%(asctime)s %(levelname)s %(message)s"
 OWN = frozenset({"time", "level", "logger", "message", "traceback"})  # keys of every line
 
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 
 class JSONLines(logging.Formatter):
-    """One JSON object a line: time (RFC 3339), level, logger, message, traceback if any.
+    """One JSON object per line: time (RFC 3339), level, logger, message and any traceback.
 
     What a line is logged with as `extra={"fields": {...}}` is in the object as well, so that
     collectors need not take the message apart.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Make the line of one record."""
+        """Format a record."""
         document = {
             "time": rfc3339_ms(record.created),
             "level": record.levelname.lower(),
@@ -40,7 +40,7 @@ class JSONLines(logging.Formatter):
 
 
 class _TextLines(logging.Formatter):
-    """One line a record, its time as RFC 3339 has it, in UTC.
+    """One line per record, with its time as RFC 3339 in UTC.
 
     Control characters that others chose cannot break it.
     """
@@ -50,13 +50,13 @@ class _TextLines(logging.Formatter):
         return rfc3339_ms(record.created)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Make the line, without what would end it early."""
+        """Format the line, with control characters replaced."""
         line = super().formatMessage(record)
         return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def configure(level: str, form: str) -> None:
-    """Send records of a level and above to standard error.
+    """Log records of a level and above to standard error.
 
     Args:
         level: "debug", "info", "warning" or "error".
@@ -65,15 +65,15 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLines() if form == "json" else _TextLines(TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("urllib3", "docker", "asyncio", "aiohttp"):  # their debugging is not ours
+    for chatty in ("urllib3", "docker", "asyncio", "aiohttp"):  # keep their debug messages out
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 class LoopFaults:
-    """What an event loop could not do, in lines that do not fill the disk.
+    """Handles errors of the event loop, without filling the disk with log lines.
 
-    Without descriptors asyncio tells of every connection that waits, a hundred at a
-    time and again a second later, each with a traceback; the operator needs one line.
+    When descriptors run out, asyncio logs every waiting connection, a hundred at a time and
+    again a second later, each with a traceback; the operator needs one line.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -81,7 +81,7 @@ class LoopFaults:
         self._told_at = -EXHAUSTED_EVERY
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Handle what `loop.call_exception_handler` is given."""
+        """Handle a context of `loop.call_exception_handler`."""
         if not str(context.get("message", "")).startswith("socket.accept() out of"):
             error = context.get("exception")
             self._counters.internal_errors += error is not None and not isinstance(error, OSError)
@@ -90,6 +90,6 @@ class LoopFaults:
         if (now := time.monotonic()) - self._told_at >= EXHAUSTED_EVERY:
             self._told_at = now
             log.warning(
-                "no new TCP connections: %s; open ones are served (ulimit -n, LimitNOFILE)",
-                getattr(context.get("exception"), "strerror", None) or "out of descriptors",
+                "cannot accept TCP connections: %s; raise the limit (ulimit -n, LimitNOFILE)",
+                getattr(context.get("exception"), "strerror", None) or "out of file descriptors",
             )

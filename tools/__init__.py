@@ -1,1 +1,1 @@
-"""What we need to build the project, and nobody to run it."""
+"""Tools to build the project; not needed to run it."""

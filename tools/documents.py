@@ -1,4 +1,4 @@
-"""The documents that come from the code; `make docs` writes them, a test compares them."""
+"""Generate documents from the code: `make docs` writes them, a test compares them."""
 
 import json
 import re
@@ -20,11 +20,11 @@ HEAD = """\
 # Options
 
 Every option of `containerdns serve` is a flag, an environment variable and a key of a TOML file,
-which `--config FILE` or `CONTAINERDNS_CONFIG` names. Flags beat environment beats file. In an
-environment variable several values are separated by spaces or commas, but where it says
-otherwise; an empty variable is one that is not set. Switches take `true`, `1`, `yes`, `on` and
-their opposites. A wrong value stops the start with one line and exit status 2; a key that no
-option has is wrong too, an environment variable that no option has is told and ignored.
+named by `--config FILE` or `CONTAINERDNS_CONFIG`. Flags override the environment, which overrides
+the file. Several values in an environment variable are separated by spaces or commas unless stated
+otherwise; an empty variable counts as unset. Switches take `true`, `1`, `yes`, `on` or their
+opposites. An invalid value or an unknown key in the file is reported in one line, and the server
+exits with status 2; an unknown environment variable is reported and ignored.
 
 ```toml
 domain = ["docker", "corp.example"]
@@ -32,25 +32,25 @@ ttl = 5
 bare-names = true
 ```
 
-What one source gives replaces what a weaker one or the default gives; nothing is added to it. One
-empty flag (`--search-domain ''`) or an empty array leaves a list empty.
+The values of one source replace those of a lower one and the default; lists are not merged. An
+empty flag (`--search-domain ''`) or an empty array makes a list empty.
 
-SIGHUP reads environment and file again, and the files that they name. All options take effect at
-once but {needing_restart}: if one of
-these has changed, the log says that it waits for the next start.
+SIGHUP makes the server read the environment, the file and the files named in them again. Changes
+take effect at once, except for {needing_restart}: the log says that these
+wait for the next start.
 
 <!-- `make docs` writes this page from containerdns/config/settings.py. -->
 """
 
 
 SEPARATORS = {
-    "spaces": "In the environment, several are separated by spaces, as commas are part of one.",
-    "templates": "In the environment, spaces and commas inside braces separate nothing.",
+    "spaces": "In the environment, values are separated by spaces, as they may contain commas.",
+    "templates": "In the environment, spaces and commas inside braces do not separate values.",
 }
 
 
 def options_page() -> str:
-    """Return docs/options.md."""
+    """Return the text of docs/options.md."""
     needing = [f"`{option.key}`" for option in OPTIONS if option.needs_restart]
     head = HEAD.replace("{needing_restart}", f"{', '.join(needing[:-1])} and {needing[-1]}")
     return "\n".join([head, *(line for option in OPTIONS for line in _section(option))])
@@ -86,7 +86,7 @@ def _default(option: Option) -> str:
 
 
 def labels_page() -> str:
-    """Return docs/labels.md with its table of labels made anew."""
+    """Return docs/labels.md with its table of labels regenerated."""
     text = (DOCS / "labels.md").read_text(encoding="utf-8")
     return _with_block(text, "labels", _labels_table())
 
@@ -100,20 +100,20 @@ def _labels_table() -> Iterator[str]:
 
 
 def http_page() -> str:
-    """Return docs/http.md with its tables of paths and of metrics made anew."""
+    """Return docs/http.md with its tables of paths and metrics regenerated."""
     text = (DOCS / "http.md").read_text(encoding="utf-8")
     text = _with_block(text, "paths", _paths_table())
     return _with_block(text, "metrics", _metrics_table())
 
 
 def architecture_page() -> str:
-    """Return ARCHITECTURE.md with its picture of the rooms made anew."""
+    """Return ARCHITECTURE.md with its diagram of the rooms regenerated."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     return _with_block(text, "rooms", rooms.diagram())
 
 
 def _with_block(text: str, block: str, lines: Iterator[str]) -> str:
-    """Put lines between the comment that begins a block and the one that ends it."""
+    """Replace the lines between the comments that begin and end a block."""
     pattern = rf"(<!-- {block}: [^\n]*-->\n).*?(<!-- end -->)"
     inner = "\n".join(["", *lines, "", ""])
     made, count = re.subn(pattern, lambda found: found[1] + inner + found[2], text, flags=re.DOTALL)
@@ -122,7 +122,7 @@ def _with_block(text: str, block: str, lines: Iterator[str]) -> str:
 
 
 def _paths_table() -> Iterator[str]:
-    yield "| path | gives | parameters |"
+    yield "| path | response | parameters |"
     yield "| --- | --- | --- |"
     for path, item in json.loads(OPENAPI.read_text(encoding="utf-8"))["paths"].items():
         told = item["get"]
@@ -138,14 +138,16 @@ def _metrics_table() -> Iterator[str]:
     yield "| --- | --- | --- |"
     for metric in Metrics(Counters(), lambda: nothing, "").collect():
         name = metric.name + ("_total" if metric.type == "counter" else "")
-        labels = vars(metric)["_labelnames"]  # a family without samples tells them nowhere else
+        labels = vars(metric)[
+            "_labelnames"
+        ]  # the only place where a family without samples has its label names
         kind = " A histogram." if metric.type == "histogram" else ""
         shown = ", ".join(f"`{label}`" for label in labels)
         yield f"| `{name}` | {shown} | {metric.documentation}{kind} |"
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all documents."""
     (DOCS / "options.md").write_text(options_page(), encoding="utf-8")
     (DOCS / "labels.md").write_text(labels_page(), encoding="utf-8")
     (DOCS / "http.md").write_text(http_page(), encoding="utf-8")

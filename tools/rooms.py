@@ -1,6 +1,6 @@
 """The rooms of the package, and which one imports which, as a Mermaid diagram.
 
-An arrow is left out where others lead to the same room, so that the picture stays readable.
+Arrows that follow from others are left out, so that the diagram stays readable.
 """
 
 import ast
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "containerdns"
-APP = "app"  # the one module of the root that is drawn; the others are leaves
+APP = "app"  # the only top-level module drawn; the others are leaves
 
-Graph = Mapping[str, frozenset[str]]  # by room, a folder or `app`, the rooms that it imports
+Graph = Mapping[str, frozenset[str]]  # for each room (a folder or `app`), the rooms that it imports
 
 
 def imports() -> Graph:
-    """Read which room imports which."""
+    """Return which rooms each room imports."""
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} | {APP}
     found: dict[str, set[str]] = {room: set() for room in rooms}
     for path in PACKAGE.rglob("*.py"):
@@ -25,7 +25,7 @@ def imports() -> Graph:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Yield what stands behind the package's name in each import of a module."""
+    """Yield the part after the package's name in each import of a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
@@ -35,7 +35,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def reached(graph: Graph, room: str) -> frozenset[str]:
-    """Return all rooms that a room leads to, directly or not."""
+    """Return all rooms that a room imports, directly or indirectly."""
     found: set[str] = set()
     waiting = list(graph[room])
     while waiting:

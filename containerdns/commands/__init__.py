@@ -1,1 +1,1 @@
-"""The subcommands: what each prints, and what it exits with."""
+"""The subcommands: what each prints, and its exit status."""

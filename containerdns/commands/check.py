@@ -1,7 +1,7 @@
-"""`containerdns check`: everything that `serve` would need, before a user misses it.
+"""`containerdns check`: validate everything that `serve` needs.
 
-Each examiner looks at one part (settings, files, sockets, Engines, names, upstreams) and
-returns findings.  Nothing is changed: sockets are closed again, files are only read.
+Each function examines one part (settings, files, sockets, Engines, names, upstreams) and
+yields findings.  Nothing is changed: sockets are closed again, files are only read.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ from containerdns.upstream.forwarder import Forwarder
 from containerdns.web.http import bound
 
 ENGINE_PATIENCE = 10.0  # seconds for the first listing
-UPSTREAM_PATIENCE = 1.0  # seconds for an answer; a client waits for five at most
-OWN_PATIENCE = 0.5  # seconds for an answer of a server that runs here, from memory
+UPSTREAM_PATIENCE = 1.0  # seconds for an answer; clients wait for at most five
+OWN_PATIENCE = 0.5  # seconds for an answer of a local server, which comes from memory
 OPEN_PREFIX = 8  # a public network this wide or wider in --allow makes an open resolver
 # RFC 6762 and 7686: clients never send names below these to a DNS server.
 NEVER_ASKED = frozenset({"local.", "onion."})
@@ -55,11 +55,11 @@ VERSION_QUERY = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found.
+    """One result of an examination.
 
     Attributes:
         level: "ok", "warning" or "error".
-        text: What.
+        text: What was found.
         remedy: What to do about it; "" if nothing.
     """
 
@@ -70,10 +70,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """All that was found.
+    """All findings.
 
     Attributes:
-        findings: In the order in which they were looked for.
+        findings: In the order of the examinations.
         served: By container, the names below the first domain that would be answered.
     """
 
@@ -82,11 +82,11 @@ class CheckReport:
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
+        """The number of findings that are errors."""
         return sum(finding.level == "error" for finding in self.findings)
 
     def document(self) -> dict[str, Any]:
-        """The same as JSON."""
+        """Return the report as a JSON document."""
         return {
             "findings": [
                 {"level": f.level, "text": f.text, "remedy": f.remedy} for f in self.findings
@@ -101,8 +101,8 @@ def check(settings: Settings, environment: Mapping[str, str]) -> CheckReport:
     """Examine what `serve` would need, without serving.
 
     Args:
-        settings: As `serve` would have them.
-        environment: In which misspelt variables are looked for.
+        settings: As loaded for `serve`.
+        environment: Checked for misspelt variables.
     """
     return asyncio.run(_check(settings, environment))
 
@@ -130,19 +130,27 @@ def _of_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator
     also = f"; names of containers also below {searched}" if searched else ""
     yield Finding("ok", f"ours: everything below {', '.join(settings.zone.domains)}{also}")
     for variable in unknown_variables(environment):
-        yield Finding("warning", f"{variable}: no option has this name", "correct it or unset it")
+        yield Finding(
+            "warning", f"{variable}: ignored, no option has this name", "correct it or unset it"
+        )
     public = top_level_domains()
     for domain in settings.zone.domains:
         if domain in public:
-            remedy = "own a name that is no public one: --domain docker, or a subdomain of yours"
+            remedy = "use a name that is not public, such as --domain docker, or a subdomain"
             yield Finding("error", f"--domain {domain} hides a public top-level domain", remedy)
         elif special_names.special_name_above(domain) in NEVER_ASKED:
-            remedy = "clients ask no DNS server for it (RFC 6762, RFC 7686): use another domain"
+            remedy = (
+                "clients do not send it to DNS servers (RFC 6762, RFC 7686); use another domain"
+            )
             yield Finding("error", f"--domain {domain} is a special name", remedy)
     for network in settings.rights.ask:
         if (network.prefixlen <= OPEN_PREFIX and network.is_global) or not network.prefixlen:
-            remedy = "allow the networks of your clients only; an open resolver is abused in hours"
-            yield Finding("error", f"--allow {network} lets the whole internet ask", remedy)
+            remedy = (
+                "allow only the networks of your clients; open resolvers are abused within hours"
+            )
+            yield Finding(
+                "error", f"--allow {network} allows queries from the whole internet", remedy
+            )
 
 
 # Files.
@@ -156,14 +164,14 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
     try:
         read_keys(settings.transfer.keys)
     except BadSettings as bad:
-        yield Finding("error", str(bad), "write NAME ALGORITHM BASE64, one key a line")
+        yield Finding("error", str(bad), "expected one key per line: NAME ALGORITHM BASE64")
 
 
 def _of_hosts_file(path: Path, ttl: int) -> Iterator[Finding]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        remedy = "create it, or correct --hosts; its names are not served without it"
+        remedy = "create the file or correct --hosts; until then its names are not served"
         yield Finding("error", f"--hosts {path}: {error.strerror}", remedy)
         return
     found, faults = hosts_file.publications(text, str(path), ttl)
@@ -173,12 +181,18 @@ def _of_hosts_file(path: Path, ttl: int) -> Iterator[Finding]:
 
 
 def _of_state_file(path: Path) -> Finding:
-    is_writable = os.access(path.parent, os.W_OK | os.X_OK)  # a new one is written beside it
+    is_writable = os.access(
+        path.parent, os.W_OK | os.X_OK
+    )  # where a new file is written before it replaces the old one
     if path.is_dir() or not path.parent.is_dir() or not is_writable:
-        reason = "is a directory" if path.is_dir() else f"cannot be written in {path.parent}"
-        remedy = "without it, a restart forgets names: give this user a directory of its own"
+        reason = (
+            "is a directory" if path.is_dir() else f"cannot be written: no access to {path.parent}"
+        )
+        remedy = (
+            "without it, names are lost at a restart; use a directory that this user can write to"
+        )
         return Finding("error", f"--state {path} {reason}", remedy)
-    return Finding("ok", f"--state {path} can be written")
+    return Finding("ok", f"--state {path} is writable")
 
 
 # Sockets.
@@ -194,7 +208,7 @@ def _of_sockets(settings: Settings) -> Iterator[Finding]:
         bound(settings.http.listen).close()
     except CannotListen as fault:
         if _is_running_at(settings.dns.listen):
-            yield Finding("ok", f"HTTP on {settings.http.listen}, as a running containerdns has it")
+            yield Finding("ok", f"HTTP on {settings.http.listen}, in use by a running containerdns")
         else:
             yield Finding("error", str(fault), "stop what is there, or use another --http")
     else:
@@ -206,22 +220,29 @@ def _of_listening(endpoint: Endpoint) -> Iterator[Finding]:
         listeners = sockets.open_all((endpoint,))
     except CannotListen as fault:
         if _is_running_at((endpoint,)):
-            yield Finding("ok", f"DNS on {endpoint}, as a running containerdns has it")
-        elif not (endpoint.is_default and fault.reason.startswith("the system has neither")):
+            yield Finding("ok", f"DNS on {endpoint}, in use by a running containerdns")
+        elif not (
+            endpoint.is_default
+            and fault.reason.startswith("the system supports neither IPv4 nor IPv6")
+        ):
             remedy = "stop what is there, or use another --listen"
             yield Finding("error", str(fault), remedy)
         return
     for listener in listeners:
         listener.close()
     if _is_absent(endpoint):
-        remedy = "it is served once it appears, as a VPN's does; otherwise correct --listen"
-        yield Finding("warning", f"{endpoint.host} is no address of this machine now", remedy)
+        remedy = (
+            "it will be served once it appears, such as a VPN's address; otherwise correct --listen"
+        )
+        yield Finding(
+            "warning", f"{endpoint.host} is not an address of this machine at the moment", remedy
+        )
     else:
         yield Finding("ok", f"DNS on {endpoint}")
 
 
 def _is_absent(endpoint: Endpoint) -> bool:
-    """Return whether an address is none of this machine's."""
+    """Return whether an address does not belong to this machine."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as attempt:
         try:
@@ -232,7 +253,7 @@ def _is_absent(endpoint: Endpoint) -> bool:
 
 
 def _is_running_at(endpoints: Iterable[Endpoint]) -> bool:
-    """Return whether a containerdns answers at one of some addresses."""
+    """Return whether a containerdns answers at any of these addresses."""
     for endpoint in endpoints:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)
         with suppress(OSError):
@@ -242,11 +263,11 @@ def _is_running_at(endpoints: Iterable[Endpoint]) -> bool:
     return False
 
 
-# Engines and what they have.
+# Engines, networks and names.
 
 
 async def _listed(settings: Settings) -> ZoneWriter:
-    """Return a zone made of what the Engines list, as far as they do so in time."""
+    """Return a zone built from the listings of the Engines that answer in time."""
     writer = ZoneWriter(settings, counters := Counters(), PacketCache(counters), frozenset())
     watching = [
         asyncio.ensure_future(
@@ -274,7 +295,7 @@ def _of_engines(writer: ZoneWriter) -> Iterator[Finding]:
             yield Finding("ok", f"{engine.url} ({source}): {count} containers listed")
         else:
             cause = engine.cause or f"no listing within {ENGINE_PATIENCE:g} s"
-            remedy = "is the Engine running, and may this user open its socket?"
+            remedy = "check that the Engine is running and that this user may open its socket"
             yield Finding("error", f"{engine.url}: {cause}", remedy)
 
 
@@ -284,23 +305,27 @@ def _of_networks(writer: ZoneWriter) -> Iterator[Finding]:
     is_listed = any(engine.last_sync for engine in writer.engines.values())
     for name in settings.policy.networks if is_listed else ():
         if name not in known:
-            yield Finding("error", f"--network {name}: no Engine has it", _nearest(name, known))
+            yield Finding(
+                "error",
+                f"--network {name}: no Engine has a network of this name",
+                _nearest(name, known),
+            )
     for network in writer.inventory.networks():
         for subnet in network.subnets if network.driver == "bridge" else ():
             first = packed(str(next(ip_network(subnet).hosts())))
             if not writer.views.of(first).may_ask:
-                remedy = f"its containers are refused: --allow {subnet}, if they should ask"
+                remedy = f"its containers are refused; if they should ask: --allow {subnet}"
                 where = f"the Docker network {network.name}, {subnet}, is outside --allow"
                 yield Finding("warning", where, remedy)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """Say which network may have been meant; Compose puts its project's name before each."""
+    """Suggest the network that may have been meant; Compose prefixes the project's name."""
     known = sorted(known)
     nearest = [k for k in known if k.endswith(f"_{name}")] or get_close_matches(name, known, 2)
     if nearest:
         return f"did you mean {' or '.join(nearest)}?"
-    return f"the networks are {', '.join(known) or 'none'}"
+    return f"existing networks: {', '.join(known) or 'none'}"
 
 
 def _of_names(writer: ZoneWriter) -> Iterator[Finding]:
@@ -311,7 +336,7 @@ def _of_names(writer: ZoneWriter) -> Iterator[Finding]:
     for publication in zone.publications():
         who = publication.container_name
         if publication.skipped:
-            remedy = "expected, if it is meant to have no names"
+            remedy = "ignore this if the container is meant to have no names"
             yield Finding("warning", f"{who} is skipped: {publication.skipped}", remedy)
         for text, reason in publication.faults:
             remedy = "correct the container's labels or name"
@@ -320,15 +345,15 @@ def _of_names(writer: ZoneWriter) -> Iterator[Finding]:
 
 
 def _of_loss(loss: Loss) -> Finding:
-    winner = loss.winner or "nobody, as several projects have it"
-    remedy = "rename one of them, or give one a label containerdns.names"
+    winner = loss.winner or "nobody, since several projects claim it"
+    remedy = "rename one of them, or set the label containerdns.names on one"
     return Finding(
         "warning", f"{loss.loser} does not get the name {loss.owner}: {winner} has it", remedy
     )
 
 
 def _served(writer: ZoneWriter) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each container that runs, with the names that lead to it."""
+    """Yield each running container with the names that resolve to it."""
     lost = {(loss.owner, loss.loser) for loss in writer.zone.losses()}
     apex = writer.settings.zone.domains[0]
     publications = (p for p in writer.zone.publications() if p.is_running)
@@ -358,8 +383,8 @@ async def _of_upstreams(settings: Settings) -> list[Finding]:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     if not settings.upstream.servers and not settings.upstream.forwards:
-        return [Finding("ok", "no upstream: names that are not ours are refused")]
-    remedy = "the next one would be asked; check the address, the route and the firewall"
+        return [Finding("ok", "no upstream: all names but those of containers are refused")]
+    remedy = "the next one would be used; check the address, the route and the firewall"
     return [
         Finding("warning", f"upstream {name}: {fault}", remedy)
         if fault

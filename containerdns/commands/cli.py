@@ -1,9 +1,8 @@
-"""The command line: what each subcommand takes, prints and exits with.
+"""The command line: arguments, output and exit status of each subcommand.
 
-Exit status: 0 done; 1 it could not be done (an address is taken, a finding of `check`
-is an error, the server is not healthy); 2 wrong usage or settings; 3 no running server
-answers at `--url`.  Rooms are imported by the command that needs them, so that the
-others start at once.
+Exit status: 0 success; 1 failure (an address is in use, `check` found an error, the server is
+not healthy); 2 invalid usage or settings; 3 no running server answers at `--url`.  Each command
+imports only what it needs, so that all of them start quickly.
 """
 
 import json
@@ -45,7 +44,7 @@ TARGETS = (
 )
 COMPLETION = """\
 \b
-Completion for a shell, for its start file (bash; zsh likewise):
+Shell completion, for the shell's startup file (bash; zsh likewise):
   eval "$(_CONTAINERDNS_COMPLETE=bash_source containerdns)"
 For fish:
   _CONTAINERDNS_COMPLETE=fish_source containerdns | source
@@ -53,10 +52,10 @@ For fish:
 
 
 class _Commands(click.Group):
-    """The subcommands; a fault that we name becomes one line and an exit status."""
+    """The subcommands; a `ContainerDNSError` becomes one line and an exit status."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read what stands before the subcommand."""
+        """Parse what precedes the subcommand."""
         try:
             return super().make_context(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError:
@@ -65,7 +64,7 @@ class _Commands(click.Group):
             raise WrongUsage(fault) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Read what stands behind the subcommand, and run it."""
+        """Parse the subcommand's own arguments, and run it."""
         try:
             return super().invoke(ctx)
         except click.UsageError as fault:
@@ -82,10 +81,10 @@ class _Commands(click.Group):
 
 
 class _WithSettings(click.Command):
-    """A command that takes every option of the registry, which is read when it is needed."""
+    """A command that takes every option in `settings.OPTIONS`, imported when needed."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return its own options, and those of the registry."""
+        """Return its own parameters and one for each option."""
         from containerdns.config.settings import OPTIONS
 
         if not any(parameter.name == OPTIONS[0].parameter for parameter in self.params):
@@ -113,7 +112,7 @@ def _config_option(command: Callable[..., None]) -> Callable[..., None]:
         envvar="CONTAINERDNS_CONFIG",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="A TOML file; its keys are the options without their hyphens in front."
+        help="A TOML file whose keys are the options without the leading hyphens."
         "  [CONTAINERDNS_CONFIG]",
     )(command)
 
@@ -124,13 +123,13 @@ def _url_option(command: Callable[..., None]) -> Callable[..., None]:
         envvar="CONTAINERDNS_URL",
         default=DEFAULT_URL,
         metavar="URL",
-        help=f"Where the running server's HTTP is.  [CONTAINERDNS_URL; default: {DEFAULT_URL}]",
+        help=f"HTTP address of the running server.  [CONTAINERDNS_URL; default: {DEFAULT_URL}]",
     )(command)
 
 
 def _format_option(*choices: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
-        "--format", "form", type=Word(choices), default=choices[0], help="How to print it."
+        "--format", "form", type=Word(choices), default=choices[0], help="Output format."
     )
 
 
@@ -141,8 +140,8 @@ def _format_option(*choices: str) -> Callable[[Callable[..., None]], Callable[..
 def main() -> None:
     """Containers by name: a Docker-aware authoritative DNS server.
 
-    Exit status: 0 done; 1 it could not be done; 2 wrong usage or settings; 3 no running
-    server answers at --url.
+    Exit status: 0 success; 1 failure; 2 invalid usage or settings; 3 no running server
+    answers at --url.
     """
 
 
@@ -151,8 +150,8 @@ def main() -> None:
 def serve(config: Path | None, **flags: Any) -> None:
     """Run the server in the foreground.
 
-    Every option is also an environment variable and a key of the TOML file; flags beat
-    environment beats file. SIGHUP reads environment and file again, SIGTERM stops.
+    Every option is also an environment variable and a key of the TOML file. Flags override the
+    environment, which overrides the file. SIGHUP reads them again, SIGTERM stops the server.
     """
     load = _loader(config, flags)
     settings = load()
@@ -165,8 +164,10 @@ def serve(config: Path | None, **flags: Any) -> None:
 @main.command()
 @_url_option
 @_format_option("table", "text", "json")
-@click.option("--domain", metavar="NAME", help="One zone only: a domain, or . for bare names.")
-@click.option("--name", metavar="NAME", help="One name only.")
+@click.option(
+    "--domain", metavar="NAME", help="Print only this zone: a domain, or . for bare names."
+)
+@click.option("--name", metavar="NAME", help="Print only this name.")
 @click.option("--type", "rtype", metavar="TYPE", help="Records of one type, A or TXT, a row each.")
 @click.option("--all", "is_whole", is_flag=True, help="A row for each record, with its rule.")
 @click.option("--watch", is_flag=True, help="Go on with a line for each change of a container.")
@@ -217,14 +218,19 @@ def _watch(server: "Server", form: str, name: str | None) -> None:
 @main.command()
 @click.argument("name")
 @click.argument("qtype", metavar="[TYPE]", required=False)
-@click.option("--client", metavar="IP", help="Who asks; default: this machine.")
-@click.option("--search", multiple=True, metavar="DOMAIN", help="A domain of its search list.")
+@click.option("--client", metavar="IP", help="Address of the client; default: this machine.")
+@click.option(
+    "--search",
+    multiple=True,
+    metavar="DOMAIN",
+    help="A domain in the client's search list; repeatable.",
+)
 @_url_option
 @_format_option("text", "json")
 def explain(
     name: str, qtype: str | None, client: str | None, search: tuple[str, ...], url: str, form: str
 ) -> None:
-    """Explain what becomes of a name: each query of a client, in order, and why.
+    """Explain how a name is resolved: each query that a client sends, in order, and why.
 
     NAME may be an address, a URL or host:port.
     """
@@ -244,13 +250,13 @@ def explain(
 def check(config: Path | None, form: str, **flags: Any) -> None:
     """Validate configuration and Docker connection, print what would be served, and exit.
 
-    Exit status 1 if a finding is an error.
+    Exit status 1 if anything found is an error.
     """
     from containerdns.commands import check as checking
     from containerdns.commands import terminal
 
     settings = _loader(config, flags)()
-    logging.disable()  # the findings say what would be logged
+    logging.disable()  # the findings include what would be logged
     try:
         report = checking.check(settings, os.environ)
     finally:
@@ -267,9 +273,9 @@ def check(config: Path | None, form: str, **flags: Any) -> None:
 @_url_option
 @_format_option("table", "json")
 def queries(follow: bool, url: str, form: str) -> None:
-    """Print the last queries of a running server; with --follow, those to come.
+    """Print the last queries of a running server; with --follow, also new ones.
 
-    Who is outside --allow-history sees its own queries only.
+    Clients outside --allow-history see only their own queries.
     """
     from containerdns.commands import terminal
 
@@ -292,9 +298,9 @@ def queries(follow: bool, url: str, form: str) -> None:
 @_url_option
 @_format_option("text", "json")
 def changes(follow: bool, url: str, form: str) -> None:
-    """Print the last changes of containers; with --follow, those to come.
+    """Print the last changes of containers; with --follow, also new ones.
 
-    Each with the addresses before and after, and the seconds in which its name had no answer.
+    Each has the addresses before and after, and how long the name had no answer.
     """
     from containerdns.commands import terminal
 
@@ -312,23 +318,37 @@ def changes(follow: bool, url: str, form: str) -> None:
 
 @main.command("client-config")
 @click.argument("target", type=Word(TARGETS))
-@click.option("--server", "servers", multiple=True, metavar="IP", help="Our address, for clients.")
-@click.option("--port", type=Port(), help="Our port; default: the server's, 53.")
-@click.option("--domain", "domains", multiple=True, metavar="NAME", help="Our domains.")
+@click.option(
+    "--server",
+    "servers",
+    multiple=True,
+    metavar="IP",
+    help="Address of this server, as clients reach it.",
+)
+@click.option(
+    "--port", type=Port(), help="Port of this server; default: the one it listens on, or 53."
+)
+@click.option(
+    "--domain",
+    "domains",
+    multiple=True,
+    metavar="NAME",
+    help="Domain that this server is authoritative for.",
+)
 @click.option(
     "--search-domain",
     "search_domains",
     multiple=True,
     metavar="NAME",
-    help="Domains in which container names are answered too.",
+    help="Domain in which container names are answered as well.",
 )
 @_config_option
 @_url_option
 @_format_option("text", "json")
 def client_config(target: str, config: Path | None, url: str, form: str, **given: Any) -> None:
-    """Print what makes a client or another resolver ask us.
+    """Print the configuration that makes a client or another resolver use this server.
 
-    What is not given is asked of the running server, else taken from the settings.
+    Values that are not given come from the running server, or else from the settings.
     """
     from containerdns.commands import client_config
     from containerdns.config import client_targets
@@ -345,13 +365,21 @@ def client_config(target: str, config: Path | None, url: str, form: str, **given
 
 @main.command()
 @_config_option
-@click.option("--url", envvar="CONTAINERDNS_URL", metavar="URL", help="Default: as --http says.")
 @click.option(
-    "--dns", envvar="CONTAINERDNS_DNS", metavar="ADDR:PORT", help="Default: the server's."
+    "--url",
+    envvar="CONTAINERDNS_URL",
+    metavar="URL",
+    help="HTTP address of the server; default: from --http.",
+)
+@click.option(
+    "--dns",
+    envvar="CONTAINERDNS_DNS",
+    metavar="ADDR:PORT",
+    help="DNS address of the server; default: the one it reports.",
 )
 @_format_option("text", "json")
 def healthcheck(config: Path | None, url: str | None, dns: str | None, form: str) -> None:
-    """Exit with 0 if a running server is ready and answers a DNS query, else with 1."""
+    """Exit with status 0 if a running server is ready and answers a DNS query, else with 1."""
     from containerdns.commands import healthcheck
 
     settings = _loader(config, {})()
@@ -375,7 +403,7 @@ def version(form: str) -> None:
 
 
 def _loader(config: Path | None, flags: Mapping[str, Any]) -> Callable[[], "Settings"]:
-    """Make what loads the settings, now and again on SIGHUP."""
+    """Return a function that loads the settings, now and at each SIGHUP."""
     from containerdns.config.settings import OPTIONS, load
 
     given = {
@@ -390,7 +418,7 @@ def _warn_of_unknown_variables() -> None:
     from containerdns.config.settings import unknown_variables
 
     for variable in unknown_variables(os.environ):
-        click.echo(f"containerdns: {variable}: no option has this name; ignored", err=True)
+        click.echo(f"containerdns: {variable}: ignored, no option has this name", err=True)
 
 
 def _server(url: str) -> "Server":
@@ -400,7 +428,11 @@ def _server(url: str) -> "Server":
 
 
 def _checked(url: str) -> str:
-    """Refuse what is no URL, before it is asked."""
+    """Return the URL if it is valid.
+
+    Raises:
+        BadSettings: It is not.
+    """
     from containerdns.config.values import web_url
 
     try:
@@ -411,14 +443,14 @@ def _checked(url: str) -> str:
 
 
 def _follow(server: "Server", show: Callable[[Any], None], path: str = "/queries") -> None:
-    """Show what a stream brings as it comes, across restarts of the server, until interrupted."""
+    """Show the events of a stream until interrupted, reconnecting when the server restarts."""
     try:
         while True:
             try:
                 for query in server.events(path):
                     show(query)
             except ServerUnreachable as fault:
-                click.echo(f"containerdns: {fault}; trying again", err=True)
+                click.echo(f"containerdns: {fault}; retrying", err=True)
             time.sleep(RECONNECT_AFTER)
     except KeyboardInterrupt:
         return

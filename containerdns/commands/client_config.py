@@ -1,7 +1,7 @@
-"""`client-config`: where clients reach this server, and what it owns.
+"""`client-config`: where clients reach this server, and its domains.
 
-What was not given on the command line comes from the running server, else from the
-settings.  `targets` has what each kind of client or resolver wants to be told.
+Values not given on the command line come from the running server, or else from the
+settings.  `client_targets` writes the configuration of each kind of client or resolver.
 """
 
 import ipaddress
@@ -18,8 +18,8 @@ from containerdns.config.groups import Settings
 from containerdns.core.endpoints import DNS_PORT, Endpoint
 from containerdns.errors import BadName, BadSettings, ServerUnreachable
 
-SOMEWHERE = ("192.0.2.1", 9)  # RFC 5737; nothing is sent to it
-CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # Docker's, Podman's
+SOMEWHERE = ("192.0.2.1", 9)  # RFC 5737; nothing is ever sent there
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # created by Docker and Podman
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Given:
 
     Attributes:
         servers: Addresses.
-        port: None if it was not.
-        domains: What we own.
-        search_domains: What we answer in, and forward the rest of.
+        port: None if it was not given.
+        domains: As for `--domain`.
+        search_domains: As for `--search-domain`.
     """
 
     servers: Sequence[str] = ()
@@ -40,16 +40,16 @@ class Given:
 
 
 def find_ours(given: Given, running: Server, load: Callable[[], Settings]) -> Ours:
-    """Find out what was not given: from the running server, else from the settings.
+    """Complete what was given, from the running server or else from the settings.
 
     Args:
-        given: What need not be found out.
-        running: Who is asked for the rest.
-        load: Gives the settings if that one does not answer.
+        given: Takes precedence.
+        running: The server to ask for the rest.
+        load: Loads the settings if that server does not answer.
 
     Raises:
-        BadSettings: What was given is no address or no domain; or no address was given, and
-            this is a container, whose own address is not where clients reach it.
+        BadSettings: An invalid address or domain was given; or none was given and this is a
+            container, which clients do not reach at its own address.
     """
     hosts = tuple(_host(server) for server in given.servers)
     owned = tuple(_domain("--domain", domain) for domain in given.domains)
@@ -60,7 +60,7 @@ def find_ours(given: Given, running: Server, load: Callable[[], Settings]) -> Ou
     known = _from_server(running) or _from_settings(load())
     found = hosts or _addresses(known.endpoints, running.url)
     if not found and any(mark.exists() for mark in CONTAINER_MARKS):
-        raise BadSettings("--server", "", "the address at which clients reach this container")
+        raise BadSettings("--server", "", "the address where clients reach this container")
     port = given.port or known.port
     return Ours(
         tuple(Endpoint(host, port) for host in found or (_towards_default_route(),)),
@@ -96,7 +96,7 @@ def _from_settings(settings: Settings) -> Ours:
 
 
 def _addresses(listening: Sequence[Endpoint], url: str) -> tuple[str, ...]:
-    """Addresses that a client can be told: those listened on, or the one of the URL."""
+    """Return addresses that clients can use: those listened on, or the one in the URL."""
     told = [e.host for e in listening if e.host not in ("0.0.0.0", "::")]
     if told:
         return tuple(dict.fromkeys(told))
@@ -109,7 +109,7 @@ def _addresses(listening: Sequence[Endpoint], url: str) -> tuple[str, ...]:
 
 
 def _towards_default_route() -> str:
-    """This machine's own address as others mostly see it; loopback without a network."""
+    """Return this machine's address on its default route; loopback without a network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
             asking.connect(SOMEWHERE)

@@ -1,4 +1,4 @@
-"""Whether a running server is healthy: ready over HTTP, and answering over DNS."""
+"""`containerdns healthcheck`: whether a server is ready over HTTP and answers over DNS."""
 
 import secrets
 import struct
@@ -11,13 +11,16 @@ from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.errors import BadSettings, ServerUnreachable
 
-DNS_TIMEOUT = 2.0  # seconds; we answer from memory
-TRIES = 2  # a datagram may be lost
+DNS_TIMEOUT = 2.0  # seconds; the server answers from memory
+TRIES = 2  # datagrams may be lost
 HEADER = struct.Struct("!6H")  # RFC 1035 section 4.1.1
 RCODE = 0x000F  # in the flags
 OK, FORBIDDEN = 200, 403
 QUESTION = names.to_wire(messages.HEALTH_CHECK) + struct.pack("!2H", messages.TXT, messages.CH)
-STANDARD = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a wildcard is reached from here
+STANDARD = {
+    "0.0.0.0": "127.0.0.1",
+    "::": "::1",
+}  # where a wildcard address is reached from this machine
 
 
 def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, str]:
@@ -26,15 +29,15 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
     The question is one that the server leaves out of its history and its counts.
 
     Args:
-        settings: Its settings, as environment and file give them.
-        url: Where its HTTP is; None: where the settings say, and nowhere if that is `off`.
-        dns: Where its DNS is, "ADDR:PORT"; None: where it says or the settings say.
+        settings: As loaded from environment and file.
+        url: Its HTTP address; None for the one in the settings, which may be `off`.
+        dns: Its DNS address, "ADDR:PORT"; None for the one it reports or the settings have.
 
     Returns:
-        Whether it is healthy, and in words why or why not.
+        Whether it is healthy, and the reason.
 
     Raises:
-        BadSettings: `dns` is no address and port.
+        BadSettings: `dns` is not an address and port.
     """
     where, may_refuse = _dns_of(dns, settings), True
     url = url or (f"http://{_reachable(settings.http.listen)}" if settings.http.listen else None)
@@ -53,7 +56,7 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
 
 
 def _as_it_says(server: http_client.Server, where: Endpoint) -> Endpoint:
-    """Ask the server itself, as its flags are not ours; else keep what the settings say."""
+    """Return what the server reports, as its flags are unknown here; else the settings' values."""
     try:
         return _reachable(endpoint(server.json("/status")["dns"][0]))
     except (ServerUnreachable, KeyError, IndexError, ValueError):
@@ -81,7 +84,7 @@ def _judged(where: Endpoint, may_refuse: bool) -> tuple[bool, str]:
     if echoed != identity or not flags & messages.QR:
         return False, f"DNS on {where}: the response is not for our query"
     if rcode == messages.REFUSED and may_refuse:
-        return True, f"ready; DNS on {where} answers, and refuses this address (--allow)"
+        return True, f"ready; DNS on {where} answers, but refuses this address (--allow)"
     if rcode != messages.NOERROR or not flags & messages.AA or not answers:
         return False, f"DNS on {where}: no answer to the health check (rcode {rcode})"
     return True, f"ready; DNS on {where} answers"

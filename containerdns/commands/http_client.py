@@ -1,4 +1,4 @@
-"""Asking a running server: the client side of docs/http.md, for the commands."""
+"""The HTTP client of the commands; docs/http.md describes the interface."""
 
 import http.client
 import json
@@ -14,29 +14,29 @@ from urllib.parse import urlencode
 from containerdns.errors import QuestionRefused, ServerUnreachable
 
 TIMEOUT = 10.0  # seconds for an answer
-STREAM_TIMEOUT = 45.0  # seconds of silence; the server shows life every 15
+STREAM_TIMEOUT = 45.0  # seconds of silence; the server sends something every 15
 PROBLEM = "application/problem+json"  # RFC 9457
-ASKERS = (400, 404)  # statuses of a question that makes no sense: a bad name, an unknown zone
-PROBLEM_OCTETS = 1 << 16  # of an error's text, at most
+ASKERS = (400, 404)  # statuses of an invalid question, such as a bad name or an unknown zone
+PROBLEM_OCTETS = 1 << 16  # maximum size of an error document
 
 QueryParameters = Mapping[str, str | None] | Sequence[tuple[str, str | None]]
 NOTHING: QueryParameters = ()
 
 
 class Server:
-    """A running server behind its URL."""
+    """A running server, known by its URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        # Without proxies: the environment's proxy cannot know an address of ours.
+        # Without proxies: the environment's proxy cannot reach a local address.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def json(self, path: str, query: QueryParameters = NOTHING) -> dict[str, Any]:
-        """Return the document of a path.
+        """Return the JSON document at a path.
 
         Raises:
-            ServerUnreachable: No server answers, or it refuses; with its reason.
-            QuestionRefused: It says that the question makes no sense.
+            ServerUnreachable: No server answers, or it refuses; with the reason.
+            QuestionRefused: The server rejects the question as invalid.
         """
         text = self.text(path, query, "application/json")
         try:
@@ -48,12 +48,12 @@ class Server:
         return document
 
     def text(self, path: str, query: QueryParameters = NOTHING, accept: str = "text/plain") -> str:
-        """Return the text of a path; raises as `json`."""
+        """Return the text at a path; raises the same errors as `json`."""
         with self._opened(path, query, accept, TIMEOUT) as response:
             return response.read().decode(errors="replace")
 
     def status(self, path: str) -> tuple[int, str]:
-        """Return the status of a path, and the reason if it is an error; raises as `json`."""
+        """Return the status of a path, and the reason if it is an error."""
         try:
             self._open(path, NOTHING, "text/plain", TIMEOUT).close()
         except urllib.error.HTTPError as error:
@@ -63,7 +63,7 @@ class Server:
         return 200, ""
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
-        """Yield the documents of a stream of server-sent events, until it ends; as `json`."""
+        """Yield the documents of a stream of server-sent events until it ends."""
         with self._opened(path, NOTHING, "text/event-stream", STREAM_TIMEOUT) as response:
             for line in response:
                 field, _, value = line.decode(errors="replace").rstrip("\r\n").partition(":")
@@ -95,7 +95,7 @@ class Server:
 
 
 def ask_dns(host: str, port: int, message: bytes, timeout: float) -> bytes:
-    """Send one DNS message over UDP and give what comes back; OSError if nothing does."""
+    """Send a DNS message over UDP and return the response; OSError if there is none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.settimeout(timeout)
@@ -105,7 +105,7 @@ def ask_dns(host: str, port: int, message: bytes, timeout: float) -> bytes:
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
-    """The server's own words (RFC 9457), if it has some."""
+    """Return the server's own explanation (RFC 9457), if there is one."""
     with error:
         body = error.read(PROBLEM_OCTETS).decode(errors="replace")
     try:
@@ -118,7 +118,7 @@ def _detail(error: urllib.error.HTTPError) -> str:
 def _hint(error: Exception) -> str:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ConnectionRefusedError):
-        return "connection refused; is it running there? --url names another place"
+        return "connection refused; is it running there? use --url for another address"
     if isinstance(reason, TimeoutError):
         return "no answer in time"
     return str(reason)

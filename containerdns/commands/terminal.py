@@ -1,4 +1,4 @@
-"""What the commands print for people: tables, colours, explanations."""
+"""Output of the commands for people: tables, colours, explanations."""
 
 import os
 import shutil
@@ -11,8 +11,8 @@ import click
 from containerdns.core.protocol import explanation_text
 from containerdns.core.protocol.explanation_text import plain
 
-WIDTH_LEAST = 40  # columns; below, a table is unreadable anyway
-COLUMN_LEAST = 8  # characters that stay of a column that is cut
+WIDTH_LEAST = 40  # columns; narrower tables are unreadable anyway
+COLUMN_LEAST = 8  # characters that are left of a truncated column
 GAP = "  "
 ELLIPSIS = "…"
 
@@ -33,17 +33,17 @@ _COLOUR_OF_LEVEL = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def wants_colour() -> bool:
-    """Return whether standard output is a terminal whose owner did not refuse (NO_COLOR)."""
+    """Return whether standard output is a terminal and NO_COLOR is not set."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def show(text: str) -> None:
-    """Print a line, without its colours where they are not wanted."""
+    """Print a line, without colours unless they are wanted."""
     click.echo(text, color=wants_colour())
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Lay out rows; on a terminal the widest columns are cut until a line fits."""
+    """Yield the lines of a table; on a terminal, the widest columns are truncated to fit."""
     cells = [[plain(row.get(column)) for column in columns] for row in rows]
     widths = [
         max(len(column), *(len(row[at]) for row in cells)) if cells else len(column)
@@ -159,7 +159,7 @@ def _container_row(container: str, own: Sequence[Mapping[str, Any]]) -> dict[str
 
 
 def explanation(document: Mapping[str, Any]) -> Iterator[str]:
-    """Show what becomes of each query, why, and what the client does next."""
+    """Yield the outcome of each query, why, and what the client does next."""
     return explanation_text.lines(document, _painted)
 
 
@@ -170,12 +170,12 @@ def _painted(text: str, style: str) -> str:
 
 
 def queries(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Lay out past queries."""
+    """Yield a table of past queries."""
     yield from table(QUERY_COLUMNS, rows)
 
 
 def query_line(query: Mapping[str, Any]) -> str:
-    """Return one query as it comes, in columns that need not be known beforehand."""
+    """Return the line for one query, with fixed column widths."""
     rcode = plain(query["rcode"])
     coloured = click.style(rcode.ljust(8), fg=_COLOUR_OF_RCODE.get(rcode, "red"))
     source = plain(query["source"])
@@ -186,12 +186,12 @@ def query_line(query: Mapping[str, Any]) -> str:
 
 
 def change_line(change: Mapping[str, Any]) -> str:
-    """Show one change of a container."""
+    """Return the line for one change of a container."""
     return f"{plain(change['time'])}  {plain(change['text'])}"
 
 
 def check(document: Mapping[str, Any]) -> Iterator[str]:
-    """Show what `check` found, what to do about it, and the names that would be served."""
+    """Yield what `check` found, the remedies, and the names that would be served."""
     for finding in document["findings"]:
         mark = click.style(f"{finding['level']}:", fg=_COLOUR_OF_LEVEL[finding["level"]])
         yield f"{mark} {plain(finding['text'])}"

@@ -1,6 +1,6 @@
-"""Wrong usage of a command, told in one line: the option, the value, what was expected.
+"""Usage errors of commands in one line: the option, the value, what was expected.
 
-click tells it in four, the first of which is the same whatever is wrong.
+click prints four lines, the first of which is the same for every error.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import click
 
 from containerdns.errors import BadSettings
 
-CLOSE = 0.75  # of 1: a slip of the finger, and not another word
+CLOSE = 0.75  # of 1; a typing error rather than another word
 
 
 class WrongUsage(click.ClickException):
-    """A usage error of click in our words."""
+    """A usage error of click, reworded."""
 
     exit_code = 2
 
@@ -31,7 +31,7 @@ class Word(click.Choice[str]):
     """One of a few words."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take a word as it is."""
+        """Return the word unchanged if it is one of the choices."""
         words = [str(choice) for choice in self.choices]
         if value not in words:
             expected = f"{', '.join(words[:-1])} or {words[-1]}"
@@ -40,7 +40,7 @@ class Word(click.Choice[str]):
 
 
 class Port(click.ParamType[int]):
-    """The number of a port that can be asked."""
+    """A port number to send to."""
 
     name = "port"
 
@@ -53,7 +53,7 @@ class Port(click.ParamType[int]):
 
 
 def source_of(parameter: str, flag: str, variable: str) -> str:
-    """Return what the value of the running command's parameter was given as."""
+    """Return the flag or variable that a parameter of the running command came from."""
     source = click.get_current_context().get_parameter_source(parameter)
     return variable if source is click.core.ParameterSource.ENVIRONMENT else flag
 
@@ -77,18 +77,18 @@ def _told(fault: click.UsageError) -> str:
         name, commands = fault.message.split("'")[1], list(group.commands)
         return f"{name}: expected a command{_perhaps(name, commands)}: {', '.join(commands)}"
     said = fault.format_message().removesuffix(".")
-    return f"{said[:1].lower()}{said[1:]}; `{command} --help` tells what is expected"
+    return f"{said[:1].lower()}{said[1:]}; `{command} --help` lists the arguments"
 
 
 def _of_option(fault: click.exceptions.BadOptionUsage) -> str:
-    """An option that lacks its value, or has one too many."""
+    """Describe an option whose value is missing or not allowed."""
     from containerdns.config.settings import OPTIONS  # noqa: PLC0415 - for the others' quick start
 
     option = next((o for o in OPTIONS if o.flag == fault.option_name), None)
     if "does not take a value" in fault.message:
         other = f", or --no-{option.key}" if option and option.is_switch else ""
         return f"expected no value{other}"
-    return f"expected {option.expected if option else 'a value'}, but no value is given"
+    return f"expected {option.expected if option else 'a value'}, found no value"
 
 
 def _perhaps(text: str, known: list[str]) -> str:
@@ -114,7 +114,7 @@ def _expected(parameter: click.Parameter) -> str:
 
 
 def _name_of(parameter: click.Parameter | None) -> str:
-    """The flag of an option, the name of an argument."""
+    """Return the flag of an option, or the name of an argument."""
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)
     return (parameter.name or "").upper() if parameter else ""

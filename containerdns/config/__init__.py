@@ -1,1 +1,1 @@
-"""What the operator chose: options, their values, and what the machine adds to them."""
+"""Configuration: the options, their values, and defaults taken from the machine."""

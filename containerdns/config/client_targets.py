@@ -1,7 +1,7 @@
-"""What makes each kind of client or resolver ask us, in its own words.
+"""Configuration that makes each kind of client or resolver use this server.
 
-Each writer returns files that the program itself accepts, how to test them and how to undo
-them.  What a person must know stands in comments, or beside the file if its format has none.
+Each writer returns files in the program's own format, how to test them and how to undo them.
+Explanations are comments, or follow the file if its format has no comments.
 """
 
 import json
@@ -12,10 +12,10 @@ from typing import Any
 
 from containerdns.core.endpoints import DNS_PORT, Endpoint
 
-# Unbound answers these itself, unbound.conf(5) under local-zone.
+# Answered by Unbound itself, unbound.conf(5) under local-zone.
 UNBOUND_ANSWERS = ("test", "invalid", "onion", "local", "home.arpa")
-USUAL_SUBNETS = ("172.16.0.0/12",)  # of which Docker takes its first networks
-ONLY_53 = "can ask on port 53 only, and this server listens on {port}: --listen {host}:53"
+USUAL_SUBNETS = ("172.16.0.0/12",)  # from which Docker allocates its first networks
+ONLY_53 = "supports port 53 only, but this server listens on {port}: --listen {host}:53"
 WITHOUT_PORTS = frozenset(
     {"openvpn", "wireguard", "tailscale", "headscale", "windows", "docker", "resolv.conf"}
 )
@@ -23,15 +23,15 @@ WITHOUT_PORTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """Where we are and what we own.
+    """Where clients reach this server, and its domains.
 
     Attributes:
         endpoints: Addresses for clients, IPv4 first; at least one.
-        domains: Without the final dot, as these programs want them; at least one.
-        search_domains: Domains in which we answer for containers and forward all else, so that
-            what forwards to us had better send them to us whole.
-        subnets: Of the Engine's own networks, which clients need a route to; may be unknown.
-        is_guess: Nobody told the address; it is the one towards the default route.
+        domains: Without the final dot, as these programs expect; at least one.
+        search_domains: Domains in which containers are answered and all other names forwarded;
+            a resolver in front should send these whole domains here.
+        subnets: Those of the Engine's own networks, which clients need routes to; may be empty.
+        is_guess: The address was not given; it is the one on the default route.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -42,27 +42,27 @@ class Ours:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The addresses alone."""
+        """The addresses without ports."""
         return tuple(endpoint.host for endpoint in self.endpoints)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Every domain whose names are to come to us."""
+        """All domains whose names should be sent here."""
         return (*self.domains, *self.search_domains)
 
     @property
     def port(self) -> int:
-        """The port of them all."""
+        """The port, which is the same for all addresses."""
         return self.endpoints[0].port
 
     @property
     def routes(self) -> tuple[str, ...]:
-        """The networks that clients need a route to, or what these usually are."""
+        """The networks that clients need a route to, or Docker's usual ones if unknown."""
         return self.subnets or USUAL_SUBNETS
 
     @property
     def sample(self) -> str:
-        """A name to test with, that every server of ours has."""
+        """A name to test with, which every containerdns has."""
         return f"host.{self.domains[0]}"
 
 
@@ -71,10 +71,10 @@ class Snippet:
     """What to write where, how to test it, and how to undo it.
 
     Attributes:
-        files: Path and content of each, in order; the path is "" for a shell or a person.
+        files: Path and content of each, in order; the path is "" for commands or instructions.
         test: A command that shows whether it works.
-        undo: A command or step that takes it back.
-        notes: What a person must know besides, a line each.
+        undo: A command or step that reverts it.
+        notes: Further explanations, one line each.
         has_comments: "#" starts a comment in these files.
     """
 
@@ -86,19 +86,19 @@ class Snippet:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """All that is no content, as comment lines: notes, test and undo."""
+        """Notes, test and undo, as comment lines."""
         told = (*self.notes, f"Test: {self.test}", f"Undo: {self.undo}")
         return tuple(f"# {line}" for line in told)
 
     def text(self) -> str:
-        """All files, each headed by its path, if their format has comments, and the remarks."""
+        """Return all files with the remarks; paths are comments, if the format has them."""
         if not self.has_comments:
             return "".join(content for _, content in self.files)
         parts = [(f"# {path}\n" if path else "") + content for path, content in self.files]
         return "\n".join((*parts, "\n".join(self.remarks) + "\n"))
 
     def document(self, target: str, ours: Ours) -> dict[str, Any]:
-        """The same as JSON."""
+        """Return the snippet as a JSON document."""
         return {
             "target": target,
             "servers": [str(endpoint) for endpoint in ours.endpoints],
@@ -130,10 +130,10 @@ def write(target: str, ours: Ours) -> Snippet:
 
 
 def _systemd_resolved(ours: Ours) -> Snippet:
-    """Write settings of the link, or the global ones if we are on this very machine.
+    """Write settings for the link, or global ones if this server is on the same machine.
 
-    With the global ones resolved sends every name to us and to the link's server as well,
-    and takes the quicker answer; so they suit the Docker host alone.
+    With global ones, resolved sends every name both here and to the link's server, and
+    takes the faster answer; so they suit only the Docker host itself.
     """
     if all(ip_address(host).is_loopback for host in ours.hosts):
         return _systemd_resolved_globally(ours)
@@ -145,8 +145,9 @@ def _systemd_resolved(ours: Ours) -> Snippet:
     )
     quoted = " ".join(f"'{domain}'" for domain in domains.split())
     link = (
-        "# Older ones: settings of the VPN's link, which end with it (a hook of the VPN may set\n"
-        "# them again). A link that has another DNS server already cannot have both.\n"
+        "# Older versions: settings of the VPN's link, which are lost with it (a hook of the VPN "
+        "can\n"
+        "# set them again). A link that already has another DNS server cannot have both.\n"
         f"link=$(ip -o route get {ours.hosts[0]} | sed 's/.* dev \\([^ ]*\\).*/\\1/')\n"
         f'resolvectl dns "$link" {servers}\n'
         f'resolvectl domain "$link" {quoted}\n'
@@ -166,15 +167,15 @@ def _systemd_resolved_globally(ours: Ours) -> Snippet:
     path = "/etc/systemd/resolved.conf.d/containerdns.conf"
     drop_in = (
         "# Then: systemctl restart systemd-resolved\n"
-        f"# A search domain: web becomes web.{ours.domains[0]}, as resolved sends no single\n"
-        "# label to any server. All other names may come to us, too, and we forward them.\n"
+        f"# A search domain: web becomes web.{ours.domains[0]}, as resolved never sends single\n"
+        "# labels to a server. Other names may be sent here as well, and are forwarded.\n"
         f"[Resolve]\nDNS={servers}\nDomains={_resolved_domains(ours)}\n"
     )
     return Snippet(
         ((path, drop_in), *_negative_anchors(ours)),
         test=f"resolvectl query {ours.sample}",
         undo=f"rm {path} && systemctl restart systemd-resolved",
-        notes=("For this machine alone, on which containerdns runs.",),
+        notes=("Only for the machine that containerdns runs on.",),
     )
 
 
@@ -183,7 +184,10 @@ def _resolved_domains(ours: Ours) -> str:
 
 
 def _negative_anchors(ours: Ours) -> tuple[tuple[str, str], ...]:
-    """What lets a validating resolved believe us, dnssec-trust-anchors.d(5)."""
+    """Return the files that make a validating resolved accept our answers.
+
+    See dnssec-trust-anchors.d(5).
+    """
     return tuple(
         (
             f"/etc/dnssec-trust-anchors.d/{domain}.negative",
@@ -196,8 +200,8 @@ def _negative_anchors(ours: Ours) -> tuple[tuple[str, str], ...]:
 def _networkmanager(ours: Ours) -> Snippet:
     hosts, domains = " ".join(ours.hosts), ",".join(ours.domains)
     main = (
-        "# NetworkManager starts a dnsmasq of its own, which asks us for our names; it needs the\n"
-        "# package dnsmasq-base. Or, for the connection of a VPN alone:\n"
+        "# NetworkManager starts its own dnsmasq, which forwards our names here; this needs the\n"
+        "# package dnsmasq-base. Or, only for the connection of a VPN:\n"
         f'#   nmcli connection modify VPN ipv4.dns "{hosts}" ipv4.dns-search "{domains}"\n'
         "# Then: systemctl reload NetworkManager\n"
         "[main]\ndns=dnsmasq\n"
@@ -221,7 +225,7 @@ def _macos(ours: Ours) -> Snippet:
         test=f"dscacheutil -q host -a name {ours.sample} (dig and nslookup ignore these files)",
         undo=f"sudo rm {' '.join(paths)}; sudo networksetup -setsearchdomains Wi-Fi Empty",
         notes=(
-            "sudo mkdir -p /etc/resolver first. For single labels, of each network service:",
+            "First: sudo mkdir -p /etc/resolver. For single labels, for each network service:",
             f"  sudo networksetup -setsearchdomains Wi-Fi {searched}",
         ),
     )
@@ -236,7 +240,7 @@ def _windows(ours: Ours) -> Snippet:
     ]
     suffixes = ", ".join(f'"{domain}"' for domain in ours.domains)
     lines += [
-        "# A single label is asked for with these suffixes; add those that you have already:",
+        "# Single labels are looked up with these suffixes; include those already configured:",
         f"Set-DnsClientGlobalSetting -SuffixSearchList @({suffixes})",
     ]
     named = ", ".join(f'".{domain}"' for domain in ours.domains)
@@ -249,13 +253,13 @@ def _windows(ours: Ours) -> Snippet:
 
 
 def _resolv_conf(ours: Ours) -> Snippet:
-    lines = ["# We answer for all names; another server beside us would be asked as well."]
+    lines = ["# This server answers all names; any other server listed here would be used as well."]
     lines += [f"nameserver {host}" for host in ours.hosts]
     lines.append(f"search {' '.join(ours.suffixes)}")
     return Snippet(
         (("/etc/resolv.conf", "\n".join(lines) + "\n"),),
         test=f"getent hosts {ours.sample}",
-        undo="put the former nameserver lines back",
+        undo="restore the previous nameserver lines",
         notes=("If something manages this file (DHCP, resolvconf), configure that instead.",),
     )
 
@@ -269,11 +273,11 @@ def _docker(ours: Ours) -> Snippet:
     return Snippet(
         ((path, content),),
         test=f"docker run --rm busybox nslookup {ours.sample}",
-        undo=f"take both keys out of {path} again, and restart docker",
+        undo=f"remove both keys from {path} and restart docker",
         notes=(
             f"Merge this into {path}, which may have other keys; then: systemctl restart docker",
             f"  containerdns client-config docker | jq -s '.[0] * .[1]' {path} -",
-            "Containers that exist already keep what they have. In a Compose file, of one service:",
+            "Existing containers keep their settings. In a Compose file, for one service:",
             f"  dns: [{array(ours.hosts)}]",
             f"  dns_search: [{array(ours.domains)}]",
         ),
@@ -281,27 +285,29 @@ def _docker(ours: Ours) -> Snippet:
     )
 
 
-# VPNs, whose server tells their clients.
+# VPNs, whose server configures the clients.
 
 
 def _openvpn(ours: Ours) -> Snippet:
-    lines = ["# In the server's configuration. OpenVPN 2.6 and newer: only our names come here."]
+    lines = [
+        "# In the server's configuration. OpenVPN 2.6 and newer: only our names are sent here."
+    ]
     for number, endpoint in enumerate(ours.endpoints):
         lines.append(f'push "dns server {number} address {_with_port(endpoint, ":")}"')
         lines.append(f'push "dns server {number} resolve-domains {" ".join(ours.suffixes)}"')
     lines.append(f'push "dns search-domains {" ".join(ours.domains)}"')
-    lines.append("# Older clients: all names come here.")
+    lines.append("# Older clients: all names are sent here.")
     lines += [
         f'push "dhcp-option {"DNS6" if ":" in host else "DNS"} {host}"' for host in ours.hosts
     ]
     lines.append(f'push "dhcp-option DOMAIN {ours.domains[0]}"')
     lines += [f'push "dhcp-option DOMAIN-SEARCH {domain}"' for domain in ours.domains]
-    lines.append("# The way to the containers:")
+    lines.append("# Routes to the containers:")
     lines += [_openvpn_route(route) for route in ours.routes]
     return Snippet(
         (("", "\n".join(lines) + "\n"),),
-        test=f"connect again; then, on the client: getent hosts {ours.sample}",
-        undo="take these lines out, and restart the server",
+        test=f"reconnect; then, on the client: getent hosts {ours.sample}",
+        undo="remove these lines and restart the server",
     )
 
 
@@ -315,15 +321,15 @@ def _openvpn_route(route: str) -> str:
 def _wireguard(ours: Ours) -> Snippet:
     listed = ", ".join((*ours.hosts, *ours.domains))
     content = (
-        "# In the client's configuration; wg-quick takes addresses as servers, names as search\n"
-        "# domains, and then sends all names to us. AllowedIPs of the peer must hold the server\n"
+        "# In the client's configuration; wg-quick treats addresses as servers, names as search\n"
+        "# domains, and then sends all names here. The peer's AllowedIPs must include the server\n"
         f"# and the containers' networks: {', '.join(ours.routes)}\n"
         f"[Interface]\nDNS = {listed}\n"
     )
     return Snippet(
         (("", content),),
         test=f"wg-quick up wg0 && getent hosts {ours.sample}",
-        undo="take the DNS line out; wg-quick down wg0 && wg-quick up wg0",
+        undo="remove the DNS line; wg-quick down wg0 && wg-quick up wg0",
     )
 
 
@@ -335,10 +341,10 @@ def _tailscale(ours: Ours) -> Snippet:
         f"#   nameserver: {', '.join(ours.hosts)}",
         f"#   restrict to domain (split DNS): {domains}",
         f"# and under Search domains: {domains}",
-        "# On the Docker host, which offers its containers' networks:",
+        "# On the Docker host, which advertises its containers' networks:",
         f"tailscale set --advertise-routes={routes}",
         "# In the admin console, Machines, the Docker host, Edit route settings: approve them.",
-        "# On each Linux client, which does not take routes by itself:",
+        "# On each Linux client, as these do not accept routes by default:",
         "tailscale set --accept-routes",
     ]
     return Snippet(
@@ -358,9 +364,9 @@ def _headscale(ours: Ours) -> Snippet:
     return Snippet(
         (("/etc/headscale/config.yaml", "\n".join(lines) + "\n"),),
         test=f"tailscale dns query {ours.sample}",
-        undo="take these keys out, and restart headscale",
+        undo="remove these keys and restart headscale",
         notes=(
-            "Merge this into the section dns, and restart headscale.",
+            "Merge this into the dns section and restart headscale.",
             f"On the Docker host: tailscale set --advertise-routes={routes}",
             f"On headscale: headscale nodes approve-routes --identifier ID --routes {routes}",
             "On each Linux client: tailscale set --accept-routes",
@@ -368,7 +374,7 @@ def _headscale(ours: Ours) -> Snippet:
     )
 
 
-# Resolvers that ask us for our names.
+# Resolvers that forward our names here.
 
 
 def _dnsmasq(ours: Ours) -> Snippet:
@@ -382,7 +388,7 @@ def _dnsmasq(ours: Ours) -> Snippet:
 
 
 def _dnsmasq_settings(ours: Ours) -> list[str]:
-    """Return the settings that send our names to us, without comments."""
+    """Return the settings that forward our names here, without comments."""
     servers = [_with_port(endpoint, "#", brackets=False) for endpoint in ours.endpoints]
     lines = [f"server=/{domain}/{server}" for domain in ours.suffixes for server in servers]
     lines += [f"server=//{server}" for server in servers]
@@ -391,8 +397,8 @@ def _dnsmasq_settings(ours: Ours) -> list[str]:
 
 def _dnsmasq_lines(ours: Ours) -> str:
     remarks = (
-        "# server=// is for names without a dot; it needs that domain-needed is not set.\n"
-        "# With stop-dns-rebind, private addresses would be dropped but for rebind-domain-ok.\n"
+        "# server=// is for names without a dot; domain-needed must not be set.\n"
+        "# rebind-domain-ok keeps stop-dns-rebind from dropping private addresses.\n"
     )
     return remarks + "\n".join(_dnsmasq_settings(ours)) + "\n"
 
@@ -409,7 +415,7 @@ def _pihole(ours: Ours) -> Snippet:
         (("", "\n".join(lines) + "\n"),),
         test=f"dig @127.0.0.1 {ours.sample}",
         undo="pihole-FTL --config misc.dnsmasq_lines '[]'",
-        notes=("This replaces the lines that misc.dnsmasq_lines has now; keep those in the list.",),
+        notes=("This replaces the current misc.dnsmasq_lines; add any lines you want to keep.",),
     )
 
 
@@ -420,9 +426,9 @@ def _adguard(ours: Ours) -> Snippet:
     lines += [f"{kind}{server}" for kind in kinds for server in servers]
     return Snippet(
         (("", "\n".join(lines) + "\n"),),
-        test=f"Test upstreams, in the same place; then: dig @127.0.0.1 {ours.sample}",
+        test=f"Test upstreams, on the same page; then: dig @127.0.0.1 {ours.sample}",
         undo="remove these lines there",
-        notes=("For names of addresses: the same servers under Private reverse DNS servers.",),
+        notes=("For reverse lookups: the same servers under Private reverse DNS servers.",),
     )
 
 
@@ -439,14 +445,17 @@ def _openwrt(ours: Ours) -> Snippet:
         f"uci add_list dhcp.lan.dhcp_option='{search}'",
         "uci commit dhcp && service dnsmasq restart",
     ]
-    undo = "the same lines with del_list in place of add_list"
+    undo = "the same lines with del_list instead of add_list"
     return Snippet((("", "\n".join(lines) + "\n"),), f"nslookup {ours.sample} 127.0.0.1", undo)
 
 
 def _unbound(ours: Ours) -> Snippet:
     lines = ["# Then: unbound-control reload", "server:"]
     for domain in ours.suffixes:
-        lines.append(f"    # Our answers for {domain} are not signed, and may be proved absent.")
+        lines.append(
+            f"    # Answers for {domain} are not signed, and DNSSEC may prove that it "
+            f"does not exist."
+        )
         lines.append(f'    domain-insecure: "{domain}."')
         lines.append(f'    private-domain: "{domain}."')
         if any(f".{domain}".endswith(f".{special}") for special in UNBOUND_ANSWERS):
@@ -478,14 +487,14 @@ def _bind(ours: Ours) -> Snippet:
     )
     listed = " ".join(f'"{domain}";' for domain in ours.suffixes)
     options = (
-        "# The root proves that these do not exist; what we say of them is not signed.\n"
+        "# DNSSEC proves that these do not exist in the public DNS; our answers are not signed.\n"
         f"validate-except {{ {listed} }};\n"
     )
     paths = ("/etc/bind/containerdns.conf", "/etc/bind/containerdns.options")
     return Snippet(
         ((paths[0], zones), (paths[1], options)),
         test=f"dig @127.0.0.1 {ours.sample}",
-        undo="take both include lines out; rndc reconfig",
+        undo="remove both include lines; rndc reconfig",
         notes=(
             f'In named.conf: include "{paths[0]}";',
             f'Inside its options {{ }}: include "{paths[1]}"; then: rndc reconfig',
@@ -494,7 +503,7 @@ def _bind(ours: Ours) -> Snippet:
 
 
 def _with_port(endpoint: Endpoint, mark: str, *, brackets: bool = True) -> str:
-    """An address as most programs write it: the port only if it is not 53."""
+    """Return an address in the usual notation, with the port only if it is not 53."""
     if endpoint.port == DNS_PORT:
         return endpoint.host
     host = f"[{endpoint.host}]" if brackets and ":" in endpoint.host else endpoint.host

@@ -1,6 +1,6 @@
-"""The Docker context that the docker command would use; the SDK's door.
+"""The Docker context that the docker command would use; the only user of the Docker SDK.
 
-The SDK knows where contexts and their TLS material lie.  It is imported only if there may be
+The SDK knows where contexts and their TLS files are stored.  It is imported only if there may be
 a context other than the default one, since that costs 50 ms and 6 MB.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from containerdns.errors import BadSettings
 
-DEFAULT = "default"  # the context that is none: DOCKER_HOST, or the usual socket
+DEFAULT = "default"  # not a stored context: it means DOCKER_HOST or the default socket
 VARIABLE = "DOCKER_CONTEXT"
 
 
@@ -58,13 +58,13 @@ def current(environ: Mapping[str, str]) -> Context | None:
 
 
 def _context_of(found: Any) -> Context:
-    """Take over what the SDK says of a context."""
+    """Convert the SDK's context object."""
     tls = found.TLSConfig
     directory = Path(tls.ca_cert).parent if tls is not None and tls.ca_cert else None
     return Context(found.name, found.Host, directory, bool(tls is None or tls.verify))
 
 
 def _config_file(environ: Mapping[str, str]) -> Path:
-    """Return where the docker command keeps its configuration."""
+    """Return the path of the docker command's configuration file."""
     folder = environ.get("DOCKER_CONFIG") or f"{environ.get('HOME', '')}/.docker"
     return Path(folder, "config.json")

@@ -1,7 +1,7 @@
 """The addresses of the machine, or of the network namespace, that this process runs in.
 
-Linux is asked through netlink (rtnetlink(7)), whose answer has the addresses of all interfaces,
-also those that no name leads to.  Elsewhere what the host's own name resolves to has to do.
+On Linux they come from netlink (rtnetlink(7)), which lists the addresses of all interfaces.
+Elsewhere, the addresses that the host name resolves to have to do.
 """
 
 import socket
@@ -15,7 +15,7 @@ RTM_NEWADDR, RTM_GETADDR = 20, 22  # linux/rtnetlink.h
 REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 IFA_ADDRESS, IFA_LOCAL = 1, 2  # linux/if_addr.h
-ANSWER_OCTETS = 1 << 16  # the kernel sends at most half of it at once
+ANSWER_OCTETS = 1 << 16  # the kernel sends at most half of that at once
 MAX_ANSWER = 1.0  # seconds; the kernel answers at once
 
 _HEADER = struct.Struct("=LHHLL")  # length, type, flags, sequence number, port id
@@ -24,10 +24,10 @@ _ATTRIBUTE = struct.Struct("=HH")  # length, type
 
 
 def own_addresses() -> frozenset[str]:
-    """Return all addresses of this machine, canonical texts; none if they cannot be had."""
+    """Return all addresses of this machine as canonical text; empty if they are unknown."""
     try:
         return frozenset(_by_netlink())
-    except (OSError, AttributeError, struct.error):  # another system, or it may not be asked
+    except (OSError, AttributeError, struct.error):  # not Linux, or netlink is forbidden
         return frozenset(_by_name())
 
 
@@ -51,7 +51,7 @@ def _by_netlink() -> Iterator[str]:
 
 
 def _local_address(message: bytes) -> Iterator[str]:
-    """The address of one interface: of a tunnel the near end, not the far one."""
+    """Yield the address of an interface: for a tunnel, the local end."""
     found: dict[int, bytes] = {}
     at = _ADDRESS.size
     while at + _ATTRIBUTE.size <= len(message):
@@ -64,7 +64,7 @@ def _local_address(message: bytes) -> Iterator[str]:
 
 
 def _aligned(octets: int) -> int:
-    """Netlink's messages and attributes begin at multiples of four octets."""
+    """Round up to a multiple of four, where netlink messages and attributes begin."""
     return octets + 3 & ~3
 
 

@@ -1,8 +1,8 @@
 """The settings: one registry of every option of `serve`.
 
-From `OPTIONS` come the flags, the environment variables, the keys of the TOML file,
-docs/options.md and the error messages, so that none of them can differ.  Flags beat
-environment beats file beats default.
+The flags, the environment variables, the keys of the TOML file, docs/options.md and the
+error messages are all derived from `OPTIONS`, so they cannot disagree.  Flags override the
+environment, which overrides the file, which overrides the defaults.
 """
 
 import re
@@ -26,7 +26,7 @@ OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "CONTAINERDNS_URL", "CONTAINERDNS_
 MAX_ENGINE_GRACE = 366 * 86400  # seconds
 MAX_HANDOVER = 86400  # seconds
 MAX_REMEMBER = 366 * 86400  # seconds
-MAX_ENTRIES = 10_000_000  # of caches and histories; far above what memory holds
+MAX_ENTRIES = 10_000_000  # in caches and histories; far more than fits in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,17 @@ class Option:
     Attributes:
         key: In the TOML file; the flag is this with two hyphens before it.
         field: Of `Settings`: group and field of it, "zone.ttl"; the default is what stands there.
-        read: One text to one value; ValueError or one of our errors if it is none.
-        expected: What a text must be, for error messages and the documents.
+        read: Parses one text; raises ValueError or `BadName` if it is invalid.
+        expected: What a valid text is, for error messages and the documents.
         meaning: What it does, a sentence.
         why: Why it exists, or why its default is what it is, a sentence.
         default_text: What the documents say of a default that the field alone does not tell.
-        metavar: Of its value; "" of a switch, which is on or off.
-        is_repeatable: It may be given several times; an empty value means none at all.
-        is_needed: Of a repeatable one: there must be at least one.
-        separator: Of values in an environment variable: "list" is spaces and commas, "spaces"
-            is spaces alone, "templates" is spaces and commas outside braces.
-        needs_restart: SIGHUP does not apply a change of it; the log and the documents say so.
+        metavar: The placeholder for its value; "" for a switch.
+        is_repeatable: It may be given several times; an empty value means an empty list.
+        is_needed: For a repeatable option: the list must not be empty.
+        separator: Between values in an environment variable: "list" is spaces and commas,
+            "spaces" is spaces only, "templates" is spaces and commas outside braces.
+        needs_restart: A change takes effect at the next start, not at a reload.
     """
 
     key: str
@@ -64,12 +64,12 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The flag."""
+        """The command line flag, such as `--ttl`."""
         return f"--{self.key}"
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
+        """The environment variable, such as `CONTAINERDNS_TTL`."""
         return ENVIRONMENT_PREFIX + self.key.replace("-", "_").upper()
 
     @property
@@ -98,7 +98,7 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """Whether it is on or off, and its flag takes no value."""
+        """Whether it is boolean, so that its flag takes no value."""
         return self.read is values.boolean
 
 
@@ -108,8 +108,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "docker", "engines.urls", values.engine_url,
         "unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST",
-        "Docker Engines whose containers get names.",
-        "Whoever uses the docker command means the same Engine here; the log says which one it "
+        "Docker Engines whose containers are published.",
+        "The default is the Engine that the docker command would use; the log says which one that "
         "is, and why.",
         default_text="`DOCKER_HOST`, else that of the Docker context (`DOCKER_CONTEXT`, `docker "
         "context use`), else `unix:///var/run/docker.sock`, else the rootless "
@@ -120,7 +120,7 @@ OPTIONS: tuple[Option, ...] = (
         "docker-tls", "engines.tls", values.tls_directory,
         "a directory with ca.pem, cert.pem and key.pem",
         "Certificates for `tcp://` Engines.",
-        "An Engine that listens on TCP without TLS gives root to everybody who reaches it.",
+        "An Engine that listens on TCP without TLS gives root to everyone who can reach it.",
         default_text="`DOCKER_CERT_PATH` if `DOCKER_HOST` and `DOCKER_TLS_VERIFY` are set; that "
         "of the Docker context",
         metavar="DIR", needs_restart=True,
@@ -128,166 +128,166 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "engine-grace", "engines.grace", values.whole(0, MAX_ENGINE_GRACE),
         f"seconds, 0 to {MAX_ENGINE_GRACE}",
-        "How long the addresses of a lost Engine count as good as those of others; after that "
+        "How long the addresses of an unreachable Engine are treated like any others; after that "
         "they are left out of answers that have others.",
-        "An Engine that restarts is back within seconds, and its containers have run on; one "
-        "that is gone for a minute may have taken its machine along.",
+        "An Engine that restarts is back within seconds and its containers keep running; after a "
+        "minute, the whole machine is probably down.",
         metavar="SECONDS",
     ),
     Option(
         "listen", "dns.listen", values.endpoint, "an address and a port, 0.0.0.0:53 or [::]:53",
-        "Where DNS is answered, over UDP and TCP. An address that is not there yet, such as "
-        "a VPN's, is bound all the same.",
-        "53 is the only port that clients ask. A default whose family the system lacks is "
-        "skipped with a line in the log; one that was asked for is not.",
+        "Addresses to serve DNS on, over UDP and TCP. An address that does not exist yet, such as "
+        "a VPN's, is bound anyway.",
+        "Most clients can use port 53 only. If the system lacks IPv4 or IPv6, the default address "
+        "of that family is skipped with a line in the log; an address given explicitly is not.",
         metavar="ADDR:PORT", is_repeatable=True, is_needed=True,
         needs_restart=True,
     ),
     Option(
         "http", "http.listen", values.endpoint_or_off,
         "an address and a port, 0.0.0.0:8080, or off",
-        "Where the status page, `/zone` and `/metrics` are; `off` disables them.",
-        "`--allow` holds here too, so that all addresses are a safe default.",
+        "Address to serve the status page, `/zone` and `/metrics` on; `off` disables HTTP.",
+        "`--allow` applies to HTTP too, so listening on all addresses is a safe default.",
         metavar="ADDR:PORT", needs_restart=True,
     ),
     Option(
         "http-host", "http.hosts", values.host_name, "a host name",
-        "Further Host names that HTTP answers to, besides addresses, single labels and the "
-        "names of this server.",
-        "A page elsewhere whose name suddenly leads here (DNS rebinding) must learn nothing; "
-        "a reverse proxy's name has to be listed.",
+        "Additional Host header names to accept over HTTP, besides addresses, single labels and "
+        "names served here.",
+        "Protects against DNS rebinding, where a foreign page's name is made to resolve to this "
+        "server; the name of a reverse proxy has to be listed.",
         metavar="NAME", is_repeatable=True,
     ),
     Option(
         "query-history", "dns.query_history", values.whole(0, MAX_ENTRIES),
         "a number of queries, 0 to 10000000",
-        "Queries kept for `/queries`, `containerdns queries` and the page; 0 keeps none.",
-        "Enough for the last minutes of one person who looks for a fault, in well under a "
-        "megabyte.",
+        "Number of recent queries to keep for `/queries`, `containerdns queries` and the status "
+        "page; 0 keeps none.",
+        "Enough for someone to debug the last few minutes, in well under a megabyte.",
         metavar="N",
     ),
     Option(
         "allow-history", "rights.history", values.network, "a network such as 127.0.0.0/8",
-        "Who sees the queries of all clients; others see their own only.",
-        "What somebody looks up is private, even in front of colleagues.",
+        "Clients that may see everyone's queries; others see their own only.",
+        "What people look up is private, even among colleagues.",
         metavar="CIDR", is_repeatable=True,
     ),
     Option(
         "domain", "zone.domains", values.domain, "a domain name other than the root",
-        "Domains that we own: everything below them is ours, and NXDOMAIN if unknown. The "
-        "first one is where reverse names lead.",
-        "A domain of its own is the only place where no public name can be hidden.",
+        "Domains that this server is authoritative for: an unknown name below them is NXDOMAIN. "
+        "PTR records point into the first one.",
+        "Only a domain of its own is certain not to hide any public name.",
         metavar="NAME", is_repeatable=True, is_needed=True,
     ),
     Option(
         "search-domain", "zone.search_domains", values.domain, "a domain name other than the root",
-        "Domains in which container names are answered too, but whose other names are "
+        "Domains in which container names are answered as well, while all other names are "
         "forwarded. An empty value means none.",
-        "Clients append their search list to what a person types, so a container's name "
-        "arrives below it first; `localdomain` is what most have.",
+        "Clients append their search list to what is typed, so a container's name is first asked "
+        "for below it; `localdomain` is the most common.",
         metavar="NAME", is_repeatable=True,
     ),
     Option(
         "bare-names", "zone.bare_names", values.boolean, "true or false",
-        "Answer single-label container names as they are, `web`.",
-        "It is what people type. No public name has a single label.",
+        "Answer container names without a domain, such as `web`.",
+        "That is what people type, and no public host name has a single label.",
     ),
     Option(
         "ttl", "zone.ttl", values.whole(0, MAX_TTL), "seconds, 0 to 3600",
         "TTL of container records.",
-        "A redeployed container has another address at once; nobody should have the old one "
-        "for longer than it takes to notice.",
+        "A redeployed container gets a new address; no client should keep the old one for more "
+        "than a moment.",
         metavar="SECONDS",
     ),
     Option(
         "negative-ttl", "zone.negative_ttl", values.whole(0, MAX_TTL), "seconds, 0 to 3600",
-        "TTL and minimum of the SOA in our negative answers.",
-        "A name is asked for most while its container starts; the answer that it does not "
-        "exist must be forgotten by the next try.",
+        "TTL and MINIMUM of the SOA record in negative answers.",
+        "Clients often ask for a name while its container is still starting; the negative answer "
+        "must have expired by their next try.",
         metavar="SECONDS",
     ),
     Option(
         "remember", "state.remember", values.whole(0, MAX_REMEMBER),
         f"seconds, 0 to {MAX_REMEMBER}",
-        "How long the names of removed containers stay ours, bare and in search domains, so "
-        "that they are never forwarded. At most 100,000 are kept.",
-        "While a container is being replaced, a public server would say that its name does "
-        "not exist, for as long as a day.",
+        "How long the names of removed containers, bare and in search domains, are still never "
+        "forwarded. At most 100,000 names are kept.",
+        "While a container is being replaced, a public server would deny its name, and that may "
+        "be cached for a day.",
         metavar="SECONDS",
     ),
     Option(
         "handover", "zone.handover", values.whole(0, MAX_HANDOVER), f"seconds, 0 to {MAX_HANDOVER}",
-        "How long a name stays with nobody (NXDOMAIN) after its holder stopped or went, before "
-        "it passes to a container that only derives it (Compose service, alias, swarm, host "
-        "name) and is of another project or of a lower rank.",
+        "How long a name is held back (NXDOMAIN) after its container stopped or was removed, "
+        "before it passes to a container of another project or of lower rank that only derives it "
+        "(from a Compose service, alias, swarm service or host name).",
         "While one project's `db` is redeployed, its clients must not reach another project's "
-        "database. Who asks for the name by a container name or a label, and who is of the same "
-        "project and rank, has it at once.",
+        "database. A container that claims the name by its container name or a label, or has the "
+        "same project and rank, gets it at once.",
         metavar="SECONDS",
     ),
     Option(
         "state", "state.file", values.path, "the path of a file",
-        "Keeps remembered names and serials across restarts.",
-        "Without it, a restart forgets the names of containers that were removed before it; "
-        "most people never notice, and need no volume.",
+        "File that keeps remembered names and serials across restarts.",
+        "Without it, a restart forgets the names of containers removed earlier; most users never "
+        "notice, and need no volume.",
         default_text="none", metavar="FILE", needs_restart=True,
     ),
     Option(
         "upstream", "upstream.servers", values.upstream,
         "IP[:PORT], tls://IP[:PORT]#NAME, https://HOST/dns-query or system",
-        "Servers for every other name, asked strictly in this order; `system` stands for "
-        "those of /etc/resolv.conf, but for ourselves and 127.0.0.11, read again when the file "
-        "changes. An empty value means none.",
-        "Servers that know different names must not be raced, or answers depend on luck.",
+        "Servers to forward all other names to, strictly in this order; `system` means those in "
+        "/etc/resolv.conf, except for this server and 127.0.0.11; changes of the file are "
+        "followed. An empty value means none.",
+        "Servers that know different names must not be raced, or the answer depends on luck.",
         metavar="SERVER", is_repeatable=True,
     ),
     Option(
         "forward", "upstream.forwards", values.forward,
         "DOMAIN=SERVER[,SERVER], each server as for --upstream",
-        "Another list of upstreams for a domain and everything below it.",
-        "A company's domain, or the reverse zone of its LAN, is known to its own servers only.",
+        "Upstreams for one domain and everything below it.",
+        "Only a company's own servers know its internal domain and the reverse zone of its LAN.",
         metavar="DOMAIN=SERVER[,SERVER]", is_repeatable=True, separator="spaces",
     ),
     Option(
         "cache-size", "upstream.cache_size", values.whole(0, MAX_ENTRIES),
         "a number of responses, 0 to 10000000",
-        "Responses of upstreams that are kept; 0 disables the cache.",
-        "Names of one office fit; a response takes about a kilobyte.",
+        "Maximum number of cached upstream responses; 0 disables the cache.",
+        "Enough for an office; a response takes about a kilobyte.",
         metavar="N",
     ),
     Option(
         "hosts", "state.hosts", values.path, "the path of a file",
-        "Static records in the form of a hosts file, read again when it changes. A dotted "
-        "name is absolute, a single label is relative as a container's.",
-        "Some neighbours are no containers.",
+        "Static records in hosts file format, read again when the file changes. A dotted name is "
+        "absolute; a single label is relative, like a container's name.",
+        "Some hosts that people want to reach are not containers.",
         default_text="none", metavar="FILE", is_repeatable=True,
     ),
     Option(
         "network", "policy.networks", values.text, "the name of a Docker network",
-        "Publish only addresses on these networks; the order is the order of preference.",
-        "A container's other networks may be unreachable for those who ask.",
+        "Publish only addresses on these networks, in order of preference.",
+        "Clients may be unable to reach a container's other networks.",
         default_text="all", metavar="NAME", is_repeatable=True,
     ),
     Option(
         "expose-by-default", "policy.expose_by_default", values.boolean, "true or false",
-        "Publish every container; off: only those labelled `containerdns.enable=true`.",
-        "A name is no access, so that most people want all of them.",
+        "Publish every container; if off, only those labelled `containerdns.enable=true`.",
+        "A name does not grant access, so most users want them all.",
     ),
     Option(
         "unhealthy", "zone.unhealthy", values.one_of("drop", "keep"), "drop or keep",
-        "Leave unhealthy containers out of an answer, unless that would leave nothing; "
+        "Whether to leave unhealthy containers out of answers, unless that would leave none; "
         "`starting` counts as healthy.",
-        "A replica that fails its health check should get no new clients, but a lone one is "
-        "better tried than hidden.",
+        "A replica that fails its health check should get no new clients, but a single container "
+        "is better tried than hidden.",
         metavar="drop|keep",
     ),
     Option(
         "host-address", "rights.host_addresses", values.address, "an IP address",
-        "What containers on the host's network resolve to, and `host.DOMAIN`; once for IPv4 and "
-        "once for IPv6.",
-        "The address that the query came in on is one that this client can reach.",
-        default_text="the address that the query came in on; in a container of its own "
-        "network, the gateway of a bridge network (without one, unknown)",
+        "Address of containers on the host network and of `host.DOMAIN`; once for IPv4 and once "
+        "for IPv6.",
+        "The client can certainly reach the address that its query arrived on.",
+        default_text="the address that the query arrived on; in a container with a network of its "
+        "own, the gateway of a bridge network, if any",
         metavar="IP", is_repeatable=True,
     ),
     Option(
@@ -298,14 +298,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "wildcard", "policy.wildcard", values.boolean, "true or false",
         "`anything.NAME` answers as `NAME`.",
-        "Virtual hosts behind one container need it; for all others it would hide mistakes.",
+        "Useful for virtual hosts behind one container; for all others it would hide mistakes.",
     ),
     Option(
         "name-template", "policy.name_templates", values.template,
         "fields in braces: label:KEY, name, id, hostname, service, project, number",
-        "Further names made from labels: `{label:com.example.app}.{name}`. A container that "
-        "lacks a label gets none.",
-        "Names that a company already has in its labels need not be written twice.",
+        "Additional names built from labels, such as `{label:com.example.app}.{name}`. A "
+        "container without the label gets none.",
+        "Naming schemes that exist in labels already need not be repeated.",
         default_text="none", metavar="TEXT", is_repeatable=True, separator="templates",
     ),
     Option(
@@ -333,48 +333,49 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "label-prefix", "policy.label_prefix", values.docker_label_prefix,
         "letters, digits and dots",
-        "What the Docker labels that we obey begin with.",
-        "Two servers on one Engine can be told apart.",
+        "Prefix of the Docker labels that this server reads.",
+        "Lets two servers on one Engine use different labels.",
         metavar="TEXT",
     ),
     Option(
         "allow", "rights.ask", values.network, "a network such as 10.0.0.0/8",
-        "Who may ask; others get REFUSED, and 403 over HTTP.",
-        "A server that answers the whole internet is used for attacks on others within days. A "
-        "process on this machine may arrive with its public address, as Docker masquerades what "
-        "is sent to a bridge's gateway.",
+        "Clients that may query this server; others get REFUSED, and 403 over HTTP.",
+        "An open resolver is abused for attacks within days. The machine's own addresses are "
+        "allowed because Docker masquerades what local processes send to a bridge's gateway, so "
+        "that it may arrive from a public address.",
         default_text=", ".join(f"`{network}`" for network in PRIVATE)
         + ", this machine's own addresses, and the subnets of Docker's own bridge and overlay "
         "networks", metavar="CIDR", is_repeatable=True,
     ),
     Option(
         "allow-transfer", "rights.transfer", values.network, "a network such as 127.0.0.0/8",
-        "Who may transfer zones (AXFR, IXFR).",
-        "The whole list of names is for secondaries and the operator.",
+        "Clients that may transfer zones (AXFR, IXFR).",
+        "The complete list of names is for secondaries and the operator.",
         metavar="CIDR", is_repeatable=True,
     ),
     Option(
         "transfer-key", "transfer.keys", values.path, "the path of a file",
-        "TSIG keys, NAME ALGORITHM BASE64, one a line; with one, transfers need it.",
-        "A key in a file is not in the list of processes, as one on the command line is.",
+        "TSIG keys, one NAME ALGORITHM BASE64 per line; if there are any, transfers must be "
+        "signed.",
+        "A key on the command line would show up in the process list.",
         default_text="none", metavar="FILE", is_repeatable=True,
     ),
     Option(
         "notify", "transfer.notify", values.dns_endpoint, "IP[:PORT]",
-        "Who gets NOTIFY when the zone changes.",
-        "A secondary that polls is late by its refresh interval.",
+        "Secondaries to send NOTIFY to when the zone changes.",
+        "A secondary that only polls lags by its refresh interval.",
         default_text="nobody", metavar="IP[:PORT]", is_repeatable=True,
     ),
     Option(
         "rebind-protection", "upstream.rebind_protection", values.boolean, "true or false",
-        "Drop private addresses from the answers of upstreams.",
-        "Against DNS rebinding of the clients' own devices; off, as companies publish private "
-        "addresses in public names.",
+        "Drop private addresses from upstream answers.",
+        "Protects devices on the clients' networks from DNS rebinding; off by default, since "
+        "companies do publish private addresses under public names.",
     ),
     Option(
         "rebind-allow", "upstream.rebind_allow", values.domain, "a domain name other than the root",
-        "Domains whose private addresses are kept.",
-        "An own domain's private addresses are meant.",
+        "Domains exempt from `--rebind-protection`.",
+        "In your own domain, private addresses are intentional.",
         default_text="none", metavar="DOMAIN", is_repeatable=True,
     ),
     Option(
@@ -405,7 +406,7 @@ OPTIONS: tuple[Option, ...] = (
         "fleet-tls", "fleet.tls", values.directory, "a directory",
         "Certificates for `etcds://`: ca.pem, and for etcd with client certificates cert.pem and "
         "key.pem. A file `user` in it has USER:PASSWORD of etcd.",
-        "Whoever may write to etcd decides where names lead.",
+        "Anyone who can write to etcd controls what names resolve to.",
         default_text="none", metavar="DIR", needs_restart=True,
     ),
     Option(
@@ -418,45 +419,45 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "workers", "dns.workers", values.whole(1, 64), "a number of processes, 1 to 64",
-        "Processes that answer; one of them watches Docker.",
-        "One suffices for a company; more cost memory each, and a second server on the same "
-        "port is then not noticed by the system.",
+        "Number of processes that answer queries; one of them watches Docker.",
+        "One is enough for a company; each of them costs memory, and with several the system no "
+        "longer notices a second server on the same port.",
         metavar="N", needs_restart=True,
     ),
     Option(
         "doh-canary", "dns.doh_canary", values.boolean, "true or false",
-        "`use-application-dns.net` is NXDOMAIN.",
-        "Browsers take it as the wish of this network to be asked, instead of DNS over HTTPS "
-        "elsewhere, where no container has a name.",
+        "Answer `use-application-dns.net` with NXDOMAIN.",
+        "It tells browsers to use this network's DNS rather than DNS over HTTPS, which does not "
+        "know any container.",
     ),
     Option(
         "rate-limit", "dns.rate_limit", values.whole(0, MAX_ENTRIES),
         "responses per second, 0 to 10000000",
-        "Responses per second to a client's prefix (/32, /64) outside loopback and private "
-        "ranges, before UDP answers are truncated or dropped; 0 is no limit.",
-        "A forged sender must not get a flood from us. Private clients are not limited, as a "
-        "VPN's users may share one address; gateways of Docker's networks are, as behind "
-        "Docker's proxy stands anyone.",
+        "Responses per second to a client prefix (/32, /64) outside loopback and private ranges, "
+        "beyond which UDP answers are truncated or dropped; 0 means no limit.",
+        "Limits reflection attacks with forged source addresses. Private clients are not limited, "
+        "since a VPN's users may share one address; gateways of Docker networks are, since anyone "
+        "may be behind Docker's proxy.",
         metavar="N",
     ),
     Option(
         "log-level", "logs.level", values.one_of("debug", "info", "warning", "error"),
         "debug, info, warning or error",
-        "What is logged.",
-        "At `info` nothing is logged per query.",
+        "Minimum level to log.",
+        "At `info`, nothing is logged per query.",
         metavar="debug|info|warning|error",
     ),
     Option(
         "log-format", "logs.format", values.one_of("text", "json"), "text or json",
         "A line for people, or a JSON object for collectors; of a query, its fields too.",
-        "People read it first.",
+        "People are the first to read it.",
         metavar="text|json",
     ),
     Option(
         "log-queries", "dns.log_queries", values.boolean, "true or false",
         "Log every query.",
-        "It costs speed, and what somebody looks up is private; `containerdns queries` shows "
-        "the last ones without it.",
+        "It costs speed, and what people look up is private; `containerdns queries` shows recent "
+        "queries without it.",
     ),
 )  # fmt: skip
 
@@ -468,15 +469,15 @@ def load(
     environ: Mapping[str, str],
     file: Path | None = None,
 ) -> Settings:
-    """Read all settings; nothing but these sources decides them.
+    """Read all settings from flags, environment and file, and nothing else.
 
     Args:
-        flags: By key, those that were given: a text, a number, a boolean, or a list of them.
+        flags: Those given, by key: a text, a number, a boolean, or a list of them.
         environ: `os.environ`.
         file: The TOML file, or none.
 
     Raises:
-        BadSettings: One cannot be used, or two contradict each other.
+        BadSettings: A setting is invalid, or two contradict each other.
     """
     is_from_environment = file is not None and environ.get(CONFIG_VARIABLE) == str(file)
     source = CONFIG_VARIABLE if is_from_environment else "--config"
@@ -489,7 +490,7 @@ def load(
     else:
         found = _engine_of_environment(environ, settings.engines.tls)
     shape = settings.zone
-    if "search-domain" not in given:  # a default that the operator owns whole is not searched
+    if "search-domain" not in given:  # the default must not contradict --domain
         searched = tuple(d for d in shape.search_domains if d not in shape.domains)
         shape = replace(shape, search_domains=searched)
     settings = replace(
@@ -504,10 +505,10 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What a reload makes of the settings.
+    """The outcome of a reload.
 
     Attributes:
-        settings: In effect from now on; what needs a restart is as before.
+        settings: In effect from now on; those that need a restart are unchanged.
         applied: The options that have changed.
         waiting: Those whose new value takes effect at the next start.
     """
@@ -518,14 +519,14 @@ class Reloaded:
 
 
 def reloaded(old: Settings, new: Settings) -> Reloaded:
-    """Return the settings after a reload: the new ones, but for what needs a restart.
+    """Return the settings after a reload: the new ones, except for those that need a restart.
 
     Args:
         old: In effect so far.
         new: As loaded.
     """
     changed = [o for o in OPTIONS if o.of(new) != o.of(old)]
-    settings = replace(new, engines=old.engines)  # what comes with --docker waits with it
+    settings = replace(new, engines=old.engines)  # set together with --docker
     for option in OPTIONS:
         settings = option.put(settings, option.of(old if option.needs_restart else new))
     return Reloaded(
@@ -536,14 +537,14 @@ def reloaded(old: Settings, new: Settings) -> Reloaded:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the variables with our prefix that no option has: misspelt ones, mostly."""
+    """Return the variables with our prefix that belong to no option: probably misspelt."""
     known = OTHER_VARIABLES | {option.variable for option in OPTIONS}
     return sorted(v for v in environ if v.startswith(ENVIRONMENT_PREFIX) and v not in known)
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """The texts that one source gives for an option, and what it calls the option."""
+    """The texts that one source has for an option, and that source's name for it."""
 
     source: str
     texts: tuple[str, ...]
@@ -557,7 +558,7 @@ def _of_flags(flags: Mapping[str, Any]) -> Iterator[tuple[str, _Given]]:
 def _of_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
     for option in OPTIONS:
         value = environ.get(option.variable, "").strip()
-        if value:  # Compose files pass variables that nobody set as empty ones
+        if value:  # Compose passes unset variables as empty ones
             texts = _split(value, option.separator) if option.is_repeatable else (value,)
             yield option.key, _Given(option.variable, texts)
 
@@ -588,14 +589,14 @@ def _another_key(key: str) -> str:
 
 
 def _fits(option: Option, value: object) -> bool:
-    """Return whether a TOML value can be one of the option's, or a list of them if it takes one."""
+    """Return whether a TOML value has a type that the option takes."""
     if isinstance(value, list) and option.is_repeatable:
         return all(isinstance(item, str | int | float) for item in value)
     return isinstance(value, str | int | float)
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """Bring what a flag or a TOML value is to texts."""
+    """Convert the value of a flag or a TOML key to texts."""
     match value:
         case bool():
             return ("true" if value else "false",)
@@ -607,7 +608,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _split(value: str, separator: str) -> tuple[str, ...]:
     match separator:
-        case "spaces":  # commas are part of the values
+        case "spaces":  # values contain commas
             return tuple(value.split())
         case "templates":
             return tuple(re.findall(r"(?:\{[^{}]*\}|[^\s,])+", value))
@@ -637,11 +638,11 @@ def _read(option: Option, source: str, text: str) -> Any:
 
 
 def _engine_of_environment(environ: Mapping[str, str], tls: Path | None) -> dict[str, Any]:
-    """Find the Engine that the docker command would use, and how it was found.
+    """Return the settings of the Engine that the docker command would use.
 
     Args:
         environ: `os.environ`.
-        tls: As `--docker-tls` says.
+        tls: The value of `--docker-tls`.
     """
     if url := environ.get("DOCKER_HOST", ""):
         return {
@@ -664,7 +665,7 @@ def _engine_of_environment(environ: Mapping[str, str], tls: Path | None) -> dict
 
 
 def _certificates_of_environment(environ: Mapping[str, str]) -> Path | None:
-    """Find the certificates that go with DOCKER_HOST."""
+    """Return the directory of the certificates for DOCKER_HOST, if TLS is enabled."""
     if not environ.get("DOCKER_TLS_VERIFY"):
         return None
     usual = environ.get("DOCKER_CONFIG") or f"{environ.get('HOME', '')}/.docker"
@@ -679,10 +680,10 @@ def _refuse_contradictions(settings: Settings, given: Mapping[str, _Given]) -> N
 
 
 def _contradictions(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Yield what is right by itself but not together: key, value, what was expected."""
+    """Yield settings that contradict each other: key, value, what was expected."""
     for domain in settings.zone.search_domains:
         if domain in settings.zone.domains:
-            yield "search-domain", domain, "none of the --domain names, which are ours whole"
+            yield "search-domain", domain, "a domain that is not a --domain as well"
     apexes = [apex for apex, _ in settings.upstream.forwards]
     for apex in apexes:
         if apexes.count(apex) > 1:

@@ -13,7 +13,7 @@ ICANN_END = "// ===END ICANN DOMAINS==="
 
 
 def top_level_domains() -> frozenset[str]:
-    """All of them as canonical names, "app.", "xn--p1ai."."""
+    """Return all of them as canonical names, such as "app." and "xn--p1ai."."""
     found = set()
     with (files("publicsuffixlist") / LIST).open(encoding="utf-8") as rules:
         for line in rules:

@@ -1,7 +1,7 @@
 """How the values of settings are read from text.
 
-A reader takes one text as a person wrote it and gives a value.  What it cannot read is a
-ValueError (or a fault that we name); `settings` adds whose it was and what was expected.
+A reader takes one text as typed and returns a value.  For invalid text it raises ValueError
+or `BadName`; `settings` adds which option it was and what was expected.
 """
 
 import ipaddress
@@ -32,14 +32,14 @@ TLS_FILES = ("ca.pem", "cert.pem", "key.pem")  # as the docker command names the
 
 
 def text(value: str) -> str:
-    """Take any printable text but an empty one."""
+    """Read any printable text that is not empty."""
     if not value or not value.isprintable():
         raise ValueError(value)
     return value
 
 
 def template(value: str) -> str:
-    """Read the template of a name, with fields in braces."""
+    """Read a name template, with fields in braces."""
     try:
         check_template(value)
     except BadSettings as bad:
@@ -48,7 +48,7 @@ def template(value: str) -> str:
 
 
 def boolean(value: str) -> bool:
-    """Read `true`, `1`, `yes`, `on` and their opposites, in any case."""
+    """Read `true`, `1`, `yes`, `on` or their opposites, in any case."""
     found = switch(value)
     if found is None:
         raise ValueError(value)
@@ -56,7 +56,7 @@ def boolean(value: str) -> bool:
 
 
 def whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """Make a reader of whole numbers within two limits, both included."""
+    """Return a reader of whole numbers from `lowest` to `highest`."""
 
     def read(value: str) -> int:
         if not re.fullmatch("[0-9]{1,12}", value) or not lowest <= int(value) <= highest:
@@ -67,7 +67,7 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Make a reader of a few words."""
+    """Return a reader of one of several words."""
 
     def read(value: str) -> str:
         if value not in choices:
@@ -78,12 +78,12 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def path(value: str) -> Path:
-    """Read the path of a file; it need not exist yet."""
+    """Read a file path; the file need not exist yet."""
     return Path(text(value))
 
 
 def tls_directory(value: str) -> Path:
-    """Read the directory of the certificates for an Engine, which must be there."""
+    """Read a directory, which must contain the certificates for an Engine."""
     directory = path(value)
     if not all((directory / file).is_file() for file in TLS_FILES):
         raise ValueError(value)
@@ -93,8 +93,8 @@ def tls_directory(value: str) -> Path:
 def engine_url(value: str) -> str:
     """Read the URL of an Engine: unix:///PATH, tcp://HOST[:PORT], ssh://[USER@]HOST[:PORT].
 
-    A path may have one slash in front as well (`unix:/run/docker.sock`), or two, as the docker
-    command takes it; the value has three.  `engine/transport` reads what this returns.
+        A path may also have one slash in front (`unix:/run/docker.sock`) or two, as for the docker
+    command; the value has three.  `engine/transport` parses the value.
     """
     scheme, _, path = text(value).partition(":")
     if scheme.lower() == "unix" and path.strip("/"):
@@ -120,12 +120,12 @@ def endpoint(value: str) -> Endpoint:
 
 
 def endpoint_or_off(value: str) -> Endpoint | None:
-    """Read ADDRESS:PORT, or `off`, or what YAML and TOML may have made of that."""
+    """Read ADDRESS:PORT or `off`, including what YAML and TOML turn `off` into."""
     return None if switch(value) is False else endpoint(value)
 
 
 def dns_endpoint(value: str) -> Endpoint:
-    """Read IP[:PORT] of a server to send to; the port is 53 unless given."""
+    """Read IP[:PORT] of a server to send to; the default port is 53."""
     host, port = _host_and_port(value)
     return Endpoint(_destination(host), _used_port(port, DNS_PORT))
 
@@ -136,15 +136,15 @@ def address(value: str) -> str:
 
 
 def network(value: str) -> IPNetwork:
-    """Read a CIDR; an address alone is a network of one, and host bits are dropped."""
+    """Read a CIDR; a plain address is a network of one, and host bits are cleared."""
     return ipaddress.ip_network(value, strict=False)
 
 
 def domain(value: str) -> str:
-    """Read a domain; the root is none that anybody may own.
+    """Read a domain other than the root.
 
-    DNS takes any octet, but a blank or a comma here stands between two domains, and a colon
-    before a port.  The slash is of reverse zones below /24 (RFC 2317).
+        DNS allows any octet, but a space or comma here separates domains, and a colon precedes a
+    port.  The slash occurs in reverse zones smaller than a /24 (RFC 2317).
     """
     name = names.canonical(value)
     if not re.fullmatch(r"[a-z0-9_./-]+", name) or name == names.ROOT:
@@ -153,7 +153,7 @@ def domain(value: str) -> str:
 
 
 def host_name(value: str) -> str:
-    """Read a name as in a Host header: without its port and final dot."""
+    """Read a name as in a Host header, without port; the result has no final dot."""
     if "/" in value:
         raise ValueError(value)
     return domain(value).removesuffix(".")
@@ -193,7 +193,7 @@ def etcd_prefix(value: str) -> str:
 
 
 def web_url(value: str) -> str:
-    """Read the URL of a running server: http://HOST[:PORT], perhaps with a proxy's path."""
+    """Read the URL of a running server: http://HOST[:PORT], possibly with a path."""
     url = urlsplit(text(value))
     _ = url.port  # a ValueError if it is none
     if url.scheme not in ("http", "https") or not url.hostname or " " in value:
@@ -245,7 +245,7 @@ def _host_and_port(value: str) -> tuple[str, int | None]:
     plain = re.fullmatch(r"([^:\[\]]*)(?::([0-9]{1,5}))?", value)
     match = bracketed or plain
     if match is None:
-        return value, None  # a bare IPv6 address, or nothing that `_address` takes
+        return value, None  # a bare IPv6 address, or invalid: `_address` will tell
     port = int(match[2]) if match[2] else None
     if port is not None and port > MAX_PORT:
         raise ValueError(value)
@@ -253,19 +253,19 @@ def _host_and_port(value: str) -> tuple[str, int | None]:
 
 
 def _used_port(port: int | None, usual: int) -> int:
-    """The port to send to; 0 is none."""
+    """Return the port to send to; 0 is invalid."""
     if port == 0:
         raise ValueError(port)
     return usual if port is None else port
 
 
 def _address(value: str) -> str:
-    """Check an IP address, and give its canonical text."""
+    """Check an IP address and return its canonical text."""
     return str(ipaddress.ip_address(value))
 
 
 def _destination(value: str) -> str:
-    """Check an IP address that can be sent to: no wildcard."""
+    """Check an IP address that can be sent to, which a wildcard cannot."""
     address = ipaddress.ip_address(value)
     if address.is_unspecified:
         raise ValueError(value)

@@ -1,1 +1,1 @@
-"""What computes: no clock, no socket, no environment, no logging, no async."""
+"""Pure computation: no clock, no sockets, no environment, no logging, no async."""

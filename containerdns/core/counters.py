@@ -1,4 +1,4 @@
-"""Plain integers that all rooms count in; `web/metrics` reads them when scraped."""
+"""Counters of all rooms as plain integers; `web/metrics` reads them when scraped."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ DURATION_BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 0
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 
 OTHER_TYPE = 0  # reserved, RFC 6895 section 3.1
-OTHER_RCODE = 24  # above BADCOOKIE, the last that is assigned
+OTHER_RCODE = 24  # above BADCOOKIE, the last assigned one
 
 
 @dataclass(slots=True)
 class Distribution:
-    """How often a measure fell into each of some bounds: a Prometheus histogram.
+    """A Prometheus histogram.
 
     Attributes:
         bounds: Upper bounds in seconds, ascending, without infinity.
-        counts: How many fell into each (not cumulated), the last beyond all bounds.
-        total: The sum of all measures in seconds.
+        counts: Number of values in each bucket (not cumulative), the last beyond all bounds.
+        total: The sum of all values in seconds.
     """
 
     bounds: tuple[float, ...]
@@ -33,12 +33,12 @@ class Distribution:
         self.counts = [0] * (len(self.bounds) + 1)
 
     def merge(self, other: "Distribution") -> None:
-        """Add what another distribution of the same bounds counted."""
+        """Add the counts of a distribution with the same bounds."""
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
     def add(self, seconds: float, times: int = 1) -> None:
-        """Count a measure."""
+        """Count a value."""
         place = 0
         for bound in self.bounds:
             if seconds <= bound:
@@ -49,11 +49,11 @@ class Distribution:
 
 
 class Scope(Enum):
-    """Which process counts a field, and how the counts of workers are taken over."""
+    """Which process counts a field, and how the counts of workers are added."""
 
     EVERY = "every process that answers: a worker's counts since its last report are added"
-    LEVEL = "every process that answers: a worker's present value, which is no count"
-    WATCHING = "the process that watches the Engines alone"
+    LEVEL = "every process that answers: a worker's current value, which is not a count"
+    WATCHING = "only the process that watches the Engines"
 
 
 LEVEL: Final = {"scope": Scope.LEVEL}
@@ -62,10 +62,10 @@ WATCHING: Final = {"scope": Scope.WATCHING}
 
 @dataclass(slots=True)
 class Counters:
-    """All counts of the process; names are those of the metrics.
+    """All counters of the process; the names are those of the metrics.
 
-    What is said here about a field, its type and its scope, is all that adding up the counts
-    of several processes needs to know.
+    Adding up the counts of several processes depends only on the type and scope of each
+    field.
 
     Attributes:
         requests: By (proto, qtype number).
@@ -77,7 +77,7 @@ class Counters:
         upstream_durations: By upstream.
         part_restarts: By part of the process, see `parts`.
         has_reloaded: The configuration was valid when it was last read.
-        workers: By process id of a worker: its last report, for what is a level.
+        workers: The last report of each worker by process id, for levels.
     """
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -109,7 +109,7 @@ class Counters:
     workers: dict[int, "Counters"] = field(default_factory=dict, metadata=WATCHING)
 
     def take(self) -> "Counters":
-        """Return what was counted since the last time, and start again from nothing."""
+        """Return the counts since the last call, and reset them."""
         taken, empty = Counters(), Counters()
         for name in _names_of(Scope.EVERY):
             setattr(taken, name, getattr(self, name))
@@ -119,35 +119,35 @@ class Counters:
         return taken
 
     def add(self, other: "Counters") -> None:
-        """Add what another process counted since its last report."""
+        """Add the counts of another process since its last report."""
         for name in _names_of(Scope.EVERY):
             setattr(self, name, _sum(getattr(self, name), getattr(other, name)))
 
     def level(self, name: str) -> int:
-        """Return a level of all processes together, such as "tcp_connections"."""
+        """Return the sum of a level over all processes, such as "tcp_connections"."""
         return sum(getattr(counters, name) for counters in (self, *self.workers.values()))
 
     def asked(self, proto: str, qtype: int, times: int = 1) -> None:
-        """Count queries; types without a mnemonic are one, as clients may send all 65,536."""
+        """Count queries; all types without a mnemonic are one, as clients may send 65,536."""
         self.requests[proto, qtype if has_mnemonic(qtype) else OTHER_TYPE] += times
 
     def answered(self, rcode: int, source: str, times: int = 1) -> None:
-        """Count responses; rcodes that are not assigned are one, as upstreams may send 4,096."""
+        """Count responses; all unassigned rcodes are one, as upstreams may send 4,096."""
         self.responses[min(rcode, OTHER_RCODE), source] += times
 
     def upstream_answered(self, upstream: str, rcode: int) -> None:
-        """Count a query to an upstream by its response, -1 if there was none."""
+        """Count a query to an upstream by the rcode of its response, -1 if there was none."""
         self.upstream_requests[upstream, min(rcode, OTHER_RCODE)] += 1
 
     def took(self, source: str, seconds: float, times: int = 1) -> None:
-        """Count how long a response took, by its source."""
+        """Count the duration of a response by its source."""
         distribution = self.durations.get(source)
         if distribution is None:
             distribution = self.durations[source] = Distribution(DURATION_BOUNDS)
         distribution.add(seconds, times)
 
     def upstream_took(self, upstream: str, seconds: float) -> None:
-        """Count how long an upstream took to answer."""
+        """Count the response time of an upstream."""
         distribution = self.upstream_durations.get(upstream)
         if distribution is None:
             distribution = self.upstream_durations[upstream] = Distribution(DURATION_BOUNDS)

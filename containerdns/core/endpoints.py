@@ -1,6 +1,6 @@
-"""Addresses, networks and servers as values, with nothing of how they were written.
+"""Addresses, networks and servers as values, independent of their notation.
 
-`config/values` reads them from text.
+`config/values` parses them.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PRIVATE: tuple[IPNetwork, ...] = (
     *map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),  # RFC 1918
     *map(ip_network, ("169.254.0.0/16", "fe80::/10")),  # link-local
     ip_network("fc00::/7"),  # RFC 4193
-    ip_network("100.64.0.0/10"),  # RFC 6598; Tailscale's addresses lie there
+    ip_network("100.64.0.0/10"),  # RFC 6598; includes Tailscale's addresses
 )
 
 
@@ -38,7 +38,7 @@ class Endpoint:
     Attributes:
         host: An IP address as text, without brackets.
         port: 0 to 65535; 0 lets the system choose, in tests.
-        is_default: Nobody asked for it: if its family is lacking, it is skipped.
+        is_default: It was not given explicitly; if the system lacks its family, it is skipped.
     """
 
     host: str
@@ -54,12 +54,12 @@ class UpstreamServer:
     """One upstream as configured.
 
     Attributes:
-        transport: "udp" (with TCP after truncation), "tls" or "https"; "system" alone
-            stands for the servers of /etc/resolv.conf.
-        host: An IP address; of "https", the host of the URL.
+        transport: "udp" (with TCP after truncation), "tls" or "https"; "system" stands for
+            the servers in /etc/resolv.conf.
+        host: An IP address; for "https", the host in the URL.
         port: 53, 853 or 443 unless given.
-        server_name: The name in the certificate, of "tls".
-        url: The whole URL, of "https".
+        server_name: The name in the certificate, for "tls".
+        url: The whole URL, for "https".
     """
 
     transport: str
@@ -79,4 +79,4 @@ class UpstreamServer:
         return self.host if self.port == DNS_PORT else endpoint
 
 
-SYSTEM = UpstreamServer("system", "", 0)  # stands for those of /etc/resolv.conf
+SYSTEM = UpstreamServer("system", "", 0)  # stands for the servers in /etc/resolv.conf

@@ -1,10 +1,10 @@
-r"""Domain names: from text to canonical text, and to wire form and back.
+r"""Domain names: canonical text, and conversion to and from wire form.
 
 A *name* is absolute and lower case, in presentation form: "web.docker.", with
-its final dot; the root is ".".  Octets that would be misread in a text are
-escaped (RFC 1035 section 5.1), so that text and wire form are one to one: a
-label of the octets "web.apps" is "web\.apps", one label and not two.  Every
-other module may assume so; this one alone meets names as typed.
+its final dot; the root is ".".  Octets that would be ambiguous in text are
+escaped (RFC 1035 section 5.1), so that text and wire form correspond one to one:
+a label with the octets "web.apps" is "web\.apps", one label and not two.  All
+other modules may assume this; only this one handles names as typed.
 
 A *relative name* is the same without the final dot: "web", "web.frontend".
 """
@@ -33,18 +33,18 @@ _ESCAPED = tuple(_SPECIAL.get(o, _TEXT_OF_OCTET[o]) for o in range(256))
 
 
 def canonical(text: str) -> str:
-    """Return the canonical name for a text as people, labels and files write it.
+    """Return the canonical name for a text from a person, a label or a file.
 
-    A final dot is optional; escapes are understood.
+    A final dot is optional; escapes are decoded.
 
     Raises:
-        BadName: Empty, not ASCII, an empty or too long label, too long a whole.
+        BadName: The text is empty or not ASCII, a label is empty or too long, or the name is.
     """
     if text == ROOT:
         return ROOT
     if not text:
         raise BadName(text, "empty")
-    if _is_open(text):  # a dot behind it would be escaped
+    if _is_open(text):  # an appended dot would be escaped
         raise BadName(text, "ends in a backslash")
     try:
         wire = to_wire(text if _is_absolute(text) else text + ".")
@@ -57,11 +57,11 @@ def relative(text: str) -> str:
     """Return the canonical relative name for a text; its final dot is dropped.
 
     Raises:
-        BadName: As `canonical`; also the root, which is not relative.
+        BadName: As `canonical`, and for the root, which is not relative.
     """
     name = canonical(text)
     if name == ROOT:
-        raise BadName(text, "the root is no relative name")
+        raise BadName(text, "the root is not a relative name")
     if name.endswith("\\.."):  # without its final dot it would look absolute
         raise BadName(text, "a dot in the last label")
     return name[:-1]
@@ -75,7 +75,7 @@ def to_wire(name: str) -> bytes:
         1 to 255 octets: a length octet before each label, then a zero octet.
 
     Raises:
-        BadName: Too long as a whole, or a label that is empty or too long.
+        BadName: The name is too long, or a label is empty or too long.
     """
     if name == ROOT:
         return b"\0"
@@ -94,7 +94,7 @@ def to_wire(name: str) -> bytes:
 
 
 def fits(name: str) -> bool:
-    """Return whether a name is short enough, as one that was joined may not be."""
+    """Return whether a name, possibly joined from two, is short enough."""
     try:
         to_wire(name)
     except BadName:
@@ -103,7 +103,7 @@ def fits(name: str) -> bool:
 
 
 def from_wire(wire: bytes) -> str:
-    """Decode an uncompressed wire form, as `to_wire` gives it; upper case is folded."""
+    """Decode an uncompressed wire form to a canonical name, in lower case."""
     wire = wire.lower()  # safe: length octets are below 0x41
     if len(wire) == 1:
         return ROOT
@@ -119,7 +119,7 @@ def from_wire(wire: bytes) -> str:
 
 
 def labels_of_text(name: str) -> list[str]:
-    """Split a name, absolute or relative, at its unescaped dots; the root has none."""
+    """Return the labels of a name, absolute or relative; the root has none."""
     if name == ROOT:
         return []
     text = name[:-1] if _is_absolute(name) else name
@@ -134,14 +134,14 @@ def labels_of_text(name: str) -> list[str]:
 
 @lru_cache(maxsize=16)
 def _starts(text: str) -> tuple[int, ...]:
-    """Where the labels of a name start that is given without its final dot."""
+    """Return where each label starts in a name without its final dot."""
     if "\\" in text:
         return (0, *(f.end() for f in _DOT_OR_ESCAPE.finditer(text) if f.group() == "."))
     return (0, *accumulate(map((1).__add__, map(len, text.split(".")[:-1]))))
 
 
 def parent(name: str) -> str:
-    """Drop the first label: of "web.docker." give "docker.", of "docker." give "."."""
+    """Return the name above: "docker." for "web.docker.", "." for "docker."."""
     if "\\" not in name:
         return name.partition(".")[2] or ROOT
     rest = ".".join(labels_of_text(name)[1:])
@@ -150,10 +150,10 @@ def parent(name: str) -> str:
 
 @lru_cache(maxsize=8)
 def parents(name: str) -> tuple[str, ...]:
-    """All names above an absolute name, nearest first, the root last.
+    """Return all names above an absolute name, nearest first, the root last.
 
-    Kept for a few names, as one decision about a name asks several times: the texts
-    then know their hashes, too.
+    Cached for a few names, since one decision needs them several times; the cached texts also
+    keep their hashes.
     """
     if name == ROOT:
         return ()
@@ -168,20 +168,20 @@ def parents(name: str) -> tuple[str, ...]:
 
 
 def enclosers(owner: str) -> tuple[str, ...]:
-    """All relative names above a relative name, nearest first: of "a.b.c", "b.c" and "c"."""
+    """Return all relative names above a relative name: "b.c" and "c" for "a.b.c"."""
     return tuple(owner[start:] for start in _starts(owner)[1:])
 
 
 def above_owner(owner: str) -> tuple[str, ...]:
-    """The names between an owner, relative or absolute, and what it is below."""
+    """Return the names between an owner, relative or absolute, and its suffix."""
     return parents(owner)[:-1] if owner.endswith(".") else enclosers(owner)
 
 
 def from_the_top(owner: str) -> Iterator[tuple[str, str]]:
     """Walk down to a relative name from its last label: of "a.b.c", "c", "b.c", "a.b.c".
 
-    A step costs as much whatever is below, so that a walk that ends where nothing
-    exists any more is short.
+    The cost of a step does not depend on the labels below, so a walk that ends at the last
+    existing name is short.
 
     Yields:
         The name so far, and the labels before it: ("c", "a.b"), ("b.c", "a"), ("a.b.c", "").
@@ -198,7 +198,7 @@ def from_the_top(owner: str) -> Iterator[tuple[str, str]]:
 
 
 def is_below(name: str, apex: str) -> bool:
-    """Return whether an absolute name lies below an apex or is the apex."""
+    """Return whether an absolute name is at or below an apex."""
     if apex in (ROOT, name):
         return True
     if not name.endswith(apex):
@@ -216,7 +216,7 @@ def is_single_label(name: str) -> bool:
 
 
 def strip_suffix(name: str, apex: str) -> str:
-    """Return the relative name of an absolute name that lies below an apex, not at it."""
+    """Return the relative name of an absolute name below an apex, not at it."""
     return name[:-1] if apex == ROOT else name[: -len(apex) - 1]
 
 
@@ -231,13 +231,13 @@ def _is_absolute(text: str) -> bool:
 
 
 def _is_open(text: str) -> bool:
-    """Return whether the text ends in a backslash that escapes what would follow."""
+    """Return whether the text ends in an unescaped backslash."""
     return (len(text) - len(text.rstrip("\\"))) % 2 == 1
 
 
 def _octets_of(label: str, name: str) -> bytes:
-    """Turn one label of a text into its octets, lower case."""
-    if not label.isascii():  # before lower(), which turns some letters into ASCII
+    """Return the octets of one label in text form, in lower case."""
+    if not label.isascii():  # before lower(), which converts some letters to ASCII
         raise BadName(name, "not ASCII")
     if "\\" not in label:
         return label.lower().encode()

@@ -1,1 +1,1 @@
-"""What talks to Docker Engines; the only user of the docker package."""
+"""The client and the watcher of Docker Engines."""

@@ -1,12 +1,11 @@
-"""The door to one Docker Engine: the few calls that we need of its HTTP API.
+"""The client of a Docker Engine, for the few API calls that are needed.
 
-The API version is the Engine's own, asked at `negotiate`.  Documents leave as
-they came, decoded; `core.containers` reads them.  A listing is decoded item by
-item: 10,000 containers at once would hold the event loop for 150 ms.
+`negotiate` selects the Engine's own API version.  Documents are returned as decoded JSON and
+interpreted by `core/zone/containers`.  Listings are decoded item by item: decoding 10,000
+containers at once would block the event loop for 150 ms.
 
-aiohttp carries the calls, on the event loop.  The docker SDK would block in a
-thread, whose every step waits for the GIL, just when an event must become an
-answer; and it decodes a listing at once.
+Calls use aiohttp on the event loop.  The Docker SDK would block in a thread, which competes
+for the GIL whenever an event has to become an answer, and it decodes listings at once.
 """
 
 import asyncio
@@ -24,31 +23,31 @@ from containerdns.engine.decoding import MAX_DOCUMENT, ArrayDecoder
 from containerdns.engine.transport import EngineConnections, EngineResponse, parse_url
 from containerdns.errors import BadDocument, EngineUnavailable
 
-CALL_TIMEOUT = 10.0  # seconds for an answer to a small question
-INSPECT_TIMEOUT = 60.0  # seconds; the Engine makes it wait while a container starts
-HEAD_TIMEOUT = 30.0  # seconds until a listing, or the stream of events, begins
-PIECE_TIMEOUT = 10.0  # seconds between two pieces of a listing
-SLICE = 0.001  # seconds of a long computation before others have their turn
-EVENT_HEAD = 1 << 12  # octets at the head of an event that is too long: what, and of whom
-EVENT_TAIL = 256  # octets at its end: when
+CALL_TIMEOUT = 10.0  # seconds for the response to a small request
+INSPECT_TIMEOUT = 60.0  # seconds; the Engine delays it while a container starts
+HEAD_TIMEOUT = 30.0  # seconds until a listing or the event stream begins
+PIECE_TIMEOUT = 10.0  # seconds between pieces of a listing
+SLICE = 0.001  # seconds that a long computation may hold the event loop
+EVENT_HEAD = 1 << 12  # octets kept from the head of an event that is too long: action and actor
+EVENT_TAIL = 256  # octets kept from its end: the time
 
 ACTIONS = (
     *("create", "start", "die", "died", "destroy", "remove", "rename", "pause", "unpause"),
     *("health_status", "update", "connect", "disconnect"),
-)  # "died" and "remove" are Podman's; without exec_*, which health checks send every time
+)  # "died" and "remove" are Podman's; no exec_*, which every health check sends
 FILTERS = {"type": ["container", "network", "service", "node"], "event": list(ACTIONS)}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the Engine.
+    """An event from an Engine.
 
     Attributes:
         kind: "container", "network", "service" or "node".
-        action: "start", "die", "health_status", ...: without what follows a colon.
-        actor_id: Of the container or network.
-        attributes: Of the actor; of a network's event, "container" is an id.
-        time_ns: Of the Engine's clock, nanoseconds since 1970; 0 if it did not tell.
+        action: Such as "start", "die" or "health_status"; without what follows a colon.
+        actor_id: Id of the container or network.
+        attributes: Of the actor; for network events, "container" is an id.
+        time_ns: By the Engine's clock, nanoseconds since the epoch; 0 if unknown.
     """
 
     kind: str
@@ -59,12 +58,12 @@ class Event:
 
     @property
     def time(self) -> float | None:
-        """The same in seconds; None if the Engine did not tell."""
+        """The time in seconds since the epoch; None if unknown."""
         return self.time_ns / 1e9 if self.time_ns else None
 
     @property
     def container_id(self) -> str:
-        """The container that was connected or disconnected, of such an event of a network.
+        """The container that was connected to or disconnected from a network.
 
         Docker names the network as the actor and the container in an attribute; Podman
         names the container as the actor and has no attributes.
@@ -74,12 +73,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What an Engine says of itself.
+    """The versions and the clock of an Engine.
 
     Attributes:
-        engine: "20.10.24", "5.4.0" of Podman, "" if the Engine does not tell.
-        api: "1.41"; "" if the Engine does not tell: its own default then.
-        clock: The Engine's clock at that time, to the second; None if unknown.
+        engine: Such as "20.10.24", or "5.4.0" for Podman; "" if unknown.
+        api: Such as "1.41"; "" if unknown, for the Engine's default.
+        clock: The Engine's clock at the time of the response, to the second; None if unknown.
     """
 
     engine: str
@@ -88,10 +87,10 @@ class Version:
 
 
 class EngineClient:
-    """The calls to one Engine; each opens or reuses a connection.
+    """The API calls to one Engine; each opens or reuses a connection.
 
-    Every method raises EngineUnavailable if the Engine cannot be reached, breaks
-    off, refuses, or does not answer in time.
+    Every method raises EngineUnavailable if the Engine is unreachable, closes the
+    connection, refuses, or does not respond in time.
     """
 
     def __init__(self, url: str, tls: Path | None = None, *, verifies: bool = True) -> None:
@@ -100,28 +99,28 @@ class EngineClient:
         self._prefix = ""
 
     async def close(self) -> None:
-        """Close all connections; a later call opens others."""
+        """Close all connections; a later call opens new ones."""
         await self._connections.close()
 
     async def negotiate(self) -> Version:
-        """Ask for the Engine's version, and use the newest API that it has from now on."""
+        """Request the Engine's version, and use its newest API from now on."""
         response, body = await self._call("/version")
         clock = _clock_of(response)
-        if response.status == 403:  # a socket proxy; paths without a version are allowed
+        if response.status == 403:  # a socket proxy; paths without a version are valid too
             self._prefix = ""
             return Version("", "", clock)
         document = self._decoded(response, body, "/version")
         engine, api = document.get("Version"), document.get("ApiVersion")
         if not isinstance(api, str) or not all(part.isdecimal() for part in api.split(".")):
-            raise EngineUnavailable(f"{self.address.url} answers, but not as a Docker Engine does")
+            raise EngineUnavailable(f"{self.address.url} responds, but is not a Docker Engine")
         self._prefix = f"/v{api}"
         return Version(str(engine or ""), api, clock)
 
     async def inspect(self, container_id: str) -> dict[str, Any] | None:
-        """Return the document of a container; None if there is no such container any more.
+        """Return the document of a container; None if the container no longer exists.
 
         Raises:
-            BadDocument: The Engine cannot say, or says it in no JSON object.
+            BadDocument: The request failed, or the response is not a JSON object.
         """
         target = f"{self._prefix}/containers/{container_id}/json"
         response, body = await self._call(target, INSPECT_TIMEOUT, MAX_DOCUMENT)
@@ -130,26 +129,26 @@ class EngineClient:
         if response.status == 403:
             raise self._refusal(response, body, target)
         if response.status != 200:
-            raise BadDocument(container_id, f"its inspect, status {response.status}")
+            raise BadDocument(container_id, f"inspect, status {response.status}")
         if not response.is_complete:
-            raise BadDocument(container_id, f"its inspect, which is longer than {MAX_DOCUMENT}")
+            raise BadDocument(container_id, f"inspect, longer than {MAX_DOCUMENT}")
         try:
             document = json.loads(body)
         except (ValueError, RecursionError) as fault:
-            raise BadDocument(container_id, "its inspect, which is no JSON") from fault
+            raise BadDocument(container_id, "inspect, invalid JSON") from fault
         if not isinstance(document, dict):
-            raise BadDocument(container_id, "its inspect, which is no object")
+            raise BadDocument(container_id, "inspect, not a JSON object")
         return document
 
     async def containers(self) -> AsyncGenerator[Any, None]:
-        """Yield the items of the list of all containers, running or not, as `items` does."""
+        """Yield the list items of all containers, running or not; see `items`."""
         async for item in self.items("/containers/json?all=1"):
             yield item
 
     async def listed(self, container_id: str) -> Any | None:
-        """Return the item of the list for one container; None if there is none any more.
+        """Return the list item of one container; None if the container no longer exists.
 
-        The Engine answers from a snapshot, without the lock that an inspect waits for.
+        The Engine reads a snapshot, without the lock that an inspect waits for.
         """
         filters = urlencode({"filters": json.dumps({"id": [container_id]})})
         async with aclosing(self.items(f"/containers/json?all=1&{filters}")) as items:
@@ -158,9 +157,9 @@ class EngineClient:
         return None
 
     async def items(self, path: str) -> AsyncGenerator[Any, None]:
-        """Yield the items of a list as they come; a `SkippedItem` for those that are too long.
+        """Yield the items of a list as they arrive; a `SkippedItem` for each that is too long.
 
-        Others on the event loop have their turn in between.
+        Other work on the event loop gets its turn in between.
         """
         target = self._prefix + path
         turn = Turn()
@@ -173,19 +172,21 @@ class EngineClient:
                     yield item
                     await turn.offer()
             if not decoder.is_complete:
-                raise EngineUnavailable(f"{self.address.url} sent a listing that is no JSON array")
+                raise EngineUnavailable(
+                    f"{self.address.url} sent a listing that is not a JSON array"
+                )
 
     async def networks(self) -> list[Any] | None:
-        """Return the documents of all networks; None if a socket proxy forbids it."""
+        """Return the documents of all networks; None if a socket proxy forbids that."""
         documents = await self.get("/networks")
         if documents is not None and not isinstance(documents, list):
-            raise EngineUnavailable(f"{self.address.url}: /networks is no JSON array")
+            raise EngineUnavailable(f"{self.address.url}: /networks is not a JSON array")
         return documents
 
     async def get(self, path: str) -> Any | None:
-        """Return a JSON document; None if the Engine, or a proxy, does not give it to us."""
+        """Return a JSON document; None if the Engine or a proxy refuses it."""
         response, body = await self._call(self._prefix + path)
-        if 400 <= response.status < 500 or response.status == 503:  # 503: no swarm manager
+        if 400 <= response.status < 500 or response.status == 503:  # 503: not a swarm manager
             return None
         return self._decoded(response, body, path)
 
@@ -193,9 +194,9 @@ class EngineClient:
     async def events(
         self, since: float | None = None, until: float | None = None
     ) -> AsyncIterator["EventStream"]:
-        """Subscribe; with `since`, begin with what happened from then on.
+        """Subscribe to events; with `since`, starting with those after that time.
 
-        Both are times of the Engine's clock; with `until`, the stream ends there.
+        Both are times by the Engine's clock; with `until`, the stream ends there.
         """
         query = {"filters": json.dumps(FILTERS, separators=(",", ":"))}
         if since is not None:
@@ -211,7 +212,7 @@ class EngineClient:
     async def _call(
         self, target: str, within: float = CALL_TIMEOUT, longest: int | None = None
     ) -> tuple[EngineResponse, bytes]:
-        """Ask a small question: return the response and its body, of at most some octets."""
+        """Send a small request; return the response and its body of limited size."""
         try:
             async with asyncio.timeout(within), self._get(target, within) as response:
                 return response, await response.body(longest)
@@ -222,7 +223,7 @@ class EngineClient:
     async def _get(
         self, target: str, within: float = HEAD_TIMEOUT
     ) -> AsyncIterator[EngineResponse]:
-        """Send a request; its body may take as long as its reader allows."""
+        """Send a request; the caller reads the body with its own timeouts."""
         try:
             async with asyncio.timeout(within):
                 response = await self._connections.get(target)
@@ -238,13 +239,17 @@ class EngineClient:
             async with asyncio.timeout(PIECE_TIMEOUT):
                 return await response.piece()
         except TimeoutError as fault:
-            raise EngineUnavailable(f"{self.address.url} stopped amid a listing") from fault
+            raise EngineUnavailable(
+                f"{self.address.url} stopped in the middle of a listing"
+            ) from fault
 
     def _items(self, decoder: "ArrayDecoder", octets: bytes) -> Iterator[Any]:
         try:
             yield from decoder.feed(octets)
         except ValueError as fault:
-            raise EngineUnavailable(f"{self.address.url} sent a listing that is no JSON") from fault
+            raise EngineUnavailable(
+                f"{self.address.url} sent a listing that is invalid JSON"
+            ) from fault
 
     def _decoded(self, response: EngineResponse, body: bytes, target: str) -> Any:
         if response.status != 200:
@@ -252,34 +257,34 @@ class EngineClient:
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as fault:
-            raise EngineUnavailable(f"{self.address.url}: {target} is no JSON") from fault
+            raise EngineUnavailable(f"{self.address.url}: {target} is invalid JSON") from fault
 
     def _refusal(self, response: EngineResponse, body: bytes, target: str) -> EngineUnavailable:
         url, status, path = self.address.url, response.status, target.partition("?")[0]
         if status == 403:
-            cause = f"{url} forbids GET {path}: allow it in the socket proxy"
+            cause = f"{url} forbids GET {path}; allow it in the socket proxy"
         else:
             said = body[:200].decode(errors="replace").strip()
-            cause = f"{url} answers GET {path} with status {status}: {said}"
+            cause = f"{url} responded to GET {path} with status {status}: {said}"
         return EngineUnavailable(cause, status)
 
 
 class Turn:
-    """A turn on the event loop in a long computation, to be offered to others often."""
+    """Lets other work on the event loop run during a long computation."""
 
     def __init__(self) -> None:
         self._clock = asyncio.get_running_loop().time
         self._end = self._clock() + SLICE
 
     async def offer(self) -> None:
-        """Let the others have their turn if ours has lasted long enough."""
+        """Yield to other work if this turn has lasted long enough."""
         if self._clock() > self._end:
             await asyncio.sleep(0)
             self._end = self._clock() + SLICE
 
 
 class EventStream:
-    """The events of one subscription."""
+    """The event stream of a subscription."""
 
     def __init__(self, response: EngineResponse, url: str) -> None:
         self.clock = _clock_of(response)
@@ -288,10 +293,10 @@ class EventStream:
         self._line = _Line()
 
     async def next(self) -> list[Event]:
-        """Wait for events and give all that are there; empty once the stream has ended.
+        """Wait for events and return all that have arrived; empty at the end of the stream.
 
         Raises:
-            EngineUnavailable: The stream broke, or holds something else than events.
+            EngineUnavailable: The connection broke, or the stream has malformed events.
         """
         while octets := await self._response.piece():
             first, *others = octets.split(b"\n")
@@ -309,14 +314,14 @@ class EventStream:
         try:
             return line.event()
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
-            raise EngineUnavailable(f"{self._url} sent an event that is none") from fault
+            raise EngineUnavailable(f"{self._url} sent a malformed event") from fault
 
 
 class _Line:
-    """A line of the stream of events, which may come in pieces.
+    """A line of the event stream, which may arrive in pieces.
 
-    Events carry all labels of a container.  Of one that is too long, only what happened to
-    whom and when is kept.
+    Events contain all labels of a container.  If one is too long, only its action, actor and
+    time are kept.
     """
 
     def __init__(self, octets: bytes = b"") -> None:
@@ -331,10 +336,10 @@ class _Line:
             self._pieces = [whole[:EVENT_HEAD], whole[EVENT_HEAD:][-EVENT_TAIL:]]
 
     def event(self) -> Event | None:
-        """Return the event; None for an empty line.
+        """Parse the line; return None if it is empty.
 
         Raises:
-            ValueError, TypeError, KeyError, AttributeError, RecursionError: It is no event.
+            ValueError, TypeError, KeyError, AttributeError, RecursionError: It is malformed.
         """
         line = b"".join(self._pieces)
         if self._length > MAX_DOCUMENT:
@@ -343,7 +348,7 @@ class _Line:
 
 
 def _event_of(document: dict[str, Any]) -> Event:
-    """Read an event; fields that only old Engines send are left aside."""
+    """Return the event in a document, ignoring fields that only old Engines send."""
     actor = document.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     time_ns = document.get("timeNano") or int(document.get("time") or 0) * 1_000_000_000
@@ -357,7 +362,7 @@ def _event_of(document: dict[str, Any]) -> Event:
 
 
 def _event_of_ends(line: bytes) -> Event:
-    """Read an event of which only both ends are left; quotes inside of labels are escaped."""
+    """Return the event of which only both ends are left; quotes in labels are escaped."""
     found = {
         key: re.search(pattern, line)
         for key, pattern in (
@@ -374,7 +379,7 @@ def _event_of_ends(line: bytes) -> Event:
 
 
 def _clock_of(response: EngineResponse) -> float | None:
-    """The Engine's clock, as its response dates itself."""
+    """Return the Engine's clock, from the Date header of a response."""
     try:
         return parsedate_to_datetime(response.headers["date"]).timestamp()
     except (KeyError, ValueError):

@@ -1,8 +1,8 @@
-"""JSON arrays that arrive in pieces, decoded item by item at a cost that is linear.
+"""Decoding of JSON arrays that arrive in pieces, item by item in linear time.
 
-A listing of 10,000 containers is 15 MB, and a single label may have 17 MiB.  Each item
-is decoded when it is complete, and looked at once until then.  An item that is too long
-is skipped, so that it costs its own container and nobody else's answer.
+A listing of 10,000 containers is 15 MB, and a single label may have 17 MiB.  Each item is
+decoded once it is complete, and scanned only once before that.  An item that is too long is
+skipped, so that it affects only its own container.
 """
 
 import codecs
@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MAX_DOCUMENT = 1 << 20  # octets or characters; some hundred times what a container has
-MAX_HEAD = 1 << 14  # characters at the head of a skipped item that are decoded
-MAX_SCALAR = 64  # characters of an item that is neither an object, an array nor a text
+MAX_DOCUMENT = 1 << 20  # octets or characters; about a hundred times the usual size
+MAX_HEAD = 1 << 14  # characters at the head of a skipped item to decode
+MAX_SCALAR = 64  # characters of an item that is not an object, array or string
 
 _decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedItem:
-    """An item that is too long, or nested too deep.
+    """An item that is too long or nested too deeply.
 
     Attributes:
         fields: Those at its head that could be decoded; Engines begin with Id and Names.
@@ -36,23 +36,23 @@ class ArrayDecoder:
     """Decodes a JSON array that arrives in pieces, item by item.
 
     Attributes:
-        is_complete: The end of the array has come; never that of a broken one.
+        is_complete: The end of the array was reached; never true for a malformed one.
     """
 
     def __init__(self) -> None:
         self.is_complete = False
         self._has_begun = False
         self._is_broken = False
-        self._text = ""  # not consumed yet; begins with the item that is incomplete
+        self._text = ""  # not consumed yet; begins with the incomplete item
         self._end: _EndOfValue | None = None  # of that item
-        self._skipped: SkippedItem | None = None  # what that item is given as
+        self._skipped: SkippedItem | None = None  # to yield instead of that item
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, octets: bytes) -> Iterator[Any]:
-        """Yield the items that are complete with these octets.
+        """Yield the items that these octets complete.
 
         Raises:
-            ValueError: It is no array.
+            ValueError: The text is not an array.
         """
         text = self._text + self._characters.decode(octets)
         at = 0
@@ -62,7 +62,7 @@ class ArrayDecoder:
                 break
             if not self._has_begun:
                 if text[at] != "[":
-                    raise ValueError("no array")
+                    raise ValueError("not an array")
                 self._has_begun = True
                 at += 1
             elif self._end is None and text[at] == "]":
@@ -77,7 +77,7 @@ class ArrayDecoder:
         self._text = text[at:]
 
     def _item(self, text: str, at: int) -> tuple[list[Any], int]:
-        """Decode the item at an index: return it, unless it is incomplete, and what is consumed."""
+        """Decode the item at an index; return it unless incomplete, and the characters consumed."""
         if self._end is None:
             try:
                 item, end = _decode(text, at)
@@ -98,7 +98,7 @@ class ArrayDecoder:
         return [], at + self._end.forget()
 
     def _finished(self, text: str) -> list[Any]:
-        """Return the item whose end has come; a text that is no JSON breaks the array."""
+        """Return a complete item; invalid JSON makes the array malformed."""
         self._end, skipped, self._skipped = None, self._skipped, None
         if skipped is not None:
             return [skipped]
@@ -108,14 +108,14 @@ class ArrayDecoder:
             self._is_broken = True
             return []
         except RecursionError:
-            return [SkippedItem(_leading_fields(text[:MAX_HEAD]), "nested too deep")]
+            return [SkippedItem(_leading_fields(text[:MAX_HEAD]), "nested too deeply")]
 
     def _skip(self, text: str, reason: str) -> None:
         self._skipped = SkippedItem(_leading_fields(text[:MAX_HEAD]), reason)
 
 
 class _EndOfValue:
-    """Finds the end of a JSON object, array or text that arrives in pieces."""
+    """Finds the end of a JSON object, array or string that arrives in pieces."""
 
     _IN_TEXT = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
     _STRUCTURE = re.compile(r'["{}\[\]]')
@@ -126,13 +126,13 @@ class _EndOfValue:
         self._is_in_text = False
 
     def find(self, text: str, begin: int) -> int | None:
-        """Return the index after the value that begins at an index; None if it is incomplete."""
+        """Return the index after the value that starts at an index; None if it is incomplete."""
         at = begin + self._seen
         while at < len(text):
             if self._is_in_text:
                 at = self._IN_TEXT.match(text, at).end()  # type: ignore[union-attr]
                 if at == len(text) or text[at] == "\\":
-                    break  # what a last backslash escapes is still to come
+                    break  # the character after a final backslash is still missing
                 self._is_in_text = False
                 at += 1
             else:
@@ -149,13 +149,13 @@ class _EndOfValue:
         return None
 
     def forget(self) -> int:
-        """Return how many characters have been seen, and go on as if the value began there."""
+        """Return the number of characters seen, and continue as if the value began there."""
         seen, self._seen = self._seen, 0
         return seen
 
 
 def _leading_fields(text: str) -> dict[str, Any]:
-    """Return the fields of an object, of which only the head is known, as far as they go."""
+    """Return the complete fields at the head of a truncated object."""
     fields: dict[str, Any] = {}
     at = 1
     try:
@@ -163,10 +163,10 @@ def _leading_fields(text: str) -> dict[str, Any]:
             at = _after_blanks(text, at)
             at = _after_blanks(text, at + (text[at] == ","))
             key, at = _decode(text, at)
-            at = _after_blanks(text, at) + 1  # its colon
+            at = _after_blanks(text, at) + 1  # the colon
             fields[str(key)], at = _decode(text, _after_blanks(text, at))
     except (ValueError, IndexError, RecursionError):
-        pass  # the rest is cut off
+        pass  # truncated
     return fields
 
 

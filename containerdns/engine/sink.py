@@ -1,4 +1,4 @@
-"""What a watcher tells, and whom: the side that names are made on implements it."""
+"""Callbacks that a watcher invokes; implemented by the zone's writer."""
 
 from typing import Protocol
 
@@ -6,16 +6,16 @@ from containerdns.core.zone.containers import Container, Network
 
 
 class Sink(Protocol):
-    """Who is told; all calls on the event loop, synchronous and cheap.
+    """The callbacks; all are called on the event loop, synchronous and cheap.
 
-    An `event_time` is the Engine's time, in seconds, of the event that caused the
-    call, and None if a listing did.
+    `event_time` is when the event that caused the call happened, by the Engine's clock in
+    seconds; None if the cause was a listing.
     """
 
     def container_changed(
         self, engine: str, container: Container, event_time: float | None
     ) -> None:
-        """A container, running or not, now exists like this."""
+        """A container, running or not, was created or changed."""
 
     def container_died(
         self,
@@ -24,39 +24,39 @@ class Sink(Protocol):
         event_time: float | None,
         exit_status: int | None = None,
     ) -> None:
-        """A container does not run any more, but exists."""
+        """A container stopped running but still exists."""
 
     def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
-        """A container does not exist any more."""
+        """A container was removed."""
 
     def container_unreadable(
         self, engine: str, container_id: str, container_name: str, reason: str
     ) -> None:
-        """A container exists, but not all its documents can be read.
+        """A container exists, but not all of its documents can be read.
 
-        What can be, its name at least, `container_changed` has said before.
+        What is known of it, at least its name, was passed to `container_changed` before.
         """
 
     def networks_changed(self, engine: str, networks: tuple[Network, ...]) -> None:
-        """These are all networks now."""
+        """The networks changed; these are all of them."""
 
     def incomplete(self, engine: str) -> None:
-        """A listing has found containers whose names are not all known; until `listed`."""
+        """A listing found containers whose names are not all known, until `listed`."""
 
     def listed(self, engine: str) -> None:
         """A full listing has been applied."""
 
     def connected(self, engine: str) -> None:
-        """The Engine answers, and its events are followed."""
+        """The Engine responds, and its events are being followed."""
 
     def disconnected(self, engine: str, cause: str) -> None:
-        """The Engine is lost, or was not there in the first place."""
+        """The connection to the Engine was lost or could not be made."""
 
     def event_seen(self, engine: str, action: str) -> None:
-        """An event came; the actions are few."""
+        """An event arrived; there are only a few different actions."""
 
     def resynced(self, engine: str, reason: str) -> None:
-        """A full listing was compared: "start", "reconnect", "periodic", "watchdog", "reload"."""
+        """A full listing was compared; "start", "reconnect", "periodic", "watchdog" or "reload"."""
 
     def list_failed(self, engine: str, cause: str) -> None:
-        """A full listing could not be had."""
+        """A full listing failed."""

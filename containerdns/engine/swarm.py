@@ -1,10 +1,10 @@
-"""Services and tasks of a swarm, as its manager tells them.
+"""Services and tasks of a swarm, as listed by a manager.
 
-A service with a virtual address becomes a Container of its own, with the id
-"service:ID" and the service's name.  A task that runs on another node becomes
-one too, with the task's id and what Docker would have put on its container;
-tasks on this node are containers like all others.  Managers send no event when
-a task starts or ends elsewhere, so the tasks are asked for every few seconds.
+A service with a virtual address becomes a Container with the id "service:ID" and the
+service's name.  A task on another node becomes one as well, with the task's id and the
+labels that Docker would have put on its container; tasks on this node are ordinary
+containers.  Managers send no event when a task starts or ends elsewhere, so tasks are
+polled every few seconds.
 """
 
 import asyncio
@@ -24,24 +24,24 @@ from containerdns.engine.sink import Sink
 from containerdns.errors import BadDocument, EngineUnavailable
 
 LABEL = "com.docker.swarm."
-POLL_EVERY = 5.0  # seconds between listings of the tasks, by a manager
-LOOK_EVERY = 60.0  # seconds between looks whether this Engine has become a manager
-MAX_RETRY = 60.0  # seconds between attempts while the swarm has no leader
-NOT_A_MANAGER = 503  # or one whose swarm is locked, or that is just starting
+POLL_EVERY = 5.0  # seconds between listings of the tasks of a manager
+LOOK_EVERY = 60.0  # seconds between checks whether this Engine has become a manager
+MAX_RETRY = 60.0  # seconds between retries while the swarm has no leader
+NOT_A_MANAGER = 503  # or one that is locked or starting
 TASKS = "/tasks?" + urlencode({"filters": json.dumps({"desired-state": ["running"]})})
 
 log = logging.getLogger(__name__)
 
 
 class Swarm:
-    """What one Engine says about its swarm, if it is a manager.
+    """The swarm of one Engine, if that is a manager.
 
-    Its faults are its own: a manager without a leader cannot list services, but its
-    containers all the same.  What was said last holds until a manager says otherwise,
-    or the Engine has left the swarm.
+    Its failures are separate: a manager without a leader cannot list services, but still
+    lists containers.  The last known services are kept until a manager lists others or the
+    Engine has left the swarm.
 
     Attributes:
-        is_known: Set once the Engine has listed its services, or said that it has none.
+        is_known: Set once the Engine has listed its services or turned out to have none.
     """
 
     def __init__(self, client: EngineClient, url: str, sink: Sink) -> None:
@@ -54,14 +54,14 @@ class Swarm:
         self._node_id = ""
         self._tells_all = False
         self._ask_now = asyncio.Event()
-        self._cause = ""  # of the last failure
+        self._cause = ""  # cause of the last failure
 
     def ask_soon(self, *, is_about_nodes: bool = False) -> None:
-        """Ask now, as an event has come.
+        """Poll now, because of an event.
 
         Args:
-            is_about_nodes: Nodes have changed, perhaps our own id.  Another manager may have
-                left and withdrawn its services, so that ours are told once more.
+            is_about_nodes: Nodes have changed, possibly our own id.  Another manager may have
+                left and withdrawn its services, so ours are reported again.
         """
         if is_about_nodes:
             self._node_id = ""
@@ -69,7 +69,7 @@ class Swarm:
         self._ask_now.set()
 
     async def follow(self, networks: Callable[[], Mapping[str, str]]) -> None:
-        """Ask for ever: on events, and every few seconds, as tasks elsewhere send none.
+        """Poll forever: on events, and every few seconds for tasks on other nodes.
 
         Args:
             networks: Returns names by id.
@@ -91,16 +91,16 @@ class Swarm:
     def _warn(self, cause: str) -> None:
         if cause != self._cause:
             self._cause = cause
-            log.warning("Docker %s: no news of the swarm: %s; retrying", self._url, cause)
+            log.warning("Docker %s: cannot list the swarm: %s; retrying", self._url, cause)
 
     async def _look(self, networks: Mapping[str, str]) -> bool:
-        """Compare once, and return whether it is worth asking again within seconds."""
+        """Compare once, and return whether to poll again within seconds."""
         try:
             await self._compare(networks)
         except EngineUnavailable as fault:
             if fault.status == NOT_A_MANAGER:
                 await self._leave_if_gone()
-            elif not 400 <= fault.status < 500:  # Podman has no swarm, a proxy forbids it
+            elif not 400 <= fault.status < 500:  # Podman has no swarm, or a proxy forbids it
                 raise
             self.is_known.set()
             return bool(self._told)
@@ -108,16 +108,16 @@ class Swarm:
         return True
 
     async def _leave_if_gone(self) -> None:
-        """Withdraw everything if the Engine is in no swarm any more.
+        """Withdraw everything if the Engine is no longer in a swarm.
 
-        One that was demoted, restarts or is locked says nothing about the services.
+        An Engine that was demoted, restarts or is locked does not know the services.
         """
         if self._told and (await self._own_node()).get("LocalNodeState") == "inactive":
             self._node_id = ""
             await self._withdraw(set(self._told))
 
     async def _compare(self, networks: Mapping[str, str]) -> None:
-        """List services and tasks, and tell what differs.
+        """List services and tasks, and report the differences.
 
         Raises:
             EngineUnavailable: The Engine does not list them.
@@ -139,7 +139,7 @@ class Swarm:
                         found.add(container.id)
                         self._tell(container, tells_all)
             if not service_names:
-                break  # the tasks are those of containers on attachable networks
+                break  # remaining tasks belong to containers on attachable networks
             if not self._node_id:
                 self._node_id = str((await self._own_node()).get("NodeID") or "")
         gone = (self._told.keys() | self._unreadable) - found - unreadable
@@ -158,7 +158,7 @@ class Swarm:
         return container
 
     async def _own_node(self) -> dict[str, Any]:
-        """Return what the Engine says about its part in the swarm; its /info is expensive."""
+        """Return the Engine's state in the swarm; /info is expensive."""
         document = await self._client.get("/info")
         swarm = document.get("Swarm") if isinstance(document, dict) else None
         return swarm if isinstance(swarm, dict) else {}
@@ -185,7 +185,7 @@ class Swarm:
 def service_from_document(
     document: Any, networks: Mapping[str, str], engine: str
 ) -> Container | None:
-    """Read an item of ServiceList; None if it has no virtual address.
+    """Convert an item of ServiceList; return None if it has no virtual address.
 
     Raises:
         BadDocument: A field has another shape than the Engine API says.
@@ -217,18 +217,18 @@ def service_from_document(
 def task_from_document(
     document: Any, service_names: Mapping[str, str], node_id: str, engine: str
 ) -> Container | None:
-    """Read an item of TaskList.
+    """Convert an item of TaskList.
 
     Args:
         document: The item.
         service_names: By service id.
-        node_id: Of this node.
-        engine: The URL of its Engine.
+        node_id: Id of this node.
+        engine: URL of its Engine.
 
     Returns:
-        None if the task does not run, runs on this node, or has no service: that of
-        `docker service rm` is gone before its tasks are, and containers on attachable
-        networks have tasks without one.
+        None if the task is not running, runs on this node, or has no service: `docker service
+        rm` removes the service before its tasks, and containers on attachable networks have
+        tasks without a service.
 
     Raises:
         BadDocument: A field has another shape than the Engine API says.
@@ -241,7 +241,7 @@ def task_from_document(
         service = service_names.get(service_id)
         if service is None:
             return None
-        # A global service has no slots; Docker names its tasks by their nodes.
+        # Global services have no slots; Docker names their tasks after the nodes.
         slot = str(document.get("Slot") or document.get("NodeID"))
         task_name = f"{service}.{slot}.{document_id}"
         spec = document["Spec"].get("ContainerSpec") or {}
@@ -281,7 +281,7 @@ def _id_of(document: Any) -> str:
 
 
 def _attachment(network: str, network_id: str, addresses: list[str]) -> Attachment:
-    """Return an attachment with addresses that are written with their prefixes."""
+    """Return an attachment, from addresses with prefix lengths."""
     interfaces = sorted((ip_interface(text) for text in addresses), key=lambda i: i.version)
     return Attachment(
         network=sys.intern(network or network_id),
@@ -301,5 +301,5 @@ def _labels(document: Any) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r}: expected a text")
+        raise TypeError(f"{value!r}: expected a string")
     return value

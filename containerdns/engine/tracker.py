@@ -1,8 +1,8 @@
-"""The containers of one Engine: does what `core.tracking` decides about each.
+"""The containers of one Engine: performs what `core/zone/tracking` decides.
 
-Inspects run beside the stream of events, at most one for a container.  One that fails, or
-does not answer in time, holds up nobody: the list, which the Engine answers from a snapshot,
-says what it can about that container, and the answer refines it whenever it comes.
+Inspects run concurrently with the event stream, at most one per container.  One that fails or
+times out delays nothing else: the container is taken from the list, which the Engine reads
+from a snapshot, and refined when the response does arrive.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ from containerdns.errors import BadDocument, EngineUnavailable
 
 INSPECT_PATIENCE = 1.5  # seconds; an inspect takes milliseconds, while a container starts 0.25 s
 HANGING = f"no answer within {INSPECT_PATIENCE} s"
-INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be read
-MAX_HANGING = 128  # inspects that are waited for beyond that; each is a connection
-MAX_INSPECTS = {  # at once, until their time is up; each is a connection
+INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be parsed
+MAX_HANGING = 128  # inspects waited for after their timeout; each holds a connection
+MAX_INSPECTS = {  # concurrent inspects before their timeout; each holds a connection
     Urgency.EVENT: 64,
-    Urgency.EARLY: 16,  # each waits, in the Engine, for its container to start
+    Urgency.EARLY: 16,  # concurrent inspects that the Engine delays until a container has started
     Urgency.COMPARISON: 16,
 }
 MAX_INSPECTS_OVER_SSH = {Urgency.EVENT: 4, Urgency.EARLY: 1, Urgency.COMPARISON: 1}  # processes
 
 
 class Tracker:
-    """What is known of each container of one Engine, and told to a sink.
+    """The state of each container of one Engine, reported to a sink.
 
     Attributes:
-        touched: Ids that events have said something about; cleared by who lists, as a listing
-            that was asked for before knows less than they.
+        touched: Ids for which events arrived; cleared before a listing, as events are newer than
+            a listing that was requested before.
     """
 
     def __init__(self, client: EngineClient, url: str, sink: Sink) -> None:
@@ -50,7 +50,9 @@ class Tracker:
         limits = MAX_INSPECTS_OVER_SSH if over_ssh else MAX_INSPECTS
         self._slots = {urgency: asyncio.Semaphore(limits[urgency]) for urgency in Urgency}
         self._tracked: dict[str, Tracked] = {}
-        self._asks: dict[str, asyncio.Event] = {}  # by id, under way; set when no more waited for
+        self._asks: dict[
+            str, asyncio.Event
+        ] = {}  # by id, while under way; set when no longer waited for
         self._hanging = 0
         self._tasks: asyncio.TaskGroup
 
@@ -61,18 +63,18 @@ class Tracker:
         return iter(self._tracked)
 
     def get(self, container_id: str) -> Tracked | None:
-        """What is known of a container."""
+        """Return the state of a container."""
         return self._tracked.get(container_id)
 
     def begin(self, tasks: asyncio.TaskGroup) -> None:
-        """Begin a session, whose tasks are not those of the one before."""
+        """Begin a session, with a new group of tasks."""
         self._tasks = tasks
         self._asks.clear()
         self._hanging = 0
         for container_id, tracked in self._tracked.items():
             self._tracked[container_id] = tracking.on_new_session(tracked)
 
-    # News.
+    # Events and listings.
 
     def happened(
         self,
@@ -82,7 +84,7 @@ class Tracker:
         name: str = "",
         exit_status: int | None = None,
     ) -> None:
-        """Take in an event."""
+        """Process an event."""
         self.touched.add(container_id)
         tracked = self._tracked.get(container_id)
         if tracked is None and happening is Happening.DIED:
@@ -102,30 +104,30 @@ class Tracker:
         )
 
     def is_hanging(self, container_id: str) -> bool:
-        """Whether an inspect is under way that is not waited for any more."""
+        """Return whether an inspect is under way but no longer waited for."""
         asked = self._asks.get(container_id)
         return asked is not None and asked.is_set()
 
     def removed(self, container_id: str, event_time: float | None) -> None:
-        """Take in that a container does not exist any more."""
+        """Process the removal of a container."""
         tracked = self._tracked.pop(container_id, None)
         if tracked is not None and tracked.is_told:
             self._sink.container_removed(self._url, container_id, event_time)
 
     def examine(self, item: object) -> tuple[str, bool]:
-        """Look at an item of a listing.
+        """Process an item of a listing.
 
         Returns:
-            The id of its container, "" if it has none, and whether an inspect may say more.
+            The id of its container, or "", and whether an inspect may provide more.
         """
         fields = item.fields if isinstance(item, SkippedItem) else item
         container_id = fields.get("Id") if isinstance(fields, dict) else None
         if not isinstance(container_id, str) or not container_id:
-            self._sink.container_unreadable(self._url, "?", "", "an item of the list has no id")
+            self._sink.container_unreadable(self._url, "?", "", "a list item has no id")
             return "", False
         tracked = self._tracked.get(container_id)
         if tracked is None and container_id in self.touched:
-            return container_id, False  # destroyed since the list was asked for
+            return container_id, False  # destroyed since the list was requested
         if tracked is None:
             tracked = self._tracked[container_id] = Tracked(container_id, self._url)
         if isinstance(item, SkippedItem):
@@ -136,7 +138,7 @@ class Tracker:
         return container_id, not is_same
 
     def tell_item(self, container_id: str, item: Any) -> None:
-        """Return what a listing says about a container, unless something knows better."""
+        """Report a container as listed, unless something newer is known."""
         tracked = self._tracked.get(container_id)
         if tracked is not None and container_id not in self.touched:
             self._take_item(tracked, tracked.mark, item, "")
@@ -144,7 +146,7 @@ class Tracker:
     # Inspects.
 
     async def settle(self, container_id: str) -> None:
-        """Inspect a container; return when that has ended, or is not waited for any more."""
+        """Inspect a container; return when that has ended or timed out."""
         tracked = self._tracked.get(container_id)
         if tracked is not None and container_id not in self._asks:
             self._take(tracking.on_difference(tracked))
@@ -152,7 +154,7 @@ class Tracker:
             await asked.wait()
 
     async def _ask(self, container_id: str, settled: asyncio.Event, urgency: Urgency) -> None:
-        """Inspect a container until nothing has happened to it meanwhile."""
+        """Inspect a container, again if something happened to it meanwhile."""
         try:
             while self._is_asking(container_id):
                 await self._ask_once(container_id, settled, urgency)
@@ -166,7 +168,7 @@ class Tracker:
         return tracked is not None and tracked.phase is not Phase.IDLE
 
     async def _ask_once(self, container_id: str, settled: asyncio.Event, urgency: Urgency) -> None:
-        """Send one inspect; its slot is free again when its time is up, whatever it does."""
+        """Send one inspect; its slot is released at the timeout at the latest."""
         async with self._slots[urgency]:
             tracked = self._tracked.get(container_id)
             if tracked is None:
@@ -183,7 +185,7 @@ class Tracker:
         finally:
             inspecting.cancel()
         if self._tracked.get(container_id) is None:
-            return  # it was destroyed meanwhile
+            return  # destroyed meanwhile
         if isinstance(document, _Gone):
             self.removed(container_id, None)
         elif document is None:
@@ -192,7 +194,7 @@ class Tracker:
             await self._learn(container_id, tracked.mark, document)
 
     async def _wait_longer(self, inspecting: "asyncio.Task[Any]") -> None:
-        """Wait for an inspect that hangs, unless very many do; it ends by itself in a minute."""
+        """Wait for a hanging inspect, unless very many hang; it ends by itself within a minute."""
         if self._hanging >= MAX_HANGING:
             inspecting.cancel()
         self._hanging += 1
@@ -202,10 +204,10 @@ class Tracker:
             self._hanging -= 1
 
     async def _inspect(self, container_id: str) -> "dict[str, Any] | BadDocument | _Gone | None":
-        """Inspect; what cannot be read may be so for a moment only, as through a busy proxy.
+        """Inspect, and retry once if the document cannot be parsed, as from a busy proxy.
 
         Returns:
-            None if there was no answer: whether the Engine is gone, its stream knows.
+            None if there was no response; the event stream notices if the Engine is gone.
         """
         try:
             try:
@@ -223,7 +225,7 @@ class Tracker:
     async def _learn(
         self, container_id: str, mark: tracking.Mark, document: dict[str, Any] | BadDocument
     ) -> None:
-        """Take in the answer of an inspect, or do without it."""
+        """Apply the result of an inspect, or do without it."""
         try:
             if isinstance(document, BadDocument):
                 raise document
@@ -237,7 +239,7 @@ class Tracker:
         self._take(tracking.on_inspect(tracked, mark, container, fingerprint(document)))
 
     async def _do_without(self, container_id: str, reason: str) -> None:
-        """Ask the list about a container whose inspect does not do."""
+        """Use the list item of a container whose inspect failed."""
         tracked = self._tracked.get(container_id)
         if tracked is None:
             return
@@ -246,17 +248,17 @@ class Tracker:
             async with asyncio.timeout(CALL_TIMEOUT):
                 item = await self._client.listed(container_id)
         except (EngineUnavailable, TimeoutError):
-            return  # no news
+            return  # nothing new
         tracked = self._tracked.get(container_id)
         if tracked is None:
             return
         if item is None:
             self.removed(container_id, None)
         else:
-            self._take_item(tracked, mark, item, f"its inspect: {reason}")
+            self._take_item(tracked, mark, item, f"inspect: {reason}")
 
     def _take_item(self, tracked: Tracked, mark: tracking.Mark, item: Any, fault: str) -> None:
-        """Take in an item of a list; a container that is being created has time to start."""
+        """Apply a list item; a container that is being created has time to start."""
         try:
             if isinstance(item, SkippedItem):
                 listed, unread = None, item.reason
@@ -272,13 +274,13 @@ class Tracker:
         self._take(tracking.on_item(tracked, mark, listed, fault))
 
     def _take(self, step: Step) -> None:
-        """Take over what is known now, then do what follows."""
+        """Store the new state, then perform the effects."""
         tracked, effects = step
         self._tracked[tracked.id] = tracked
         for effect in effects:
             match effect:
                 case Ask(urgency):
-                    if tracked.id not in self._asks:  # else its task goes on by itself
+                    if tracked.id not in self._asks:  # otherwise its task continues by itself
                         settled = self._asks[tracked.id] = asyncio.Event()
                         self._tasks.create_task(self._ask(tracked.id, settled, urgency))
                 case tracking.Tell(container, event_time):
@@ -290,7 +292,7 @@ class Tracker:
 
 
 class _Gone:
-    """The answer that there is no such container any more."""
+    """The response that the container no longer exists."""
 
 
 def _existing(document: dict[str, Any] | None) -> dict[str, Any] | _Gone:
@@ -298,7 +300,7 @@ def _existing(document: dict[str, Any] | None) -> dict[str, Any] | _Gone:
 
 
 def _listed_name(item: Any) -> str:
-    """Return what an item of the list calls its container; "" if nothing there is a name."""
+    """Return the name of the container in a list item; "" if it has none."""
     fields = item.fields if isinstance(item, SkippedItem) else item
     names = fields.get("Names") if isinstance(fields, dict) else None
     name = names[0] if isinstance(names, list) and names else ""

@@ -1,7 +1,7 @@
-"""EngineConnections to an Engine: HTTP by aiohttp, over unix://, tcp:// with or without TLS, or ssh://.
+"""Connections to an Engine: aiohttp over unix://, tcp:// with or without TLS, or ssh://.
 
-Only what the Engine API needs: GET, and bodies piece by piece.  Every fault of a connection
-leaves this module as EngineUnavailable, with a cause that helps the operator.
+Only what is needed of the Engine API: GET, and bodies read piece by piece.  All connection
+errors become EngineUnavailable, with a cause that helps the operator.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ from yarl import URL
 from containerdns.config.values import engine_url
 from containerdns.errors import EngineUnavailable
 
-CONNECT_TIMEOUT = 10.0  # seconds; ssh logs in meanwhile
-PIECE_OCTETS = 1 << 16  # decoded at once: some 40 items of a listing, well below 5 ms
-IDLE_TIMEOUT = 30.0  # seconds that a connection is kept for the next request
+CONNECT_TIMEOUT = 10.0  # seconds; includes the login of ssh
+PIECE_OCTETS = 1 << 16  # decoded at once: about 40 items of a listing, well below 5 ms
+IDLE_TIMEOUT = 30.0  # seconds that an idle connection is kept
 KEEPALIVE = 1  # seconds between probes of an idle connection over TCP
-KEEPALIVE_PROBES = 10  # unanswered ones that end it
-DEFAULT_PORTS = {"http": 2375, "https": 2376}  # as the docker command has them
+KEEPALIVE_PROBES = 10  # unanswered probes that end it
+DEFAULT_PORTS = {"http": 2375, "https": 2376}  # as for the docker command
 
 
 @dataclass(frozen=True, slots=True)
 class EngineAddress:
-    """Where an Engine listens.
+    """The address of an Engine.
 
     Attributes:
-        url: As the operator wrote it.
+        url: As configured.
         scheme: "unix", "http", "https" or "ssh".
-        path: Of the socket, of "unix".
-        host: Of "ssh" with the user, as the command takes it.
-        port: 0 if none was given, of "ssh".
+        path: The path of the socket, for "unix".
+        host: For "ssh" with the user, as the ssh command takes it.
+        port: 0 if none was given, for "ssh".
     """
 
     url: str
@@ -49,15 +49,15 @@ class EngineAddress:
 
     @property
     def is_local(self) -> bool:
-        """Whether nothing but this machine lies in between."""
+        """Whether the Engine is on this machine."""
         return self.scheme == "unix"
 
 
 def parse_url(url: str, with_tls: bool) -> EngineAddress:
-    """Read a `--docker` URL, in any form that the option takes.
+    """Parse a `--docker` URL.
 
     Raises:
-        EngineUnavailable: It is none that we can use.
+        EngineUnavailable: It is not a supported URL.
     """
     try:
         whole = engine_url(url)
@@ -77,7 +77,7 @@ def parse_url(url: str, with_tls: bool) -> EngineAddress:
 
 
 class EngineResponse:
-    """A response whose body is still to be read."""
+    """A response whose body has not been read yet."""
 
     def __init__(self, response: aiohttp.ClientResponse, where: str) -> None:
         self.status = response.status
@@ -91,7 +91,7 @@ class EngineResponse:
         return self._response.content.at_eof()
 
     async def piece(self) -> bytes:
-        """Read the next piece of the body as soon as there is one; empty at its end.
+        """Return the next piece of the body as soon as it arrives; empty at the end.
 
         Raises:
             EngineUnavailable: The connection broke before the end.
@@ -100,10 +100,10 @@ class EngineResponse:
             return await self._response.content.read(PIECE_OCTETS)
 
     async def body(self, longest: int | None = None) -> bytes:
-        """Read the whole body, of what is known to be small.
+        """Return the whole body, if it is known to be small.
 
         Args:
-            longest: Octets after which the rest is left unread, and `is_complete` False.
+            longest: Octets after which reading stops and `is_complete` remains False.
         """
         pieces = []
         length = 0
@@ -115,7 +115,7 @@ class EngineResponse:
         return b"".join(pieces)
 
     def release(self) -> None:
-        """Give the connection back; it is closed if the body was not read to its end."""
+        """Return the connection to the pool, or close it if the body was not read to its end."""
         if self.is_complete:
             self._response.release()
         else:
@@ -126,13 +126,13 @@ class EngineConnections:
     """The connections to one Engine, kept open between requests."""
 
     def __init__(self, address: EngineAddress, tls: Path | None, *, verifies: bool = True) -> None:
-        """Take where the Engine is, and with TLS its directory of certificates.
+        """Initialise without connecting.
 
         Args:
             address: Of the Engine.
             tls: A directory with ca.pem, cert.pem and key.pem.
-            verifies: Whether the Engine's certificate must be valid; a Docker context may say
-                that it need not.
+            verifies: Whether to verify the Engine's certificate; a Docker context may disable
+                that.
         """
         self.address = address
         self._tls = tls
@@ -143,13 +143,13 @@ class EngineConnections:
         self._base = f"{address.scheme}://{host}:{address.port}" if is_http else "http://docker"
 
     async def get(self, target: str) -> EngineResponse:
-        """Send a request, on a connection that is idle or a new one; `release` it afterwards.
+        """Send a GET request; the response must be released with `release`.
 
         Args:
             target: Path and query, percent-encoded.
 
         Raises:
-            EngineUnavailable: The Engine cannot be reached, or broke off.
+            EngineUnavailable: The Engine is unreachable or closed the connection.
         """
         with _translated(self.address.url):
             if self._session is None:
@@ -171,7 +171,7 @@ class EngineConnections:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             read_bufsize=PIECE_OCTETS,
-            auto_decompress=False,  # a listing is decoded as it comes, piece by piece
+            auto_decompress=False,  # listings are decoded piece by piece as they arrive
             skip_auto_headers=("Accept-Encoding",),
         )
 
@@ -184,7 +184,7 @@ class EngineConnections:
                 return SSHConnector(self.address, **common)
             case "https":
                 common["ssl"] = self._ssl_context()
-        # No cache of names: a container's address changes, and ours may be the answer.
+        # No DNS cache: a container's address changes, and the answer may be our own.
         return aiohttp.TCPConnector(use_dns_cache=False, socket_factory=_kept_alive, **common)
 
     def _ssl_context(self) -> ssl.SSLContext:
@@ -199,20 +199,20 @@ class EngineConnections:
 
 
 class SSHConnector(aiohttp.BaseConnector):
-    """EngineConnections that the ssh command, which knows keys, agents and jump hosts, carries.
+    """Connections through the ssh command, which supports keys, agents and jump hosts.
 
-    On the other side `docker system dial-stdio` hands the octets to the Engine.
+    On the remote side, `docker system dial-stdio` connects to the Engine.
     """
 
     def __init__(self, address: EngineAddress, **options: Any) -> None:
         super().__init__(**options)
         self._address = address
-        self._ends: set[asyncio.Task[int]] = set()  # of the commands, which have to be reaped
+        self._ends: set[asyncio.Task[int]] = set()  # ssh commands, which have to be reaped
 
     async def _create_connection(
         self, _request: Any, _traces: Any, _timeout: Any
     ) -> aiohttp.client_proto.ResponseHandler:
-        """Start a command; this is how a connector of aiohttp makes a connection."""
+        """Start an ssh command as the connection; called by aiohttp."""
         port = ("-p", str(self._address.port)) if self._address.port else ()
         ours, theirs = socket.socketpair()
         try:
@@ -223,7 +223,7 @@ class SSHConnector(aiohttp.BaseConnector):
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
                     stderr=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,  # an interrupt at the terminal is ours to handle
+                    start_new_session=True,  # so that an interrupt at the terminal does not end it
                 )
             end = asyncio.ensure_future(process.wait())
             self._ends.add(end)
@@ -237,7 +237,7 @@ class SSHConnector(aiohttp.BaseConnector):
 
 @contextlib.contextmanager
 def _translated(where: str) -> Iterator[None]:
-    """Turn every fault of a connection into EngineUnavailable with a cause that helps."""
+    """Convert connection errors to EngineUnavailable with a helpful cause."""
     try:
         yield
     except aiohttp.ClientConnectorCertificateError as fault:
@@ -247,7 +247,7 @@ def _translated(where: str) -> Iterator[None]:
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as fault:
         raise EngineUnavailable(f"{where} closed the connection") from fault
     except aiohttp.ClientOSError as fault:
-        known = OSError(fault.errno, fault.strerror)  # of the class that goes with its number
+        known = OSError(fault.errno, fault.strerror)  # an instance of the subclass for its number
         raise EngineUnavailable(_cause(where, known)) from fault
     except (aiohttp.ClientError, OSError, ValueError) as fault:
         raise EngineUnavailable(_cause(where, fault)) from fault
@@ -259,13 +259,13 @@ def _cause(where: str, fault: Exception) -> str:
         case FileNotFoundError() if where.startswith("ssh://"):
             return f"{where}: the ssh command is not installed"
         case FileNotFoundError() if where.startswith("unix://"):
-            return f"no Docker socket {path}: start Docker, or name another one with --docker"
+            return f"no Docker socket {path}: start Docker, or use another one with --docker"
         case FileNotFoundError():
             return f"{where}: --docker-tls lacks ca.pem, cert.pem or key.pem"
         case PermissionError():
             return f"no permission for {path}: run as root or as a member of its group"
         case ConnectionRefusedError():
-            return f"nobody listens at {where}: start Docker, or name another one with --docker"
+            return f"connection refused by {where}: start Docker, or use another one with --docker"
         case TimeoutError():
             return f"no answer from {where}"
         case ssl.SSLCertVerificationError():
@@ -273,21 +273,21 @@ def _cause(where: str, fault: Exception) -> str:
         case ssl.SSLError():
             return f"{where}: TLS failed: {fault.reason or fault}"
         case socket.gaierror():
-            advice = "give its address, or a line in --hosts, if this machine asks containerdns"
-            return f"{where}: its name cannot be resolved ({fault.strerror}); {advice}"
+            advice = "use its address, or a line in --hosts, if this machine uses containerdns"
+            return f"{where}: cannot resolve its name ({fault.strerror}); {advice}"
         case ConnectionResetError() | BrokenPipeError():
             return f"{where} closed the connection"
         case OSError() if fault.errno:
             return f"{where}: {errno.errorcode.get(fault.errno, '?')}: {fault.strerror}"
         case _:
-            return f"{where} does not speak HTTP as an Engine does: {fault}"
+            return f"{where} does not respond like an Engine: {fault}"
 
 
 def _kept_alive(address: Any) -> socket.socket:
-    """Make a socket whose peer cannot vanish without a word (moby/moby#12023).
+    """Create a socket with keepalive, to notice a vanished peer (moby/moby#12023).
 
     Args:
-        address: What `getaddrinfo` gave.
+        address: A result of `getaddrinfo`.
     """
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)

@@ -1,11 +1,11 @@
-"""Whether the stream of events still brings what happens.
+"""Checks that the event stream still delivers events.
 
-A stream that says nothing may be a quiet host, or a connection that a proxy forgot
-(umputun/dolce#17, moby/moby#12023).  Only the Engine can tell, so it is asked every so
-often for the events of the last moments, and the stream must have brought all of them.
+A silent stream may mean a quiet host, or a connection that a proxy dropped (umputun/dolce#17,
+moby/moby#12023).  Only the Engine knows, so it is regularly asked for its latest events, and
+the stream must have delivered all of them.
 
-Times of the Engine are needed for that, and its clock may be set.  Moments are therefore
-kept on our own monotonic clock, and the Engine's is read off each response anew.
+This needs times by the Engine's clock, which may be set.  Moments are therefore kept on our
+own monotonic clock, and the Engine's clock is read from each response.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from typing import NoReturn
 
 from containerdns.engine.client import EngineClient, Event, EventStream
 
-CHECK_TIMEOUT = 3.0  # seconds; an Engine answers a question about the past at once
-MAX_FAILURES = 3  # checks in a row without an answer, before they become rare
-RARE_CHECK_EVERY = 30.0  # seconds between checks of an Engine that does not know the past
-COSTLY_CHECK = 0.05  # seconds; Podman reads its whole file of events, Docker a list in memory
-MAX_COSTLY_SHARE = 0.01  # of the time that costly checks may take
+CHECK_TIMEOUT = 3.0  # seconds; an Engine returns past events immediately
+MAX_FAILURES = 3  # consecutive checks without a response, before they become rare
+RARE_CHECK_EVERY = 30.0  # seconds between checks of an Engine that does not return past events
+COSTLY_CHECK = 0.05  # seconds; Podman reads its whole event file, Docker a list in memory
+MAX_COSTLY_SHARE = 0.01  # share of the time that expensive checks may take
 LATE = 0.2  # seconds that an event may be late on the stream
-OVERLAP = 1.0  # seconds; an event may be dated a little before it can be asked for
-MAX_EVENTS = 2048  # remembered, to know those that the stream brought; the Engine keeps 256
+OVERLAP = 1.0  # seconds; an event may be listed a little later than its timestamp
+MAX_EVENTS = 2048  # events remembered from the stream; the Engine keeps 256
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ class Watchdog:
     """Remembers the events of a stream, and checks that none is missing.
 
     Args:
-        client: Of the Engine.
-        url: Of the Engine, for the log.
+        client: The Engine's client.
+        url: The Engine's URL, for the log.
         check_every: Seconds between checks.
-        deaf: Called with the evidence when the stream is silent; ends the session.
+        deaf: Called with the evidence when the stream has missed events; ends the session.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Watchdog:
         self._url = url
         self._check_every = check_every
         self._deaf = deaf
-        self._events: dict[tuple[int, str, str], None] = {}  # in the order they came
+        self._events: dict[tuple[int, str, str], None] = {}  # in order of arrival
 
     def is_new(self, event: Event) -> bool:
-        """Remember an event, and return whether it was unknown."""
+        """Remember an event, and return whether it is new."""
         key = _key(event)
         if key is None:
             return True
@@ -60,20 +60,20 @@ class Watchdog:
         return True
 
     async def watch(self, stream: EventStream) -> None:
-        """Check for ever.
+        """Check forever.
 
-        An Engine that does not answer in time was stalled, or we were, or its clock was set
-        back, so that it waits for the moment that it was asked about, or it does not know the
-        past.  If it is gone altogether, `negotiate` says so.
+        A timeout means that the Engine or this process was stalled, that the Engine's clock
+        was set back, so that it waits for the end of the interval, or that it does not
+        return past events.  If the Engine is gone, `negotiate` raises.
 
         Raises:
             EngineUnavailable: The Engine is gone.
         """
         clock = asyncio.get_running_loop().time
         if stream.clock is None:
-            return  # the comparison every minute must do
+            return  # rely on the comparison every minute
         time = _EngineTime(stream.clock - clock())
-        checked = clock()  # until when the events are known to have come
+        checked = clock()  # the time until which all events have arrived
         failures, took = 0, 0.0
         while True:
             await asyncio.sleep(self._pause(failures, took))
@@ -83,21 +83,21 @@ class Watchdog:
                     dated = await self._check(time.at(checked) - OVERLAP, time.at(asked))
             except TimeoutError:
                 failures += 1
-                log.debug("Docker %s: no answer about past events", self._url)
+                log.debug("Docker %s: no response with past events", self._url)
                 asked = clock()
                 version = await self._client.negotiate()
                 time.read(version.clock, asked, clock())
                 continue
             failures, took = 0, clock() - asked
             if not time.read(dated, asked, clock()):
-                checked = asked  # else what was asked about was another time than meant
+                checked = asked  # otherwise the interval was wrong
 
     def _pause(self, failures: int, took: float) -> float:
-        """Return the seconds until the next check; an Engine that works hard for it is spared.
+        """Return the seconds until the next check, longer if checks are expensive.
 
         Args:
-            failures: Checks in a row without an answer.
-            took: Seconds that the last answer took.
+            failures: Consecutive checks without a response.
+            took: Seconds that the last response took.
         """
         if failures >= MAX_FAILURES:
             return RARE_CHECK_EVERY
@@ -106,7 +106,7 @@ class Watchdog:
         return max(self._check_every, min(took / MAX_COSTLY_SHARE, RARE_CHECK_EVERY))
 
     async def _check(self, since: float, until: float) -> float | None:
-        """Look for events that the stream has not brought; return the date of the response."""
+        """Look for events that the stream has missed; return the date of the response."""
         missed: list[Event] = []
         async with self._client.events(since, until) as past:
             while events := await past.next():
@@ -114,7 +114,7 @@ class Watchdog:
         if missed:
             await asyncio.sleep(LATE)
             if any(self._is_missing(event) for event in missed):
-                self._deaf(f"it did not bring {len(missed)} events")
+                self._deaf(f"it missed {len(missed)} events")
         return past.clock
 
     def _is_missing(self, event: Event) -> bool:
@@ -124,7 +124,7 @@ class Watchdog:
 
 @dataclass(slots=True)
 class _EngineTime:
-    """The Engine's clock as seen from ours, never later than it is there.
+    """An estimate of the Engine's clock, never ahead of it.
 
     Attributes:
         ahead: Seconds from our clock to the Engine's.
@@ -133,14 +133,14 @@ class _EngineTime:
     ahead: float
 
     def at(self, moment: float) -> float:
-        """The Engine's time at a moment of our clock."""
+        """Return the Engine's time at a time of our clock."""
         return moment + self.ahead
 
     def read(self, dated: float | None, asked: float, answered: float) -> bool:
-        """Take in the date of a response, which is cut to the second.
+        """Update the estimate from the date of a response, which is truncated to the second.
 
         Returns:
-            Whether the clock had been set.
+            Whether the Engine's clock had been set.
         """
         if dated is None:
             return False
@@ -152,7 +152,7 @@ class _EngineTime:
 
 
 def _key(event: Event) -> tuple[int, str, str] | None:
-    """What distinguishes an event from all others; None if it is dated to the second only."""
+    """Return what identifies an event; None if its time is precise to the second only."""
     if event.time_ns % 1_000_000_000 == 0:
         return None
     return (event.time_ns, event.action, event.actor_id)

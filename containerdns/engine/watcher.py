@@ -1,9 +1,8 @@
-"""The watcher of one Engine: subscribe, list, compare, follow; for ever.
+"""The watcher of one Engine: subscribe, list, compare and follow, forever.
 
-It tells a `Sink` what it learns, on the event loop, each thing once and in the
-order of the Engine's events.  Nothing holds up the reading of the stream.  What
-is known of each container, and what is asked because of it, is the tracker's;
-what it means for names is the sink's.
+It reports every change to a `Sink` on the event loop, once and in the order of the Engine's
+events.  Nothing delays reading the stream.  The tracker holds the state of each container and
+sends inspects; the sink turns changes into names.
 """
 
 import asyncio
@@ -24,13 +23,13 @@ from containerdns.engine.tracker import Tracker
 from containerdns.engine.watchdog import Watchdog
 from containerdns.errors import BadDocument, EngineUnavailable
 
-MAX_RETRY_NEAR = 1.0  # seconds; on a local socket, and while a zone stands
+MAX_RETRY_NEAR = 1.0  # seconds; on a local socket, and while a zone is known
 CANCEL_AGAIN_AFTER = 0.05  # seconds
-STABLE_AFTER = 2.0  # seconds of a session, after whose end the first retry is immediate
-PATIENCE = 2.0  # seconds for networks and services, which Engines list in milliseconds
-MAX_UNTOLD = 200  # containers of a listing that wait for an inspect before they are told
-MAX_COMPARING = 16  # containers that are settled at once
-TELL_AFTER = 0.3  # seconds that inspects may take before containers are told from the list
+STABLE_AFTER = 2.0  # seconds; a session that lasted longer is retried immediately
+PATIENCE = 2.0  # seconds to wait for networks and services, which Engines list in milliseconds
+MAX_UNTOLD = 200  # containers of a listing that wait for an inspect before they are reported
+MAX_COMPARING = 16  # containers inspected concurrently
+TELL_AFTER = 0.3  # seconds that inspects may take before containers are reported from the list
 
 MAX_STATUS_DIGITS = 3  # of an exit status, 0 to 255
 
@@ -48,13 +47,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a watcher acts by itself; seconds.
+    """The intervals of a watcher, in seconds.
 
     Attributes:
         compare_every: Between full listings.
-        listen_check_every: Between checks that the stream is not deaf.
+        listen_check_every: Between checks of the event stream.
         retry_first: Before the second attempt to connect; doubled each time.
-        retry_longest: The most that comes to.
+        retry_longest: The upper limit of that.
     """
 
     compare_every: float = 60.0
@@ -67,7 +66,7 @@ DEFAULT_TIMING = Timing()
 
 
 class Watcher:
-    """Follows one Engine and tells a sink; `run` is its whole life."""
+    """Follows one Engine and reports to a sink."""
 
     def __init__(
         self,
@@ -84,30 +83,32 @@ class Watcher:
         self._timing = timing
         self._tracker = Tracker(self._client, url, sink)
         self._networks: tuple[Network, ...] | None = None
-        self._reason = "start"  # of the next full listing
+        self._reason = "start"  # for the next full listing
         self._compare_now = asyncio.Event()
         self._list_networks_now = asyncio.Event()
-        self._has_networks = asyncio.Event()  # they were listed, or cannot be, in this comparison
+        self._has_networks = (
+            asyncio.Event()
+        )  # listed, or known to be impossible, in this comparison
         self._watchdog = Watchdog(self._client, url, timing.listen_check_every, self._deaf)
         self._swarm = Swarm(self._client, url, sink)
         self._is_connected = False
-        self._is_synced = False  # a listing of this session has been applied
-        self._has_listed = False  # one of any session has: a zone stands
-        self._is_complete = True  # no listing is under way that found unknown containers
-        self._surprises = 0  # changes that a listing found and no event had told
+        self._is_synced = False  # a listing was applied in this session
+        self._has_listed = False  # a listing was applied in any session
+        self._is_complete = True  # unset while a listing with unknown containers is under way
+        self._surprises = 0  # changes found by a listing without an event
         self._cause = ""
         self._has_warned_of_networks = False
 
     def compare_soon(self, reason: str = "reload") -> None:
-        """Compare with a full listing now, not only when it is time."""
+        """Compare with a full listing now instead of at the next interval."""
         self._reason = reason
         self._compare_now.set()
 
     async def run(self) -> None:
-        """Watch for ever; stopping is cancelling.
+        """Watch until cancelled.
 
-        It is done by a task of its own, which is cancelled until it ends: a TaskGroup of
-        Python 3.11 that fails at the moment of its cancellation loses that.
+        It runs in a task of its own, which is cancelled repeatedly until it ends: a TaskGroup
+        of Python 3.11 that fails while it is being cancelled loses the cancellation.
         """
         watching = asyncio.create_task(self._watch())
         try:
@@ -126,7 +127,7 @@ class Watcher:
                 self._lost(await self._session())
                 if self._is_synced and clock() - begun > STABLE_AFTER:
                     delay = self._timing.retry_first
-                    continue  # it worked until now: the first retry does not wait
+                    continue  # it worked until now, so retry immediately
                 near = self._client.address.is_local or self._has_listed
                 delay = min(delay, MAX_RETRY_NEAR if near else self._timing.retry_longest)
                 await asyncio.sleep(delay * random.uniform(0.75, 1.0))  # noqa: S311 - no secret
@@ -134,10 +135,10 @@ class Watcher:
         finally:
             await self._client.close()
 
-    # A session: from subscribing until the Engine is lost.
+    # A session, from subscribing until the Engine is lost.
 
     async def _session(self) -> str:
-        """Follow until the Engine is lost, and give the cause."""
+        """Follow the Engine until it is lost, and return the cause."""
         self._is_synced = False
         await self._client.close()
         try:
@@ -155,8 +156,8 @@ class Watcher:
     async def _follow(self) -> None:
         """Subscribe, then list, then follow.
 
-        The other order would lose what happens in between.  The stream begins a second
-        before we asked, as Engines answer a little before they have subscribed us.
+        The other order would lose events in between.  The stream starts a second in the past,
+        because Engines respond slightly before the subscription is in effect.
         """
         version = await self._client.negotiate()
         since = None if version.clock is None else version.clock - 1
@@ -187,7 +188,7 @@ class Watcher:
     # Following the stream.
 
     async def _read(self, stream: EventStream) -> None:
-        subscribed_ns = int((stream.clock or 0) * 1e9)  # what is older tells nothing of our lag
+        subscribed_ns = int((stream.clock or 0) * 1e9)  # older events do not measure our lag
         while events := await stream.next():
             for event in events:
                 if self._watchdog.is_new(event):
@@ -234,11 +235,11 @@ class Watcher:
                     await self._compare_now.wait()
 
     async def _compare(self, reason: str) -> None:
-        """List everything, and tell what differs from what is known.
+        """List everything, and report the differences from the known state.
 
-        A container that differs is inspected before the listing counts as applied, so that
-        all its names are known then, or its time is up.  If that takes long, containers are
-        told from the list meanwhile, which lacks aliases and host names.
+        A container that differs is inspected before the listing counts as applied, so that all
+        its names are known by then, unless the inspect times out.  If that takes long,
+        containers are reported from the list first, which lacks aliases and host names.
         """
         await self._expect(self._listed_networks())
         self._tracker.touched.clear()
@@ -265,13 +266,13 @@ class Watcher:
         self._applied(reason)
 
     async def _expect(self, something: Coroutine[Any, Any, Any]) -> None:
-        """Wait for something that is better known first, but not for long."""
+        """Wait a limited time for something that should be known first."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await something
 
     def _doubt(self, container_id: str, reason: str) -> None:
-        """Say that names are unknown if a container may have some that nobody knows."""
+        """Report that not all names are known yet, if that is so."""
         tracked = self._tracker.get(container_id)
         is_new = tracked is not None and tracked.container is None
         if self._is_complete and (is_new or reason != "periodic"):
@@ -279,7 +280,7 @@ class Watcher:
             self._sink.incomplete(self.url)
 
     async def _tell_from_list(self, items: dict[str, Any]) -> None:
-        """Tell of listed containers without an inspect; empties the items."""
+        """Report listed containers without an inspect, and clear the items."""
         turn = Turn()
         while items:
             container_id, item = items.popitem()
@@ -287,7 +288,7 @@ class Watcher:
             self._tracker.tell_item(container_id, item)
 
     async def _check_missing(self, container_ids: set[str]) -> None:
-        """Remove what the list lacks; an inspect has the last word, as lists read a snapshot."""
+        """Remove containers that the list lacks; an inspect decides, as lists are snapshots."""
         if len(container_ids) <= MAX_UNTOLD:
             await self._settle(list(container_ids), {})
             return
@@ -298,7 +299,7 @@ class Watcher:
             await turn.offer()
 
     async def _settle(self, container_ids: list[str], items: dict[str, Any]) -> None:
-        """Inspect containers, some at once; tell from the list if that takes long."""
+        """Inspect containers concurrently; report them from the list if that takes long."""
         before = {i: tracked.container for i in container_ids if (tracked := self._tracker.get(i))}
         waiting = iter(container_ids)
 
@@ -307,7 +308,7 @@ class Watcher:
             for container_id in waiting:
                 await turn.offer()
                 await self._tracker.settle(container_id)
-                items.pop(container_id, None)  # its inspect is newer
+                items.pop(container_id, None)  # the inspect is newer
 
         async with asyncio.TaskGroup() as tasks:
             settling = [tasks.create_task(settle_next()) for _ in range(MAX_COMPARING)]
@@ -321,13 +322,13 @@ class Watcher:
             self._surprises += differs and container_id not in self._tracker.touched
 
     def _applied(self, reason: str) -> None:
-        """Tell that a listing is applied, unless it shows that the stream is deaf."""
+        """Report that a listing was applied, unless it shows that the stream missed events."""
         self._is_synced = self._has_listed = True
         log.debug("Docker %s: %d containers (%s)", self.url, len(self._tracker), reason)
         self._sink.listed(self.url)
         self._sink.resynced(self.url, reason)
         if reason == "periodic" and self._surprises:
-            self._deaf(f"the list shows {self._surprises} changes")
+            self._deaf(f"the listing shows {self._surprises} changes")
 
     # Networks.
 
@@ -338,13 +339,13 @@ class Watcher:
             self._has_networks.set()
 
     async def _listed_networks(self) -> None:
-        """Have the networks listed, and wait for it."""
+        """List the networks, and wait for the result."""
         self._has_networks.clear()
         self._list_networks_now.set()
         await self._has_networks.wait()
 
     async def _list_networks(self) -> None:
-        """List the networks; without them, only free addresses and empty networks are unknown."""
+        """List the networks; without them, free addresses and empty networks are unknown."""
         self._list_networks_now.clear()
         try:
             documents = await self._client.networks()
@@ -368,14 +369,14 @@ class Watcher:
     def _warn_of_networks(self, cause: str) -> None:
         if not self._has_warned_of_networks:
             self._has_warned_of_networks = True
-            log.warning("Docker %s: %s; going on without", self.url, cause)
+            log.warning("Docker %s: %s; continuing without them", self.url, cause)
 
     def _network_names(self) -> dict[str, str]:
         return {network.id: network.name for network in self._networks or ()}
 
     def _deaf(self, evidence: str) -> NoReturn:
         self._reason = "watchdog"
-        raise EngineUnavailable(f"the event stream of {self.url} is silent: {evidence}")
+        raise EngineUnavailable(f"the event stream of {self.url} missed events: {evidence}")
 
 
 def _exit_status(event: Event) -> int | None:
@@ -389,7 +390,7 @@ def _undated(event: Event) -> Event:
 
 
 def _visibly(before: Container | None, after: Container | None) -> bool:
-    """Whether two states of a container differ in what events would have told."""
+    """Return whether two states of a container differ in a way that events report."""
     if before is None or after is None:
         return before is not after
     if (before.container_name, before.is_running) != (after.container_name, after.is_running):

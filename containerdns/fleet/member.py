@@ -79,7 +79,7 @@ class Member:
         Args:
             etcd: The cluster.
             rules: How this host takes part.
-            sink: Is told of the other hosts.
+            sink: Called with the other hosts.
             subnets: Returns those of this host's bridges.
         """
         self._etcd = etcd
@@ -120,7 +120,7 @@ class Member:
         self._place_again()
 
     async def run(self) -> None:
-        """Take part for ever; stopping is cancelling."""
+        """Take part until cancelled."""
         pause = FIRST_PAUSE
         try:
             while True:
@@ -304,7 +304,7 @@ class Member:
         return host, rest.removeprefix("c/") if rest.startswith("c/") else ""
 
     def _take(self, host: str, container_id: str, document: str | None) -> None:
-        """Take over what is at a key now."""
+        """Apply the present value of a key."""
         if host == self._rules.host or not host:
             return
         if not container_id:

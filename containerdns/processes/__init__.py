@@ -1,1 +1,1 @@
-"""What a process that answers consists of, and the processes of --workers."""
+"""The components of a process that answers queries, and the processes of --workers."""

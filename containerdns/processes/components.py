@@ -1,4 +1,4 @@
-"""The rooms of a process that answers DNS, and how they are introduced to each other."""
+"""The components of a process that answers DNS, and how they are connected."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ from containerdns.upstream.forwarder import Forwarder
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What all processes on one port must share, so that each knows the others' marks.
+    """Secrets shared by all processes on one port, so that each recognises the others.
 
     Attributes:
         cookie: The key of server cookies, 16 octets.
@@ -41,8 +41,8 @@ class Components:
 
     Attributes:
         history: The last queries.
-        forwarder: Who asks upstreams.
-        servers: The sockets.
+        forwarder: Queries upstreams.
+        servers: The DNS sockets.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Components:
         *,
         notifies: bool,
     ) -> None:
-        """Introduce everybody; `notifies` in the one process that tells secondaries."""
+        """Connect all components; `notifies` in the only process that sends NOTIFY."""
         settings = replica.settings
         self._replica = replica
         self.history = History(settings.dns.query_history)
@@ -93,7 +93,7 @@ class Components:
         )
 
     def open(self, endpoints: Sequence[Endpoint] | None = None) -> None:
-        """Bind the sockets; with endpoints, those of the process that bound them first.
+        """Bind the sockets; `endpoints` are those that the first process bound, if any.
 
         Raises:
             CannotListen: One of them cannot be bound.
@@ -103,16 +103,16 @@ class Components:
         self._feed.look_again()
 
     def begin(self, tasks: asyncio.TaskGroup, parts: Parts) -> None:
-        """Run all rooms as tasks of a group; only the sockets end it when they fail."""
+        """Run all components as tasks of a group; only a failure of the sockets ends it."""
         tasks.create_task(self.servers.run())
         tasks.create_task(parts.keep("the forwarder", self.forwarder.run))
         tasks.create_task(parts.keep("NOTIFY", self._notifier.run))
 
     def follow(self, keys: Sequence[Key]) -> None:
-        """Take over the replica's settings, zone and rules, which were replaced.
+        """Use the replica's settings, zone and rules after they were replaced.
 
         Args:
-            keys: Those that transfers need from now on, as `read_keys` returns them.
+            keys: The TSIG keys for transfers, as returned by `read_keys`.
         """
         settings = self._replica.settings
         self._responder.use(self._replica.zone, self._replica.ownership)
@@ -132,7 +132,7 @@ class Components:
 
 
 def _share_of(settings: DNSSettings) -> DNSSettings:
-    """Return the settings of one of several processes: the rate limit is for all of them."""
+    """Return the settings for one of several processes, which share the rate limit."""
     if settings.workers == 1 or not settings.rate_limit:
         return settings
     return replace(settings, rate_limit=max(settings.rate_limit // settings.workers, 1))

@@ -1,7 +1,7 @@
-"""More processes that answer on the same port, fed with each change, replaced when they die.
+"""Worker processes on the same port, which receive each change and are replaced when they die.
 
-The first process watches Docker and holds the replica; it sends each worker a snapshot and then
-every change, pickled, over a socket pair, and takes back what they counted.
+The first process watches Docker and has the replica; it sends a snapshot and then every change
+to each worker, pickled, over a socket pair, and receives the workers' counts.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from containerdns.state.replica import Replica
 from containerdns.tasks.parts import Parts, Pauses, contained
 
 LENGTH_OCTETS = 4
-MAX_UNREAD = 256 << 20  # octets of changes; a worker that is so far behind is started anew
-RESTART_PAUSE = 0.2  # seconds before a dead worker is replaced; longer if it keeps dying
-MAX_ROWS = 1000  # of the history in one report
+MAX_UNREAD = 256 << 20  # octets of changes; a worker that lags further behind is restarted
+RESTART_PAUSE = 0.2  # seconds before a dead worker is replaced; increases if it keeps dying
+MAX_ROWS = 1000  # queries of the history in one report
 
 log = logging.getLogger(__name__)
 
 
 class Workers:
-    """The other processes, fed by the one that holds the replica."""
+    """The other processes, controlled by the one that has the replica."""
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class Workers:
         endpoints: Sequence[Endpoint],
         parts: Parts,
     ) -> None:
-        """Take what is told to them, and where their reports go.
+        """Initialise without starting any.
 
         Args:
-            replica: Whose changes they replay.
+            replica: Its changes are replayed by the workers.
             counters: Their counts are added here.
             history: Their queries are added here.
-            secrets: What they share with us.
-            endpoints: What they listen on, as it was bound here.
-            parts: Runs the connection to each of them.
+            secrets: Shared by all processes.
+            endpoints: The addresses bound by this process.
+            parts: Runs the connection to each worker.
         """
         self._replica = replica
         self._counters = counters
@@ -62,7 +62,7 @@ class Workers:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def run(self, count: int) -> None:
-        """Keep some of them alive until cancelled."""
+        """Keep a number of workers alive until cancelled."""
         if self._replay not in self._replica.mirrors:
             self._replica.mirrors.append(self._replay)
         async with asyncio.TaskGroup() as tasks:
@@ -71,9 +71,9 @@ class Workers:
                 tasks.create_task(self._parts.keep(name, partial(self._keep, number)))
 
     def _replay(self, method: str, arguments: tuple[Any, ...]) -> None:
-        """Send a change to all; what they have not read yet waits in this process.
+        """Send a change to all workers; what they have not read yet is buffered here.
 
-        A change that cannot be sent must reach them all the same: they are started anew.
+        If a change cannot be sent, the workers are restarted to get it anyway.
         """
         if not self._writers:
             return
@@ -104,7 +104,7 @@ class Workers:
             try:
                 first = (self._replica.snapshot(), self._secrets, self._endpoints)
                 writer.write(framed(first))
-                self._writers.add(writer)  # in the same step: no change is lost in between
+                self._writers.add(writer)  # in the same step, so that no change is lost in between
                 await self._take_reports(reader)
             finally:
                 self._writers.discard(writer)
@@ -113,7 +113,7 @@ class Workers:
                     process.terminate()
                 status = await process.wait()
                 self._counters.workers.pop(process.pid, None)
-            log.warning("worker %d ended with status %d; it is replaced", number, status)
+            log.warning("worker %d exited with status %d; starting another one", number, status)
             await asyncio.sleep(pauses.after(time.monotonic() - begun))
 
     async def _take_reports(self, reader: asyncio.StreamReader) -> None:
@@ -128,13 +128,13 @@ class Workers:
 
 
 def framed(message: object) -> bytes:
-    """A message with its length in front."""
+    """Return a message prefixed with its length."""
     octets = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return len(octets).to_bytes(LENGTH_OCTETS) + octets
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Any:
-    """The next message; it comes from a process of ours, over a socket nobody else has."""
+    """Read the next message; it is trusted, since only our own processes have the socket."""
     length = int.from_bytes(await reader.readexactly(LENGTH_OCTETS))
     return pickle.loads(await reader.readexactly(length))  # noqa: S301 - our own process
 

@@ -1,13 +1,13 @@
-"""Telling systemd how we are (sd_notify(3)); without systemd, nothing happens."""
+"""Notifications to systemd (sd_notify(3)); without systemd, nothing happens."""
 
 import os
 import socket
 
 
 def notify(state: str) -> None:
-    """Send one state, "READY=1", to the socket that the supervisor named, if it did.
+    """Send a state such as "READY=1" to the supervisor's socket, if there is one.
 
-    Raises nothing: a supervisor that does not listen is no reason to stop.
+    Errors are ignored: a supervisor that does not listen is no reason to stop.
     """
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
@@ -21,7 +21,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life, half of what is asked for; None if nobody asks."""
+    """Return the seconds between watchdog notifications, half the timeout; None if disabled."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(
         os.getpid()

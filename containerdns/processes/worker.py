@@ -1,6 +1,6 @@
-"""One of several processes that answer: it replays the changes of the one that watches.
+"""A worker process: answers queries, and replays the changes made by the first process.
 
-Started by `workers`, with the file descriptor of a socket pair as its only argument.
+`pool` starts it with the file descriptor of a socket pair as its only argument.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from containerdns.server.transfer import read_keys
 from containerdns.state.replica import Replica
 from containerdns.tasks.parts import Parts
 
-REPORT_EVERY = 0.1  # seconds between two reports of what was counted
+REPORT_EVERY = 0.1  # seconds between reports of the counters
 
 
 def main(descriptor: int) -> None:
-    """Answer until the other end is closed."""
+    """Answer queries until the first process closes the connection."""
     with suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_run(socket.socket(fileno=descriptor)))
 
@@ -48,16 +48,16 @@ async def _run(connection: socket.socket) -> None:
         parts = Parts(counters)
         rooms.begin(tasks, parts)
         reporting = tasks.create_task(
-            parts.keep("the report of a worker", partial(_report, writer, rooms, counters))
+            parts.keep("reporting to the first process", partial(_report, writer, rooms, counters))
         )
         following = tasks.create_task(_follow(reader, replica, rooms))
         following.add_done_callback(lambda _: reporting.cancel())
         await following
-        raise asyncio.CancelledError  # the process that watches is gone, and so are we
+        raise asyncio.CancelledError  # the first process is gone
 
 
 async def _follow(reader: asyncio.StreamReader, replica: Replica, rooms: Components) -> None:
-    """Replay changes until there is nobody to make any."""
+    """Replay changes until the connection is closed."""
     while True:
         try:
             method, arguments = await read_frame(reader)
@@ -94,14 +94,14 @@ def _replay(replica: Replica, method: str, arguments: tuple[Any, ...]) -> None:
 
 
 async def _report(writer: asyncio.StreamWriter, rooms: Components, counters: Counters) -> None:
-    """Return what was counted and asked since the last time."""
+    """Return the counts and queries since the last report."""
     seen = 0
     while True:
         await asyncio.sleep(REPORT_EVERY)
         rooms.servers.tally()
         rows, seen = rooms.history.rows_since(seen, MAX_ROWS)
         writer.write(framed((os.getpid(), counters.take(), rows)))
-        with suppress(ConnectionError):  # `_follow` sees the end of the connection, too
+        with suppress(ConnectionError):  # `_follow` notices the end of the connection too
             await writer.drain()
 
 

@@ -1,1 +1,1 @@
-"""What takes queries from the network and gives responses back."""
+"""The DNS server: sockets, and everything between them and core."""

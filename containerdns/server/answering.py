@@ -1,8 +1,8 @@
-"""From a message to its response, whichever way it came: the slow path.
+"""The slow path: from a message to its response, over any transport.
 
-A question that is not ours goes to the forwarder: at once if its cache knows, else its
-client waits here until the forwarder calls back.  A fault of ours ends here too: SERVFAIL
-to that one client, a traceback in the log, and a count.
+A question that is not ours goes to the forwarder: directly if it is cached, else its client
+waits here until the forwarder calls back.  Internal errors are caught here: SERVFAIL for that
+client, a traceback in the log, and a count.
 """
 
 import logging
@@ -29,31 +29,31 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MAX_WAITING: Final = 5000  # questions at the forwarder; more get REFUSED
+MAX_WAITING: Final = 5000  # questions in the forwarder; more are REFUSED
 KEPT_IF_CUT: Final = messages.AA | messages.RA | messages.AD | messages.CD
 COOKIE_HEAD: Final = struct.pack(
     "!HH", messages.COOKIE_OPTION, CLIENT_OCTETS + SERVER_OCTETS
-)  # of a cookie option with a server cookie of ours
-IS_OTHER: Final = (messages.QR | messages.OPCODE) >> 8  # bits of octet 2 that no query has
+)  # octets of a cookie option with a server cookie of ours
+IS_OTHER: Final = (messages.QR | messages.OPCODE) >> 8  # bits in octet 2 that are zero in queries
 TSIG_ANY: Final = struct.pack("!HH", messages.TSIG, messages.ANY_CLASS)
 
 
 class Resolver(Protocol):
-    """What the server needs to know of whoever asks upstreams."""
+    """What the server needs from the forwarder."""
 
     def cached(self, forward: Forward) -> Resolution | None:
-        """Resolve at once what is known, and fresh."""
+        """Return what is cached and fresh."""
 
     def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
-        """Resolve, and hand over what came of it, once; perhaps before this returns."""
+        """Resolve, and call `take` with the result once, possibly before this returns."""
 
 
 class Answering:
-    """The slow path: decide, forward, count, note in the history.
+    """The slow path: decide, forward, count, and record in the history.
 
     Attributes:
-        history: Where queries are noted.
-        counters: Where they are counted.
+        history: The history of queries.
+        counters: The counters of the process.
     """
 
     def __init__(
@@ -74,29 +74,29 @@ class Answering:
         self._waiting: set[_Waiting] = set()
 
     def use(self, keys: Sequence[tsig.Key], *, log_queries: bool) -> None:
-        """Accept other keys from now on, and log every query or none."""
+        """Set the TSIG keys, and whether to log every query."""
         self._keys = keys
         self._log_queries = log_queries
 
     def begin(
         self, data: bytes, peer: Peer, query: Query | None = None
     ) -> Reply | Forward | Transfer | None:
-        """Decide about a message; a `Forward` must be given to `wait_for`.
+        """Decide about a message; a `Forward` must be passed to `wait_for`.
 
         Args:
             data: The message.
-            peer: Who sent it.
-            query: The same, if `proven` has read it.
+            peer: The client.
+            query: The parsed message, if `proven` returned it.
         """
         return self._or_failure(data, lambda: self._decide(data, peer, query))
 
     def proven(self, data: bytes, peer: Peer) -> Query | None:
-        """Read a query that proves that its sender has the address that it came from.
+        """Return the query if it proves that the client owns its address.
 
         Returns:
             None without such a proof.
         """
-        if COOKIE_HEAD not in data or not _is_query(data):  # nearly always; a flood is not read
+        if COOKIE_HEAD not in data or not _is_query(data):  # nearly always; floods are not parsed
             return None
         try:
             query = messages.parse_query(data)
@@ -105,10 +105,10 @@ class Answering:
         return query if self._responder.has_valid_cookie(query, peer, time.time()) else None
 
     def denied(self, data: bytes, peer: Peer) -> Denied | None:
-        """Deny a name at a glance, and count that; None if more has to be looked at."""
+        """Deny a name quickly, and count that; return None if the slow path is needed."""
         try:
             denied = self._responder.denied(data, peer)
-        except Exception:  # the slow path says SERVFAIL if need be
+        except Exception:  # the slow path returns SERVFAIL if necessary
             self.counters.internal_errors += 1
             log.exception("internal error while denying a name (%d bytes)", len(data))
             return None
@@ -120,10 +120,10 @@ class Answering:
         return denied
 
     def variant(self, opt: bytes, peer: Peer, clock: float) -> Variant | None:
-        """Take an OPT record for what it means for this client; None if more is to be seen."""
+        """Return the variant for an OPT record; None if the whole query is needed."""
         try:
             return self._responder.variant(opt, peer, time.time(), clock)
-        except Exception:  # the whole query is looked at then, which says SERVFAIL if need be
+        except Exception:  # then the whole query is processed, which returns SERVFAIL if necessary
             self.counters.internal_errors += 1
             log.exception("internal error while reading an OPT record (%d bytes)", len(opt))
             return None
@@ -131,13 +131,13 @@ class Answering:
     def wait_for(
         self, forward: Forward, data: bytes, peer: Peer, send: Callable[[Reply | None], None]
     ) -> None:
-        """Let the forwarder resolve, and send what comes of it; None for nothing at all."""
+        """Let the forwarder resolve a question; return the response, None for none."""
         waiting = _Waiting(self, forward, data, peer, send)
         self._waiting.add(waiting)
         self._forwarder.ask(forward, waiting.take)
 
     def resolved(self, waiting: "_Waiting", resolution: Resolution) -> None:
-        """Send what became of a question, unless we have stopped and nobody waits for it."""
+        """Send the result of a question, unless the server has stopped."""
         if waiting not in self._waiting:
             return
         self._waiting.remove(waiting)
@@ -148,15 +148,15 @@ class Answering:
         )
 
     def told(self, reply: Reply, peer: Peer, started: float) -> None:
-        """Count a response that was just sent, and note it in the history.
+        """Count a response that was just sent, and record it in the history.
 
-        Our own health check is neither counted nor noted: every ten seconds, it would be most
-        of what an idle server has to show.
+        Our own health check is neither counted nor recorded: every ten seconds, it would
+        dominate the statistics of an idle server.
 
         Args:
-            reply: What was sent.
-            peer: To whom.
-            started: `time.monotonic()` when its query came.
+            reply: The response.
+            peer: The client.
+            started: `time.monotonic()` when its query arrived.
         """
         if reply.name == messages.HEALTH_CHECK and _is_this_host(peer):
             return
@@ -164,7 +164,7 @@ class Answering:
         self._note(reply, peer, started)
 
     def told_ready(self, entry: Entry, peer: Peer, started: float) -> None:
-        """The same for a ready-made response; over UDP the entry counts by itself."""
+        """Do the same for a ready-made response; over UDP the entry counts itself."""
         if peer.over_tcp:
             self._count(entry, "tcp")
             self.counters.kept_from_upstream += entry.is_kept
@@ -172,7 +172,7 @@ class Answering:
         self._note(entry, peer, started)
 
     def stop(self) -> None:
-        """Give up whatever still waits for an upstream."""
+        """Cancel everything that waits for an upstream."""
         self._waiting.clear()
 
     def _count(self, outcome: Outcome, proto: str) -> None:
@@ -209,7 +209,7 @@ class Answering:
     def _decide_signed(
         self, data: bytes, query: Query, at: int, peer: Peer
     ) -> Reply | Forward | Transfer | None:
-        """Decide about a query with a signature, which its response must have too."""
+        """Decide about a signed query, whose response must be signed too."""
         now = time.time()
         try:
             standing = tsig.standing(data, at, self._keys, now)
@@ -232,11 +232,11 @@ class Answering:
         resolution = self._forwarder.cached(forward)
         if resolution is None:
             if not forward.query.wants_recursion:
-                reason = "not in the cache, and recursion was not desired"
+                reason = "not cached, and recursion was not desired"
                 resolution = _refused(reason)
             elif len(self._waiting) >= MAX_WAITING:
                 self.counters.forwards_refused += 1
-                resolution = _refused("too many questions wait for upstreams")
+                resolution = _refused("too many queries are waiting for upstreams")
             else:
                 return None
         return self._finish(forward, resolution, peer)
@@ -248,17 +248,17 @@ class Answering:
         return _signed(reply, forward.query, forward.signature, peer)
 
     def _or_failure(self, data: bytes, step: Callable[[], T]) -> T | Reply | None:
-        """Take a step; a fault of ours costs this one client its answer, and no more."""
+        """Call a function; an internal error becomes SERVFAIL for this client only."""
         try:
             return step()
         except Exception:
             self.counters.internal_errors += 1
-            log.exception("a query of %d octets met a fault of ours", len(data))
+            log.exception("internal error while answering a query (%d bytes)", len(data))
             return failure(data)
 
 
 def _is_this_host(peer: Peer) -> bool:
-    """Return whether a client asks from loopback, or from the address that it asks."""
+    """Return whether a client is on this host: on loopback, or at the queried address."""
     return peer.address == peer.local or ip_address(peer.address).is_loopback
 
 
@@ -282,12 +282,12 @@ class _Waiting:
         self.send = send
 
     def take(self, resolution: Resolution) -> None:
-        """Pass on what became of the question."""
+        """Pass on the result of the question."""
         self.answering.resolved(self, resolution)
 
 
 def failure(data: bytes) -> Reply | None:
-    """SERVFAIL to whatever came, with its question if that can be read."""
+    """Return SERVFAIL for a message, with its question if that can be parsed."""
     if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
         return None
     try:
@@ -302,7 +302,7 @@ def failure(data: bytes) -> Reply | None:
 
 
 def _read_if_signed(data: bytes, peer: Peer) -> Query | None:
-    """Read a query that has a TSIG record, of a client that may ask."""
+    """Parse a query with a TSIG record from an allowed client; None for any other."""
     if not data[11:12].strip(b"\0") or TSIG_ANY not in data:  # nearly always
         return None
     if not peer.view.may_ask or not _is_query(data):
@@ -320,7 +320,7 @@ def _is_query(data: bytes) -> bool:
 
 
 def _signed(reply: Reply, query: Query, standing: tsig.SignatureStanding, peer: Peer) -> Reply:
-    """Sign a response; one that is too long then has no records (RFC 8945 section 5.3)."""
+    """Sign a response; if too long, send it without records (RFC 8945 section 5.3)."""
     now = time.time()
     octets, _ = tsig.sign_response(reply.octets, standing, now)
     limit = messages.TCP_OCTETS if peer.over_tcp else query.datagram_octets

@@ -1,4 +1,4 @@
-"""All DNS sockets together: open them, serve, close them."""
+"""All DNS sockets: open, serve and close them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -62,19 +62,19 @@ class Servers:
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """What was bound, with the ports that the system chose."""
+        """The bound addresses, with actual ports."""
         return [listener.endpoint for listener in self._listeners]
 
     @property
     def limiter(self) -> Limiter | None:
-        """The rate limit of all sockets, if there is one."""
+        """The rate limit of all sockets, if any."""
         return self._datagrams.limiter
 
     def open(self, shared: Sequence[Endpoint] | None = None) -> None:
         """Bind every address.
 
         Args:
-            shared: What another process of ours has bound already, to be shared with it.
+            shared: Addresses bound by another process of ours, to share with it.
 
         Raises:
             CannotListen: One of them cannot be bound.
@@ -83,16 +83,16 @@ class Servers:
             self._listeners = sockets.open_all(tuple(shared), shared=True)
             return
         self._listeners = sockets.open_all(self._settings.listen)
-        if self._settings.workers > 1:  # now that nobody else has them
+        if self._settings.workers > 1:  # now that no other process has them
             bound = tuple(self.endpoints)
             for listener in self._listeners:
                 listener.close()
             self._listeners = sockets.open_all(bound, shared=True)
 
     def use(self, settings: DNSSettings, keys: Sequence[Key]) -> None:
-        """Answer by other settings and keys from now on; the sockets stay as they are."""
+        """Use new settings and keys from now on, with the same sockets."""
         if settings.rate_limit == self._settings.rate_limit:
-            limiter = self.limiter  # with what it knows of the clients
+            limiter = self.limiter  # with its state of the clients
         else:
             limiter = _limiter(settings)
         self._settings = settings
@@ -100,13 +100,13 @@ class Servers:
         self._datagrams.use(limiter, log_queries=settings.log_queries)
 
     def tally(self) -> None:
-        """Bring the counters up to date; to be called before they are read."""
+        """Update the counters; must be called before they are read."""
         self._packet_cache.tally()
         dropped = sum(listener.datagrams_dropped() for listener in self._listeners)
         self._counters.datagrams_dropped = dropped
 
     async def run(self) -> None:
-        """Serve until cancelled; the sockets are closed then."""
+        """Serve until cancelled, then close the sockets."""
         loop = asyncio.get_running_loop()
         servers = []
         try:
@@ -118,7 +118,7 @@ class Servers:
                         self._connections.new, sock=listener.tcp, backlog=ACCEPTED_AT_ONCE
                     )
                 )
-                listener.tcp.listen(sockets.BACKLOG)  # which asyncio has set to the same
+                listener.tcp.listen(sockets.BACKLOG)  # which asyncio set to the same value
             await self._connections.sweep()
         finally:
             for server in servers:

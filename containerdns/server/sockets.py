@@ -1,4 +1,4 @@
-"""Opening the sockets of `--listen`, and saying who is in the way if that fails."""
+"""Opening the sockets of `--listen`, and reporting which program blocks a port."""
 
 import errno
 import logging
@@ -13,10 +13,12 @@ from containerdns.errors import CannotListen
 
 log = logging.getLogger(__name__)
 
-RECEIVE_OCTETS: Final = 4 << 20  # a burst of some ten thousand queries; the default holds 300
-BACKLOG: Final = 512  # connections that wait for accept; all together twice
-PORT_ATTEMPTS: Final = 20  # for a port that is free in both UDP and TCP, if the system chooses
-HIGH_PORT: Final = 1053  # an ordinary user may bind it
+RECEIVE_OCTETS: Final = (
+    4 << 20
+)  # octets; a burst of about ten thousand queries; the default holds 300
+BACKLOG: Final = 512  # connections waiting for accept; twice that in all
+PORT_ATTEMPTS: Final = 20  # attempts to find a port that is free in both UDP and TCP
+HIGH_PORT: Final = 1053  # unprivileged
 
 IP_FREEBIND: Final = 15  # linux/in.h; Python has no names for these
 IPV6_FREEBIND: Final = 78
@@ -30,11 +32,11 @@ _LACKING: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPRO
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One address that we listen on, over UDP and TCP.
+    """An address to listen on, over UDP and TCP.
 
     Attributes:
-        endpoint: With the port that was bound.
-        local: The octets of the address; b"" for a wildcard, whose queries tell it.
+        endpoint: The address with its actual port.
+        local: The octets of the address; b"" for a wildcard, where each query has its own.
     """
 
     endpoint: Endpoint
@@ -53,7 +55,7 @@ class Listener:
         self.tcp.close()
 
     def datagrams_dropped(self) -> int:
-        """How many datagrams the system has dropped, as we did not take them in time."""
+        """The number of datagrams dropped because the receive buffer was full."""
         try:
             info = self.udp.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO_OCTETS)
         except OSError:
@@ -65,8 +67,8 @@ def open_all(endpoints: tuple[Endpoint, ...], shared: bool = False) -> list[List
     """Bind every endpoint, over UDP and TCP.
 
     Args:
-        endpoints: Where; a default whose family the system lacks is skipped.
-        shared: Several processes bind the same; set only after a bind without it.
+        endpoints: The addresses; defaults whose family the system lacks are skipped.
+        shared: Share the port with other processes; only after a bind without it.
 
     Raises:
         CannotListen: One of them cannot be bound; none is left open.
@@ -83,7 +85,7 @@ def open_all(endpoints: tuple[Endpoint, ...], shared: bool = False) -> list[List
                 listener.close()
             raise CannotListen(str(endpoint), _reason(endpoint, error)) from error
     if not listeners:
-        raise CannotListen("any address", "the system has neither IPv4 nor IPv6")
+        raise CannotListen("any address", "the system supports neither IPv4 nor IPv6")
     _warn_if_capped(listeners[0].udp)
     return listeners
 
@@ -109,7 +111,7 @@ def _bound(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.
     opened = socket.socket(family, kind)
     try:
         opened.setblocking(False)
-        if kind == socket.SOCK_STREAM:  # two UDP servers would share a port with it
+        if kind == socket.SOCK_STREAM:  # it would let two UDP servers share a port
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -131,7 +133,7 @@ def _bound(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.
 
 
 def _tell_asked_address(udp: socket.socket, endpoint: Endpoint) -> None:
-    """Have each datagram tell which address it was sent to, where that is not known."""
+    """Enable the destination address of each datagram, on wildcard sockets."""
     if any(socket.inet_pton(udp.family, endpoint.host)):
         return
     if udp.family == socket.AF_INET6:
@@ -143,12 +145,12 @@ def _tell_asked_address(udp: socket.socket, endpoint: Endpoint) -> None:
 def _try_option(opened: socket.socket, level: int, option: int) -> None:
     try:
         opened.setsockopt(level, option, 1)
-    except OSError as error:  # not Linux: what it is for is then not to be had
+    except OSError as error:  # not Linux: continue without the option
         log.debug("socket option %d: %s", option, error)
 
 
 def _warn_if_capped(udp: socket.socket) -> None:
-    given = udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the system doubles it
+    given = udp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # doubled by the system
     if given < RECEIVE_OCTETS:
         log.warning(
             "the receive buffer is %d octets, not %d: bursts of queries may be lost;"
@@ -167,20 +169,20 @@ def _text(error: OSError) -> str:
 
 
 def _reason(endpoint: Endpoint, error: OSError) -> str:
-    """Say in one line what is wrong, who is in the way, and what would work."""
+    """Return one line with the problem, the program in the way, and what would work."""
     if error.errno == errno.EADDRINUSE:
         holder = _holder(endpoint)
         reason = f"in use by {holder}" if holder else "in use by another program"
     elif error.errno == errno.EACCES:
-        reason = f"not permitted: port {endpoint.port} needs root or CAP_NET_BIND_SERVICE"
+        reason = f"permission denied: port {endpoint.port} needs root or CAP_NET_BIND_SERVICE"
     else:
         return _text(error)
     works = next((e for e in _alternatives(endpoint) if _can_bind(e)), None)
-    return f"{reason}; this would work: --listen {works}" if works else reason
+    return f"{reason}; try --listen {works}" if works else reason
 
 
 def _alternatives(endpoint: Endpoint) -> Iterator[Endpoint]:
-    """Endpoints that may serve instead, those nearest to what was wanted first."""
+    """Yield alternative endpoints, the most similar first."""
     host = socket.inet_pton(_family(endpoint), endpoint.host)
     if not any(host) and (address := _main_address(_family(endpoint))):
         yield Endpoint(address, endpoint.port)
@@ -199,7 +201,7 @@ def _can_bind(endpoint: Endpoint) -> bool:
 
 
 def _main_address(family: socket.AddressFamily) -> str | None:
-    """The address that this machine has towards the world; nothing is sent for it."""
+    """Return this machine's address on the default route; nothing is sent."""
     somewhere = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
@@ -210,7 +212,7 @@ def _main_address(family: socket.AddressFamily) -> str | None:
 
 
 def _holder(endpoint: Endpoint) -> str | None:
-    """Name the program that has the port, as far as /proc tells."""
+    """Return the program that uses the port, if /proc shows it."""
     wanted = socket.inet_pton(_family(endpoint), endpoint.host)
     inodes: dict[str, str] = {}
     for table in ("udp", "udp6", "tcp", "tcp6"):
@@ -218,13 +220,13 @@ def _holder(endpoint: Endpoint) -> str | None:
     for inode, address in inodes.items():
         if (program := _program_with(inode)) is not None:
             if program.startswith("systemd-resolve"):
-                program = f"the stub of {program}"
+                program = f"the stub resolver of {program}"
             return f"{program} on {address}"
     return None
 
 
 def _sockets_at(table: str, port: int, wanted: bytes) -> Iterator[tuple[str, str]]:
-    """Inodes and addresses of the sockets at a port that stand in an address's way."""
+    """Yield inodes and addresses of the sockets that block a port."""
     try:
         lines = Path("/proc/net", table).read_text().splitlines()[1:]
     except OSError:

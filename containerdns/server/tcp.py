@@ -1,11 +1,11 @@
-"""DNS over TCP (RFC 7766): frames in, frames out, and nobody holds up anybody else.
+"""DNS over TCP (RFC 7766), where no client can delay another.
 
-Queries of one connection are answered as they become ready, so that a slow
-forwarded one does not hold up those behind it.  What a client may cost is bounded:
-connections (`core/connections/places`), time, turns on the event loop (`turns`), queries in flight
-and their octets, and octets that it does not read.  An answer from an upstream that is
-ready while the client does not read is not kept: its query is, and it is answered again,
-from the cache as a rule, when the client has read.
+Queries on one connection are answered in any order, so that a slow forwarded one does not
+delay those behind it.  The cost of a client is bounded: connections
+(`core/connections/places`), time, turns on the event loop (`tasks/turns`), queries in flight
+and their octets, and unread octets.  If an upstream's answer arrives while the client does not
+read, only the query is kept; it is answered again, normally from the cache, once the client
+has read.
 """
 
 import asyncio
@@ -31,27 +31,27 @@ log = logging.getLogger(__name__)
 
 MAX_FRAME: Final = 5.0  # seconds from a frame's first octet to its last
 MAX_IDLE: Final = 10.0  # seconds without a query (RFC 7766 section 6.2.3: some seconds)
-MAX_IN_FLIGHT: Final = 128  # queries of a connection that wait for an upstream
-MAX_OCTETS_IN_FLIGHT: Final = 65536  # of those queries; one may be as long as a frame
-MAX_UNREAD_OCTETS: Final = 16384  # responses that wait in us for the client; then no more is made
-READ_OCTETS: Final = 16384  # taken from a socket at a time
+MAX_IN_FLIGHT: Final = 128  # queries of a connection waiting for an upstream
+MAX_OCTETS_IN_FLIGHT: Final = 65536  # octets of those queries; one may be as long as a frame
+MAX_UNREAD_OCTETS: Final = 16384  # octets of unsent responses; then no more are generated
+READ_OCTETS: Final = 16384  # octets read from a socket at a time
 FRAME_OCTETS: Final = 2  # the length before each message, RFC 1035 section 4.2.2
-SWEEP: Final = 0.25  # seconds between two looks for connections whose time is over
+SWEEP: Final = 0.25  # seconds between checks for expired connections
 
 
 class TransferSender(Protocol):
-    """What TCP needs to know of whoever sends zones."""
+    """What TCP needs from the sender of zone transfers."""
 
     async def send(self, transfer: Transfer, peer: Peer, connection: "Connection") -> None:
-        """Send a whole zone, or what changed in it."""
+        """Send a whole zone, or its changes."""
 
 
 class Connections:
-    """All TCP connections: who has a place, and whose time is over.
+    """All TCP connections, with their limits and timeouts.
 
     Attributes:
-        received: What was last read from any socket, until it is copied: one area for all
-            connections, as each would otherwise be given 256 KiB by asyncio.
+        received: The receive buffer shared by all connections, as asyncio would otherwise
+            allocate 256 KiB for each.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Connections:
         transfers: TransferSender | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """Introduce the others; without limits, those that the system's leave."""
+        """Initialise; the default limits follow from the limit of file descriptors."""
         self.views = views
         self.wire = packet_cache
         self.answering = answering
@@ -74,21 +74,21 @@ class Connections:
         self._places = Places(limits or limits_by(descriptors))
 
     def new(self) -> "Connection":
-        """The protocol of a new connection, for `create_server`."""
+        """Return the protocol of a new connection, for `create_server`."""
         return Connection(self)
 
     def admit(self, connection: "Connection", view: View) -> None:
-        """Take a connection in; the one that was idle longest makes room for it."""
+        """Register a connection; if there are too many, the longest idle one is closed."""
         self._places.admit(connection, may_ask=view.may_ask)
         self.counters.tcp_connections = len(self._places)
 
     def leave(self, connection: "Connection") -> None:
-        """Forget a connection that is over."""
+        """Unregister a connection."""
         self._places.leave(connection)
         self.counters.tcp_connections = len(self._places)
 
     async def sweep(self) -> None:
-        """Close the connections whose time is over, for ever."""
+        """Close expired connections periodically."""
         while True:
             await asyncio.sleep(SWEEP)
             now = time.monotonic()
@@ -104,12 +104,12 @@ class Connections:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One client's connection.
+    """A client's connection.
 
     Attributes:
         address: The octets of the client's address.
-        active_at: When a query last came whole or a response was last sent.
-        in_flight: How many queries wait for an upstream, a transfer or the client to read.
+        active_at: When a complete query last arrived or a response was last sent.
+        in_flight: Number of queries waiting for an upstream, a transfer or the client.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -119,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
         self._octets_in_flight = 0
         self._connections = connections
         self._buffer = bytearray()
-        self._unsent: deque[bytes] = deque()  # queries to be answered again
+        self._unsent: deque[bytes] = deque()  # queries to answer again
         self._frame_since: float | None = None
         self._is_at_end = False
         self._is_parsing_later = False
@@ -132,16 +132,16 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a query waits for its answer, and the client for that."""
+        """Whether the client is waiting for an answer."""
         return self.in_flight > 0 and self._is_writable.is_set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the client in, whoever has to make room for it."""
+        """Register the connection."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=MAX_UNREAD_OCTETS)
         sender, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if not sender or not own:  # gone before we looked
+        if not sender or not own:  # closed already
             transport.abort()
             return
         self.address, self._local = _octets(sender), _octets(own)
@@ -151,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.admit(self, view)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up what was under way."""
+        """Cancel everything in progress."""
         self._transport = None
         self._is_writable.set()
         self._unsent.clear()
@@ -161,41 +161,43 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.leave(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the area that is read into; `buffer_updated` follows at once."""
+        """Return the shared receive buffer; asyncio calls `buffer_updated` next."""
         return self._connections.received
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take in what came, however the frames are split."""
+        """Process received octets, however the frames are split."""
         self._buffer += self._connections.received[:nbytes]
         if not self._is_parsing_later:
             self._parse()
 
     def eof_received(self) -> bool:
-        """The client has said all that it will; what it asked is still answered."""
+        """Keep the connection half-open: pending queries are still answered."""
         self._is_at_end = True
         self._close_if_done()
         return True
 
     def pause_writing(self) -> None:
-        """The client does not read: make no more for it."""
+        """Stop generating responses, as the client does not read."""
         self._is_writable.clear()
         self._update_reading()
 
     def resume_writing(self) -> None:
-        """It has read: go on where we were."""
+        """Continue, as the client has read."""
         self._is_writable.set()
         if not self._is_parsing_later:
             self._parse()
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """Close the connection immediately."""
         if self._transport is not None:
             self._transport.abort()
 
     def is_over(self, now: float) -> bool:
-        """Return whether its time is over: idle, in the middle of a frame, or not reading."""
+        """Return whether a timeout has passed: idle, in a frame, or not reading."""
         if self._frame_since is not None and now - self._frame_since >= MAX_FRAME:
-            return self._can_take() and not self._is_parsing_later  # else it is we who do not read
+            return (
+                self._can_take() and not self._is_parsing_later
+            )  # otherwise this server is not reading
         is_idle = now - self.active_at >= MAX_IDLE
         return is_idle and (not self.in_flight or not self._is_writable.is_set())
 
@@ -203,14 +205,14 @@ class Connection(asyncio.BufferedProtocol):
         """Wait until the client has read enough for more to be sent.
 
         Raises:
-            ConnectionResetError: It is gone.
+            ConnectionResetError: The client disconnected.
         """
         await self._is_writable.wait()
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError
 
     def send(self, octets: bytes) -> None:
-        """Send a message in its frame."""
+        """Send a message with its length."""
         if self._transport is None or self._transport.is_closing():
             return
         self.active_at = time.monotonic()
@@ -224,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
         )
 
     def _parse(self) -> None:
-        """Answer the whole frames that are there, for as long as the turn lasts."""
+        """Answer the complete frames received, for as long as the turn lasts."""
         self._is_parsing_later = False
         while self._transport is not None and (data := self._next_query()):
             self.active_at = time.monotonic()
@@ -235,7 +237,7 @@ class Connection(asyncio.BufferedProtocol):
         self._close_if_done()
 
     def _next_query(self) -> bytes:
-        """Take a whole query from what came; b"" if there is none, or others have a turn."""
+        """Return the next complete query; b"" if there is none or the turn is over."""
         while self._unsent and self._is_writable.is_set():
             if self._waits_for_turn():
                 return b""
@@ -244,7 +246,7 @@ class Connection(asyncio.BufferedProtocol):
         if len(buffer) < FRAME_OCTETS or not self._can_take():
             return b""
         length = int.from_bytes(buffer[:FRAME_OCTETS])
-        if length < messages.HEADER_OCTETS:  # no message: its sender has lost count
+        if length < messages.HEADER_OCTETS:  # invalid: the client is out of sync
             self.abort()
             return b""
         end = FRAME_OCTETS + length
@@ -256,7 +258,7 @@ class Connection(asyncio.BufferedProtocol):
         return data
 
     def _waits_for_turn(self) -> bool:
-        """Return whether others go on first; we are called back then."""
+        """Return whether other work comes first; in that case this is called back later."""
         if not self._turns.is_over():
             return False
         self._is_parsing_later = True
@@ -299,7 +301,7 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.answering.wait_for(forward, data, peer, finish)
 
     def _answer_again(self) -> None:
-        """Answer a query whose answer came while the client did not read."""
+        """Answer a query again whose answer arrived while the client did not read."""
         data = self._unsent.popleft()
         self.in_flight -= 1
         self._octets_in_flight -= len(data)
@@ -323,7 +325,7 @@ class Connection(asyncio.BufferedProtocol):
         if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, ConnectionResetError):
                 self._connections.counters.internal_errors += 1
-                log.error("a zone transfer met a fault of ours", exc_info=error)
+                log.error("internal error during a zone transfer", exc_info=error)
             self.abort()
 
     def _one_less(self, data: bytes) -> None:
@@ -333,7 +335,7 @@ class Connection(asyncio.BufferedProtocol):
             self._parse()
 
     def _update_reading(self) -> None:
-        """Read no more from a client for whom we hold enough already."""
+        """Pause reading from a client with too much pending work."""
         if self._transport is None or self._transport.is_closing() or self._is_at_end:
             return
         if self._can_take() and not self._is_parsing_later:

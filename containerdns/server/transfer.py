@@ -26,26 +26,26 @@ from containerdns.tasks.turns import turns
 
 log = logging.getLogger(__name__)
 
-MESSAGE_OCTETS: Final = 8000  # before compression; a larger one would hold up UDP
+MESSAGE_OCTETS: Final = 8000  # octets before compression; larger ones would delay UDP
 MAX_AT_ONCE: Final = 8  # transfers
-NOTIFY_WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds for an answer to each attempt
-NOTIFY_PAUSE: Final = 0.2  # seconds between two for one zone, in which changes gather
+NOTIFY_WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds for a response to each attempt
+NOTIFY_PAUSE: Final = 0.2  # seconds between two for one zone, so that changes are combined
 NOTIFY: Final = 4 << 11  # opcode, RFC 1996
 RECORD_OCTETS: Final = 10  # type, class, TTL and length
 
 
 class Zones(Protocol):
-    """The zones that can be transferred."""
+    """The zones available for transfer."""
 
     async def current(self, apex: str) -> Copy | None:
-        """Return the copy of a zone as it is now, to be read at once; None if it is not ours."""
+        """Return the current copy of a zone, to be read at once; None if it is not ours."""
 
 
 def read_keys(paths: Sequence[Path]) -> tuple[tsig.Key, ...]:
     """Read the files of `--transfer-key`.
 
     Raises:
-        BadSettings: A file or a line in one cannot be read.
+        BadSettings: A file cannot be read, or a line is invalid.
     """
     keys = []
     for path in paths:
@@ -65,16 +65,16 @@ def read_keys(paths: Sequence[Path]) -> tuple[tsig.Key, ...]:
 
 
 class Transfers:
-    """Sends zones, whole or what changed in them."""
+    """Sends zones, in whole or as differences."""
 
     def __init__(self, zones: Zones, keys: Sequence[tsig.Key] = ()) -> None:
-        """Take what is sent, and the keys one of which is then needed."""
+        """Initialise; with keys, transfers must be signed with one of them."""
         self._zones = zones
         self._keys = keys
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
 
     def use(self, keys: Sequence[tsig.Key]) -> None:
-        """Need one of these keys from now on; none if there are none."""
+        """Require one of these keys from now on, or none if there are none."""
         self._keys = keys
 
     async def send(
@@ -83,10 +83,10 @@ class Transfers:
         peer: Peer,
         connection: Connection,
     ) -> None:
-        """Send what was asked for, message by message, as fast as it is read.
+        """Send a transfer message by message, as fast as the client reads.
 
         Raises:
-            ConnectionResetError: The client is gone.
+            ConnectionResetError: The client disconnected.
         """
         query = transfer.query
         started = time.monotonic()
@@ -97,7 +97,7 @@ class Transfers:
             return
         async with self._places:
             copy = await self._zones.current(transfer.apex)
-            if copy is None:  # it was a zone of ours when the query came
+            if copy is None:  # the zone was removed after the query arrived
                 connection.send(_refusal(query))
                 return
             what, found = _records(copy, query)
@@ -121,7 +121,7 @@ class Transfers:
         )
 
     def _signature(self, transfer: Transfer) -> tsig.SignatureStanding | None:
-        """What the query was signed with; a wrong signature has been refused before."""
+        """Return the query's signature; a wrong one was already refused."""
         at = transfer.query.tsig
         if at is None:
             return None
@@ -130,17 +130,17 @@ class Transfers:
 
 
 class Notifier:
-    """Tells secondaries that a zone has changed."""
+    """Sends NOTIFY to secondaries when a zone changes."""
 
     def __init__(self, targets: Sequence[Endpoint], key: tsig.Key | None = None) -> None:
-        """Take whom to tell, and what to sign it with."""
+        """Initialise without sending."""
         self._news: dict[Endpoint, dict[str, RR]] = {}
         self._wakers: dict[Endpoint, asyncio.Event] = {}
         self._has_changed = asyncio.Event()
         self.use(targets, key)
 
     def use(self, targets: Sequence[Endpoint], key: tsig.Key | None) -> bool:
-        """Notify these targets from now on, and sign with this key; return whether any is new."""
+        """Set the targets and the key; return whether any target is new."""
         self._key = key
         is_new = not self._news.keys() >= set(targets)
         self._news = {target: self._news.get(target, {}) for target in targets}
@@ -149,13 +149,13 @@ class Notifier:
         return is_new
 
     def changed(self, apex: str, soa: RR) -> None:
-        """Have every target told of a zone's new SOA, soon."""
+        """Send a zone's new SOA to every target soon."""
         for target, news in self._news.items():
             news[apex] = soa
             self._wakers[target].set()
 
     async def run(self) -> None:
-        """Notify the targets until cancelled, those that come with a reload as well."""
+        """Notify the targets until cancelled, including targets added by a reload."""
         telling: dict[Endpoint, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
             while True:
@@ -167,7 +167,7 @@ class Notifier:
                 await self._has_changed.wait()
 
     async def _tell(self, target: Endpoint) -> None:
-        """Tell one target, again and again; it asks for the newest serial anyway."""
+        """Notify one target, with retries; it will request the newest serial anyway."""
         news, waker = self._news[target], self._wakers[target]
         attempt = 0
         while True:
@@ -179,7 +179,7 @@ class Notifier:
                     del news[apex]
             attempt = 0 if answered else attempt + 1
             if attempt == len(NOTIFY_WAITS):
-                log.warning("%s does not answer to NOTIFY", target)
+                log.warning("%s does not respond to NOTIFY", target)
                 news.clear()
                 attempt = 0
             if not news:
@@ -187,7 +187,7 @@ class Notifier:
             await asyncio.sleep(NOTIFY_PAUSE)
 
     async def _ask(self, target: Endpoint, told: dict[str, RR], wait: float) -> set[str]:
-        """Send a NOTIFY per zone; give the zones for which there was an answer in time."""
+        """Send a NOTIFY for each zone; return the zones that were acknowledged in time."""
         loop = asyncio.get_running_loop()
         apexes = {secrets.token_bytes(2): apex for apex in told}
         answered: set[str] = set()
@@ -205,13 +205,13 @@ class Notifier:
                         answered.discard("")
             except TimeoutError:
                 pass
-            except OSError as error:  # nobody listens there yet
+            except OSError as error:  # port closed
                 log.debug("NOTIFY to %s: %s", target, error)
                 await asyncio.sleep(wait)
         return answered
 
     def _query(self, message_id: bytes, apex: str, soa: RR) -> bytes:
-        """A NOTIFY with the new SOA as a hint (RFC 1996 section 3.7)."""
+        """Return a NOTIFY with the new SOA as a hint (RFC 1996 section 3.7)."""
         name = names.to_wire(apex)
         body = messages.encode(name, [soa])
         header = message_id + struct.pack("!HHHHH", NOTIFY | messages.AA, 1, 1, 0, 0)
@@ -221,9 +221,9 @@ class Notifier:
 
 
 def _records(copy: Copy, query: Query) -> tuple[str, Iterator[RR]]:
-    """What a response has, for the log, and its records.
+    """Return a description of the response for the log, and its records.
 
-    Which they are is decided now, however slowly they are read.
+    The records are those of this moment, even if they are read slowly.
     """
     soa = copy.soa
     if query.qtype == messages.IXFR and query.serial is not None:
@@ -236,7 +236,7 @@ def _records(copy: Copy, query: Query) -> tuple[str, Iterator[RR]]:
 
 
 def _differences(soa: RR, changes: Sequence[Difference]) -> Iterator[RR]:
-    """The records of an incremental transfer (RFC 1995 section 4)."""
+    """Yield the records of an incremental transfer (RFC 1995 section 4)."""
     yield soa
     for change in changes:
         yield journal.with_serial(soa, change.before)
@@ -247,7 +247,7 @@ def _differences(soa: RR, changes: Sequence[Difference]) -> Iterator[RR]:
 
 
 def _chunks(records: Iterable[RR]) -> Iterator[list[RR]]:
-    """Part records into messages."""
+    """Divide records into messages."""
     chunk: list[RR] = []
     size = 0
     for record in records:

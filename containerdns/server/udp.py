@@ -1,8 +1,8 @@
-"""DNS over UDP: what becomes of a datagram, and the plain loop over a socket.
+"""DNS over UDP: how a datagram is answered, and the plain loop over a socket.
 
-`server/batch` takes many datagrams per system call and answers most of them itself;
-where it cannot work, `PlainLoop` does the same one by one.  Both use `Datagrams`
-for whatever has no ready-made response.
+`server/batch` receives many datagrams per system call and answers most of them itself;
+where it does not work, `PlainLoop` does the same one by one.  Both use `Datagrams` for
+queries without a ready-made response.
 """
 
 import logging
@@ -25,22 +25,22 @@ from containerdns.server.sockets import IP_PKTINFO, Listener
 
 log = logging.getLogger(__name__)
 
-QUERY_OCTETS: Final = 2112  # no honest query is longer; what is cut cannot be parsed
-MAX_CLIENTS: Final = 8192  # addresses whose view is kept
-MAX_VARIANTS: Final = 64  # OPT records of one client; then its own start anew
-MAX_ALL_VARIANTS: Final = 16384  # of all clients, about 10 MB; then all start anew
-# In seconds, to which the last batch adds; then others have a turn, of which HTTP needs four.
+QUERY_OCTETS: Final = 2112  # longer than any legitimate query; truncated ones fail to parse
+MAX_CLIENTS: Final = 8192  # addresses with a cached view
+MAX_VARIANTS: Final = 64  # OPT records per client; then its own are cleared
+MAX_ALL_VARIANTS: Final = 16384  # for all clients, about 10 MB; then all are cleared
+# Seconds, not counting the last batch; then other work gets a turn, of which HTTP needs four.
 TURN: Final = 0.0005
-PER_CLOCK: Final = 16  # datagrams between two looks at the clock
+PER_CLOCK: Final = 16  # datagrams between checks of the clock
 
 
 class Client:
-    """What is known of a client's address, for as long as views hold.
+    """The state of a client's address, while views are valid.
 
     Attributes:
         ready: The ready-made responses of its view.
-        fast: The same; or an empty table, if every query must be looked at.
-        variants: What its OPT records come to.
+        fast: The same, or an empty table if every query must take the slow path.
+        variants: The variants of its OPT records.
     """
 
     __slots__ = ("address", "fast", "local", "peer", "ready", "slipped", "variants", "view")
@@ -56,17 +56,17 @@ class Client:
         self.variants: dict[bytes, Variant] = {}
 
     def take(self, table: Table) -> None:
-        """Be answered from another table of the same view."""
+        """Use another table of the same view."""
         if self.fast is self.ready:
             self.fast = table
         self.ready = table
 
 
 class Datagrams:
-    """What all UDP sockets share: the clients, the limits, the slow path.
+    """Shared by all UDP sockets: clients, limits, the slow path.
 
     Attributes:
-        limiter: The rate limit, if there is one.
+        limiter: The rate limit, if any.
     """
 
     def __init__(
@@ -85,19 +85,19 @@ class Datagrams:
         self.limiter = limiter
         self._log_queries = log_queries
         self._clients: dict[tuple[bytes, bytes], Client] = {}
-        self._variants = 0  # that were made since all started anew
+        self._variants = 0  # created since all were cleared
         self._epoch = (views.epoch, packet_cache.epoch)
-        self.generation = 0  # grows when no client that was given out holds any longer
+        self.generation = 0  # increases when all clients returned before become invalid
 
     def use(self, limiter: Limiter | None, *, log_queries: bool) -> None:
-        """Limit by another rate from now on, and log every query or none."""
+        """Set the rate limit, and whether to log every query."""
         self.limiter = limiter
         self._log_queries = log_queries
         self._clients.clear()
         self.generation += 1
 
     def refresh(self) -> int:
-        """Drop what is known of clients if it no longer holds; give the generation."""
+        """Drop the state of clients if it is no longer valid; return the generation."""
         epoch = (self._views.epoch, self.wire.epoch)
         if self._epoch != epoch or len(self._clients) > MAX_CLIENTS:
             if self._epoch[0] != epoch[0]:
@@ -108,7 +108,7 @@ class Datagrams:
         return self.generation
 
     def client(self, address: bytes, local: bytes) -> Client:
-        """What is known of a client: the octets of its address, and of the one it asked."""
+        """Return the state of a client, by the octets of its address and the queried one."""
         client = self._clients.get((address, local))
         if client is None:
             view = self._views.of(address, local)
@@ -120,11 +120,11 @@ class Datagrams:
         return client
 
     def answer(self, data: bytes, client: Client, started: float) -> bytes | Forward | None:
-        """Answer a datagram that needs a look; a `Forward` must be given to `forward`.
+        """Answer a datagram on the slow path; a `Forward` must be passed to `forward`.
 
         Args:
-            data: What came.
-            client: From whom.
+            data: The message.
+            client: Its sender.
             started: `time.monotonic()`.
         """
         peer, query = client.peer, None
@@ -138,7 +138,7 @@ class Datagrams:
                         return None
                     peer = client.slipped
         if client.ready is not (table := self.wire.table(client.view)):
-            client.take(table)  # its own has made room for others
+            client.take(table)  # its own was evicted
         if not peer.is_slipped and (ready := self.wire.answer(client.ready, data, started)):
             octets, entry = ready
             entry.hits += 1
@@ -154,7 +154,7 @@ class Datagrams:
         return None if isinstance(decision, Transfer) else decision
 
     def ready(self, data: bytes, client: Client, started: float) -> tuple[bytes, Entry] | None:
-        """Answer by the plain form of a query, if that and its OPT record are known.
+        """Answer with the plain form of a query, if that and its OPT record are cached.
 
         The caller counts, as for `PacketCache.answer`.
         """
@@ -177,11 +177,10 @@ class Datagrams:
     def at_once(
         self, data: bytes, client: Client, stamp: QueryStamp, started: float
     ) -> tuple[bytes, Row] | None:
-        """Answer what is nearly ready-made, and count it; None for the slow path.
+        """Answer a query that is nearly ready-made, and count it; None for the slow path.
 
-        That is a query with options whose plain form is known, or one for a name that
-        nobody has asked for before and that a look at the zone is enough to deny; asked
-        for again, it is better kept ready-made.
+        That is a query with options whose plain form is cached, or the first one for a name
+        that can be denied with a look at the zone; if repeated, its response is cached.
         """
         if client.variants and (ready := self.ready(data, client, started)):
             octets, entry = ready
@@ -200,7 +199,7 @@ class Datagrams:
     def _answer_variant(
         self, data: bytes, client: Client, started: float
     ) -> bytes | Forward | None:
-        """Answer a query by its plain form, if its OPT record is all that is odd about it."""
+        """Answer a query with its plain form, if they differ only in the OPT record."""
         start = opt_start(data)
         variant = self._variant(data[start:], client, started)
         if variant is None:
@@ -213,7 +212,7 @@ class Datagrams:
                 self._answering.told_ready(ready[1], client.peer, started)
             return octets
         decision = self._answering.begin(plain, client.peer)
-        if isinstance(decision, Forward):  # whose response is made of the whole query
+        if isinstance(decision, Forward):  # the response depends on the whole query
             return decision._replace(query=messages.parse_query(data))
         octets = variant.response(decision.octets) if isinstance(decision, Reply) else None
         if isinstance(decision, Reply) and octets is not None:
@@ -221,7 +220,7 @@ class Datagrams:
         return octets
 
     def _variant(self, opt: bytes, client: Client, started: float) -> Variant | None:
-        """What an OPT record comes to for a client; kept, so that it is read once."""
+        """Return the variant for a client's OPT record, which is cached."""
         if len(opt) < OPT_OCTETS:
             return None
         variant = client.variants.get(opt)
@@ -248,7 +247,7 @@ class Datagrams:
         started: float,
         send: Callable[[bytes], None],
     ) -> None:
-        """Resolve a question elsewhere, and send the response when it is there."""
+        """Forward a question, and send the response when it arrives."""
 
         def finish(reply: Reply | None) -> None:
             if reply is not None:
@@ -264,7 +263,7 @@ class Datagrams:
 
 
 class PlainLoop:
-    """One UDP socket, a datagram per system call: for where there is no `recvmmsg`."""
+    """One UDP socket with one datagram per system call, for systems without `recvmmsg`."""
 
     def __init__(self, listener: Listener, datagrams: Datagrams) -> None:
         self._socket = listener.udp
@@ -272,7 +271,7 @@ class PlainLoop:
         self._datagrams = datagrams
 
     def on_readable(self) -> None:
-        """Answer what waits in the socket, for a short turn."""
+        """Answer the datagrams in the socket, for a short turn."""
         self._datagrams.refresh()
         turn_ends = time.monotonic() + TURN
         while time.monotonic() < turn_ends:
@@ -297,7 +296,7 @@ class PlainLoop:
         def send(octets: bytes) -> None:
             try:
                 self._socket.sendmsg([octets], control, 0, sender)
-            except OSError as error:  # a full buffer, a lost route: the client asks again
+            except OSError as error:  # full buffer or lost route: the client retries
                 log.debug("sendmsg to %s: %s", sender, error)
 
         response = self._datagrams.answer(data, client, started)
@@ -309,7 +308,7 @@ class PlainLoop:
     def _asked(
         self, ancillary: list[tuple[int, int, bytes]]
     ) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-        """The octets of the address that was asked, and what makes the reply leave from it."""
+        """Return the octets of the queried address, and the control message of the reply."""
         if self._local:
             return self._local, []
         for level, kind, octets in ancillary:
@@ -323,9 +322,9 @@ class PlainLoop:
 
 
 def leaving_from(local: bytes) -> list[tuple[int, int, bytes]]:
-    """The control message that makes a datagram leave from an address of ours.
+    """Return the control message that sets a datagram's source address.
 
-    The interface stays open: the way back may be another one.
+    The interface is left open, as the reply may be routed differently.
     """
     if len(local) == 4:
         return [(socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + local + bytes(4))]

@@ -1,1 +1,1 @@
-"""The state of the server and its one writer."""
+"""The state of the server, and its only writer."""

@@ -1,7 +1,6 @@
-"""The files of `--hosts`: read when they change, a few lines at a time.
+"""The files of `--hosts`, read when they change, a few lines at a time.
 
-What a file says is up to `core/zone/hosts_file`; this module knows the files, and when to look
-at them again.
+`core/zone/hosts_file` parses them; this module decides which files to read, and when.
 """
 
 import logging
@@ -12,29 +11,29 @@ from typing import Final
 
 from containerdns.core.zone.hosts_file import HostsChange, HostsFile
 
-MAX_OCTETS: Final = 256 << 20  # of a file; a million lines are 50 MB
-MAX_FAULTS_LOGGED: Final = 20  # of one reading; a wrong file may have a million
+MAX_OCTETS: Final = 256 << 20  # maximum size of a file; a million lines are 50 MB
+MAX_FAULTS_LOGGED: Final = 20  # per reading; a file of the wrong kind may have a million
 
 Stamp = tuple[int, int, int]
-Loaded = list[tuple[Path, str]]  # what changed files hold now
+Loaded = list[tuple[Path, str]]  # the contents of changed files
 
 log = logging.getLogger(__name__)
 
 
 class HostsFiles:
-    """The hosts files that are configured, and what they said when they were read last."""
+    """The configured hosts files, and their contents when last read."""
 
     def __init__(self) -> None:
         self._files: dict[Path, HostsFile] = {}
         self._stamps: dict[Path, Stamp] = {}
-        self._causes: dict[Path, str] = {}  # of those that cannot be read
+        self._causes: dict[Path, str] = {}  # of files that cannot be read
 
     def load(self, paths: Sequence[Path], *, all_of_them: bool = False) -> Loaded:
-        """Load the files that have changed; a disk may take its time, so in a thread.
+        """Load the files that have changed; call this in a thread, as disks may be slow.
 
         Args:
-            paths: All that are configured.
-            all_of_them: Whether they have changed or not.
+            paths: All configured files.
+            all_of_them: Load also those that have not changed.
         """
         loaded = []
         for path in paths:
@@ -53,12 +52,12 @@ class HostsFiles:
     def changes(
         self, loaded: Loaded, paths: Sequence[Path], ttl: int
     ) -> Iterator[HostsChange | None]:
-        """Yield what changes, or None after a unit of work that changed nothing.
+        """Yield changes of publications, or None after a unit of work without a change.
 
         Args:
-            loaded: As `load` returned it.
-            paths: All that are configured; the records of others go.
-            ttl: Seconds, of every record.
+            loaded: As returned by `load`.
+            paths: All configured files; the records of other files are removed.
+            ttl: Seconds, for every record.
         """
         for path in self._files.keys() - set(paths):
             for publication_id in self._files[path].ids():
@@ -72,18 +71,18 @@ class HostsFiles:
                 log.warning("hosts file %s", fault)
             left = len(file.faults) - MAX_FAULTS_LOGGED
             if left > 0:
-                log.warning("hosts file %s: %d more faults", path, left)
+                log.warning("hosts file %s: %d more errors", path, left)
 
     def _warn(self, path: Path, cause: str) -> None:
-        """Warn once, for as long as a file cannot be read for the same reason."""
+        """Warn once for as long as a file cannot be read for the same reason."""
         self._stamps.pop(path, None)
         if self._causes.get(path) != cause:
             self._causes[path] = cause
-            log.warning("hosts file %s: %s; its last records stand", path, cause)
+            log.warning("hosts file %s: %s; keeping its previous records", path, cause)
 
 
 def _text_of(path: Path, mode: int, size: int) -> str:
-    if not stat.S_ISREG(mode):  # a FIFO would never end
+    if not stat.S_ISREG(mode):  # a FIFO might never end
         raise OSError("not a regular file")
     if size > MAX_OCTETS:
         raise OSError(f"larger than {MAX_OCTETS >> 20} MiB")

@@ -1,8 +1,8 @@
-"""What a process answers from: zone, rules and views, changed together and whole.
+"""The state that a process answers from: zone, rules and views, changed together.
 
-The writer makes the changes; with `--workers`, each change is replayed in the
-other processes by the same methods with the same arguments (times among them),
-so that all hold the same.
+The writer makes the changes.  With `--workers`, each change is replayed in the other
+processes by the same methods with the same arguments, including times, so that all
+processes have the same state.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,19 +33,19 @@ Mirror = Callable[[str, tuple[Any, ...]], None]  # a method of `Replica`, and it
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a truth is, for a process that starts.
+    """The complete state of a replica, for a new process.
 
     Attributes:
-        settings: What the rules come from.
-        serial: The zone's.
+        settings: The settings in effect.
+        serial: The zone's serial.
         publications: All of them.
-        remembered: Owners, and until when they are ours.
+        remembered: Owners and their expiry times.
         networks: All networks.
         own: This server itself as a container.
         machine: The addresses of this machine.
         listing: How far the Engines have been listed.
-        departures: What holds names back, by owner.
-        lost_engines: URLs of those that have been lost for long.
+        departures: Departed holders of names that are held back, by owner.
+        lost_engines: URLs of Engines whose grace period is over.
     """
 
     settings: Settings
@@ -64,13 +64,13 @@ class Replica:
     """Zone, rules and views of one process.
 
     Attributes:
-        settings: What the rules come from.
+        settings: The settings in effect.
         counters: `zone_changes` is counted here.
-        zone: What is ours.
-        ownership: Whose is what.
-        views: Who sees what.
-        feed: Who tells secondaries, if anybody.
-        mirrors: Who replays our changes elsewhere.
+        zone: The names and records.
+        ownership: Decides which names are ours.
+        views: The views of clients.
+        feed: The feed of secondaries, if any.
+        mirrors: Those that replay our changes in other processes.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class Replica:
         return self.ownership.listing
 
     def neutral_view(self, endpoints: Iterable[Endpoint]) -> View:
-        """The view of nobody in particular: all addresses, and the host's if it is known.
+        """Return the view of no particular client: all addresses, and the host's if known.
 
         Args:
-            endpoints: What is listened on; wildcards tell no address.
+            endpoints: The addresses listened on, except for wildcards.
         """
         listening = tuple(
             dict.fromkeys(e.host for e in endpoints if e.host not in ("0.0.0.0", "::"))
@@ -122,19 +122,19 @@ class Replica:
     def change(
         self, changes: Changes, now: float, is_part: bool = False, hands_over: bool = True
     ) -> set[str]:
-        """Put publications in the place of those with their ids; None takes one away.
+        """Replace publications by id; None removes one.
 
         Args:
             changes: By id.
             now: Seconds since the epoch.
-            is_part: Of an Engine's first listing, or of a reload, which is one change, at
-                its end (`settle`): a serial that counted containers would run ahead of the
-                clock, and be no higher after a restart.
-            hands_over: Names that lose their holders are held back for a while; False if it
-                is the rules that changed.
+            is_part: The change is part of an Engine's first listing or of a reload, which
+                increases the serial once, at its end (`settle`): a serial that counted
+                containers would run ahead of the clock, and might decrease at a restart.
+            hands_over: Hold back names that lose their holders; False if the change is due to
+                new rules.
 
         Returns:
-            The names whose answers may have changed, which were forgotten in the packet cache.
+            The names whose answers may have changed; they were removed from the packet cache.
         """
         changed: set[str] = set()
         serial = self.zone.serial
@@ -150,18 +150,18 @@ class Replica:
         return changed
 
     def settle(self, now: float) -> None:
-        """Let the serial grow for many changes that were parts of one."""
+        """Increase the serial once for changes that were parts of one."""
         self._grow(now)
         self.counters.zone_changes += 1
         self._mirror("settle", now)
 
     def owners_in(self, changes: Changes) -> set[str]:
-        """The owners that some changes touch, as they are before or will be after."""
+        """Return the owners that some changes affect, before or after them."""
         touched = [p for i, new in changes for p in (self.zone.publication(i), new) if p]
         return {claim.owner for publication in touched for claim in publication.claims}
 
     def set_machine(self, addresses: frozenset[str]) -> None:
-        """Take over the addresses of this machine, which may ask by default."""
+        """Set the addresses of this machine, which are allowed by default."""
         if addresses != self._machine:
             self._machine = addresses
             self.views.set_machine(addresses)
@@ -169,9 +169,9 @@ class Replica:
             self._mirror("set_machine", addresses)
 
     def set_networks(self, networks: tuple[Network, ...], own: Own, now: float) -> None:
-        """Take over all networks, and this server itself as a container.
+        """Set all networks, and this server itself as a container.
 
-        Both change records: which zones there are, and which address of several is told.
+        Both affect records: which zones exist, and which of several addresses is returned.
         """
         if (networks, own) == (self._networks, self._own):
             return
@@ -186,7 +186,7 @@ class Replica:
         if has_moved or has_other_zones:
             self._grow(now)
         if self.feed is not None:
-            with contained(self.counters, "noting other networks for secondaries"):
+            with contained(self.counters, "recording new networks for secondaries"):
                 if has_other_zones:
                     self.feed.regrouped()
                 if has_moved:
@@ -198,27 +198,27 @@ class Replica:
         self._mirror("set_networks", networks, own, now)
 
     def set_listing(self, listing: Listing) -> None:
-        """Take over how far the Engines have been listed."""
+        """Set how far the Engines have been listed."""
         if listing is not self.ownership.listing:
             self.ownership.listing = listing
             self._packet_cache.forget_all()
             self._mirror("set_listing", listing)
 
     def set_lost_engines(self, lost_engines: frozenset[str], now: float) -> bool:
-        """Take over which Engines have been lost for long; return whether these are others."""
+        """Set the Engines whose grace period is over; return whether that is a change."""
         if lost_engines == self.zone.lost_engines:
             return False
         self.zone.lost_engines = lost_engines
         self._grow(now)
         self._packet_cache.forget_all()
         if self.feed is not None:
-            with contained(self.counters, "telling secondaries of a lost Engine"):
+            with contained(self.counters, "recording a lost Engine for secondaries"):
                 self.feed.renewed()
         self._mirror("set_lost_engines", lost_engines, now)
         return True
 
     def expire(self, now: float) -> bool:
-        """Forget some names that were remembered long enough; return whether there were any."""
+        """Forget some remembered names that have expired; return whether there were any."""
         over = self.zone.remembered.expire(now)
         if not over:
             return False
@@ -229,7 +229,7 @@ class Replica:
         return True
 
     def end_handovers(self, now: float) -> bool:
-        """Let names pass on whose time in handover is over; return whether there may be more.
+        """Release some names whose handover is over; return whether there may be more.
 
         Args:
             now: Seconds since the epoch.
@@ -246,7 +246,7 @@ class Replica:
         return True
 
     def snapshot(self) -> Snapshot:
-        """All that there is, for another process."""
+        """Return the complete state, for another process."""
         return Snapshot(
             self.settings,
             self.zone.serial,
@@ -261,7 +261,7 @@ class Replica:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become what another process is; to be called once, before anything else."""
+        """Load the state of another process; must be called once, before anything else."""
         for publication in snapshot.publications:
             self.zone.replace(publication.id, publication, 0.0, hands_over=False)
         for owner, departure in snapshot.departures:
@@ -276,7 +276,7 @@ class Replica:
         self._packet_cache.set_serial(snapshot.serial)
 
     def use(self, settings: Settings, now: float) -> None:
-        """Answer by other settings from now on; what containers publish stays as it is."""
+        """Use new settings from now on, without changing publications."""
         self.settings = settings
         had = self.zone.shape
         self.zone.reshape(settings.zone)
@@ -301,18 +301,18 @@ class Replica:
         return made
 
     def _forget(self, changed: set[str]) -> None:
-        """Forget what was said about names that changed, and let secondaries hear of them."""
+        """Remove changed names from the packet cache, and record them for secondaries."""
         self._packet_cache.forget(changed)
         if self.feed is not None:
-            with contained(self.counters, "noting a change for secondaries"):
+            with contained(self.counters, "recording a change for secondaries"):
                 self.feed.changed(changed)
 
     def _grow(self, now: float) -> None:
-        """Let the serial grow, as records changed."""
+        """Increase the serial after a change of records."""
         self.zone.serial = next_serial(self.zone.serial, now)
         self._packet_cache.set_serial(self.zone.serial)
         if self.feed is not None:
-            with contained(self.counters, "noting a serial for secondaries"):
+            with contained(self.counters, "recording a serial for secondaries"):
                 self.feed.grown()
 
     def _mirror(self, method: str, *arguments: Any) -> None:
@@ -321,7 +321,7 @@ class Replica:
 
 
 def engine_hosts(settings: Settings) -> Iterator[str]:
-    """Yield the names below our search domains that Engines are reached by."""
+    """Yield the host names of Engines that are below our search domains."""
     for url in settings.engines.urls:
         host = urlsplit(url).hostname or ""
         with suppress(BadName):

@@ -1,7 +1,6 @@
-"""What the running server tells about itself: the documents of HTTP and the page.
+"""The documents that the running server provides over HTTP.
 
-Nothing is decided here: the zone, the rules and the forwarder are asked the same
-questions that a query asks them.
+Nothing is decided here; the zone, the rules and the forwarder are called as for a query.
 """
 
 import time
@@ -48,13 +47,13 @@ from containerdns.tasks.turns import turns
 from containerdns.upstream.forwarder import Forwarder, Prospect
 from containerdns.web.state import Document, Gauges
 
-QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
-RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
+QUICK_COUNT = 200  # owners; that many are counted within a few milliseconds
+RECOUNT_AFTER = 30.0  # seconds between counts of a large zone that keeps changing
 COUNT_SLICE = 0.001  # seconds of counting between queries
 TALLY_AFTER = 10.0  # seconds between two looks at all ready-made responses, for the page
-EXPLAINING = "explain"  # whose turn it is; all of them together
-USUAL_TYPES = (messages.A, messages.AAAA)  # what a client asks for
-# A gauge that was never there cannot be told from one that fell to 0.
+EXPLAINING = "explain"  # key of the turns; one for all reports
+USUAL_TYPES = (messages.A, messages.AAAA)  # the types that a client asks for
+# Present from the start, since absence cannot be distinguished from 0.
 FLEET_STATES = ("own", "alive", "late")
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 LOST = "lost"  # how lost names are counted beside types
@@ -62,9 +61,9 @@ PROJECT_LABEL = f"{COMPOSE}project"
 COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
 
 
-@cache  # it reads the package's files, a millisecond each time
+@cache  # it reads files of the package, a millisecond each time
 def version() -> str:
-    """The version of the installed package."""
+    """Return the version of the installed package."""
     try:
         return package_version("containerdns")
     except PackageNotFoundError:
@@ -83,7 +82,7 @@ def documentation() -> str | None:
 
 
 class Reports:
-    """The `State` of the HTTP room."""
+    """Implements `web.state.State`."""
 
     def __init__(
         self,
@@ -95,7 +94,7 @@ class Reports:
         tally: Callable[[], None],
         failing: Mapping[str, str],
     ) -> None:
-        """Take what the documents are made of.
+        """Set the sources of the documents.
 
         Args:
             writer: The zone and the Engines.
@@ -104,7 +103,7 @@ class Reports:
             counters: Counts of the process.
             endpoints: Returns the addresses that DNS is answered on.
             tally: Brings the counters up to date.
-            failing: Parts of the process that failed lately, each with its error.
+            failing: Parts of the process that are failing, each with its error.
         """
         self._failing = failing
         self._writer = writer
@@ -130,16 +129,16 @@ class Reports:
     # -- the zone ----------------------------------------------------------------
 
     def serial(self) -> int:
-        """Return the serial, which grows with every change of any zone."""
+        """Return the serial, which increases with every change of any zone."""
         return self._writer.zone.serial
 
     def tag(self) -> str:
-        """Return a text that changes whenever `/zone` would, such as an entity tag."""
+        """Return an entity tag that changes whenever `/zone` would."""
         zone = self._writer.zone
         return f"{zone.serial}-{self._writer.revision}-{len(zone.remembered)}"
 
     def zone_json(self, domain: str | None, name: str | None) -> Document | None:
-        """Return the zone as records, the first shape of the contract."""
+        """Return the document of /zone."""
         suffixes = self._suffixes()
         if domain is not None:
             suffixes = [s for s in suffixes if s.apex == names.canonical(domain)]
@@ -178,7 +177,7 @@ class Reports:
         for engine in self._engines():
             state = "connected" if engine["connected"] else "not connected"
             if engine["left_out"]:
-                state += "; answers that have others leave its addresses out"
+                state += "; its addresses are left out of answers that have others"
             yield master_file.comment(f"engine {engine['url']}: {state}")
         for item in self._skipped():
             yield master_file.comment(
@@ -209,7 +208,7 @@ class Reports:
     def _records(
         self, suffixes: Iterable[Suffix], name: str | None
     ) -> Iterator[tuple[str, Record]]:
-        """Records with their apex, of one name or of all."""
+        """Yield records with their apex, of one name or of all."""
         if name is None:
             return self._all_records(list(suffixes))
         wanted = names.canonical(name)
@@ -241,7 +240,7 @@ class Reports:
     def _skipped(self) -> Iterator[dict[str, str]]:
         for container_id, (name, reason) in list(self._writer.inventory.unreadable.items()):
             shown = _shown_id(container_id)
-            yield {"container": name, "id": shown, "reason": f"cannot be read: {reason}"}
+            yield {"container": name, "id": shown, "reason": f"unreadable: {reason}"}
         for p in self._writer.zone.publications():
             if p.skipped:
                 yield {
@@ -316,7 +315,7 @@ class Reports:
         return clues
 
     async def _who_has(self, address: str) -> str:
-        """Say who has an address, with turns for others."""
+        """Return which container has an address, taking turns with other work."""
         holders = []
         for publication in self._writer.zone.publications():
             if publication.is_running and any(a.text == address for a in publication.addresses):
@@ -325,7 +324,7 @@ class Reports:
         return whose_address(address, holders, self._writer.inventory.networks())
 
     def _told(self, told: Explanation, view: View, now: float) -> dict[str, object]:
-        """Add what the forwarder would do, without asking anybody."""
+        """Add what the forwarder would do, without querying upstreams."""
         if told.decision != "upstream":
             return as_document(told, UpstreamExplanation())
         prospect = self._forwarder.describe(told.asks, told.qtype)
@@ -335,7 +334,7 @@ class Reports:
         return as_document(told, _upstream_of(told, prospect))
 
     def _local_for(self, address: bytes) -> bytes:
-        """An address of ours that such a client would ask."""
+        """Return an address of ours that such a client would send its query to."""
         for endpoint in self._endpoints():
             host = ip_address(endpoint.host)
             if not host.is_unspecified and len(host.packed) == len(address):
@@ -347,7 +346,7 @@ class Reports:
     def queries(
         self, after: int, client: str | None, limit: int | None = None
     ) -> tuple[int, Iterable[Document]]:
-        """Return the queries since a position in the history, newest last, the third shape."""
+        """Return the queries of /queries since a position in the history, newest last."""
         most = self._writer.settings.dns.query_history
         whose = None if client is None else packed(client)
         found, total = self._history.since(after, most if limit is None else limit, whose)
@@ -382,22 +381,22 @@ class Reports:
         return total, map(_change_document, found)
 
     def rights(self, client: str) -> tuple[bool, bool]:
-        """Return whether an address may ask, and see all queries."""
+        """Return whether an address may query, and whether it sees all queries."""
         view = self._writer.views.of(packed(client))
         return view.may_ask, view.may_see_history
 
     def is_our_name(self, host: str) -> bool:
-        """Return whether a Host header, without its port, is a name that we answer."""
+        """Return whether a Host header, without its port, is a name served here."""
         try:
             name = names.canonical(host)
         except BadName:
             return False
         return self._writer.ownership.answers(name, time.time())
 
-    # -- the whole ---------------------------------------------------------------------
+    # -- status ----------------------------------------------------------------------
 
     def readiness(self) -> tuple[bool, str]:
-        """Return whether every Engine was listed, all sockets are open and all parts run."""
+        """Return whether all Engines were listed, all sockets are open and all parts run."""
         if not self._endpoints():
             return False, "no socket is open yet"
         if self._failing:
@@ -406,7 +405,7 @@ class Reports:
         return self._writer.readiness()
 
     def status(self) -> Document:
-        """Return what the page shows of the whole."""
+        """Return the server's status for the page."""
         zone = self._writer.zone
         return {
             "version": version(),
@@ -480,14 +479,14 @@ class Reports:
         }
 
     def take_sample(self) -> None:
-        """Note how many questions were kept so far, whether or not somebody looks."""
+        """Record how many questions were kept so far, whether or not somebody looks."""
         now = time.monotonic()
         if self._kept_of_day.is_due(now):
             self._tally()
             self._kept_of_day.note(self._counters.kept_from_upstream, now)
 
     def _container_counts(self) -> dict[str, int]:
-        """Count containers; of very many once a second, as each page that is open asks."""
+        """Count containers; if there are very many, once a second for all open pages."""
         is_due = time.monotonic() - self._containers_counted_at >= 1.0
         is_large = len(self._writer.zone) > QUICK_COUNT
         if self._counted_revision != self._writer.revision and (is_due or not is_large):
@@ -502,7 +501,7 @@ class Reports:
         return self._container_count
 
     def _subnets(self) -> list[str]:
-        """The subnets of the Engines' bridge and overlay networks, which clients need routes to."""
+        """Return the subnets of bridge and overlay networks, which clients need routes to."""
         own = {
             subnet
             for network in self._writer.inventory.networks()
@@ -512,11 +511,11 @@ class Reports:
         return sorted(own)
 
     def _containers(self) -> list[Container]:
-        """All but the services of a swarm, which are no containers."""
+        """Return all containers, without swarm services."""
         return [c for c in self._writer.inventory if not c.id.startswith(SERVICE_ID)]
 
     def containers(self) -> Document:
-        """Return what the page shows of the containers."""
+        """Return the containers for the page."""
         return {
             "serial": self._writer.zone.serial,
             "containers": (
@@ -553,7 +552,7 @@ class Reports:
         }
 
     def gauges(self) -> Gauges:
-        """Return the present values for the metrics."""
+        """Return the current values for the metrics."""
         self._tally()
         zone = self._writer.zone
         if self._counted_serial != zone.serial and len(zone) <= QUICK_COUNT:
@@ -587,7 +586,7 @@ class Reports:
 
         Returns whether all are counted.
 
-        A large zone is counted in pieces between queries, and shown when it is whole.
+        A large zone is counted in pieces between queries, and shown once it is complete.
         """
         zone = self._writer.zone
         if self._counting is None:
@@ -631,15 +630,17 @@ def _types(qtype: str | None, *, is_address: bool) -> Sequence[int]:
         return (messages.PTR,) if is_address else USUAL_TYPES
     number = messages.type_number(qtype)
     if number is None:
-        raise BadSettings("type", qtype, "a type's mnemonic, or TYPE and its number")
+        raise BadSettings("type", qtype, "the mnemonic of a type, or TYPE and its number")
     return (number,)
 
 
 def _unanswered(publication: Publication) -> str:
-    """Return why no name leads to a container."""
+    """Return why no name resolves to a container."""
     if publication.skipped or not publication.is_running:
-        return publication.skipped or "it does not run"
-    return "others have all of its names" if publication.claims else "it has no valid name"
+        return publication.skipped or "not running"
+    return (
+        "other containers have all of its names" if publication.claims else "it has no valid name"
+    )
 
 
 def _counted(hosts: Mapping[str, str]) -> dict[str, int]:
@@ -648,7 +649,7 @@ def _counted(hosts: Mapping[str, str]) -> dict[str, int]:
 
 
 def _upstream_of(told: Explanation, prospect: Prospect) -> UpstreamExplanation:
-    """What the forwarder would do about an explained query."""
+    """Return what the forwarder would do about an explained query."""
     listed, server, left, cached = prospect
     if left is not None and cached is not None:
         ttl = int(left) if told.ttl_ceiling is None else min(int(left), told.ttl_ceiling)
@@ -664,7 +665,7 @@ def _upstream_of(told: Explanation, prospect: Prospect) -> UpstreamExplanation:
 
 
 def _shown_id(publication: str) -> str:
-    """The first digits of a container's id, or of a service's; "" of what is neither."""
+    """Return the first digits of the id of a container or service, else ""."""
     kind, _, own = publication.rpartition(":")
     return own[:12] if kind in ("", SERVICE_ID.rstrip(":")) else ""
 
@@ -707,5 +708,5 @@ def _loss_document(loss: Loss) -> Document:
 
 
 def rfc3339(moment: float) -> str:
-    """A time in seconds since the epoch as RFC 3339 has it, in UTC."""
+    """Format a time in seconds since the epoch as RFC 3339, in UTC."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,8 +1,8 @@
-"""What secondaries get: our zones as records, made when somebody takes one, and NOTIFY.
+"""What secondaries get: our zones as records, generated on demand, and NOTIFY.
 
-The writer of the zone only says which names changed.  What that did to the records is
-worked out in `core/zone/secondary_copies` when a secondary asks, so that no transfer can miss
-a change, and transfers cost nothing without secondaries.
+The zone's writer only reports which names changed.  `core/zone/secondary_copies` works out the
+records when a secondary asks, so that no transfer can miss a change, and transfers cost
+nothing without secondaries.
 """
 
 import asyncio
@@ -19,19 +19,19 @@ from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
 from containerdns.tasks.turns import turns
 
 GATHER = 0.1  # seconds in which changes are notified together
-REST = 4  # times as long as names of very many containers took, before they are read again
-MAX_REST = 5.0  # seconds; a secondary waits for an answer, mostly for 10
+REST = 4  # multiple of the time that very common names took, before they are read again
+MAX_REST = 5.0  # seconds; most secondaries wait 10 for a response
 
 
 class ChangeListener(Protocol):
     """Sends NOTIFY to secondaries."""
 
     def changed(self, apex: str, soa: RR) -> None:
-        """Send every target a zone's new SOA, soon."""
+        """Send a zone's new SOA to every target soon."""
 
 
 class ZoneSource:
-    """One of our zones, in nobody's view in particular, as `secondary_copies` reads it."""
+    """One of our zones in the neutral view, for `secondary_copies`."""
 
     def __init__(self, zone: Zone, suffix: Suffix, view: View) -> None:
         self._zone = zone
@@ -41,34 +41,34 @@ class ZoneSource:
         self._hiding: set[str] = set()
 
     def soa(self) -> RR:
-        """The SOA record, with the zone's serial."""
+        """Return the SOA record with the zone's serial."""
         return records.soa(self._zone, self._suffix.apex, self._zone.shape.ttl).rr()
 
     def names(self) -> Iterator[str]:
-        """All names that have records."""
+        """Yield all names that have records."""
         return records.names_in(self._zone, self._suffix)
 
     def records(self, name: str) -> tuple[RR, ...]:
-        """The records that belong to a name, without SOA."""
+        """Return the records of a name, without SOA."""
         if self._searches and self._is_related(name):
             (self._hiding.add if self._hides(name) else self._hiding.discard)(name)
         found = records.of_name(self._zone, name, self._suffix, self._view)
         return tuple(record.rr() for record in found)
 
     def is_large(self, name: str) -> bool:
-        """Return whether very many hold a name."""
+        """Return whether very many containers have a name."""
         return records.is_large(self._zone, name, self._suffix)
 
     def later(self, name: str) -> Work:
-        """What `records` would give now of a large name, to be worked out in a thread."""
+        """Return a function that computes the present `records` of a large name in a thread."""
         work = records.later(self._zone, name, self._suffix, self._view)
         return lambda: tuple(record.rr() for record in work())
 
     def may_reveal(self, changed: str) -> bool:
         """Return whether a change of a name may hide or show names of an inner search domain.
 
-        What the domain has of its own, also by a wildcard, is not looked up in the search
-        domain; and what exists between a wildcard and a name takes the name from the wildcard.
+        Names that the domain itself has, also by a wildcard, are not looked up in the search
+        domain; and a wildcard does not apply to a name below another existing name.
         """
         if not self._searches or not self._is_related(changed):
             return False
@@ -80,7 +80,7 @@ class ZoneSource:
         return any(names.is_below(base, s) or names.is_below(s, base) for s in self._searches)
 
     def _hides(self, name: str) -> bool:
-        """Return whether the domain has something of its own below a name, or a wildcard there."""
+        """Return whether the domain itself has a name, or a wildcard, below a name."""
         if name == self._suffix.apex:
             return False
         holders = self._zone.holders(self._suffix.owner_of(name), self._suffix)
@@ -88,16 +88,16 @@ class ZoneSource:
 
 
 class Feed:
-    """Hears what changes, keeps copies of zones for those who take them, and has them notified.
+    """Records changes, keeps copies of the zones that are transferred, and sends NOTIFY.
 
     Attributes:
-        notifies: There is somebody to notify.
+        notifies: There are secondaries to notify.
     """
 
     def __init__(
         self, zone: Zone, see: Callable[[], View], notifier: ChangeListener, *, notifies: bool
     ) -> None:
-        """Take what is copied, and in whose view now; `notifies` if there is anybody to notify."""
+        """Set up without copies; `notifies` if there are secondaries to notify."""
         self._zone = zone
         self._see = see
         self._view = see()
@@ -107,23 +107,23 @@ class Feed:
         self._copies: dict[str, Copy] = {}
         self._readers: dict[str, asyncio.Lock] = {}
         self._cut_at: dict[str, float] = {}  # by apex, by the clock of the loop
-        self._rest_until: dict[str, float] = {}  # likewise
+        self._rest_until: dict[str, float] = {}  # same
         self._to_notify: set[str] = set()  # apexes
         self._is_scheduled = False
 
-    # -- what the zone's writer calls ------------------------------------------------------
+    # -- called by the zone's writer -------------------------------------------------------
 
     def look_again(self) -> None:
-        """Note that the view may be another one: where this server is, or the host."""
+        """Check whether the neutral view changed: our own networks or the host's address."""
         view = self._see()
         if view != self._view:
             self._view = view
             self.renewed()
 
     def changed(self, changed: Iterable[str]) -> None:
-        """Note the names whose records may have changed, and those above them.
+        """Record the names whose records may have changed, and those above them.
 
-        To be called after the change, and at any time before or after the serial grew.
+        Must be called after the change, before or after the serial is increased.
         """
         if not self._copies and not self.notifies:
             return
@@ -142,30 +142,30 @@ class Feed:
         self._notify_soon()
 
     def renewed(self) -> None:
-        """Note that any record may be another one, and any zone may have come or gone."""
+        """Record that any record may have changed, and any zone been added or removed."""
         self._copies.clear()
         self._sources.clear()
         self.grown()
 
     def grown(self) -> None:
-        """Note that the serial of all zones grew."""
+        """Record that the serial of all zones was increased."""
         if self.notifies:
             self._to_notify |= self._apexes()
             self._notify_soon()
 
     def regrouped(self) -> None:
-        """Note that there are other reverse zones; what they hold may be parted otherwise."""
+        """Record that the reverse zones changed, so that records may belong to other zones."""
         for apex in [a for a in self._copies if a not in self._zone.shape.domains]:
             del self._copies[apex], self._sources[apex]
         self.grown()
 
-    # -- what transfers call --------------------------------------------------------------
+    # -- called by transfers ---------------------------------------------------------------
 
     async def current(self, apex: str) -> Copy | None:
-        """Return the copy of a zone as it is now, or None if there is no such zone of ours.
+        """Return the current copy of a zone, or None if there is no such zone.
 
-        Reads what is to be read in short turns, once for all who ask meanwhile.  What the
-        copy says is to be taken before the next await; it goes on changing.
+        Works in short turns, once for all concurrent callers.  The caller must use the copy
+        before its next await, as it keeps changing.
         """
         asked = asyncio.get_running_loop().time()
         async with self._readers.setdefault(apex, asyncio.Lock()):
@@ -182,15 +182,15 @@ class Feed:
         return None
 
     async def _advance(self, copy: Copy, apex: str) -> None:
-        """Look at all names that changed, in turns, until nothing is left at one moment."""
+        """Process all names that changed, in turns, until none is left."""
         while turns().is_over() or copy.advance():
             await turns().offer(("copy", apex))
 
     async def _finish(self, copy: Copy, apex: str) -> bool:
-        """Make a copy current; return False if the zone is to be read anew.
+        """Bring a copy up to date; return False if the zone has to be read again.
 
-        Names that very many containers have are worked out in a thread, which must not
-        keep a core busy on a host where they change all the time.
+        Names of very many containers are computed in a thread, which must not keep a core
+        busy on a host where they change all the time.
         """
         clock = asyncio.get_running_loop().time
         cut = copy.cut()
@@ -223,7 +223,7 @@ class Feed:
             asyncio.get_running_loop().call_later(GATHER, self._notify)
 
     def _notify(self) -> None:
-        """Have the changes of the last moment notified, with the serial that there is now."""
+        """Send NOTIFY for the latest changes, with the current serial."""
         self._is_scheduled = False
         apexes, self._to_notify = self._to_notify, set()
         zone = self._zone

@@ -1,8 +1,8 @@
-"""The file of `--state`: what outlives the process, written in pieces and read with distrust.
+"""The file of `--state`: written in pieces, and validated when read.
 
-A JSON object: `version`; `serial`; `remembered`, pairs of an owner and until when it is ours;
-`claimed`, the owners that containers had when it was written.  Whatever else a file holds, the
-start goes on without what cannot be used.
+A JSON object: `version`; `serial`; `remembered`, pairs of an owner and its expiry time;
+`claimed`, the owners that containers had when it was written.  Anything invalid in the file is
+ignored at the start.
 """
 
 import json
@@ -21,18 +21,18 @@ from containerdns.errors import BadName
 
 VERSION: Final = 1
 MAX_SERIAL: Final = 0xFFFFFFFF
-MAX_OCTETS: Final = 256 << 20  # of a file that is read; 100,000 long names are 30 MB
+MAX_OCTETS: Final = 256 << 20  # maximum size of the file; 100,000 long names are 30 MB
 OWNERS_PER_PIECE: Final = 256  # encoded in about 0.1 ms
 
 log = logging.getLogger(__name__)
 
 
 class SavedState(NamedTuple):
-    """What the last life left.
+    """The state saved by the previous process.
 
     Attributes:
-        serial: Of the zone; 0 if it is not known.
-        remembered: Owners and until when they are ours, the oldest first.
+        serial: Of the zone; 0 if unknown.
+        remembered: Owners and their expiry times, the oldest first.
     """
 
     serial: int = 0
@@ -40,15 +40,15 @@ class SavedState(NamedTuple):
 
 
 def read(path: Path, now: float, lifetime: float) -> SavedState:
-    """Read a state file; one that is damaged, or cannot be read, costs one warning.
+    """Read a state file; log one warning if it is damaged or cannot be read.
 
-    What was claimed when it was written may have been removed since: it is remembered from
-    now on, until a listing shows its container.
+    Owners that were claimed when it was written may have been removed since: they are
+    remembered from now on, until a listing shows their containers.
 
     Args:
         path: It need not exist.
         now: Seconds since the epoch.
-        lifetime: Seconds for which owners are remembered; no owner is ours for longer.
+        lifetime: Seconds for which owners are remembered, at most.
     """
     try:
         document = json.loads(_text_of(path))
@@ -56,20 +56,20 @@ def read(path: Path, now: float, lifetime: float) -> SavedState:
         items = [*remembered, *((owner, math.inf) for owner in claimed)]
     except FileNotFoundError:
         return SavedState()
-    # Of JSON: ValueError; RecursionError for very many brackets.
+    # From JSON: ValueError, or RecursionError for very deep nesting.
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        log.warning("--state %s: cannot be read (%s); starting without it", path, error)
+        log.warning("--state %s: cannot be read (%s), starting without it", path, error)
         return SavedState()
     found = dict(filter(None, (_remembered(item, now + lifetime) for item in items)))
     has_serial = isinstance(serial, int) and 0 < serial <= MAX_SERIAL
     if not has_serial or len(found) < len({str(item) for item in items}):
-        log.warning("--state %s: damaged; what can be read of it is used", path)
+        log.warning("--state %s: damaged, using what can be read", path)
     kept = sorted((i for i in found.items() if i[1] > now), key=lambda item: item[1])
     return SavedState(serial if has_serial else 0, tuple(kept[-MAX_REMEMBERED:]))
 
 
 def _text_of(path: Path) -> str:
-    """Read a file, if it is one: a FIFO would never end, nor would a device."""
+    """Read a regular file; a FIFO or device might never end."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")
@@ -79,9 +79,9 @@ def _text_of(path: Path) -> str:
 
 
 def _remembered(item: object, latest: float) -> tuple[str, float] | None:
-    """Read an owner and until when it is ours, which is cut; None if that is no such pair."""
+    """Validate an owner and its expiry time, which is limited; return None if invalid."""
     match item:
-        case [str() as owner, int() | float() as until] if until > 0:  # NaN is not
+        case [str() as owner, int() | float() as until] if until > 0:  # excludes NaN
             try:
                 name = names.canonical(owner)
             except BadName:
@@ -92,10 +92,10 @@ def _remembered(item: object, latest: float) -> tuple[str, float] | None:
 
 
 def pieces(zone: Zone) -> Iterator[bytes]:
-    """Yield the document of a zone's state in pieces, each made in a fraction of a millisecond.
+    """Yield the document in pieces, each generated in a fraction of a millisecond.
 
-    The zone may change between two pieces.  An owner that was removed meanwhile is then still
-    in one of both lists, as memory is looked at before and after those that are claimed.
+    The zone may change between pieces.  An owner removed meanwhile is still in one of the
+    lists, since remembered owners are read before and after the claimed ones.
     """
     lifetime = zone.remembered.lifetime
     earlier = zone.remembered.snapshot()
@@ -118,7 +118,7 @@ def _listed(items: Iterable[object]) -> Iterator[bytes]:
 
 
 def write(path: Path, document: Iterable[bytes]) -> None:
-    """Write the state beside the file, then rename it, so that it is never half.
+    """Write the state to a new file and rename it, so that no partial file is ever visible.
 
     Raises:
         OSError: It cannot be written.

@@ -1,7 +1,7 @@
-"""The one writer: news from the Engines and from files become changes of the zone.
+"""The only writer of the zone, which turns events and file changes into zone changes.
 
-Everything here happens on the event loop, one change after the other and each one
-whole, so that no reader ever sees half of it.
+Everything runs on the event loop, one complete change after the other, so that no reader ever
+sees a partial change.
 """
 
 import asyncio
@@ -39,33 +39,33 @@ from containerdns.state.replica import Replica
 from containerdns.tasks.parts import contained
 from containerdns.tasks.turns import turns
 
-MAX_LINES = 20  # of single changes in the log a second; a burst is told by its number
+MAX_LINES = 20  # single changes logged per second; of a burst, only the number is logged
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
-MACHINE_EVERY = 5.0  # seconds between looks at the addresses of this machine
-HOUSEKEEPING = 1.0  # seconds between looks at files and at what is over
-RELOAD_SLICE = 0.001  # seconds of publishing anew between queries
-STATE_EVERY = 5.0  # seconds between two writings of the state file at most
-HOSTS_AT_ONCE = 32  # names of hosts files that change in one step, within a millisecond
-FREEZES = 2  # of what stays: after the first listing, and when it has been refined
+MACHINE_EVERY = 5.0  # seconds between checks of this machine's addresses
+HOUSEKEEPING = 1.0  # seconds between checks of files and expiry times
+RELOAD_SLICE = 0.001  # seconds of republishing between queries
+STATE_EVERY = 5.0  # minimum number of seconds between two writes of the state file
+HOSTS_AT_ONCE = 32  # names from hosts files that change in one step, within a millisecond
+FREEZES = 2  # gc.freeze: after the first listing, and after its refinement
 FLEET = "fleet"  # in the place of an Engine: other hosts
-COLLECT_AFTER = (20_000, 20, 100)  # objects, and collections; of `gc.set_threshold`
+COLLECT_AFTER = (20_000, 20, 100)  # objects and collections, for `gc.set_threshold`
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class EngineStatus:
-    """How one Engine is doing.
+    """The status of one Engine.
 
     Attributes:
         url: As configured.
-        is_connected: Its events are followed.
-        last_sync: When a full listing was applied last, seconds since the epoch; 0 if never.
+        is_connected: Its events are being followed.
+        last_sync: When a full listing was last applied, seconds since the epoch; 0 if never.
         cause: Why it is not connected; "" if it is.
-        lag: Seconds from an event to its change of the zone, of the last event.
-        incomplete_since: Since when it has containers with unknown names, by the monotonic
+        lag: Seconds from the last event to its change of the zone.
+        incomplete_since: Since when some names of its containers are unknown, by the monotonic
             clock; 0 if all are known.
-        lost_at: When it was lost (monotonic seconds), until it has been listed again; else None.
+        lost_at: When the connection was lost (monotonic seconds); None once listed again.
     """
 
     url: str
@@ -77,7 +77,7 @@ class EngineStatus:
     lost_at: float | None = None
 
     def has_been_lost_for(self, seconds: float) -> bool:
-        """Return whether it was lost so long ago, and has not been listed since."""
+        """Return whether it was lost that long ago and has not been listed since."""
         return self.lost_at is not None and time.monotonic() - self.lost_at >= seconds
 
 
@@ -104,7 +104,7 @@ OwnChanges = Iterable[tuple[str, Publication | None, Mapping[str, tuple[int, ...
 
 
 class OwnListener(Protocol):
-    """Whoever tells other hosts what this one has."""
+    """Publishes to other hosts what this one has."""
 
     def own_changed(self, changes: OwnChanges) -> None:
         """Own containers publish this now, with these published ports; None takes one away."""
@@ -114,13 +114,13 @@ class OwnListener(Protocol):
 
 
 class ZoneWriter(Replica):
-    """The replica that learns from Engines and files; it is the watchers' sink.
+    """The replica that receives changes from Engines and files; the watchers' sink.
 
     Attributes:
         inventory: The containers behind the zone.
         engines: By URL.
-        changes: What became of containers lately.
-        revision: Grows with whatever the status page would show.
+        changes: The history of changes of containers.
+        revision: Increases with every change that the status page shows.
     """
 
     def __init__(
@@ -146,9 +146,9 @@ class ZoneWriter(Replica):
         self.fleet = FleetStatus() if settings.fleet.urls else None
         self.listener: OwnListener | None = None  # of the fleet
         self._started = time.monotonic()
-        self._warned: dict[str, set[str]] = {}  # by publication id, what was said about it
+        self._warned: dict[str, set[str]] = {}  # by publication id, the faults already logged
         self._names_before = 0
-        self._touched: set[str] = set()  # owners, since the last telling
+        self._touched: set[str] = set()  # owners, since the last log line
         self._told_serial = 0
         self._hosts = HostsFiles()
         self._state_written = (0, 0.0)
@@ -156,10 +156,10 @@ class ZoneWriter(Replica):
         self._machine_again_at = 0.0
         self._freezes_left = FREEZES
 
-    # -- for those who want to know -----------------------------------------------
+    # -- status ------------------------------------------------
 
     def readiness(self) -> tuple[bool, str]:
-        """Return whether every Engine was listed; of several, a lost one is waited for 10 s."""
+        """Return whether every Engine was listed, or another one was and 10 s have passed."""
         missing = [e for e in self.engines.values() if not e.last_sync]
         is_overdue = time.monotonic() - self._started >= LISTING_PATIENCE
         if self.fleet is not None and not self.fleet.has_listed and not is_overdue:
@@ -175,9 +175,9 @@ class ZoneWriter(Replica):
     def container_changed(
         self, engine: str, container: Container, event_time: float | None
     ) -> None:
-        """A container, running or not, now exists like this.
+        """A container, running or not, was created or changed.
 
-        An internal error costs this container its names, not the others theirs.
+        An internal error affects the names of this container only.
         """
         with contained(self.counters, f"publishing the container {container.container_name}"):
             self._publish(engine, container, event_time)
@@ -205,14 +205,14 @@ class ZoneWriter(Replica):
         event_time: float | None,
         exit_status: int | None = None,
     ) -> None:
-        """A container does not run any more, but exists."""
+        """A container stopped running but still exists."""
         with contained(self.counters, f"withdrawing the container {container_id[:12]}"):
             publications = self.inventory.die(container_id, event_time, exit_status)
             self._apply(((p.id, p) for p in publications), engine, event_time)
             self._notice_own(container_id)
 
     def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
-        """A container does not exist any more."""
+        """A container was removed."""
         with contained(self.counters, f"removing the container {container_id[:12]}"):
             told_of_network = self._is_on_unlisted_network(container_id)
             changes: list[tuple[str, Publication | None]] = [(container_id, None)]
@@ -225,19 +225,19 @@ class ZoneWriter(Replica):
     def container_unreadable(
         self, engine: str, container_id: str, container_name: str, reason: str
     ) -> None:
-        """A container exists, but its documents cannot be read."""
+        """A container exists, but not all of its documents can be read."""
         self.counters.bad_documents += 1
         self.inventory.unreadable[container_id] = (container_name, reason)
         self.revision += 1
         self._warn_once(container_id, "document", f"container {container_name}: {reason}")
 
     def networks_changed(self, engine: str, networks: tuple[Network, ...]) -> None:
-        """These are all networks of an Engine now."""
+        """The networks of an Engine changed; these are all of them."""
         self.inventory.set_networks(engine, networks)
         self._networks_changed()
 
     def incomplete(self, engine: str) -> None:
-        """A listing has found containers whose names are not all known; until `listed`."""
+        """A listing found containers whose names are not all known, until `listed`."""
         self.engines[engine].incomplete_since = time.monotonic()
         self._look_at_listings()
 
@@ -259,10 +259,10 @@ class ZoneWriter(Replica):
             self._look_at_listings()
         if self.listing is Listing.COMPLETE and self._freezes_left:
             self._freezes_left -= 1
-            gc.freeze()  # a full collection over a large zone takes some ten milliseconds
+            gc.freeze()  # a full collection over a large zone takes tens of milliseconds
 
     def connected(self, engine: str) -> None:
-        """The Engine answers, and its events are followed."""
+        """The Engine responds, and its events are being followed."""
         status = self.engines[engine]
         if not status.is_connected:
             log.info("Docker %s: connected", engine)
@@ -270,18 +270,19 @@ class ZoneWriter(Replica):
         self.revision += 1
 
     def disconnected(self, engine: str, cause: str) -> None:
-        """The Engine is lost, or was not there in the first place."""
+        """The connection to the Engine was lost or could not be made."""
         status = self.engines[engine]
         if status.is_connected or status.cause != cause:
-            log.warning("Docker %s: %s; retrying, the last known zone stands", engine, cause)
+            kept = "the last known zone is kept" if status.last_sync else "no zone is known yet"
+            log.warning("Docker %s: %s; retrying, %s", engine, cause, kept)
         status.is_connected, status.cause = False, cause
-        status.incomplete_since = 0.0  # the last known zone stands
+        status.incomplete_since = 0.0  # the last known zone is kept
         if status.lost_at is None:
             status.lost_at = time.monotonic()
         self.revision += 1
 
     def event_seen(self, engine: str, action: str) -> None:
-        """An event came."""
+        """An event arrived."""
         self.counters.engine_events[engine, action] += 1
 
     def resynced(self, engine: str, reason: str) -> None:
@@ -290,7 +291,7 @@ class ZoneWriter(Replica):
         log.debug("Docker %s: full listing compared (%s)", engine, reason)
 
     def list_failed(self, engine: str, cause: str) -> None:
-        """A full listing could not be had."""
+        """A full listing failed."""
         log.debug("Docker %s: no listing: %s", engine, cause)
 
     # -- the fleet's sink ---------------------------------------------------------------
@@ -334,10 +335,10 @@ class ZoneWriter(Replica):
         self.fleet.is_connected, self.fleet.cause = False, cause
         self.revision += 1
 
-    # -- a life ----------------------------------------------------------------------
+    # -- periodic work -----------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look after time and files until cancelled; the state is saved at the end."""
+        """Handle expiry times and files until cancelled; save the state at the end."""
         try:
             while True:
                 await self.follow_hosts()
@@ -346,7 +347,7 @@ class ZoneWriter(Replica):
                 self._look_at_lost_engines()
                 while self.expire(time.time()):
                     self.revision += 1
-                    await turns().offer("names that are over")
+                    await turns().offer("forgetting expired names")
                 await self._end_handovers()
                 self._tell()
                 await self._save_state_if_due()
@@ -355,13 +356,13 @@ class ZoneWriter(Replica):
             self._save_state(state_file.pieces(self.zone))
 
     async def _end_handovers(self) -> None:
-        """Let names pass on whose time in handover is over, some at a time."""
+        """Release names whose handover is over, some at a time."""
         while self.end_handovers(time.time()):
             self.revision += 1
-            await turns().offer("names in handover")
+            await turns().offer("ending handovers")
 
     async def publish_anew(self) -> None:
-        """Publish by the present settings, a few containers between queries."""
+        """Republish everything with the current settings, a few containers between queries."""
         self.revision += 1
         await self.follow_hosts(all_of_them=True)
         policy = self.settings.policy
@@ -380,7 +381,7 @@ class ZoneWriter(Replica):
         self.settle(time.time())
 
     def read_hosts(self) -> None:
-        """Read the hosts files that changed, in one go; `follow_hosts` gives others a turn."""
+        """Read the hosts files that changed, without yielding to queries."""
         for _ in self._publish_hosts(self._hosts.load(self.settings.state.hosts)):
             pass
 
@@ -396,7 +397,7 @@ class ZoneWriter(Replica):
             await turns().offer("hosts files")
 
     def _publish_hosts(self, loaded: Loaded) -> Iterator[bool]:
-        """Publish what hosts files say, and yield after each unit whether it was applied."""
+        """Publish the contents of hosts files; yield after each unit whether it was applied."""
         changes: list[HostsChange] = []
         is_large = False
         for change in self._hosts.changes(
@@ -426,9 +427,9 @@ class ZoneWriter(Replica):
         is_part: bool = False,
         is_redeploy: bool = True,
     ) -> None:
-        """Put publications into the zone, and forget what was said about their names.
+        """Apply publications to the zone, and remove their names from the packet cache.
 
-        Unless it may be a redeploy, names that lose their holders pass on at once.
+        Unless this may be a redeploy, names that lose their holders pass on immediately.
         """
         listed = list(changes)
         self._touched |= self.owners_in(listed)
@@ -454,7 +455,7 @@ class ZoneWriter(Replica):
                 self.engines[engine].lag = lag
 
     def _is_listing(self, engine: str) -> bool:
-        """Whether an Engine's first listing has still to come to its end."""
+        """Return whether the first listing of an Engine is not complete yet."""
         return engine in self.engines and not self.engines[engine].last_sync
 
     def _networks_changed(self) -> None:
@@ -464,18 +465,18 @@ class ZoneWriter(Replica):
         self.revision += 1
 
     def _is_on_unlisted_network(self, container_id: str) -> bool:
-        """Return whether a container is what a network is known by, as far as it is known."""
+        """Return whether a container is on a network that no listing has shown yet."""
         container = self.inventory.get(container_id)
         return container is not None and self.inventory.has_unlisted_network(container)
 
     def _notice_own(self, container_id: str) -> None:
-        """Take over the networks of our own container, when these may have changed."""
+        """Update the networks of our own container, if they may have changed."""
         own = self.inventory.get(self._own_container)
         if own is not None and container_id in (own.id, lender_of(own)):
             self._networks_changed()
 
     def _as_container(self) -> Own:
-        """This server as a container, whose network may be another's."""
+        """Return this server as a container; it may use another container's network."""
         own = self.inventory.get(self._own_container)
         if own is None:
             return NO_CONTAINER
@@ -489,7 +490,7 @@ class ZoneWriter(Replica):
         )
 
     def _look_at_machine(self) -> None:
-        """Take over which addresses this machine has, now and then, if that matters."""
+        """Update the addresses of this machine periodically, if they matter."""
         now = time.monotonic()
         if not self.settings.rights.ask_own or now < self._machine_again_at:
             return
@@ -499,7 +500,7 @@ class ZoneWriter(Replica):
         self.set_machine(frozenset(map(str, others)))
 
     def _look_at_listings(self) -> None:
-        """Decide what is said about names that are not known, contract section 4."""
+        """Decide how unknown names are answered while Engines are not listed yet."""
         now = time.monotonic()
         unknown_since = [self._started for e in self.engines.values() if not e.last_sync]
         if self.fleet is not None and not self.fleet.has_listed:
@@ -520,30 +521,31 @@ class ZoneWriter(Replica):
             log.info("%s", line(change))
         more = total - self._changes_told - MAX_LINES
         if more > 0:
-            log.info("and %d changes more; /changes has the last %d", more, MAX_KEPT)
+            log.info("and %d more changes; see /changes for the last %d", more, MAX_KEPT)
         self._changes_told = total
 
     def _look_at_lost_engines(self) -> None:
-        """Leave out the addresses of Engines that have been lost for long; one alone stays."""
+        """Leave out the addresses of Engines whose grace period is over, but not those of all."""
         grace = self.settings.engines.grace
         lost = frozenset(e.url for e in self.engines.values() if e.has_been_lost_for(grace))
         if len(lost) == len(self.engines):
-            lost = frozenset()  # nobody has better addresses
+            lost = frozenset()  # there are no better addresses
         had = self.zone.lost_engines
         if not self.set_lost_engines(lost, time.time()):
             return
         self.revision += 1
         for url in sorted(lost - had):
             log.warning(
-                "Docker %s: lost for %d s; answers that have others leave its addresses out",
+                "Docker %s: unreachable for %d s; its addresses are left out of answers that have "
+                "others",
                 url,
                 grace,
             )
         for url in sorted(had - lost):
-            log.info("Docker %s: its addresses are in all answers again", url)
+            log.info("Docker %s: its addresses are included in all answers again", url)
 
     def _tell(self) -> None:
-        """Log what changed since the last time, in one line however much it was."""
+        """Log the changes since the last time in one line."""
         self._tell_of_changes()
         names = len(self.zone)
         if self.zone.serial == self._told_serial:
@@ -559,9 +561,11 @@ class ZoneWriter(Replica):
         touched, self._touched = self._touched, set()
         for loss in self.zone.losses(touched):
             if loss.held_for:
-                continue  # for a moment; /zone and explain say it
-            winner = loss.winner or "nobody, as several projects have it"
-            text = f"{loss.loser} does not get the name {loss.owner}: it is with {winner}"
+                continue  # temporary; /zone and explain show it
+            winner = loss.winner or "nobody, since several projects claim it"
+            text = (
+                f"{loss.loser} does not get the name {loss.owner}: {loss.owner} belongs to {winner}"
+            )
             self._warn_once(loss.loser_id, f"{loss.owner} {loss.winner}", text)
 
     def _warn_of_faults(self, publication: Publication) -> None:
@@ -599,7 +603,7 @@ class ZoneWriter(Replica):
         try:
             state_file.write(path, document)
         except OSError as error:
-            self._warn_once("state", str(error), f"--state {path}: {error.strerror}; not saved")
+            self._warn_once("state", str(error), f"--state {path}: {error.strerror}, not saved")
 
 
 def _is_own(publication_id: str) -> bool:
@@ -608,7 +612,7 @@ def _is_own(publication_id: str) -> bool:
 
 
 def _own_container_id() -> str:
-    """Return the id of the container that we run in, or whose network it shares; "" if in none."""
+    """Return the id of the container that this process runs in; "" if it does not."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -617,14 +621,14 @@ def _own_container_id() -> str:
 
 
 def container_id_in(mounts: str) -> str:
-    """Return the id of the container that has some mounts; "" if there is no sign of one.
+    """Return the id of the container that has these mounts; "" if there is none.
 
     Docker mounts `.../containers/ID/hostname`, and Podman
     `.../overlay-containers/ID/userdata/hostname`.
 
     Args:
-        mounts: In the form of /proc/self/mountinfo; its fourth field is the path of what is
-            mounted, its fifth where (proc(5)).
+        mounts: In the format of /proc/self/mountinfo; the fourth field is the path that is
+            mounted, the fifth the mount point (proc(5)).
     """
     pattern = r"/(?:\w+-)?containers/([0-9a-f]{64})/\S+ /etc/(?:hostname|hosts|resolv\.conf) "
     found = re.search(pattern, mounts)

@@ -1,1 +1,1 @@
-"""How coroutines run beside DNS: parts that restart, and turns."""
+"""Coroutines that run beside DNS: restarting them, and taking turns."""

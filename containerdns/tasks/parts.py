@@ -1,10 +1,10 @@
-"""The parts of a process beside its DNS sockets: run each, and restart one that fails.
+"""Run the parts of a process beside its DNS sockets, and restart those that fail.
 
 A part is a coroutine that runs until it is cancelled: a watcher, HTTP, the state file, the
-upstreams' connections.  An internal error in one of them is a traceback, a count and a restart
-after a pause that grows; it never ends another part, nor the answers.  What a part calls in
-the middle of somebody else's work (secondaries and workers, in a change of the zone) is
-wrapped in `contained` instead, so that the work goes on.
+connections to upstreams.  An internal error in one of them causes a traceback, a count and a
+restart after an increasing pause; it never affects another part or the answers.  Calls in the
+middle of other work (to secondaries and workers, in a change of the zone) are wrapped in
+`contained` instead, so that the work continues.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from containerdns.core.counters import Counters
 
 FIRST_PAUSE = 0.5  # seconds before the first restart; doubled each time
-MAX_PAUSE = 30.0  # seconds; as for an Engine that is away
-STABLE_AFTER = 10.0  # seconds of running, after which a part counts as working again
+MAX_PAUSE = 30.0  # seconds; the same as for an unreachable Engine
+STABLE_AFTER = 10.0  # seconds of running after which a part counts as working again
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Part = Callable[[], Awaitable[object]]
 
 
 class Pauses:
-    """How long to wait before each restart of something that keeps ending."""
+    """Increasing pauses between the restarts of something that keeps ending."""
 
     def __init__(self, first: float = FIRST_PAUSE, longest: float = MAX_PAUSE) -> None:
         self._first = first
@@ -32,7 +32,7 @@ class Pauses:
         self._next = first
 
     def after(self, lifetime: float) -> float:
-        """Return the seconds to wait now, given how long the last life lasted."""
+        """Return the seconds to wait, given how long the last run lasted."""
         if lifetime >= max(STABLE_AFTER, self._next):
             self._next = self._first
         pause, self._next = self._next, min(self._next * 2, self._longest)
@@ -43,8 +43,8 @@ class Parts:
     """Runs the parts of one process.
 
     Attributes:
-        failing: By part, its last error; of those that failed and have not run since for
-            `STABLE_AFTER` seconds.
+        failing: The last error of each part that failed and has not yet run for
+            `STABLE_AFTER` seconds since.
     """
 
     def __init__(self, counters: Counters, first_pause: float = FIRST_PAUSE) -> None:
@@ -53,12 +53,12 @@ class Parts:
         self._first_pause = first_pause
 
     async def keep(self, name: str, part: Part, *, fatal: type[Exception] | tuple[()] = ()) -> None:
-        """Run a part until it returns or is cancelled, again after each internal error.
+        """Run a part until it returns or is cancelled; restart it after internal errors.
 
         Args:
             name: For the log, `/readyz` and the metric.
-            part: Called for each life.
-            fatal: Errors of this class end the process; they are raised.
+            part: Called for each run.
+            fatal: Errors of this class are raised, and end the process.
         """
         pauses = Pauses(self._first_pause)
         loop = asyncio.get_running_loop()
@@ -85,11 +85,11 @@ class Parts:
 
 @contextmanager
 def contained(counters: Counters, what: str) -> Iterator[None]:
-    """Log and count an internal error in a block, instead of ending what it is part of.
+    """Log and count an internal error in a block, so that the caller continues.
 
     Args:
         counters: `internal_errors` is counted here.
-        what: The work of the block, for the log.
+        what: What the block does, for the log.
     """
     try:
         yield

@@ -1,12 +1,12 @@
-"""Turns on the event loop: all long pieces of work together get one short slice a pass.
+"""Turns on the event loop: all long work together gets one short time slice per pass.
 
-DNS shares its thread with whatever may be long: a zone sent over HTTP, a listing that
-is decoded, frames pumped over TCP, a reload.  If each of these took a slice of its own,
-64 of them would hold up a query for 64 slices.  So they share one: a pass of the event
-loop looks at the sockets, answers queries, and lets one piece of work go on.
+DNS shares its thread with work that may be long: sending a zone over HTTP, decoding a listing,
+reading many frames over TCP, a reload.  If each took a slice of its own, 64 of them would
+delay a query by 64 slices.  So they share one: each pass of the event loop polls the sockets,
+answers queries, and lets one piece of work continue.
 
-Whoever is waiting is served in rotation by *whose* work it is (a client's address, an
-Engine's URL), so that 32 requests of one client get no more than one request of another.
+Turns rotate by the owner of the work (a client's address, an Engine's URL), so that 32
+requests of one client together get no more time than one request of another.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from collections.abc import Callable, Hashable
 from typing import Final
 from weakref import WeakKeyDictionary
 
-MAX_SLICE: Final = 0.0005  # seconds, the same as UDP has; the unit that is under way adds to it
+MAX_SLICE: Final = 0.0005  # seconds, the same as for UDP; the unit in progress may exceed it
 
 
 class Turns:
-    """The turns of one event loop.  Use `turns()`; of several, each would give a slice."""
+    """The turns of one event loop; use `turns()`, as each instance would add a slice."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.perf_counter
@@ -28,23 +28,23 @@ class Turns:
         self._loop = loop
         self._clock = clock
         self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
-        self._ends_at: float | None = None  # of the slice of this pass; None: not begun
+        self._ends_at: float | None = None  # start of this pass's slice; None if not begun
         self._is_passing = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody works or waits, so that the loop may sleep."""
+        """Whether no work is active or waiting, so that the loop may sleep."""
         return not self._is_passing
 
     def is_over(self) -> bool:
-        """Return whether the slice of this pass is used up, by whomever."""
+        """Return whether the slice of this pass is used up."""
         if self._ends_at is None:
             self._begin()
             return False
         return self._clock() >= self._ends_at
 
     def call(self, whose: Hashable, callback: Callable[[], object]) -> None:
-        """Call back when the turn has come; for work outside coroutines."""
+        """Call a function when its turn comes; for work outside coroutines."""
 
         def go_on(_: "asyncio.Future[None]") -> None:
             self._begin()
@@ -53,12 +53,12 @@ class Turns:
         self._queue(whose).add_done_callback(go_on)
 
     async def take(self, whose: Hashable) -> None:
-        """Wait for a turn; what is long begins with this."""
+        """Wait for a turn; long work begins with this."""
         await self._queue(whose)
         self._begin()
 
     async def offer(self, whose: Hashable) -> None:
-        """Give others a turn if the slice is used up; to be called after each small unit."""
+        """Let others take a turn if the slice is used up; call this after each small unit."""
         if self.is_over():
             await self.take(whose)
 
@@ -78,21 +78,21 @@ class Turns:
             self._loop.call_soon(self._pass)
 
     def _pass(self) -> None:
-        """Let one waiting piece go on in the next pass, after a look at the sockets."""
+        """Let one waiting piece continue in the next pass, after the sockets were polled."""
         self._ends_at = None
         if not self._waiting:
             self._is_passing = False
             return
         while self._waiting and not self._let_go_on():
             pass
-        self._loop.call_soon(self._pass)  # behind the piece that goes on
+        self._loop.call_soon(self._pass)  # after the piece that continues
 
     def _let_go_on(self) -> bool:
-        """Take the first in the rotation; return whether it was still waiting."""
+        """Wake the first in the rotation; return whether it was still waiting."""
         whose, queue = self._waiting.popitem(last=False)
         turn = queue.popleft()
         if queue:
-            self._waiting[whose] = queue  # behind all others
+            self._waiting[whose] = queue  # after all others
         if turn.done():  # its task was cancelled
             return False
         turn.set_result(None)

@@ -1,1 +1,1 @@
-"""What asks other servers for the names that are not ours."""
+"""The forwarder: queries other servers for names that are not ours."""

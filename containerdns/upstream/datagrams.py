@@ -72,7 +72,7 @@ class OpenPorts:
         return len(self._ports)
 
     def use(self, port: _Port) -> None:
-        """Note that a port is used, which may be new."""
+        """Record the use of a port, which may be new."""
         port.is_used = True
         self._ports.pop(port, None)
         self._ports[port] = None
@@ -80,7 +80,7 @@ class OpenPorts:
             self._sweeping = self._loop.call_later(SWEEP_EVERY, self._sweep)
 
     def forget(self, port: _Port) -> None:
-        """Note that a port is closed."""
+        """Remove a closed port."""
         self._ports.pop(port, None)
 
     def make_room(self) -> bool:
@@ -193,7 +193,7 @@ class UpstreamDatagrams:
         if not self._has_warned:
             self._has_warned = True
             log.warning(
-                "out of file descriptors: %s is asked from %d ports instead of %d (%s)",
+                "out of file descriptors: using %d ports for %s instead of %d (%s)",
                 self._address[0],
                 len(self._ports),
                 PORTS,
@@ -201,7 +201,7 @@ class UpstreamDatagrams:
             )
 
     def _read(self, port: _Port) -> None:
-        """Take one datagram; the loop comes back for the next."""
+        """Read one datagram; the event loop calls again for the next."""
         try:
             data = port.socket.recv(LONGEST)
         except BlockingIOError:
@@ -247,7 +247,7 @@ class UpstreamDatagrams:
         sent.take(response)
 
     def _count_stranger(self, port: _Port) -> None:
-        """Give up UDP for those who wait at a port that somebody guesses at."""
+        """Switch to TCP on a port that receives many wrong answers, possibly guesses."""
         if not port.waiting:
             return  # late answers
         port.strangers += 1
@@ -265,7 +265,7 @@ def _without_records(data: bytes, question: bytes) -> Response:
 
 
 def _tell(port: _Port, trouble: Trouble) -> None:
-    """Tell all who wait at a port."""
+    """Report to all queries waiting on a port."""
     for sent in list(port.waiting.values()):
         sent.forget()
         sent.take(trouble)

@@ -1,4 +1,4 @@
-"""What the forwarder and the transports hand each other: sendings, arrivals, one inbox a flight."""
+"""The values exchanged between flights and transports: queries, arrivals and inboxes."""
 
 import asyncio
 import errno
@@ -18,13 +18,13 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class TroubleKind(Enum):
     """What went wrong, as far as it makes a difference."""
 
-    FOLDED = "the answer does not keep the case of the question"
-    FLOODED = "many answers to questions that nobody asked"
-    USELESS = "a response that cannot be used"
+    FOLDED = "the response does not preserve the case of the question"
+    FLOODED = "many responses to unknown queries"
+    USELESS = "an unusable response"
     MOVED = "asked again over TCP"
     REPLACED = "the servers to ask have changed"
     UNTRUSTED = "bad certificate"
-    UNREACHABLE = "nobody listens there"
+    UNREACHABLE = "connection refused"
     BROKEN = "the connection broke"
     EXHAUSTED = "out of file descriptors"
 
@@ -55,7 +55,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def trouble_of(error: OSError) -> Trouble:
-    """Tell what the system said; that we have no more sockets is no fault of a server's."""
+    """Convert a system error; lack of our own sockets is not the server's error."""
     kind = TroubleKind.EXHAUSTED if error.errno in EXHAUSTED else TroubleKind.UNREACHABLE
     return Trouble(kind, error.strerror or "")
 
@@ -71,8 +71,8 @@ class Sent:
 
     Attributes:
         question: As spelled in the query; the response must repeat it.
-        take: Is told of the response, once, or of trouble; of a useless response
-            perhaps before that, as a true one may follow.
+        take: Called with the response, once, or with trouble; possibly with an unusable
+            response before that, as a valid one may follow.
         message_id: The ID it went out with.
         home: Those that wait on the same socket or connection, by ID.
     """
@@ -102,7 +102,7 @@ class Transport(Protocol):
         """
 
     def close(self) -> None:
-        """Give up sockets and connections; whoever waits is not told."""
+        """Close sockets and connections, without notifying waiting queries."""
 
 
 class Arrival(NamedTuple, Generic[T]):

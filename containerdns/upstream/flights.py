@@ -1,7 +1,7 @@
 """One question on its way: from server to server, until one has an answer.
 
-Strictly the first that is alive is asked; what it says, or its silence, decides
-whether the next one is.  Whoever was asked may still answer until the flight ends.
+The first live server is queried; its response, or silence, decides whether the next one is
+tried.  Late responses of earlier servers are accepted until the flight ends.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class UpstreamAnswer(NamedTuple):
 
 
 class Control(Protocol):
-    """What a flight needs of whoever it was begun by."""
+    """What a flight needs from the forwarder."""
 
     def order(self, question: Question) -> tuple[Upstream, ...]:
         """Return the servers to ask, in order."""
@@ -48,15 +48,15 @@ class Control(Protocol):
         """Run `Flight.fly` in a task, and land with what it returns."""
 
     def land(self, flight: "Flight", answer: UpstreamAnswer | None) -> None:
-        """Tell all who wait."""
+        """Pass the result to all waiters."""
 
 
 class Waiter:
-    """One who waits for a flight.
+    """A client waiting for a flight.
 
     Attributes:
         client: The raw octets of the client's address.
-        take: Is given what came of it, once.
+        take: Called with the result, once.
         stale_at: The timer that gives it a stale response instead, if there is one.
     """
 
@@ -69,7 +69,7 @@ class Waiter:
 
 
 class Flight:
-    """One question in flight, for all who wait for it.
+    """One question in flight, for all clients waiting for it.
 
     The first server nearly always answers in time: until then a flight is one attempt
     and one timer.  A task, which reads an inbox, follows if it does not.
@@ -78,7 +78,7 @@ class Flight:
         question: What is asked.
         waiting: All who wait.
         failures: Why there is no answer yet, in words, each with its server.
-        error: What the first server that failed said about it (RFC 8914).
+        error: The extended error of the first server that failed (RFC 8914).
     """
 
     __slots__ = (
@@ -140,7 +140,7 @@ class Flight:
         self._send(upstream)
 
     def put(self, source: Upstream, outcome: Response | Trouble) -> None:
-        """Take what came of an attempt."""
+        """Process the result of an attempt."""
         if self._inbox is None:
             if isinstance(outcome, Response) and self._is_final(source, outcome):
                 self._control.land(self, UpstreamAnswer(source, outcome))
@@ -170,7 +170,7 @@ class Flight:
         return answer
 
     def end(self) -> None:
-        """Take no answer any more."""
+        """Accept no further answer."""
         if self._timer is not None:
             self._timer.cancel()
         for attempt in self._attempts:
@@ -211,12 +211,12 @@ class Flight:
     ) -> UpstreamAnswer | None:
         """Wait for a server that was asked until it answers, fails, or is silent too often.
 
-        A time-out asks nothing again: a name that is not in the server's cache takes it
-        longer than its round trips tell.  Only what may be lost is asked again.
+        After a timeout nothing is sent again: a name that is not in the server's cache takes
+        longer than its round trips suggest.  Only a possibly lost query is repeated.
 
-        The last one is asked all the time that is left, if it was alive: it may itself be
-        waiting for a slow server.  If nobody listens there, and all others have said or
-        refused something, to wait longer than a restart takes is in vain.
+        The last server gets all the remaining time, if it was alive: it may itself be waiting
+        for a slow server.  If its port is closed and all others have failed, waiting longer
+        than a restart takes is pointless.
 
         Returns:
             An answer, which may be a late one of an earlier server.
@@ -253,7 +253,7 @@ class Flight:
     async def _listen(
         self, upstream: Upstream, until: float, is_last: bool
     ) -> tuple[UpstreamAnswer | None, bool]:
-        """Wait for what comes of it; give the answer if any, and whether it was silent."""
+        """Wait for the response; return the answer, if any, and whether it timed out."""
         assert self._inbox is not None
         longest = min(until + STREAM_PATIENCE, self._deadline)
         while True:
@@ -300,7 +300,7 @@ class Flight:
         return is_positive and not response.rcode
 
     def _note(self, source: Upstream, outcome: Response | Trouble) -> None:
-        """Note why a server has no answer."""
+        """Record why a server has no answer."""
         if isinstance(outcome, Trouble):
             self.failures.append(f"{source.name}: {outcome}")
             if outcome.kind is TroubleKind.USELESS:
@@ -308,7 +308,7 @@ class Flight:
             elif outcome.kind not in (
                 TroubleKind.EXHAUSTED,
                 TroubleKind.UNTRUSTED,
-            ):  # the first is our fault
+            ):  # the first is not the server's fault
                 source.was_silent(str(outcome), self._loop.time() - self._sent_at)
             return
         text = "a referral" if is_referral(outcome) else messages.rcode_text(outcome.rcode)

@@ -1,8 +1,8 @@
-"""The forwarder: what is not ours is asked of others, in order, once, and remembered.
+"""The forwarder: queries upstreams in order, once per question, with a cache.
 
-Upstreams may serve different data, so that they are never raced: strictly the first
-that is alive.  It never raises: at the end of its patience stands a stale response, or
-SERVFAIL with a reason (RFC 8914).
+Upstreams may serve different data, so they are never raced: the first live one is used.  The
+forwarder never raises: after its timeout it returns a stale response, or SERVFAIL with a
+reason (RFC 8914).
 """
 
 import asyncio
@@ -51,14 +51,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class UpstreamStatus:
-    """How one upstream of one list is doing.
+    """The status of one upstream in one list.
 
     Attributes:
         name: As configured.
         apex: The domain of its `--forward`, None for `--upstream`.
         order: Its place in that list, from 0.
-        is_healthy: Asked in its turn.
-        aside_for: Seconds until it is tried again; 0 if it is not set aside.
+        is_healthy: In use.
+        aside_for: Seconds until it is tried again; 0 if it is not down.
         round_trip: Seconds, smoothed; 0 before the first answer.
         last_failure: In words; "" if there was none.
     """
@@ -73,7 +73,7 @@ class UpstreamStatus:
 
 
 class Prospect(NamedTuple):
-    """What would become of a question.
+    """What would happen to a question.
 
     Attributes:
         listed: Which list is asked: "--upstream", or the domain of a `--forward`.
@@ -89,7 +89,7 @@ class Prospect(NamedTuple):
 
 
 class Forwarder:
-    """Asks the upstreams for what is not ours."""
+    """Forwards questions to the upstreams."""
 
     def __init__(
         self,
@@ -99,11 +99,11 @@ class Forwarder:
         loop_token: str = "",
         resolv_conf: Path = RESOLV_CONF,
     ) -> None:
-        """Take the lists of upstreams; nothing is opened before `run`.
+        """Initialise; nothing is opened before `run`.
 
         Args:
-            settings: Whom to ask for what.
-            counters: What is asked, hit and refused is counted here.
+            settings: The lists of upstreams.
+            counters: Counts queries, hits and refusals.
             is_ours: Tells of a canonical name whether no upstream may answer for it.
             loop_token: The same in all processes that answer on one socket; see `Loops`.
             resolv_conf: The file of the system's servers, for `system`.
@@ -155,7 +155,7 @@ class Forwarder:
                 self._lists = {}
 
     async def _follow_system(self) -> None:
-        """Take over the servers of resolv.conf whenever they change."""
+        """Follow the servers in resolv.conf."""
         while True:
             await asyncio.sleep(EVERY)
             if self._system.look():
@@ -236,7 +236,7 @@ class Forwarder:
     async def _ask_all(
         self, asked: list[Upstream], question: Question, patience: float
     ) -> dict[Upstream, Response | Trouble]:
-        """Ask some upstreams one question each; return what came of it within some seconds."""
+        """Send one question to each of several upstreams; return their results in time."""
         inbox: Inbox[Upstream] = Inbox(self._loop)
         attempts = [upstream.send(question, inbox) for upstream in asked]
         until = self._loop.time() + patience
@@ -265,11 +265,11 @@ class Forwarder:
         return cached.given_out(now)
 
     def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
-        """Ask the upstreams, or wait for who is asking them the same.
+        """Query the upstreams, or join a query for the same question.
 
         Args:
             forward: The question.
-            take: Is given what came of it, once; perhaps before this returns.
+            take: Called with the result once, possibly before this returns.
         """
         client = forward.client
         question = question_of(forward)
@@ -281,7 +281,7 @@ class Forwarder:
             self._join(question, Waiter(client, take))
 
     def describe(self, name: str, qtype: int) -> Prospect:
-        """Return what would become of a question, without asking it."""
+        """Return what would happen to a question, without sending it."""
         apex = self._apex_of(name)
         question = Question(name, qtype, False, False, apex)
         order = self.order(question)
@@ -400,7 +400,7 @@ class Forwarder:
         return resolved
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run something in the background, where a fault of ours must not end the rest."""
+        """Run a coroutine in the background; an internal error in it affects nothing else."""
         self._tasks.create_task(self._guard(work))
 
     async def _guard(self, work: Coroutine[Any, Any, object]) -> None:
@@ -408,7 +408,7 @@ class Forwarder:
             await work
         except Exception:  # as the server does it for a client: the others must go on
             self._counters.internal_errors += 1
-            log.exception("a fault while asking upstreams")
+            log.exception("internal error while querying upstreams")
 
     def _apex_of(self, name: str) -> str | None:
         """The longest domain of a `--forward` at or above a name."""
@@ -439,8 +439,8 @@ class Forwarder:
     def _join(self, question: Question, waiter: Waiter) -> None:
         """Wait for the flight of a question, which is begun if there is none.
 
-        Whoever could have a stale response does not wait for long (RFC 8767 section 5),
-        and not at all if no upstream is alive; the flight goes on behind.
+        If there is a stale response, the wait is short (RFC 8767 section 5), or none if no
+        upstream is alive; the flight continues in the background.
         """
         self._waiting[waiter.client] = self._waiting.get(waiter.client, 0) + 1
         now = self._loop.time()
@@ -458,7 +458,7 @@ class Forwarder:
         self._tell(waiter, stale.given_out(self._loop.time()))
 
     def _begin(self, question: Question) -> Flight:
-        """Ask the upstreams, whoever waits."""
+        """Query the upstreams."""
         flight = self._flights[question] = Flight(question, self, self._loop)
         flight.begin()
         return flight
@@ -475,7 +475,7 @@ class Forwarder:
             raise
 
     def land(self, flight: Flight, answer: UpstreamAnswer | None) -> None:
-        """End a flight, and tell all who wait what came of it."""
+        """End a flight, and pass the result to all waiters."""
         try:
             if answer is not None:
                 resolution = self._accept(flight.question, answer)
@@ -497,7 +497,7 @@ class Forwarder:
             self._tell(waiter, resolution)
 
     def _tell(self, waiter: Waiter, resolution: Resolution) -> None:
-        """Tell one who waits, whose faults are its own."""
+        """Pass the result to one waiter, containing its errors."""
         client = waiter.client
         count = self._waiting.pop(client) - 1
         if count:
@@ -567,12 +567,12 @@ class Forwarder:
 
     def _why_nobody(self, question: Question) -> str:
         if names.is_single_label(question.name) and self._lists.get(question.apex):
-            return "every upstream sends single labels back to us"
-        return "no upstream to ask"
+            return "every upstream forwards single labels back to this server"
+        return "no upstream configured"
 
 
 def _settle(future: asyncio.Future[Resolution], resolution: Resolution) -> None:
-    """Give a future its result, unless nobody waits for it any more."""
+    """Set the result of a future, unless it was cancelled."""
     if not future.done():
         future.set_result(resolution)
 
@@ -586,7 +586,7 @@ def _replaced(
 
 
 def _last_resort(upstream: Upstream) -> tuple[bool, float]:
-    """Sort servers that are set aside; one with a bad certificate cannot be asked."""
+    """Sort servers that are down; one with an invalid certificate cannot be used."""
     return upstream.health.is_distrusted, upstream.health.silent_since
 
 

@@ -132,7 +132,7 @@ class _HTTPSConnection(asyncio.Protocol):
         return sent
 
     def close(self) -> None:
-        """Close; whoever waits is not told."""
+        """Close, without notifying waiting queries."""
         self.is_closed = True
         if self._idle is not None:
             self._idle.cancel()
@@ -140,7 +140,7 @@ class _HTTPSConnection(asyncio.Protocol):
             self._transport.abort()
 
     def fail(self, trouble: Trouble) -> None:
-        """Close, and tell whoever waits."""
+        """Close, and report the failure to waiting queries."""
         self.close()
         for sent in list(self.waiting.values()):
             sent.forget()
@@ -158,7 +158,7 @@ class _HTTPSConnection(asyncio.Protocol):
         self._send_waiting()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a server that breaks HTTP/2 is left."""
+        """Process received data; close the connection on HTTP/2 errors."""
         self.alive_at = self._loop.time()
         try:
             events = self._h2.receive_data(data)
@@ -172,7 +172,7 @@ class _HTTPSConnection(asyncio.Protocol):
             self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Report the failure to waiting queries."""
         self.fail(Trouble(TroubleKind.BROKEN))
 
     def _send_waiting(self) -> None:
@@ -214,7 +214,7 @@ class _HTTPSConnection(asyncio.Protocol):
                 self.fail(Trouble(TroubleKind.BROKEN))
 
     def _deliver(self, stream: int) -> None:
-        """Hand a whole response to who waits for it."""
+        """Pass a complete response to the waiting query."""
         if stream not in self._streams:
             return  # it ended before
         number, body = self._streams[stream]

@@ -111,7 +111,7 @@ def read_whole(data: bytes) -> Response | Trouble:
 
 
 def why_not(error: OSError | TimeoutError) -> Trouble:
-    """Say why there is no connection."""
+    """Return why there is no connection."""
     match error:
         case ssl.SSLCertVerificationError():
             return Trouble(TroubleKind.UNTRUSTED, f"bad certificate: {error.verify_message}")
@@ -153,7 +153,7 @@ class _StreamConnection(asyncio.Protocol):
         return sent
 
     def close(self) -> None:
-        """Close; whoever waits is not told."""
+        """Close, without notifying waiting queries."""
         self.is_closed = True
         if self._idle is not None:
             self._idle.cancel()
@@ -161,7 +161,7 @@ class _StreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     def fail(self, trouble: Trouble) -> None:
-        """Close, and tell whoever waits."""
+        """Close, and report the failure to waiting queries."""
         self.close()
         for sent in list(self.waiting.values()):
             sent.forget()
@@ -193,7 +193,7 @@ class _StreamConnection(asyncio.Protocol):
         self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Report the failure to waiting queries."""
         self.fail(Trouble(TroubleKind.BROKEN))
 
     def _deliver(self, frame: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""One upstream: its transports, its health, and what it turned out to cope with."""
+"""One upstream: its transports, its health, and the features it supports."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all upstreams of a forwarder share.
+    """Dependencies shared by all upstreams of a forwarder.
 
     Attributes:
         loop: The running one.
@@ -51,7 +51,7 @@ class Surroundings:
         bootstrap: Gives the addresses of a host, without asking ourselves.
         probe: A question that only we answer, to ask what may be ourselves.
         label_probe: The same for a single label.
-        sends_labels_back: Is told of an upstream that asks us for single labels.
+        sends_labels_back: Called with an upstream that sends single labels back here.
         is_loop: Tells of a response whether it is our own answer to that.
         open_ports: The UDP ports of all of them.
     """
@@ -99,7 +99,7 @@ class Upstream:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is asked in its turn."""
+        """Whether it is in use."""
         return not self.health.is_aside and not self.is_ourselves
 
     @property
@@ -124,7 +124,8 @@ class Upstream:
         """Ask it for no single label for a while."""
         if not self._labels_back_until:
             log.warning(
-                "upstream %s asks us for single labels: it is not asked for them", self.name
+                "upstream %s forwards single labels back to this server; not using it for them",
+                self.name,
             )
         self._labels_back_until = self.loop.time() + LABELS_BACK_FOR
         self._surroundings.sends_labels_back(self)
@@ -136,13 +137,13 @@ class Upstream:
         return max(self.health.timeout(attempt), Health().timeout(attempt))
 
     def send(self, question: Question, receiver: "Receiver[Upstream]") -> "Attempt":
-        """Send a question once; what comes of it goes to the receiver."""
+        """Send a question once; the receiver gets the result."""
         attempt = Attempt(self, question, receiver, self.loop.time())
         attempt.send(self.datagrams or self.streams)
         return attempt
 
     def was_silent(self, reason: str, waited: float) -> None:
-        """Note a time-out, and set the server aside if it is one too many.
+        """Record a timeout, and mark the server down after too many.
 
         Args:
             reason: In words.
@@ -161,7 +162,7 @@ class Upstream:
             self._ask_for_a_word(messages.RD if silences else 0)
 
     def distrust(self, reason: str) -> None:
-        """Set the server aside, as its certificate is bad."""
+        """Mark the server down because of its certificate."""
         if self.is_closed:
             return
         if self.health.distrust(reason, self.loop.time()):
@@ -171,7 +172,7 @@ class Upstream:
     def leave_for_good(self) -> None:
         """Never ask it again: it is ourselves."""
         if not self.is_ourselves:
-            log.error("upstream %s leads back to us: it is not asked any more", self.name)
+            log.error("upstream %s is this server itself; no longer using it", self.name)
         self.is_ourselves = True
         self.health.last_failure = "it leads back to us"
 
@@ -187,7 +188,7 @@ class Upstream:
         self.streams.close()
 
     def heard(self, round_trip: float, now: float) -> None:
-        """Note that it said something."""
+        """Record a response."""
         if self.health.heard(round_trip, now):
             log.info("upstream %s answers again", self.name)
 
@@ -201,7 +202,7 @@ class Upstream:
         self._surroundings.counters.upstream_answered(self.name, NO_RESPONSE)
 
     def _ask_for_a_word(self, flags: int) -> None:
-        """Ask what any server answers at once, so that a dead name is no dead server.
+        """Send a query that any server answers at once, to tell a dead name from a dead server.
 
         Whatever it says is heard before the silences are too many.
 
@@ -249,7 +250,7 @@ class Attempt:
     Attributes:
         upstream: Who is asked.
         question: What is asked.
-        receiver: Where what comes of it goes.
+        receiver: Gets the result.
         at: When it was sent, by the loop's clock.
         has_long_answer: There is an answer, but it was truncated over UDP.
     """

@@ -1,1 +1,1 @@
-"""What is shown over HTTP: the zone, the metrics, the status page."""
+"""HTTP: the zone, the metrics, the status page."""

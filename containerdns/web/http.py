@@ -1,7 +1,7 @@
-"""The HTTP server: which path gives what (docs/http.md is its contract).
+"""The HTTP server and its paths (docs/http.md describes the interface).
 
-Nothing can be changed over HTTP, so nothing but GET and HEAD is answered, and there is
-neither a session nor a secret.  What must hold all the same stands in `problems.Guard`.
+The interface is read-only: it answers only GET and HEAD, and has no sessions or secrets.
+The checks that every request has to pass are in `problems.Guard`.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ BACKLOG = 128
 # asyncio's `backlog` is also how many connections it accepts in one pass of the loop; each
 # costs a tenth of a millisecond, and a flood of them must not hold up the others.
 ACCEPTED_AT_ONCE = 4
-RECEIVE_OCTETS = 16384  # of the system's buffer of a connection; requests are short
-REQUEST_TIMEOUT = 10.0  # seconds until a new connection must have asked something
-KEEPALIVE = 15.0  # seconds a connection may rest between two requests
-FIELD_OCTETS = 8190  # of a request line or a header; Apache's limit
-MAX_SEARCH_DOMAINS = 16  # of one explanation; more than any resolver's list is believed to have
+RECEIVE_OCTETS = 16384  # receive buffer of a connection; requests are short
+REQUEST_TIMEOUT = 10.0  # seconds within which a new connection must send a request
+KEEPALIVE = 15.0  # seconds that a connection may be idle between requests
+FIELD_OCTETS = 8190  # octets of a request line or header; Apache's limit
+MAX_SEARCH_DOMAINS = 16  # in one explanation; longer than any resolver's search list
 MAX_VALUE = 253  # characters: the longest name without escapes, RFC 1035 section 2.3.4
-LINGER = 0.2  # seconds to let answers end when we stop
+LINGER = 0.2  # seconds to finish responses at shutdown
 
 SECURITY_HEADERS = {
     "Server": "containerdns",
@@ -52,17 +52,17 @@ SECURITY_HEADERS = {
     POLICY_HEADER: policy(),
 }
 
-# aiohttp tells every malformed request with a traceback; those are the sender's fault.
+# aiohttp logs a traceback for every malformed request.
 _protocol_logger = logging.getLogger(f"{__name__}.protocol")
 _protocol_logger.setLevel(logging.CRITICAL)
 
 
 class HTTPServer:
-    """One listening socket and what is answered on it.
+    """One listening socket, its connections and its paths.
 
     Attributes:
-        endpoint: What it listens on, with the port that the system chose.
-        rates: What the page's chart shows.
+        endpoint: The address and the actual port that it listens on.
+        rates: The data of the page's chart.
     """
 
     def __init__(
@@ -75,15 +75,15 @@ class HTTPServer:
         version: str = "",
         limits: Limits | None = None,
     ) -> None:
-        """Bind at once, so that a port in use stops the start.
+        """Bind the socket immediately, so that a port in use prevents the start.
 
         Args:
-            endpoint: Where to listen; "::" takes IPv4 as well.
+            endpoint: Where to listen; "::" accepts IPv4 as well.
             state: The rest of the program.
             counters: For the metrics; internal errors are counted here.
-            hosts: Further Host names to answer to, `--http-host`.
+            hosts: Additional Host names to accept, `--http-host`.
             version: Of containerdns.
-            limits: How many connections there may be; by the system's limit of descriptors.
+            limits: The maximum numbers of connections, from the limit of file descriptors.
 
         Raises:
             CannotListen: The address cannot be bound.
@@ -101,7 +101,7 @@ class HTTPServer:
         Paths(state, Metrics(counters, state.gauges, version), self.rates).add_to(self._app)
 
     def use(self, hosts: Iterable[str]) -> None:
-        """Answer to these further Host names from now on, `--http-host`."""
+        """Replace the additional Host names to accept, `--http-host`."""
         self._guard.use(hosts)
 
     async def run(self) -> None:
@@ -118,7 +118,7 @@ class HTTPServer:
             sock=self._socket,
             backlog=ACCEPTED_AT_ONCE,
         )
-        self._socket.listen(BACKLOG)  # which asyncio has set to the same
+        self._socket.listen(BACKLOG)  # which asyncio set to the same value
         try:
             await self.rates.run()
         finally:
@@ -126,7 +126,7 @@ class HTTPServer:
             await runner.cleanup()
 
     def close(self) -> None:
-        """Give the address back, if `run` never was."""
+        """Close the socket if `run` was never called."""
         self._socket.close()
 
 
@@ -164,7 +164,7 @@ class Paths:
         }
 
     async def zone(self, request: web.Request) -> web.StreamResponse:
-        """The zone, as a master file or as JSON."""
+        """Return the zone, as a master file or as JSON."""
         parameters = _parameters(request, "domain", "name", "format")
         domain, name = parameters.get("domain"), parameters.get("name")
         as_json = _wants_json(request, parameters, default=False)
@@ -187,7 +187,7 @@ class Paths:
         return (line + "\n" for line in lines)
 
     async def explain(self, request: web.Request) -> web.StreamResponse:
-        """What becomes of a name, query by query."""
+        """Explain how a name is resolved, query by query."""
         parameters = _parameters(request, "name", "type", "client", "format", lists=("search",))
         if "name" not in parameters:
             raise _bad_parameter("name is missing: /explain?name=web&type=A")
@@ -209,7 +209,7 @@ class Paths:
         return await send(request, "text/plain", lines, _FRESH)
 
     async def queries(self, request: web.Request) -> web.StreamResponse:
-        """The last queries, or those to come."""
+        """Return the last queries, or stream new ones."""
         _parameters(request)
         if prefers(request, "text/event-stream", JSON):
             return await self._streams.queries(request)
@@ -218,7 +218,7 @@ class Paths:
         return await send(request, JSON, pieces, _FRESH)
 
     async def changes(self, request: web.Request) -> web.StreamResponse:
-        """The last changes of containers, or those to come."""
+        """Return the last changes of containers, or stream new ones."""
         _parameters(request)
         if prefers(request, "text/event-stream", JSON):
             return await self._streams.changes(request)
@@ -226,7 +226,7 @@ class Paths:
         return await send(request, JSON, json_pieces({"changes": changes}), _FRESH)
 
     async def containers(self, request: web.Request) -> web.StreamResponse:
-        """The containers, for the page."""
+        """Return the containers, for the page."""
         _parameters(request)
         return await send(request, JSON, json_pieces(self._state.containers()), _FRESH)
 
@@ -239,23 +239,23 @@ class Paths:
         return _json_response(request, document)
 
     async def status(self, request: web.Request) -> web.StreamResponse:
-        """Engines, upstreams and sums, for the page."""
+        """Return Engines, upstreams and totals, for the page."""
         _parameters(request)
         return _json_response(request, self._streams.status(client_of(request)))
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        """The metrics, for Prometheus."""
+        """Return the metrics, for Prometheus."""
         body, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
         response = web.Response(body=body, headers={**_FRESH, "Content-Type": content_type})
         compress(request, response)
         return response
 
     async def healthz(self, _request: web.Request) -> web.StreamResponse:
-        """Whether the process answers at all."""
+        """Return 200 as long as the process responds."""
         return _text_response("alive")
 
     async def readyz(self, _request: web.Request) -> web.StreamResponse:
-        """Whether every Engine was listed and every socket is open."""
+        """Return 200 if every Engine was listed and every socket is open, else 503."""
         is_ready, reason = self._state.readiness()
         return _text_response("ready" if is_ready else reason, status=200 if is_ready else 503)
 
@@ -264,11 +264,11 @@ _FRESH = {"Cache-Control": "no-store"}
 
 
 class _HTTPConnection(web.RequestHandler):
-    """A connection that must ask in time; malformed requests are told as all others are.
+    """A connection with timeouts, which answers malformed requests like all others.
 
     Attributes:
         address: The octets of the client's address.
-        active_at: When it connected, last asked or was last answered.
+        active_at: Time of the connection, the last request or the last response.
         is_busy: A request is being answered.
     """
 
@@ -291,19 +291,19 @@ class _HTTPConnection(web.RequestHandler):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place, and start the time for the first request."""
+        """Register the connection, and start the timeout of the first request."""
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
         self._deadline = asyncio.get_running_loop().call_later(REQUEST_TIMEOUT, transport.abort)
         peer = transport.get_extra_info("peername")
-        if not peer:  # gone before we looked
+        if not peer:  # closed already
             transport.abort()
             return
         self.address = packed(peer[0].partition("%")[0])
         self._door.admit(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Give the place back."""
+        """Unregister the connection."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._unread.clear()
@@ -311,7 +311,7 @@ class _HTTPConnection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read requests, in turn with all other work; aiohttp also calls with nothing new."""
+        """Parse requests, taking turns with other work; aiohttp also calls this with no data."""
         shared = turns()
         if not data or not (self._unread or shared.is_over()):
             super().data_received(data)
@@ -330,12 +330,12 @@ class _HTTPConnection(web.RequestHandler):
             self.resume_reading()
 
     def abort(self) -> None:
-        """End the connection at once, to make room."""
+        """Close the connection immediately, to make room."""
         if self.transport is not None:
             self.transport.abort()
 
     def asked(self) -> None:
-        """Take note of a request; from now on aiohttp's own limit counts, `KEEPALIVE`."""
+        """Record a request; from now on aiohttp's timeout applies, `KEEPALIVE`."""
         if self._deadline is not None:
             self._deadline.cancel()
         self.is_busy = True
@@ -348,21 +348,21 @@ class _HTTPConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP request, and close."""
+        """Answer a malformed request, and close the connection."""
         response = super().handle_error(request, status, exc, message)
         assert isinstance(response, web.Response)
         title = HTTPStatus(status).phrase
         told = problem(Refusal(status, title, " ".join((response.text or title).split())))
-        told.headers.update(SECURITY_HEADERS)  # no application prepares this one
+        told.headers.update(SECURITY_HEADERS)  # not done by the application here
         told.force_close()
         return told
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send a response; aiohttp refuses an Expect before the guard could."""
+        """Send a response; aiohttp rejects Expect headers before `Guard` runs."""
         if resp.status == HTTPStatus.EXPECTATION_FAILED:
-            detail = "nothing can be expected here but 100-continue"
+            detail = "unsupported Expect header; only 100-continue is supported"
             resp = problem(Refusal(resp.status, HTTPStatus(resp.status).phrase, detail))
         try:
             return await super().finish_response(request, resp, start_time)
@@ -372,23 +372,23 @@ class _HTTPConnection(web.RequestHandler):
 
 
 class _Door:
-    """Who comes in: makes connections, and gives them their places."""
+    """Accepts connections, and limits their number."""
 
     def __init__(self, state: State, places: Places) -> None:
         self._state = state
         self._places = places
 
     def protocol(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> asyncio.Protocol:
-        """Make the protocol of a new connection."""
+        """Create the protocol of a new connection."""
         return _HTTPConnection(self, server, loop)
 
     def admit(self, connection: _HTTPConnection) -> None:
-        """Give a place; the one that was idle longest makes room for it."""
+        """Register a connection; if there are too many, the longest idle one is closed."""
         may_ask, _ = self._state.rights(str(ip_address(connection.address)))
         self._places.admit(connection, may_ask=may_ask)
 
     def leave(self, connection: _HTTPConnection) -> None:
-        """Take the place back."""
+        """Unregister a connection."""
         self._places.leave(connection)
 
 
@@ -409,7 +409,7 @@ def bound(endpoint: Endpoint) -> socket.socket:
     """Open the listening socket.
 
     Raises:
-        CannotListen: As the system gives the reason.
+        CannotListen: With the system's reason.
     """
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:
@@ -419,21 +419,23 @@ def bound(endpoint: Endpoint) -> socket.socket:
             backlog=BACKLOG,
             dualstack_ipv6=endpoint.host == "::" and socket.has_dualstack_ipv6(),
         )
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS)  # connections inherit
+        bound.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS
+        )  # inherited by connections
     except OSError as fault:
         reason = (os.strerror(fault.errno) if fault.errno else str(fault)).lower()
-        remedy = "--http names another place, or off"
+        remedy = "use another --http address, or off"
         raise CannotListen(f"{endpoint} (HTTP)", f"{reason}; {remedy}") from fault
     return bound
 
 
 def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) -> dict[str, str]:
-    """Read the query string; one that is misspelt must not pass for one that is absent.
+    """Parse the query string; unknown parameters are errors, since they may be misspelt.
 
     Args:
         request: The request.
-        names: What may be given once.
-        lists: What may be given several times, and is read elsewhere.
+        names: Parameters that may be given once.
+        lists: Parameters that may be given several times; they are read elsewhere.
     """
     parameters: dict[str, str] = {}
     for name, value in request.query.items():
@@ -441,7 +443,7 @@ def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) 
             known = ", ".join((*names, *lists)) or "none"
             raise _bad_parameter(f"unknown parameter {name!r}; known: {known}")
         if name in parameters and name not in lists:
-            raise _bad_parameter(f"{name} is given twice")
+            raise _bad_parameter(f"{name} may be given only once")
         if not value:
             raise _bad_parameter(f"{name} is empty")
         if len(value.removesuffix(".")) > MAX_VALUE:
@@ -455,7 +457,7 @@ def _bad_parameter(detail: str) -> Refusal:
 
 
 def _list(value: str) -> list[str]:
-    """Split a list as environment variables have it: at spaces and commas."""
+    """Split a list at spaces and commas, as in environment variables."""
     return [part for part in value.replace(",", " ").split(" ") if part]
 
 
@@ -473,7 +475,7 @@ def _address(parameter: str, text: str) -> str:
     """Read an address that is given as a parameter.
 
     Raises:
-        BadSettings: It is none, or one with a zone (RFC 4007), which is of another machine.
+        BadSettings: It is invalid, or has a zone (RFC 4007), which another machine defined.
     """
     try:
         address = ip_address("" if "%" in text else text)
@@ -496,9 +498,9 @@ def _wants_json(request: web.Request, parameters: dict[str, str], *, default: bo
 
 
 def _validators(tag: str, form: str) -> dict[str, str]:
-    """Headers for documents of a zone: they hold until the tag changes.
+    """Return caching headers for documents that are valid until the tag changes.
 
-    The tag is weak, as the same text may go out compressed and not.
+    The tag is weak, since the same text may be sent compressed or not.
     """
     return {
         "ETag": f'W/"{tag}-{form}"',
@@ -514,7 +516,7 @@ def _is_unchanged(request: web.Request, tag: str) -> bool:
 
 def _no_such_zone(domain: str | None) -> Refusal:
     return Refusal(
-        404, "No such zone", f"domain={domain!r}: expected a zone of ours; /zone lists them"
+        404, "No such zone", f"domain={domain!r}: expected a zone of this server; /zone lists them"
     )
 
 

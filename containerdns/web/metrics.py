@@ -1,7 +1,7 @@
-"""The metrics in Prometheus' text forms: plain integers, read when scraped.
+"""The metrics in Prometheus' text formats: plain integers, read when scraped.
 
-Nothing is counted through `prometheus_client`, whose counters cost more than an
-answer does; it only writes down what the program counted in `Counters`.
+`prometheus_client` only formats what the program counted in `Counters`; its own counters
+cost more time than a response does.
 """
 
 import platform
@@ -23,7 +23,7 @@ from containerdns.core.protocol.messages import has_mnemonic, rcode_text, type_t
 from containerdns.web.state import Gauges
 
 PREFIX = "containerdns_"
-Samples = Mapping[Any, float]  # by the values of the labels, in their order
+Samples = Mapping[Any, float]  # by label values, in the order of the labels
 SOURCES = ("zone", "cache", "upstream", "policy")
 
 
@@ -39,7 +39,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Write all metrics down, in the form that an Accept header prefers.
+        """Return all metrics, in the format that an Accept header prefers.
 
         Returns:
             The text, and its Content-Type.
@@ -48,12 +48,12 @@ class Metrics(Collector):
         return encode(self._registry), content_type
 
     def describe(self) -> Iterable[Metric]:
-        """Give no names beforehand: nothing else is in the registry to collide with."""
+        """Return no names, as there is no other collector in the registry to collide with."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric as it is now (prometheus_client asks for this)."""
-        gauges = self._gauges()  # first: it brings the counters up to date
+        """Yield all metrics with their current values; called by prometheus_client."""
+        gauges = self._gauges()  # first, as it updates the counters
         yield from _dns_metrics(self._counters)
         yield from _zone_metrics(self._counters, gauges)
         yield from _docker_metrics(self._counters, gauges)
@@ -62,7 +62,7 @@ class Metrics(Collector):
         yield from _fleet_metrics(gauges)
         yield _gauge(
             "build_info",
-            "Which containerdns this is, and on which Python it runs; always 1.",
+            "Versions of containerdns and Python; always 1.",
             ("version", "python"),
             {(self._version, platform.python_version()): 1},
         )
@@ -92,7 +92,7 @@ def _dns_metrics(counters: Counters) -> Iterator[Metric]:
     )
     yield _counter(
         "dns_internal_errors",
-        "Internal errors: bugs. Each has a traceback in the log.",
+        "Internal errors, each with a traceback in the log.",
         (),
         {(): counters.internal_errors},
     )
@@ -101,11 +101,13 @@ def _dns_metrics(counters: Counters) -> Iterator[Metric]:
 def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _gauge(
         "zone_records",
-        "Records below the first domain.",
+        "Records in the zone of the first domain.",
         ("type",),
         {(rtype,): count for rtype, count in gauges.zone_records.items()},
     )
-    yield _gauge("zone_names", "Names that own records.", (), {(): gauges.zone_names})
+    yield _gauge(
+        "zone_names", "Names that have records, in all zones.", (), {(): gauges.zone_names}
+    )
     yield _gauge("zone_serial", "SOA serial of the first domain.", (), {(): gauges.zone_serial})
     yield _gauge(
         "remembered_names",
@@ -122,13 +124,13 @@ def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _counter("zone_changes", "Changes of the zone.", (), {(): counters.zone_changes})
     yield _counter(
         "names_kept_from_upstream",
-        "Queries that no upstream saw, though their names are below no domain of ours.",
+        "Queries for containers' names outside the domains that were kept from upstreams.",
         (),
         {(): counters.kept_from_upstream},
     )
     yield _counter(
         "bad_names",
-        "Names that are none and labels that cannot be read, of containers; they were left out.",
+        "Invalid names and labels found on containers and skipped.",
         (),
         {(): counters.bad_names},
     )
@@ -137,50 +139,50 @@ def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
 def _docker_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _gauge(
         "docker_connected",
-        "Whether the events of an Engine are being followed.",
+        "1 if connected to an Engine and following its events, else 0.",
         ("engine",),
         {(engine,): int(is_so) for engine, is_so in gauges.docker_connected.items()},
     )
     yield _gauge(
         "docker_left_out",
-        "1 if an Engine has been lost for --engine-grace seconds, so that answers that have"
-        " other addresses leave its out.",
+        "1 if an Engine has been unreachable for --engine-grace seconds, so that its addresses"
+        " are left out of answers that have others.",
         ("engine",),
         {(engine,): int(is_so) for engine, is_so in gauges.docker_left_out.items()},
     )
     yield _counter(
         "docker_events",
-        "Events that an Engine sent.",
+        "Events received from an Engine.",
         ("engine", "action"),
         counters.engine_events,
     )
     yield _counter(
         "docker_resyncs",
-        "Full comparisons with an Engine.",
+        "Full listings of an Engine, by reason.",
         ("engine", "reason"),
         counters.resyncs,
     )
     yield _gauge(
         "docker_last_sync_timestamp_seconds",
-        "When an Engine was last listed in full.",
+        "Time of the last full listing of an Engine, in seconds since the epoch.",
         ("engine",),
         {(engine,): at for engine, at in gauges.docker_last_sync.items()},
     )
     yield _histogram(
         "docker_event_lag_seconds",
-        "From the Engine's own time of an event to the change of the zone.",
+        "Time from an event, by the Engine's clock, to the change of the zone.",
         (),
         {(): counters.event_lag},
     )
     yield _counter(
         "bad_documents",
-        "Containers that were skipped as their Engine's document could not be read.",
+        "Containers skipped because their Engine's document could not be parsed.",
         (),
         {(): counters.bad_documents},
     )
     yield _gauge(
         "containers",
-        "Containers that exist.",
+        "Existing containers, by state.",
         ("state",),
         {(state,): count for state, count in gauges.containers.items()},
     )
@@ -189,7 +191,7 @@ def _docker_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
 def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _counter(
         "upstream_requests",
-        "Queries sent to an upstream, by the response; none if there was none.",
+        "Queries sent to an upstream, by rcode of the response; none if there was no response.",
         ("upstream", "rcode"),
         {
             (upstream, "none" if rcode < 0 else _rcode(rcode)): count
@@ -198,28 +200,28 @@ def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     )
     yield _histogram(
         "upstream_duration_seconds",
-        "Time that an upstream took to respond.",
+        "Response time of an upstream.",
         ("upstream",),
         {(upstream,): taken for upstream, taken in counters.upstream_durations.items()},
     )
     yield _gauge(
         "upstream_healthy",
-        "Whether an upstream is asked in its turn; 0 while it is set aside.",
+        "1 if an upstream is in use, 0 while it is marked down.",
         ("upstream",),
         {(upstream,): int(is_so) for upstream, is_so in gauges.upstream_healthy.items()},
     )
-    yield _counter("cache_hits", "Responses from the cache.", (), {(): counters.cache_hits})
-    yield _counter("cache_misses", "Look-ups in vain.", (), {(): counters.cache_misses})
+    yield _counter("cache_hits", "Cache hits.", (), {(): counters.cache_hits})
+    yield _counter("cache_misses", "Cache misses.", (), {(): counters.cache_misses})
     yield _counter(
         "cache_evictions",
         "Responses that left the cache to make room for others.",
         (),
         {(): counters.cache_evictions},
     )
-    yield _gauge("cache_entries", "Responses in the cache.", (), {(): gauges.cache_entries})
+    yield _gauge("cache_entries", "Cached responses.", (), {(): gauges.cache_entries})
     yield _counter(
         "forwards_refused",
-        "Queries not forwarded as too many were waiting for an upstream.",
+        "Queries not forwarded because too many were waiting for upstreams.",
         (),
         {(): counters.forwards_refused},
     )
@@ -280,7 +282,7 @@ def _process_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     )
     yield _counter(
         "datagrams_dropped",
-        "Queries lost as the system's receive buffer was full.",
+        "Queries lost because the system's receive buffer was full.",
         (),
         {(): counters.level("datagrams_dropped")},
     )
@@ -317,7 +319,7 @@ def _histogram(
 
 
 def _buckets(distribution: Distribution) -> list[tuple[str, float]]:
-    """Cumulate the counts, as the exposition wants them, up to "+Inf"."""
+    """Return cumulative counts, as the exposition format requires, up to "+Inf"."""
     bounds = [*(repr(bound) for bound in distribution.bounds), "+Inf"]
     buckets: list[tuple[str, float]] = []
     so_far = 0

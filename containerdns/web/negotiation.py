@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from aiohttp import web
 
 JSON = "application/json"
-PACKED = ("gzip", "x-gzip", "*")  # in the order in which the first that is named counts
+PACKED = ("gzip", "x-gzip", "*")  # the first one that is named decides
 
 
 def prefers(request: web.Request, content_type: str, usual: str) -> bool:
-    """Return whether the Accept header names a type above the usual (section 12.5.1)."""
+    """Return whether the Accept header prefers a type to the default (section 12.5.1)."""
     accepted = _accepted(request.headers.getall("Accept", []))
     wanted = accepted.get(content_type, 0.0)
     others = (usual, usual.partition("/")[0] + "/*")
@@ -17,20 +17,20 @@ def prefers(request: web.Request, content_type: str, usual: str) -> bool:
 
 
 def compress(request: web.Request, response: web.StreamResponse) -> None:
-    """Let a response be compressed if the client accepts that, and tell caches so."""
+    """Enable compression if the client accepts it, and set Vary for caches."""
     response.headers.setdefault("Vary", "Accept-Encoding")
     if accepts_gzip(request):
         response.enable_compression(web.ContentCoding.gzip)
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """Return whether gzip was named, or everything was, and not with a quality of 0."""
+    """Return whether gzip or "*" was named, with a quality above 0."""
     accepted = _accepted(request.headers.getall("Accept-Encoding", []))
     return next((accepted[coding] for coding in PACKED if coding in accepted), 0.0) > 0.0
 
 
 def _accepted(headers: Iterable[str]) -> dict[str, float]:
-    """Return the quality of each item, in lower case."""
+    """Return the quality of each item; items are in lower case."""
     accepted = {}
     for part in ",".join(headers).lower().split(","):
         item, _, parameters = part.partition(";")

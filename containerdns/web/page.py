@@ -1,4 +1,4 @@
-"""The status page and the description of the interface: files that come with the package."""
+"""The status page and the OpenAPI document: static files in the package."""
 
 import hashlib
 import re
@@ -38,13 +38,13 @@ def policy(images: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file of the package.
+    """A static file.
 
     Attributes:
-        body: Its octets.
-        compressed: The same through gzip.
-        content_type: By its suffix.
-        tag: An entity tag without quotes, of its content.
+        body: Its content.
+        compressed: The content compressed with gzip.
+        content_type: From its suffix.
+        tag: An entity tag of the content, without quotes.
     """
 
     body: bytes
@@ -54,7 +54,7 @@ class Asset:
 
 
 class Page:
-    """The handlers of files; each is read once, when it is first asked for."""
+    """The handlers of static files, which are read at the first request."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -68,11 +68,11 @@ class Page:
         return response
 
     async def openapi(self, request: web.Request) -> web.StreamResponse:
-        """The interface, described."""
+        """Return the OpenAPI document."""
         return _response(request, "openapi.json")
 
     async def asset(self, request: web.Request) -> web.StreamResponse:
-        """What the page consists of."""
+        """Return a script, style sheet or icon of the page."""
         return _response(request, request.match_info["file"])
 
 
@@ -82,7 +82,7 @@ def _response(request: web.Request, file: str) -> web.Response:
         raise web.HTTPNotFound
     headers = {
         "ETag": f'W/"{asset.tag}"',
-        "Cache-Control": "no-cache",  # a new release must show at once
+        "Cache-Control": "no-cache",  # a new release must be visible immediately
         "Vary": "Accept-Encoding",
     }
     if any(known.value in ("*", asset.tag) for known in request.if_none_match or ()):
@@ -97,7 +97,7 @@ def _response(request: web.Request, file: str) -> web.Response:
 
 @cache
 def _assets() -> dict[str, Asset]:
-    """Read all files; only these names exist, so no path can lead elsewhere."""
+    """Read all files; only these names are served, so paths cannot escape the folder."""
     return {
         file.name: _asset(file.read_bytes(), _TYPES[file.name.rpartition(".")[2]])
         for file in (resources.files("containerdns.web") / "static").iterdir()
@@ -105,6 +105,8 @@ def _assets() -> dict[str, Asset]:
 
 
 def _asset(body: bytes, content_type: str) -> Asset:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # 16: gzip, without a time
+    packer = zlib.compressobj(
+        9, zlib.DEFLATED, 16 + zlib.MAX_WBITS
+    )  # 16: gzip header, without a timestamp
     compressed = packer.compress(body) + packer.flush()
     return Asset(body, compressed, content_type, hashlib.sha256(body).hexdigest()[:16])

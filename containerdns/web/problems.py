@@ -1,4 +1,4 @@
-"""Errors over HTTP: what may not be asked, and how every refusal looks (RFC 9457)."""
+"""Access checks and error responses over HTTP (RFC 9457)."""
 
 import json
 import logging
@@ -16,12 +16,14 @@ from containerdns.web.state import State
 
 logger = logging.getLogger(__name__)
 
-WITHOUT_HOST_CHECK = frozenset({"/metrics", "/healthz", "/readyz"})  # nothing worth rebinding for
+WITHOUT_HOST_CHECK = frozenset(
+    {"/metrics", "/healthz", "/readyz"}
+)  # not worth protecting against rebinding
 HAS_STARTED = web.RequestKey("has_started", bool)
 
 
 class Refusal(Exception):
-    """A request that gets a problem document instead of what it asked for."""
+    """A request that is answered with a problem document."""
 
     def __init__(
         self, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
@@ -34,7 +36,7 @@ class Refusal(Exception):
 
 
 def problem(refusal: Refusal) -> web.Response:
-    """Make the response of a refusal."""
+    """Return the response for a refusal."""
     document = {"title": refusal.title, "status": refusal.status, "detail": refusal.detail}
     return web.Response(
         status=refusal.status,
@@ -45,7 +47,7 @@ def problem(refusal: Refusal) -> web.Response:
 
 
 class Guard:
-    """Stands before every path: who may ask, under which Host, and what errors become."""
+    """Middleware for all paths: checks client, Host and site, and converts errors."""
 
     def __init__(self, state: State, counters: Counters, hosts: tuple[str, ...]) -> None:
         self._state = state
@@ -54,14 +56,14 @@ class Guard:
         self.use(hosts)
 
     def use(self, hosts: Iterable[str]) -> None:
-        """Answer to these further Host names from now on."""
+        """Replace the additional Host names to accept."""
         self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
 
     @property
     def middleware(self) -> Middleware:
-        """The guard in the form that aiohttp wants."""
+        """Return the guard as an aiohttp middleware."""
 
-        @web.middleware  # which a method cannot bear
+        @web.middleware  # which cannot be applied to a method
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await self._handle(request, handler)
 
@@ -82,36 +84,36 @@ class Guard:
         except web.HTTPException as fault:
             return problem(_of_aiohttp(request, fault))
         except (ConnectionError, TimeoutError):
-            raise  # the client has gone; there is nobody to tell
-        except Exception:  # the outermost place that can still answer
+            raise  # the client has disconnected
+        except Exception:  # the outermost place that can still respond
             logger.exception("internal error at %s", request.path)
             self._counters.internal_errors += 1
             if request.get(HAS_STARTED):
-                raise  # half a document went out: only a broken connection tells so
+                raise  # part of the document was sent; only a broken connection shows the error
             return problem(
-                Refusal(500, "Internal Server Error", "a fault of containerdns; see its log")
+                Refusal(500, "Internal Server Error", "internal error; see the log of containerdns")
             )
 
     def _check_client(self, request: web.Request) -> None:
         client = client_of(request)
         if not self._state.rights(client)[0]:
-            raise Refusal(403, "Forbidden", f"{client} may not ask: it is outside --allow")
+            raise Refusal(403, "Forbidden", f"{client} is not allowed (--allow)")
 
     def _check_host(self, request: web.Request) -> None:
-        """Refuse what a browser was rebound to (421, RFC 9110 section 15.5.20).
+        """Reject requests from DNS rebinding (421, RFC 9110 section 15.5.20).
 
-        A page of evil.example whose name suddenly leads here has a Host that is not ours, and
-        addresses, single labels and our own names are not the attacker's to give.
+        A page at evil.example whose name is made to resolve to this server sends that name as
+        Host.  An attacker does not control addresses, single labels or our own names.
         """
         hosts = request.headers.getall("Host", [])
         if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
-            raise Refusal(400, "Bad Request", "exactly one Host is expected")
+            raise Refusal(400, "Bad Request", "expected exactly one Host header")
         if not hosts or request.path in WITHOUT_HOST_CHECK:
             return
         host = _without_port(hosts[0])
         if not self._is_known(host):
             allowing = f"to allow it: --http-host {host or 'NAME'}"
-            detail = f"Host {host or hosts[0]!r} is none of ours; {allowing}"
+            detail = f"Host {host or hosts[0]!r} is not a name of this server; {allowing}"
             raise Refusal(421, "Misdirected Request", detail)
 
     def _is_known(self, host: str) -> bool:
@@ -124,22 +126,29 @@ class Guard:
 
 
 def _check_site(request: web.Request) -> None:
-    """Refuse what a page of another site sends: CORS hides the answer, but not its cost.
+    """Reject requests from pages of other sites: CORS hides the response, but not its cost.
 
-    Browsers say where a request comes from: Sec-Fetch-Site where the address is trustworthy
-    (HTTPS, or this machine), Origin with every request whose answer a script could read.  To
-    follow a link is no fault: the page itself, or whatever a person has clicked on.
+    Browsers send Sec-Fetch-Site to trustworthy addresses (HTTPS, or this machine), and Origin
+    with every request whose response a script could read.  Following a link is allowed.
     """
     site = request.headers.get("Sec-Fetch-Site", "none")
     if site not in ("none", "same-origin") and not _is_followed(request):
-        raise Refusal(403, "Forbidden", f"a page of another site asks (Sec-Fetch-Site: {site})")
+        raise Refusal(
+            403,
+            "Forbidden",
+            f"requests from pages of other sites are not allowed (Sec-Fetch-Site: {site})",
+        )
     origin = request.headers.get("Origin")
     if origin is not None and origin.partition("://")[2].lower() != request.host.lower():
-        raise Refusal(403, "Forbidden", f"a page of another site asks (Origin: {origin})")
+        raise Refusal(
+            403,
+            "Forbidden",
+            f"requests from pages of other sites are not allowed (Origin: {origin})",
+        )
 
 
 def _is_followed(request: web.Request) -> bool:
-    """Return whether a browser follows a link, and shows what it gets as a page of its own."""
+    """Return whether the request is a browser navigation to a page of its own."""
     headers = request.headers
     is_shown = headers.get("Sec-Fetch-Mode") == "navigate" and (
         headers.get("Sec-Fetch-Dest") == "document"
@@ -148,17 +157,17 @@ def _is_followed(request: web.Request) -> bool:
 
 
 def _told(request: web.Request, fault: BadName) -> str:
-    """Return which parameter is no name; of a list, the item alone is known."""
+    """Return which parameter is not a domain name; in a list, only the item is known."""
     key = next((key for key, value in request.query.items() if value == fault.text), None)
     given = f"{key}={fault.text!r}" if key else repr(fault.text)
     return f"{given}: expected a domain name ({fault.reason})"
 
 
 def client_of(request: web.Request) -> str:
-    """The canonical text of the client's address; never from a header, which anyone can write."""
+    """Return the client's address as canonical text; never from a header, which can be forged."""
     peer = request.transport.get_extra_info("peername") if request.transport else None
     if not peer:
-        raise ConnectionResetError("the client has gone")
+        raise ConnectionResetError("the client has disconnected")
     return str(ip_address(packed(peer[0].partition("%")[0])))
 
 
@@ -171,16 +180,16 @@ def _of_aiohttp(request: web.Request, fault: web.HTTPException) -> Refusal:
     headers = {"Allow": fault.headers["Allow"]} if "Allow" in fault.headers else {}
     match fault.status:
         case 404:
-            detail = f"no such path: {request.path}; /openapi.json lists all"
+            detail = f"no such path: {request.path}; see /openapi.json"
         case 405:
-            detail = f"{request.method} is not for {request.path}"
+            detail = f"{request.method} does not support {request.path}"
         case _:
             detail = fault.text or fault.reason
     return Refusal(fault.status, fault.reason, detail, headers)
 
 
 def _without_port(header: str) -> str:
-    """Strip the port of a Host header, and the brackets of an IPv6 address; "" if it is none."""
+    """Strip the port and the brackets from a Host header; return "" if it is invalid."""
     match = re.fullmatch(
         r"(?:\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|([^\[\]:/]*))(?::[0-9]*)?", header
     )

@@ -1,9 +1,8 @@
-"""What the HTTP room asks of the rest of the program; `app.py` gives it.
+"""The interface between HTTP and the rest of the program.
 
-Documents have the shapes of the contract (docs/http.md).  Where a document says
-"iterable", it may be a generator over a snapshot: it is read piece by piece while
-queries are answered in between, so it must not look at what changes meanwhile.
-Faults of parameters are raised by the call itself, never by such a generator.
+docs/http.md describes the documents.  An "iterable" in a document may be a generator; it is
+read piece by piece while queries are answered in between, so it must work on a snapshot.
+Invalid parameters raise errors in the call itself, never in such a generator.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,24 +14,24 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What is true now, for the metrics; the rest of them are counts.
+    """Current values for the metrics; all other metrics are counters.
 
     Attributes:
-        zone_records: By the type's mnemonic.
-        zone_names: Owners of records, in all zones.
+        zone_records: Number of records by type mnemonic.
+        zone_names: Number of owner names, in all zones.
         zone_serial: The serial of the first domain.
         remembered_names: Names of removed containers that are still ours.
         names_lost: Claims of containers to names that others have.
         docker_connected: By the Engine's URL.
-        docker_left_out: By the Engine's URL; see `--engine-grace`.
+        docker_left_out: By the Engine's URL, see `--engine-grace`.
         docker_last_sync: By the Engine's URL, seconds since the epoch; absent if never.
-        containers: By state; those that exist, running or not.
+        containers: Number of existing containers by state.
         upstream_healthy: By upstream, as configured.
-        cache_entries: Responses of upstreams that are kept.
+        cache_entries: Number of cached upstream responses.
         fleet_connected: Whether the etcd of the fleet answers; None without a fleet.
         fleet_hosts: Hosts of the fleet by state.
         fleet_revision: The revision of etcd at which the zone is.
-        part_failing: By part of the process that was ever restarted: whether it is failing.
+        part_failing: For each part of the process that was ever restarted, whether it is failing.
     """
 
     zone_records: Mapping[str, int]
@@ -53,16 +52,16 @@ class Gauges:
 
 
 class State(Protocol):
-    """The running server, as HTTP sees it."""
+    """The state of the running server, as needed by HTTP."""
 
     def serial(self) -> int:
-        """Return the serial; it grows with every change of any zone."""
+        """Return the serial, which increases with every change of any zone."""
 
     def tag(self) -> str:
-        """Return what differs whenever `zone_json` or `zone_text` would give something else."""
+        """Return an entity tag that changes whenever `zone_json` or `zone_text` would."""
 
     def zone_json(self, domain: str | None, name: str | None) -> Document | None:
-        """Return the zone as records, the first shape of the contract.
+        """Return the document of /zone.
 
         Args:
             domain: As typed; the zone's apex, "." for bare names; None for all zones.
@@ -72,11 +71,11 @@ class State(Protocol):
             `records`, `skipped` and `remembered` may be iterables; None: no such zone.
 
         Raises:
-            BadName: One of the two is no name.
+            BadName: `domain` or `name` is not a domain name.
         """
 
     def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
-        """Return the lines of a master file, without line ends; otherwise as `zone_json`.
+        """Return the lines of a master file without line ends, or None as for `zone_json`.
 
         Args:
             domain: As for `zone_json`, but None is the first domain.
@@ -86,50 +85,50 @@ class State(Protocol):
     async def explain(
         self, name: str, qtype: str | None, client: str, search: Sequence[str]
     ) -> Document:
-        """Return what becomes of each query that such a client sends, the second shape.
+        """Return the document of /explain: the outcome of each query that such a client sends.
 
         Raises:
-            BadName: The name or a search domain is no name.
-            BadSettings: The type or the client cannot be read.
+            BadName: The name or a search domain is not a domain name.
+            BadSettings: The type or the client is invalid.
         """
 
     def queries(
         self, after: int, client: str | None, limit: int | None = None
     ) -> tuple[int, Iterable[Document]]:
-        """Return the queries since a position in the history, newest last, the third shape.
+        """Return the queries of /queries since a position in the history, newest last.
 
         Each may have two more keys: `outcome`, "zone", "cache", "upstream", "kept" (from
         upstream) or "refused"; and `client_name`, the container of that address, or null.
 
         Args:
-            after: A position that an earlier call gave; 0 for all that is kept.
-            client: Whose; None for those of all clients.
-            limit: How many at most, the newest; None for all that is kept.
+            after: A position returned by an earlier call; 0 for the whole history.
+            client: The address of one client; None for all clients.
+            limit: The maximum number, of the newest; None for no limit.
 
         Returns:
-            The position to ask from the next time, and the queries, made as they are taken.
+            The position for the next call, and the queries, generated lazily.
         """
 
     def changes(self, after: int) -> tuple[int, Iterable[Document]]:
-        """Return the changes of containers since a position, newest last; as `queries`."""
+        """Return the changes of containers since a position; otherwise as `queries`."""
 
     def rights(self, client: str) -> tuple[bool, bool]:
-        """Return whether an address may ask (`--allow`) and see all queries (`--allow-history`)."""
+        """Return whether an address is in `--allow`, and whether it is in `--allow-history`."""
 
     def is_our_name(self, host: str) -> bool:
-        """Return whether a Host header, without its port, is a name that we answer."""
+        """Return whether a Host header, without its port, is a name served here."""
 
     def readiness(self) -> tuple[bool, str]:
-        """Return whether every Engine was listed and every socket is open; if not, why."""
+        """Return whether every Engine was listed and every socket is open, and if not, why."""
 
     def status(self) -> Document:
-        """Return what the page shows of the whole; small, asked once a second per open page.
+        """Return the server's status for the page; small, read once a second per open page.
 
-        Keys: `version`; `serial`; `revision`, which differs whenever `containers` would give
-        something else (a health, for example, may change without the serial); `domains` and
+        Keys: `version`; `serial`; `revision`, which changes whenever `containers` would (health,
+        for example, may change without the serial); `domains` and
         `search_domains`, names; `dns`, the "address:port" that answer DNS; `subnets` of the
         Engines' own networks; `engines` (url, connected, last_sync, lag_ms or null, error or
-        null, perhaps left_out); `upstreams` in the order in which they are asked (name, for: a
+        null, optional left_out); `upstreams` in the order in which they are asked (name, for: a
         domain or null, healthy, rtt_ms or null, aside_until: RFC 3339 or null, perhaps
         last_failure); `counts` (containers, running, names, skipped, remembered); `failing`,
         parts of the process with their errors; `kept` (day, total, since: RFC 3339), questions
@@ -137,7 +136,7 @@ class State(Protocol):
         """
 
     def containers(self) -> Document:
-        """Return what the page shows of the containers.
+        """Return the containers for the page.
 
         Keys: `serial`; `containers`, an iterable (name, id: 12 digits, engine, state, health or
         "", ttl, names: [{name: relative or absolute with a final dot, rule}], addresses:
@@ -150,7 +149,7 @@ class State(Protocol):
         """
 
     def client_config(self, server: str, *, is_given: bool) -> Document:
-        """Give what clients of every kind are configured with.
+        """Return what clients of every kind are configured with.
 
         Args:
             server: The address at which the client reached HTTP, or that it gave.
@@ -162,4 +161,4 @@ class State(Protocol):
         """
 
     def gauges(self) -> Gauges:
-        """Return the present values for the metrics."""
+        """Return the current values for the metrics."""

@@ -1,7 +1,7 @@
-"""Long answers: documents written piece by piece, and streams of events.
+"""Long responses: documents sent piece by piece, and event streams.
 
-The HTTP server shares its thread with the DNS server, so whatever may be long is cut
-into slices of time, between which queries are answered.
+The HTTP server shares its thread with the DNS server, so long work is divided into slices
+of time, between which queries are answered.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from containerdns.web.negotiation import compress
 from containerdns.web.problems import HAS_STARTED, Refusal, client_of
 from containerdns.web.state import Document, State
 
-TICK = 0.2  # seconds between two looks at what is new
-HEARTBEAT = 15.0  # seconds; what proxies close as idle is mostly 30 or 60
-WRITE_TIMEOUT = 20.0  # seconds until a client that does not read is let go
+TICK = 0.2  # seconds between checks for news
+HEARTBEAT = 15.0  # seconds; most proxies close connections idle for 30 or 60
+WRITE_TIMEOUT = 20.0  # seconds until a client that does not read is disconnected
 MAX_STREAMS = 64
-MAX_STREAMS_OF_CLIENT = 16  # a VPN's users may share one address
-MAX_QUERIES_OF_TICK = 1000  # of a stream; at 100,000 queries a second nobody reads more
-MAX_QUERIES_OF_EVENT = 200  # the page shows fewer
+MAX_STREAMS_OF_CLIENT = 16  # users of a VPN may share one address
+MAX_QUERIES_OF_TICK = 1000  # per batch of a stream; nobody reads faster
+MAX_QUERIES_OF_EVENT = 200  # more than the page shows
 MAX_CHANGES_OF_EVENT = 100
 RATES_KEPT = 300  # seconds
 
@@ -36,7 +36,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def json_pieces(document: Mapping[str, Any]) -> Iterator[str]:
-    """Write a document as JSON, item by item where a value is an iterable, not a list."""
+    """Yield a document as JSON, item by item where a value is an iterable but not a list."""
     opening = "{"
     for key, value in document.items():
         yield f"{opening}{_encode(key)}:"
@@ -59,16 +59,16 @@ def _array_pieces(items: Iterable[Any]) -> Iterator[str]:
 async def send(
     request: web.Request, content_type: str, pieces: Iterable[str], headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    """Send text that is made while it is sent, in slices; compressed if the client can."""
+    """Send generated text in slices, compressed if the client accepts that."""
     response = web.StreamResponse(headers=headers)
     response.content_type = content_type
     response.charset = "utf-8"
-    if request.method != "HEAD":  # aiohttp would end an empty stream with octets of zlib
+    if request.method != "HEAD":  # aiohttp would append zlib data to an empty stream
         compress(request, response)
     iterator = iter(pieces)
     client = packed(client_of(request))
     await turns().take(client)
-    first = next(iterator, "")  # what fails at once can still be told
+    first = next(iterator, "")  # an immediate error can still become an error response
     request[HAS_STARTED] = True
     await response.prepare(request)
     if request.method == "HEAD":
@@ -81,7 +81,7 @@ async def send(
 
 
 async def _slices(first: str, rest: Iterator[str], client: bytes) -> AsyncIterator[bytes]:
-    """Join pieces, as many as are made in one turn of all long work."""
+    """Yield pieces joined, as many as are generated in one turn."""
     parts = [first]
     shared = turns()
     for piece in rest:
@@ -94,12 +94,12 @@ async def _slices(first: str, rest: Iterator[str], client: bytes) -> AsyncIterat
 
 
 class Rates:
-    """Responses per second by outcome, over the last minutes.
+    """Responses per second by outcome, for the last minutes.
 
     Attributes:
-        points: Oldest first, one a second: {outcome: responses}; outcomes are "zone", "cache",
+        points: One per second, oldest first: {outcome: responses}; outcomes are "zone", "cache",
             "upstream", "kept" (from upstream) and "refused".
-        taken: How many points there were in all.
+        taken: The number of points taken in total.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -109,7 +109,7 @@ class Rates:
         self.taken = 0
 
     async def run(self) -> None:
-        """Take a point every second, for ever; a late one does not make the next one late."""
+        """Take a point every second, without accumulating delay."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
@@ -118,7 +118,7 @@ class Rates:
             self.take()
 
     def take(self) -> None:
-        """Take a point now."""
+        """Take a point."""
         totals = self._totals()
         self.points.append(
             {outcome: max(0, totals[outcome] - self._before[outcome]) for outcome in totals}
@@ -127,10 +127,10 @@ class Rates:
         self.taken += 1
 
     def _totals(self) -> dict[str, int]:
-        """Count by outcome, as `/queries` has it.
+        """Return the number of responses by outcome, as in `/queries`.
 
-        The durations are counted with each batch, `responses` of ready-made ones not before
-        somebody asks for the metrics: that costs a look at each of these.
+        Durations are counted with each batch, but `responses` of ready-made responses only when
+        the metrics are read, as that has to visit each of them.
         """
         totals = Counter(zone=0, cache=0, upstream=0, policy=0, refused=0)
         for source, taken in self._counters.durations.items():
@@ -144,7 +144,7 @@ class Rates:
 
 
 class Streams:
-    """The streams of server-sent events that are open."""
+    """The open streams of server-sent events."""
 
     def __init__(self, state: State, rates: Rates) -> None:
         self._state = state
@@ -152,11 +152,11 @@ class Streams:
         self._open: Counter[str] = Counter()
 
     async def queries(self, request: web.Request) -> web.StreamResponse:
-        """Send every query from now on as an event of its own."""
+        """Stream each new query as an event."""
         return await self._send(request, self._query_events(client_of(request)))
 
     async def changes(self, request: web.Request) -> web.StreamResponse:
-        """Send every change of a container from now on as an event of its own."""
+        """Stream each new change of a container as an event."""
         return await self._send(request, self._change_events(client_of(request)))
 
     async def page(self, request: web.Request) -> web.StreamResponse:
@@ -184,7 +184,7 @@ class Streams:
     @contextmanager
     def _place(self, client: str) -> Iterator[None]:
         if self._open.total() >= MAX_STREAMS or self._open[client] >= MAX_STREAMS_OF_CLIENT:
-            detail = "too many streams are open; close a page, or ask without streaming"
+            detail = "too many open streams; close a status page, or request without streaming"
             raise Refusal(503, "Service Unavailable", detail, {"Retry-After": "5"})
         self._open[client] += 1
         try:
@@ -246,7 +246,7 @@ class Streams:
             await asyncio.sleep(TICK)
 
     async def _encoded(self, client: str, after: int, limit: int) -> tuple[int, list[str]]:
-        """Write down the new queries that a client may see, in turn with all other work."""
+        """Encode the new queries that a client may see, taking turns with other work."""
         whose = packed(client)
         await turns().take(whose)
         position, queries = self.queries_for(client, after, limit)
@@ -259,12 +259,12 @@ class Streams:
     def queries_for(
         self, client: str, after: int, limit: int | None = None
     ) -> tuple[int, Iterable[Document]]:
-        """Return the queries that a client may see: all, or its own (`--allow-history`)."""
+        """Return the queries that a client may see: all or its own (`--allow-history`)."""
         sees_all = self._state.rights(client)[1]
         return self._state.queries(after, None if sees_all else client, limit)
 
     def status(self, client: str) -> dict[str, Any]:
-        """Return the state of the whole, and whether the client sees the queries of all."""
+        """Return the status, and whether the client sees the queries of all clients."""
         is_ready, reason = self._state.readiness()
         sees_all = self._state.rights(client)[1]
         return {

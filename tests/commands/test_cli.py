@@ -313,7 +313,7 @@ def test_refusal_is_told_in_the_server_s_words(
 
 @pytest.mark.parametrize("status", [400, 404])
 def test_question_that_makes_no_sense_is_exit_2(running: StandIn, run: Run, status: int) -> None:
-    detail = "domain='nowhere': expected a zone of ours; /zone lists them"
+    detail = "domain='nowhere': expected a zone of this server; /zone lists them"
     running.gives("/zone", {"detail": detail}, status=status, kind="application/problem+json")
     result = run("zone", "--domain", "nowhere", "--url", running.url)
     assert (result.exit_code, result.stderr) == (2, f"containerdns: {detail}\n")
@@ -396,14 +396,14 @@ def test_wrong_file_is_exit_2_by_its_name(run: Run, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         ("serve --ttll 5", "--ttll: expected an option of `containerdns serve`, perhaps --ttl;"),
-        ("serve --ttl", "--ttl: expected seconds, 0 to 3600, but no value is given"),
+        ("serve --ttl", "--ttl: expected seconds, 0 to 3600, found no value"),
         ("serve --wildcard=yes", "--wildcard: expected no value, or --no-wildcard"),
         ("serve extra", "got unexpected extra argument (extra); `containerdns serve --help` "),
         ("serv", "serv: expected a command, perhaps serve: "),
         ("--bogus zone", "--bogus: expected an option of `containerdns`; "),
         ("zone --format xml", "--format='xml': expected table, text or json"),
         ("zone --bogus", "--bogus: expected an option of `containerdns zone`; "),
-        ("zone --name", "--name: expected a value, but no value is given"),
+        ("zone --name", "--name: expected a value, found no value"),
         ("queries --format text", "--format='text': expected table or json"),
         ("explain", "NAME is missing: expected a value"),
         ("explain a b c", "got unexpected extra argument (c); "),
@@ -575,9 +575,9 @@ def test_what_an_upstream_will_say_is_not_known_yet(running: StandIn, run: Run) 
     query = EXPLAINED["queries"][0] | {"rcode": None, "ttl": None, "reason": "not ours; 1.1.1.1"}
     running.gives("/explain", {"queries": [query]})
     assert run("explain", "web", "--url", running.url).stdout.splitlines() == [
-        "1. web.corp.example. A: what the upstream says (upstream of 1.1.1.1)",
+        "1. web.corp.example. A: the upstream's answer (upstream of 1.1.1.1)",
         "   why:  not ours; 1.1.1.1",
-        "   next: with an answer the client stops, else it fails",
+        "   next: the client stops if there is data, else it fails",
     ]
 
 
@@ -723,4 +723,4 @@ def test_check_without_docker_is_exit_1_and_says_what_to_do(run: Run, tmp_path: 
 def test_check_warns_of_a_misspelt_variable(run: Run, tmp_path: Path) -> None:
     options = ("--docker", f"unix://{tmp_path}/docker.sock", "--upstream", "")
     result = run("check", *options, CONTAINERDNS_TTLL="5")
-    assert "warning: CONTAINERDNS_TTLL: no option has this name" in result.stdout
+    assert "warning: CONTAINERDNS_TTLL: ignored, no option has this name" in result.stdout

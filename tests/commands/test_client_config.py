@@ -130,7 +130,7 @@ def test_container_asks_for_the_address_that_clients_reach(
     monkeypatch.setattr(client_config, "CONTAINER_MARKS", (mark,))
     result = run("dnsmasq", "--url", NOBODY)
     assert result.exit_code == 2
-    assert "--server='': expected the address at which clients reach" in result.stderr
+    assert "--server='': expected the address where clients reach" in result.stderr
     assert run("dnsmasq", "--url", NOBODY, "--server", "192.0.2.1").exit_code == 0
 
 

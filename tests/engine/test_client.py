@@ -218,7 +218,7 @@ async def test_tls_says_what_is_wrong_with_a_certificate(socket: Path, tmp_path:
 
 async def test_name_that_cannot_be_resolved_is_told_with_advice() -> None:
     told = await refusal("tcp://engine.invalid:2375")
-    assert "engine.invalid:2375: its name cannot be resolved (" in told
+    assert "engine.invalid:2375: cannot resolve its name (" in told
     assert "if this machine asks containerdns" in told
 
 

@@ -116,7 +116,7 @@ def test_each_name_that_is_shown_is_answered_so(
     ("name", "unanswered"),
     [
         ("hidden", "label containerdns.enable=false"),
-        ("stopped", "it does not run"),
+        ("stopped", "not running"),
         ("web", ""),
     ],
 )

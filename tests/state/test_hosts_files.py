@@ -42,7 +42,7 @@ def test_file_that_cannot_be_read_is_told_once_and_keeps_its_records(
     read(files, path)
     aside = path.rename(tmp_path / "aside")
     assert (read(files, path), read(files, path)) == ({}, {})
-    assert caplog.text.count("No such file or directory; its last records stand") == 1
+    assert caplog.text.count("No such file or directory; keeping its previous records") == 1
     aside.rename(path)
     assert not any(read(files, path).values())  # as it was
     path.unlink()
@@ -64,7 +64,7 @@ def test_what_is_no_regular_file_is_not_read(
         case _:
             path = Path("/dev/zero")
     assert read(HostsFiles(), path) == {}
-    assert "not a regular file; its last records stand" in caplog.text
+    assert "not a regular file; keeping its previous records" in caplog.text
 
 
 def test_many_faults_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -73,7 +73,7 @@ def test_many_faults_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptu
     read(HostsFiles(), path)
     assert len(caplog.records) == MAX_FAULTS_LOGGED + 1
     assert caplog.records[-1].levelno == logging.WARNING
-    assert "980 more faults" in caplog.text
+    assert "980 more errors" in caplog.text
 
 
 def keeper_of(path: Path) -> ZoneWriter:

@@ -121,7 +121,7 @@ def test_contained_error_is_logged_and_counted(caplog: pytest.LogCaptureFixture)
 BREAKAGES = {
     "statistics": "reports.Reports.count_on = broken",
     "housekeeping": "zone_writer.ZoneWriter.follow_hosts = broken",
-    "signs of life": "app.systemd.watchdog_interval = broken",
+    "systemd watchdog": "app.systemd.watchdog_interval = broken",
     "HTTP": "stream.Rates.run = broken_coroutine",
     "NOTIFY": "transfer.Notifier.run = broken_coroutine",
     "the watcher": "watcher.Watcher._watch = broken_coroutine",

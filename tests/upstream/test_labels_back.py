@@ -58,7 +58,7 @@ async def test_a_single_label_that_comes_back_is_a_failure_at_once(
         for name in ("app.", "staging-search_elasticsearch_1.", "x."):
             resolution = await forward.resolve(question(name, qtype))
             assert resolution.rcode == messages.SERVFAIL
-            assert "sends single labels back" in resolution.reason
+            assert "forwards single labels back" in resolution.reason
         assert_within(loop.time() - begun, 1.0)
         assert forward.status()[0].is_healthy
         assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]

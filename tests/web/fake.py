@@ -169,7 +169,7 @@ class FakeState:
             ],
             "reason": f"the container {listed[name]['name']} is running; asked by {client}"
             if is_ours
-            else "asked of the upstreams: not ours; 1.1.1.1 is asked first",
+            else "forwarded to the upstreams: not ours; 1.1.1.1 is tried first",
         }
 
     def queries(

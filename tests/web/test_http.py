@@ -132,7 +132,7 @@ async def test_name_that_is_none_is_told_with_its_parameter() -> None:
             detail = assert_problem(await site.get(path), 400)["detail"]
             assert detail == f"{parameter}='a..b': expected a domain name (empty label)"
         detail = assert_problem(await site.get("/zone?domain=nowhere.example"), 404)["detail"]
-        assert detail.startswith("domain='nowhere.example': expected a zone of ours")
+        assert detail.startswith("domain='nowhere.example': expected a zone of this server")
 
 
 async def test_unknown_zone_is_not_found() -> None:
@@ -487,7 +487,7 @@ def test_port_in_use_is_one_line() -> None:
             HTTPServer(Endpoint("127.0.0.1", port), FakeState(), Counters())
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{port} (HTTP): address already in use;"
-        " --http names another place, or off"
+        " use another --http address, or off"
     )
 
 

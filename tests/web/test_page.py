@@ -103,7 +103,7 @@ def test_names_that_were_lost_or_are_none_are_shown() -> None:
 
     async def test(page: Page, _site: Site) -> None:
         left_out = page.locator("#skipped-list")
-        await expect(left_out).to_contain_text("its name web (Compose service) is that of web")
+        await expect(left_out).to_contain_text("name web (Compose service): taken by web")
         await expect(left_out).to_contain_text("its name a..b: empty label")
         await expect(left_out).to_contain_text("its label containerdns.ttl=soon: empty label")
 
@@ -241,11 +241,11 @@ def test_explain_draws_each_query_of_the_search_list() -> None:
         steps = page.locator(".steps > li")
         await expect(steps).to_have_count(3)
         await expect(steps.nth(0)).to_contain_text("web.corp.example. A")
-        await expect(steps.nth(0)).to_contain_text("as the upstream says")
+        await expect(steps.nth(0)).to_contain_text("the upstream's answer")
         await expect(steps.nth(0)).to_contain_text("from 1.1.1.1")
         await expect(steps.nth(1)).to_contain_text("asked by 172.18.0.9")
         await expect(steps.nth(1)).to_contain_text("5 A 172.18.0.2")
-        await expect(steps.nth(2)).to_contain_text("Not asked")
+        await expect(steps.nth(2)).to_contain_text("Not sent")
         await page.click("#query-list button")
         await expect(steps).to_have_count(1)
 

@@ -79,7 +79,7 @@ def with_page(engine_url: str, test: Callable[[Page, str], Awaitable[None]]) -> 
 def test_page_follows_the_life_of_a_container(engine: Dockerd) -> None:
     async def test(page: Page, _port: str) -> None:
         shown = page.locator("#container-list")
-        await expect(shown).to_contain_text("No container yet", timeout=EVENTUALLY)
+        await expect(shown).to_contain_text("No containers yet", timeout=EVENTUALLY)
         container = engine.run(
             "shop",
             healthcheck={"Test": ["CMD", "test", "!", "-e", "/sick"], "Interval": 1_000_000_000},
@@ -94,7 +94,7 @@ def test_page_follows_the_life_of_a_container(engine: Dockerd) -> None:
         engine.execute(container, "touch", "/sick")
         await expect(shown).to_contain_text("unhealthy", timeout=EVENTUALLY)
         engine.remove(container)
-        await expect(shown).to_contain_text("No container yet", timeout=EVENTUALLY)
+        await expect(shown).to_contain_text("No containers yet", timeout=EVENTUALLY)
 
     with_page(engine.socket_url, test)
 

@@ -1,1 +1,1 @@
-"""How connections and descriptors are shared out."""
+"""Limits of connections and file descriptors."""

@@ -1,4 +1,4 @@
-"""How the file descriptors of a process are shared out, so that no part takes them all.
+"""Shares of the file descriptors of a process, so that no part uses them all.
 
 DNS over TCP, HTTP, and the ports from which upstreams are asked have a share each; what
 is left is for listening sockets, Engines, files, and TCP to upstreams.
@@ -6,9 +6,9 @@ is left is for listening sockets, Engines, files, and TCP to upstreams.
 
 from typing import Final
 
-SHARES: Final = 4  # three that are given away, and the reserve
+SHARES: Final = 4  # three that are assigned, and the reserve
 
 
 def share_of(descriptors: int) -> int:
-    """Return how many descriptors one part may use, of all that the process may open."""
+    """Return how many of the process's descriptors one part may use."""
     return max(descriptors // SHARES, 1)

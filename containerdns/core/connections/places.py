@@ -1,9 +1,9 @@
-"""Who has a place among connections: so many in all, so many of one client.
+"""Limits of connections: in total, and per client.
 
-The same for DNS over TCP and for HTTP.  A new connection always gets a place: the one
-that was idle longest makes room (RFC 7766 section 6.2.3), and if none is idle, the
-quietest of the client that has the most.  Clients that may not ask are kept apart, in a
-few places of their own, so that no number of them keeps out a client that may.
+Used for both DNS over TCP and HTTP.  A new connection always gets a place: the one that was
+idle longest is closed (RFC 7766 section 6.2.3), or if none is idle, the least active one of the
+client with the most.  Clients outside `--allow` have a few places of their own, so that they
+can never keep out an allowed client.
 """
 
 from collections import Counter
@@ -12,14 +12,14 @@ from typing import Final, NamedTuple, Protocol
 
 from containerdns.core.connections.descriptors import share_of
 
-MAX_CONNECTIONS: Final = 256  # of one protocol
+MAX_CONNECTIONS: Final = 256  # per protocol
 MAX_CONNECTIONS_OF_A_CLIENT: Final = 32
 MAX_STRANGERS: Final = 16  # connections of clients outside `--allow`, until they are refused
 MAX_STRANGERS_OF_A_CLIENT: Final = 4
 
 
 class Guest(Protocol):
-    """A connection, as far as its place is concerned."""
+    """The interface of a connection."""
 
     @property
     def address(self) -> bytes:
@@ -27,18 +27,18 @@ class Guest(Protocol):
 
     @property
     def active_at(self) -> float:
-        """When it last asked or was last answered."""
+        """The time of its last request or response."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether it waits for an answer of ours."""
+        """Whether it is waiting for an answer."""
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close it immediately."""
 
 
 class Limits(NamedTuple):
-    """How many connections there may be."""
+    """Maximum numbers of connections."""
 
     in_all: int = MAX_CONNECTIONS
     of_a_client: int = MAX_CONNECTIONS_OF_A_CLIENT
@@ -48,9 +48,9 @@ STRANGERS: Final = Limits(MAX_STRANGERS, MAX_STRANGERS_OF_A_CLIENT)
 
 
 def limits_by(descriptors: int) -> Limits:
-    """Return the limits of one protocol in a process that may open so many descriptors.
+    """Return the limits of one protocol, given the process's limit of descriptors.
 
-    Upstreams have a share of their own, so that whoever connects still finds a descriptor.
+    Upstreams have a separate share, so that a descriptor is left for new connections.
     """
     most = min(MAX_CONNECTIONS, share_of(descriptors))
     return Limits(most, min(MAX_CONNECTIONS_OF_A_CLIENT, max(most // 2, 1)))
@@ -70,17 +70,17 @@ class Places:
         return iter([*self._known.guests, *self._strangers.guests])
 
     def admit(self, guest: Guest, *, may_ask: bool) -> None:
-        """Take a connection in, and end the one that has to make room, if one has to."""
+        """Add a connection, and close another one if there are too many."""
         (self._known if may_ask else self._strangers).admit(guest)
 
     def leave(self, guest: Guest) -> None:
-        """Forget a connection that is over."""
+        """Remove a closed connection."""
         self._known.guests.pop(guest, None)
         self._strangers.guests.pop(guest, None)
 
 
 class _Room:
-    """Places that are shared by some clients."""
+    """Places shared by a group of clients."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -102,6 +102,6 @@ class _Room:
 
 
 def _of_the_greediest(guests: list[Guest]) -> list[Guest]:
-    """The connections of the client that has the most."""
+    """Return the connections of the client with the most."""
     ((greediest, _),) = Counter(guest.address for guest in guests).most_common(1)
     return [guest for guest in guests if guest.address == greediest]

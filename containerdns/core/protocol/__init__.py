@@ -1,1 +1,1 @@
-"""Messages: bytes to query, response to bytes, and what is kept of both."""
+"""The protocol: parsing queries, building responses, caching both."""

@@ -15,7 +15,7 @@ _MASK = (1 << 64) - 1
 
 
 class CookieStanding(Enum):
-    """What a cookie option proves."""
+    """What a cookie option proves about the client."""
 
     MALFORMED = "malformed"
     UNPROVEN = "unproven"
@@ -23,25 +23,25 @@ class CookieStanding(Enum):
 
 
 class Cookies:
-    """Makes and checks server cookies; any server with the same secret knows them."""
+    """Creates and checks server cookies; servers with the same secret accept them."""
 
     def __init__(self, secret: bytes) -> None:
-        """Take the secret of 16 octets."""
+        """Initialise with a secret of 16 octets."""
         self._secret = secret
 
     def option(self, client_cookie: bytes, address: bytes, now: float) -> bytes:
-        """The option's data for a response: the client's cookie and a fresh one of ours."""
+        """Return the option data for a response: the client's cookie and a fresh one of ours."""
         stamp = VERSION + (int(now) & 0xFFFFFFFF).to_bytes(4)
         return client_cookie + stamp + self._hash(client_cookie, stamp, address)
 
     def renewed(self, option: bytes, address: bytes, now: float) -> tuple[bytes, float]:
-        """The option's data for the response to a query with a well-formed cookie.
+        """Return the option data for the response to a query with a well-formed cookie.
 
         A cookie of ours stays the same for half an hour (RFC 9018 section 4.3), so that a
         client that sends back what it got sends the same octets again.
 
         Returns:
-            The data, and for how many seconds the same may be given out.
+            The data, and for how many seconds it may be reused.
         """
         if self.standing(option, address, now) is CookieStanding.VALID:
             age = int(now) - int.from_bytes(option[CLIENT_OCTETS + 4 : CLIENT_OCTETS + 8])
@@ -50,7 +50,7 @@ class Cookies:
         return self.option(option[:CLIENT_OCTETS], address, now), RENEWED_AFTER
 
     def standing(self, option: bytes, address: bytes, now: float) -> CookieStanding:
-        """What the option of a query proves about the address that it came from."""
+        """Return what the option of a query proves about its source address."""
         if len(option) == CLIENT_OCTETS:
             return CookieStanding.UNPROVEN
         if not OPTION_SHORTEST <= len(option) <= MAX_OPTION:
@@ -68,7 +68,7 @@ class Cookies:
 
 
 def siphash24(key: bytes, data: bytes) -> bytes:
-    """SipHash-2-4 (Aumasson, Bernstein 2012), as RFC 9018 section 4.4 wants it.
+    """SipHash-2-4 (Aumasson, Bernstein 2012), as in RFC 9018 section 4.4.
 
     Returns:
         8 octets, little-endian.

@@ -1,4 +1,4 @@
-"""The same decisions as `respond`, told in words: never a second set of rules."""
+"""Explanations of the decisions in `respond`, using the same functions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,21 +32,21 @@ NDOTS = 1  # names with fewer dots are tried with the search list first, resolv.
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What becomes of one query.
+    """The outcome of one query.
 
     Attributes:
         name: The canonical name asked for.
         qtype: The type's number.
-        decision: "zone", "policy", or "upstream" for what must be asked elsewhere.
-        rule: Which rule decided.
-        rcode: Of our own answer; None if an upstream gives it.
-        records: Of our own answer, with their reasons.
-        soa_ttl: Seconds that a negative answer of ours may be kept; None if it is positive.
-        forward_apex: Of an upstream's, the domain of the `--forward`, or None.
-        ttl_ceiling: Of an upstream's, the highest TTL given out, or None.
-        asks: The name that an upstream is asked for: that of a CNAME's target, or the same.
-        is_doubtful: A negative of the upstream becomes SERVFAIL.
-        reason: In words.
+        decision: "zone", "policy", or "upstream" if it is forwarded.
+        rule: The rule that decided.
+        rcode: The rcode of our own answer; None if it is forwarded.
+        records: The records of our own answer, with their reasons.
+        soa_ttl: Seconds that a negative answer of ours may be cached; None if positive.
+        forward_apex: If forwarded, the domain of the `--forward`, or None.
+        ttl_ceiling: If forwarded, the highest TTL sent to clients, or None.
+        asks: The forwarded name, which may be a CNAME's target.
+        is_doubtful: A negative answer of the upstream becomes SERVFAIL.
+        reason: An explanation.
         owner: What was looked up in the zone, relative or absolute; "" if nothing was.
         suffix: Below which suffix.
     """
@@ -69,10 +69,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How a client makes queries out of what was typed.
+    """How a client turns typed text into queries.
 
     Attributes:
-        text: What was typed; with a final dot it is absolute.
+        text: The typed text; with a final dot it is absolute.
         domains: The client's search list, canonical.
     """
 
@@ -80,10 +80,10 @@ class Search:
     domains: Sequence[str] = field(default_factory=tuple)
 
     def names(self) -> list[str]:
-        """The names that are asked for, in order, as glibc does it (resolv.conf(5)).
+        """Return the names that are queried, in order, as by glibc (resolv.conf(5)).
 
         Raises:
-            BadName: What was typed is no name.
+            BadName: The text is not a domain name.
         """
         name = names.canonical(self.text)
         if self.text.endswith(".") or name == names.ROOT:
@@ -98,7 +98,7 @@ class Search:
 def explain(
     zone: Zone, ownership: Ownership, name: str, qtype: int, view: View, now: float
 ) -> Explanation:
-    """Return what becomes of one query of an allowed client that desires recursion."""
+    """Explain the outcome of one query with RD from an allowed client."""
     if not view.may_ask:
         reason = "the client is outside --allow"
         return Explanation(name, qtype, "policy", "--allow", messages.REFUSED, reason=reason)
@@ -168,7 +168,7 @@ def with_clues(told: Explanation, clues: Clues) -> Explanation:
 
 
 def _left_out(zone: Zone, name: str, decision: Decision, found: Iterable[Record]) -> str:
-    """Return who is left out of an answer because an Engine has been lost, as a clause."""
+    """Return a clause with the containers left out because their Engine is unreachable."""
     if not zone.lost_engines or decision.act is not Act.ZONE:
         return ""
     node = zone.node(decision.suffix.owner_of(name), decision.suffix)
@@ -188,7 +188,7 @@ def led_home(
     """Return where the CNAMEs of a cached response lead, if that is to a name of ours.
 
     Returns:
-        What was told, if they do not; else our part of the answer.
+        The given explanation if they do not, else our part of the answer.
     """
     led = lead(ownership, cached.resolution.targets, told.qtype, now)
     if not led.home:
@@ -207,11 +207,11 @@ def led_home(
 
 
 def as_document(told: Explanation, upstream: "UpstreamExplanation") -> dict[str, object]:
-    """One entry of the `/explain` document.
+    """Return one entry of the `/explain` document.
 
     Args:
-        told: What was decided.
-        upstream: Of what an upstream answers, what is known without asking.
+        told: The explanation.
+        upstream: What is known of a forwarded question without asking upstreams.
     """
     rcode = upstream.rcode if told.rcode is None else messages.rcode_text(told.rcode)
     ttls = [r.ttl for r in told.records]
@@ -258,14 +258,14 @@ def mark_unsent(queries: Sequence[dict[str, object]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamExplanation:
-    """What the forwarder knows about a question without asking anybody.
+    """What the forwarder knows about a question without asking upstreams.
 
     Attributes:
         decision: "cache" or "upstream"; "" if the question does not go there.
         name: The server that would be asked.
-        ttl: Seconds that the cached response has left, or None.
-        rcode: The cached response's, or None.
-        reason: In words; "" to keep that of the rule.
+        ttl: Remaining TTL of the cached response, or None.
+        rcode: Rcode of the cached response, or None.
+        reason: An explanation; "" to keep that of the rule.
     """
 
     decision: str = ""
@@ -293,7 +293,7 @@ def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
     for owner in owners:
         until = zone.remembered.until(owner)
         if until > now:
-            return f"{REMOVED}; the name stays ours until {moment(until)}"
+            return f"{REMOVED}; the name is kept from upstreams until {moment(until)}"
     return ""
 
 
@@ -308,7 +308,7 @@ def _forwarded(zone: Zone, decision: Decision, name: str, asks: str, qtype: int)
         ttl_ceiling=zone.shape.ttl if decision.is_near else None,
         asks=asks,
         is_doubtful=decision.is_doubtful,
-        reason=f"asked of the upstreams: {decision.rule}",
+        reason=f"forwarded to the upstreams: {decision.rule}",
     )
 
 

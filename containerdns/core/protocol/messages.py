@@ -1,13 +1,12 @@
-"""DNS messages: from octets to values, and from values to octets.
+"""DNS messages: parsing octets to values, and encoding values to octets.
 
-Reading is strict and our own: a query decides what everybody else sees, so that
-every length, pointer and count is checked here (RFC 1035 section 4, RFC 6891,
-RFC 9619), and whatever does not fit is a `BadMessage`.  dnslib gives the
-mnemonics and the presentation form of record data; nobody else imports it.
+The parser is strict and our own: every length, pointer and count is checked (RFC 1035 section 4,
+RFC 6891, RFC 9619), and anything invalid is a `BadMessage`.  dnslib provides the mnemonics and
+the presentation form of record data; no other module imports it.
 
-Reading costs what a message is long, whoever made it.  A query has few records, a
-record few options, and a name few pointers; and each octet of a name is read once
-for a whole message, however many pointers lead to it.
+The cost of parsing is linear in the length of any message.  The numbers of records, options
+and pointers are limited, and each octet of a name is read only once per message, however many
+pointers lead to it.
 
 Wire names are uncompressed and spelled as they came, unless said otherwise.
 """
@@ -23,12 +22,12 @@ from containerdns.core import names
 from containerdns.errors import BadMessage
 
 HEADER_OCTETS = 12
-PAYLOAD_OCTETS = 1232  # what crosses every path unfragmented, DNS flag day 2020
+PAYLOAD_OCTETS = 1232  # avoids fragmentation on every path, DNS flag day 2020
 PLAIN_OCTETS = 512  # without EDNS, RFC 1035 section 4.2.1
 TCP_OCTETS = 65535
 MAX_RECORDS = 512  # of a response of an upstream; BIND takes 100 of one type
 MAX_ADDITIONAL = 4  # records behind a question: OPT, TSIG, SIG(0); Unbound takes one
-MAX_OPTIONS = 64  # of one OPT record; fewer than 30 are assigned
+MAX_OPTIONS = 64  # per OPT record; fewer than 30 are assigned
 MAX_POINTERS = 127  # of one name: one for each label that it can have
 
 QR = 0x8000
@@ -220,7 +219,7 @@ def parse_query(data: bytes) -> Query:
     if questions:
         wire, at = _read_plain_name(data, at)
         if at + 4 > len(data):
-            raise BadMessage("the question is cut")
+            raise BadMessage("truncated question")
         qtype, qclass = _TYPE_CLASS.unpack_from(data, at)
         at += 4
         question = data[HEADER_OCTETS:at]
@@ -234,10 +233,10 @@ def parse_query(data: bytes) -> Query:
             raise BadMessage("an IXFR query without its SOA")
         serial = int.from_bytes(record.rdata[-20:-16])
     if additionals > MAX_ADDITIONAL:
-        raise BadMessage("more additional records than a query has use for")
+        raise BadMessage("too many additional records")
     edns, tsig, at = _read_additional(data, at, additionals)
     if at != len(data):
-        raise BadMessage("octets behind the last record")
+        raise BadMessage("octets after the last record")
     if not questions and (edns is None or edns.option(COOKIE_OPTION) is None):
         raise BadMessage("no question")  # but for a cookie, RFC 7873 section 5.4
     return Query(message_id, flags, question, name, qtype, qclass, edns, tsig, serial)
@@ -269,11 +268,11 @@ def parse_response(data: bytes, asked: bytes = b"") -> Response:
         raise BadMessage("shorter than a header")
     message_id, flags, questions, *counts = _HEADER.unpack_from(data)
     if not flags & QR or flags & OPCODE:
-        raise BadMessage("no response to a query")
+        raise BadMessage("not a response to a query")
     if questions > 1:
         raise BadMessage("more than one question")
     if sum(counts) > MAX_RECORDS:
-        raise BadMessage("more records than an answer has")
+        raise BadMessage("too many records")
     at = HEADER_OCTETS
     question = b""
     known: dict[int, bytes] = {}
@@ -352,7 +351,7 @@ def with_ttls(body: Body, age: int, ceiling: int | None = None) -> Body:
 
 
 def decode(question_name: bytes, body: Body) -> tuple[tuple[RR, ...], ...]:
-    """Give back the three sections of a body."""
+    """Return the three sections of a body."""
     data = bytes(HEADER_OCTETS) + question_name + bytes(4) + body.octets
     at = HEADER_OCTETS + len(question_name) + 4
     sections = []
@@ -420,7 +419,7 @@ def refusal(data: bytes, rcode: int, edns: Edns | None = None) -> bytes | None:
     """Answer a message that cannot be read with its header alone, or not at all.
 
     Args:
-        data: What came; of a response, or of less than a header, nobody is told.
+        data: The message; a response, or less than a header, is not answered.
         rcode: FORMERR or NOTIMP.
         edns: The message's, if that much could be read: such a response has one too
             (RFC 6891 section 6.1.1).
@@ -449,7 +448,7 @@ def type_number(text: str) -> int | None:
 
 
 def has_mnemonic(rtype: int) -> bool:
-    """Return whether a type has a name of its own."""
+    """Return whether a type has a mnemonic."""
     return rtype in _TYPE_TEXTS
 
 
@@ -487,7 +486,7 @@ def _read_plain_name(data: bytes, at: int) -> tuple[bytes, int]:
     size = len(data)
     while True:
         if at >= size:
-            raise BadMessage("a name is cut")
+            raise BadMessage("truncated name")
         length = data[at]
         if length > names.MAX_LABEL:
             raise BadMessage("a pointer or a reserved label in the question")
@@ -520,7 +519,7 @@ def _read_name(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, in
     size = len(data)
     while True:
         if at >= size:
-            raise BadMessage("a name is cut")
+            raise BadMessage("truncated name")
         length = data[at]
         if length >= 0xC0:
             end = end or at + 2
@@ -539,7 +538,7 @@ def _read_name(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, in
         if not length:
             break
         if at + 1 + length > size:
-            raise BadMessage("a label is cut")
+            raise BadMessage("truncated label")
         places.append((at, len(wire)))
         wire += data[at : at + 1 + length]
         at += 1 + length
@@ -557,7 +556,7 @@ def _read_name(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, in
 def _read_pointer(data: bytes, at: int) -> int:
     """Where a pointer leads to (RFC 1035 section 4.1.4)."""
     if at + 2 > len(data):
-        raise BadMessage("a pointer is cut")
+        raise BadMessage("truncated pointer")
     return int.from_bytes(data[at : at + 2]) & _POINTER_REACH
 
 
@@ -565,12 +564,12 @@ def _read_record(data: bytes, at: int, known: dict[int, bytes]) -> tuple[RR, int
     """Read one record, its data freed of compression; return it and where it ends."""
     owner, at = _read_owner(data, at, known)
     if at + _FIXED.size > len(data):
-        raise BadMessage("a record is cut")
+        raise BadMessage("truncated record")
     rtype, rclass, ttl, length = _FIXED.unpack_from(data, at)
     at += _FIXED.size
     end = at + length
     if end > len(data):
-        raise BadMessage("the data of a record is cut")
+        raise BadMessage("truncated record data")
     shape = _NAMES_READ.get(rtype) if rtype != NAPTR else _naptr_shape(data, at, end)
     rdata = data[at:end] if shape is None else _read_data(data, at, end, shape, known)
     return RR(owner, rtype, rclass, ttl, rdata), end
@@ -590,7 +589,7 @@ def _naptr_shape(data: bytes, at: int, end: int) -> tuple[int, int]:
     place = at + _NAPTR_NUMBERS
     for _ in range(_NAPTR_STRINGS):
         if place >= end:
-            raise BadMessage("a string of a NAPTR record is cut")
+            raise BadMessage("truncated string in a NAPTR record")
         place += 1 + data[place]
     return place - at, 1
 
@@ -606,7 +605,7 @@ def _read_data(
         wire, at = _read_name(data, at, known)
         parts.append(wire)
     if at > end:
-        raise BadMessage("a name runs out of its record")
+        raise BadMessage("a name exceeds its record")
     parts.append(data[at:end])
     return b"".join(parts)
 
@@ -618,7 +617,7 @@ def _read_additional(data: bytes, at: int, count: int) -> tuple[Edns | None, int
     known: dict[int, bytes] = {}
     for _ in range(count):
         if tsig is not None:
-            raise BadMessage("a record behind TSIG")  # RFC 8945 section 5.1
+            raise BadMessage("a record after TSIG")  # RFC 8945 section 5.1
         start = at
         record, at = _read_record(data, at, known)
         if record.rtype == TSIG:
@@ -636,11 +635,11 @@ def _edns_of(record: RR) -> Edns:
     data, at = record.rdata, 0
     while at < len(data):
         if at + 4 > len(data) or len(options) == MAX_OPTIONS:
-            raise BadMessage("an EDNS option is cut, or there are too many")
+            raise BadMessage("truncated EDNS option, or too many")
         code, length = _TYPE_CLASS.unpack_from(data, at)
         at += 4
         if at + length > len(data):
-            raise BadMessage("the data of an EDNS option is cut")
+            raise BadMessage("truncated data of an EDNS option")
         options.append((code, data[at : at + length]))
         at += length
     return Edns(
@@ -653,7 +652,7 @@ def _edns_of(record: RR) -> Edns:
 
 
 def _remember_suffixes(wire: bytes, at: int, known: dict[bytes, int]) -> None:
-    """Note where each suffix of a name stands, but for the root."""
+    """Record the offset of each suffix of a name, except for the root."""
     offset = 0
     while wire[offset] and at + offset <= _POINTER_REACH:
         known.setdefault(wire[offset:], at + offset)

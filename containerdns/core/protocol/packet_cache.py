@@ -1,15 +1,13 @@
-"""Ready-made responses, per view and query, forgotten per name.
+"""Ready-made responses, cached per view and query, and invalidated per name.
 
-The key of an entry is the whole query behind its ID, lower case, so that a query
-is answered with one look-up.  `bytes.lower` is safe over the name (length octets
-are below 0x41) but also changes what looks like a letter elsewhere (type 65,
-HTTPS, becomes 97): so nothing is kept whose header has such an octet, and what
-stands behind the name is compared as it was sent.  The question is echoed as it
-was spelled.
+The key of an entry is the whole query after its ID, in lower case, so that a query is answered
+with one lookup.  `bytes.lower` is safe for the name (length octets are below 0x41) but also
+changes octets elsewhere (type 65, HTTPS, becomes 97): so queries with such an octet in the
+header are not cached, and what follows the name is compared as sent.  The question is echoed
+with its original spelling.
 
-Three shelves, each with bounds of its own, so that a flood of random names pushes
-out nothing that is hot: names that exist, what is absent, and responses of
-upstreams that stay as they are for a moment.
+There are three shelves with separate limits, so that a flood of random names does not evict
+hot entries: names that exist, absent names, and responses of upstreams for a short time.
 """
 
 from collections import Counter, OrderedDict
@@ -26,28 +24,28 @@ MAX_ENTRIES: Final = {"name": 65536, "absent": 8192, "fresh": 16384}
 MAX_OCTETS: Final = {"name": 24 << 20, "absent": 2 << 20, "fresh": 8 << 20}
 MAX_OF_A_NAME: Final = 256  # types, EDNS variants and views of one name
 MAX_QUERY: Final = 300  # octets: a header, a name of 255, an OPT without options
-ENTRY_OCTETS: Final = 500  # what an entry costs beside its octets: objects and places
-MAX_TABLES: Final = 1024  # views: each address of ours that is asked at makes one of its own
-MAX_TABLES_COMPARED: Final = 8  # of those used longest ago, to find the emptiest
-NAME_OCTETS: Final = 400  # what each name costs that it depends on, beside its own
-MAX_NAMES: Final = 64  # that one entry may depend on
-MAX_ASKED_ONCE: Final = 16384  # names absent that were asked once, while the shelf is full
-FREED_AT_ONCE: Final = 64  # entries; to free all that were forgotten would hold up queries
-SECOND_CHANCES: Final = 4  # how many used entries are passed over to evict one
+ENTRY_OCTETS: Final = 500  # overhead of an entry: objects and table slots
+MAX_TABLES: Final = 1024  # views; each queried address of ours has its own
+MAX_TABLES_COMPARED: Final = 8  # least recently used tables considered, to find the emptiest
+NAME_OCTETS: Final = 400  # cost of each further name that it depends on
+MAX_NAMES: Final = 64  # names that one entry may depend on
+MAX_ASKED_ONCE: Final = 16384  # absent names queried once, while the shelf is full
+FREED_AT_ONCE: Final = 64  # entries per step; freeing all invalidated ones would delay queries
+SECOND_CHANCES: Final = 4  # recently used entries skipped to evict one
 
 Table = dict[bytes, "Entry"]
 
 
 class Entry:
-    """A response without the parts that come from the query.
+    """A response without the parts taken from the query.
 
     Attributes:
         head: The response's octets 2 to 12.
         end: Where the question's name ends in the query.
-        rest: The query from there on, as sent.
-        tail: The response from there on; None if `PacketCache.tail_of` must say.
-        takes_options: It ends in an OPT record without options; others may take their place.
-        hits: How often it served since it was last counted.
+        rest: The rest of the query, as sent.
+        tail: The rest of the response; None if `PacketCache.tail_of` must compute it.
+        takes_options: It ends in an OPT record without options, which can be replaced.
+        hits: Number of uses since they were last counted.
     """
 
     __slots__ = (
@@ -108,24 +106,24 @@ class Entry:
 
     @property
     def octets(self) -> int:
-        """What it costs to keep, about."""
+        """The approximate memory that it takes."""
         of_names = NAME_OCTETS * (len(self.names) - 1)
         return len(self.key) + 2 * len(self.kept_tail) + ENTRY_OCTETS + of_names
 
 
 class PacketCache:
-    """All ready-made responses.
+    """The cache of ready-made responses.
 
     Attributes:
-        unusual: Hits by source, but for "zone"; the server tells durations apart by it.
-        epoch: Grows when tables that were given out are no longer filled.
+        unusual: Hits by source other than "zone", to attribute durations.
+        epoch: Increases when tables returned before are no longer filled.
     """
 
     def __init__(self, counters: Counters) -> None:
         self.unusual: dict[str, int] = {"cache": 0, "policy": 0}
         self.epoch = 0
         self._counters = counters
-        self._tables: OrderedDict[View, Table] = OrderedDict()  # used longest ago first
+        self._tables: OrderedDict[View, Table] = OrderedDict()  # least recently used first
         self._shelves: dict[str, OrderedDict[Entry, None]] = {}
         self._octets: dict[str, int] = {}
         self._of_name: dict[str, dict[Entry, None]] = {}
@@ -133,16 +131,16 @@ class PacketCache:
         self._forgotten: list[dict[Any, Any]] = []
         self._empty()
         self._asked_once: set[int] = set()
-        self._serial = b""  # until it is known, entries keep their own
+        self._serial = b""  # until it is known, entries have their own
 
     def __len__(self) -> int:
         return sum(map(len, self._shelves.values()))
 
     def table(self, view: View) -> Table:
-        """The responses of a view; read by the server, changed here alone.
+        """Return the table of a view, which the server reads and only this class changes.
 
-        A table that was given out before may have made room for others: it then stays
-        empty, and whoever has it must ask again now and then.
+        A table returned before may have been evicted: it then stays empty, so callers must
+        ask again periodically.
         """
         table = self._tables.get(view)
         if table is not None:
@@ -154,7 +152,7 @@ class PacketCache:
         return table
 
     def _drop_a_table(self) -> None:
-        """Make room: of those used longest ago, the emptiest goes, with what it has."""
+        """Evict the emptiest of the least recently used tables."""
         oldest = islice(self._tables.items(), MAX_TABLES_COMPARED)
         view, table = min(oldest, key=lambda item: len(item[1]))
         del self._tables[view]
@@ -162,7 +160,7 @@ class PacketCache:
             self._remove(entry)
 
     def answer(self, table: Table, data: bytes, now: float) -> tuple[bytes, Entry] | None:
-        """Answer a query if that needs no thought; `server/batch` has this in its loop.
+        """Answer a query from the cache; `server/batch` has the same inline.
 
         The caller counts: `entry.hits`, or otherwise over TCP.
         """
@@ -177,7 +175,7 @@ class PacketCache:
         return b"".join((data[:2], entry.head, data[12 : entry.end], tail)), entry
 
     def tail_of(self, entry: Entry, now: float) -> bytes | None:
-        """Bring an entry up to date that is not the same every time; None if it is stale."""
+        """Return the current tail of an entry that varies; None if it is stale."""
         if entry.until and now >= entry.until:
             self._remove(entry)
             return None
@@ -194,12 +192,12 @@ class PacketCache:
         return _turned(entry.kept_tail, entry.rotation, entry.turn)
 
     def keep(self, view: View, query: bytes, reply: Reply, now: float) -> None:
-        """Keep a response for the next same query, if it may and can be kept.
+        """Cache a response for identical queries, if possible.
 
         Args:
-            view: Whose query it was.
-            query: The query, as it came.
-            reply: Its response, with its question.
+            view: The client's view.
+            query: The query, as received.
+            reply: Its response, including the question.
             now: In the same clock as that of `answer`.
         """
         if self._forgotten:
@@ -229,10 +227,10 @@ class PacketCache:
             self._of_name.setdefault(name, {})[entry] = None
 
     def is_asked_again(self, key: bytes) -> bool:
-        """Return whether a query was marked here before, and mark it.
+        """Return whether a query was seen here before, and record it.
 
-        So a flood of random names neither costs what keeping costs, nor pushes out
-        the names that clients do try again and again.
+        So a flood of random names neither costs caching, nor evicts the names that clients do
+        query repeatedly.
         """
         mark = hash(key)
         if mark in self._asked_once:
@@ -243,22 +241,22 @@ class PacketCache:
         return False
 
     def set_serial(self, serial: int) -> None:
-        """Take over the zone's serial; negative answers carry it from now on."""
+        """Set the zone's serial, for negative answers from now on."""
         self._serial = serial.to_bytes(4)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Forget what was said about some canonical names, as they have changed."""
+        """Remove the entries of canonical names that have changed."""
         for name in names:
             for entry in list(self._of_name.get(name, ())):
                 self._remove(entry)
 
     def forget_absent(self) -> None:
-        """Forget what does not exist: a wildcard may have come, or a zone gone."""
+        """Remove the entries of absent names, as a wildcard or a zone changed."""
         for entry in list(self._shelves["absent"]):
             self._remove(entry)
 
     def forget_all(self) -> None:
-        """Forget everything that was said."""
+        """Remove all entries."""
         self.tally()
         for table in self._tables.values():
             table.clear()
@@ -267,27 +265,27 @@ class PacketCache:
         self._empty()
 
     def forget_views(self) -> None:
-        """Forget the views themselves; tables given out before stay empty for ever."""
+        """Remove all tables; those returned before stay empty."""
         self.epoch += 1
         self.forget_all()
         self._tables.clear()
 
     def tally(self) -> None:
-        """Count what was served since the last time; to be called before reading counters."""
+        """Count the hits since the last call; must be called before reading counters."""
         for shelf in self._shelves.values():
             for entry in shelf:
                 if entry.hits:
                     self._count(entry)
 
     def _empty(self) -> None:
-        # A dict would find its oldest only behind all the places of those removed.
+        # A dict would find its oldest entry only after all the slots of removed ones.
         self._shelves = {shelf: OrderedDict() for shelf in MAX_ENTRIES}
         self._octets = dict.fromkeys(MAX_ENTRIES, 0)
         self._of_name = {}
         self._variants = Counter()
 
     def _free_some(self) -> None:
-        """Free a part of what was forgotten."""
+        """Free some of the removed entries."""
         last = self._forgotten[-1]
         for _ in range(min(FREED_AT_ONCE, len(last))):
             last.popitem()
@@ -295,7 +293,7 @@ class PacketCache:
             self._forgotten.pop()
 
     def _is_worth_keeping(self, query: bytes, reply: Reply) -> bool:
-        """Return whether there is room for what is absent, or it was asked for before."""
+        """Return whether there is room for an absent name, or it was queried before."""
         octets = len(query) + 2 * len(reply.octets) + ENTRY_OCTETS
         has_places = len(self._shelves["absent"]) < MAX_ENTRIES["absent"]
         if has_places and self._octets["absent"] + octets <= MAX_OCTETS["absent"]:
@@ -313,7 +311,7 @@ class PacketCache:
             self._remove(next(other for other in of_name if other.name == entry.name))
 
     def _evict(self, entries: OrderedDict[Entry, None]) -> None:
-        """Remove the oldest entry, those that were used lately being passed over."""
+        """Evict the oldest entry that was not used recently."""
         for _ in range(SECOND_CHANCES):
             oldest = next(iter(entries))
             if not (oldest.hits or oldest.is_used):
@@ -354,7 +352,7 @@ class PacketCache:
 
 
 def _turned(tail: bytes, rotation: tuple[tuple[int, int, int], ...], turn: int) -> bytes:
-    """Move the first `turn` records of each run behind the others."""
+    """Move the first `turn` records of each run to its end."""
     for start, octets, records in rotation:
         middle = start + turn % records * octets
         stop = start + octets * records

@@ -1,8 +1,8 @@
-"""The last queries: kept as they come, made readable only when somebody looks.
+"""The last queries, stored as tuples and formatted only when they are read.
 
-The server adds a row per query, a tuple of things that it has at hand anyway;
-texts and dictionaries are made when they are taken from `since`.  A stream follows with the
-number that `since` gives, so that nobody is called per query.
+The server adds a row per query, a tuple of existing objects; texts and dictionaries are created
+when `since` is read.  Streams continue from the number that `since` returns, so that no
+callback is needed per query.
 """
 
 from collections import deque
@@ -16,11 +16,11 @@ from containerdns.core.protocol import messages
 
 
 class QueryStamp:
-    """When some queries came and how long they took; one for a whole batch.
+    """When queries arrived and how long they took; shared by a whole batch.
 
     Attributes:
         proto: "udp" or "tcp".
-        time: Seconds since the epoch, when they came.
+        time: Time of arrival, seconds since the epoch.
         ms: From the receipt to the sending of the response.
     """
 
@@ -33,7 +33,7 @@ class QueryStamp:
 
 
 class Outcome(Protocol):
-    """What became of a query, as much as is told; a `Reply` and a wire entry are ones."""
+    """The outcome of a query; implemented by `Reply` and `packet_cache.Entry`."""
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class Outcome(Protocol):
 
     @property
     def rcode(self) -> int:
-        """The response's."""
+        """The response's rcode."""
 
     @property
     def source(self) -> str:
@@ -53,7 +53,7 @@ class Outcome(Protocol):
 
     @property
     def upstream(self) -> str | None:
-        """Which one answered, if one did."""
+        """The upstream that answered, if any."""
 
 
 class Told(NamedTuple):
@@ -66,15 +66,15 @@ class Told(NamedTuple):
     upstream: str | None
 
 
-Row = tuple[QueryStamp, bytes, Outcome]  # the second are the octets of the client's address
+Row = tuple[QueryStamp, bytes, Outcome]  # the second item has the octets of the client's address
 
 
 class History:
-    """The last queries, the oldest falling out.
+    """The last queries; the oldest are dropped.
 
     Attributes:
-        total: How many there ever were: the number of the next row.
-        is_shared: Workers add to it, who tell theirs a little later.
+        total: The number of queries ever added, which numbers the next row.
+        is_shared: Workers add to it, with some delay.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -83,16 +83,16 @@ class History:
         self._rows: deque[Row] = deque(maxlen=capacity)
 
     def resize(self, capacity: int) -> None:
-        """Keep so many queries from now on; of those there are, the newest stay."""
+        """Set the capacity, keeping the newest queries."""
         self._rows = deque(self._rows, maxlen=capacity)
 
     def extend(self, rows: list[Row]) -> None:
-        """Add the queries of a batch, in the order in which they came."""
+        """Add the queries of a batch, in the order of arrival."""
         self.total += len(rows)
         self._rows.extend(rows)
 
     def add(self, stamp: QueryStamp, address: bytes, outcome: Outcome) -> None:
-        """Add one query that was not answered from ready-made octets."""
+        """Add one query that was not answered from the packet cache."""
         told = Told(outcome.name, outcome.qtype, outcome.rcode, outcome.source, outcome.upstream)
         self.total += 1
         self._rows.append((stamp, address, told))
@@ -101,8 +101,8 @@ class History:
         """Return the last queries as `/queries` shows them, the oldest first.
 
         Args:
-            limit: How many at most.
-            client: The octets of an address, if only its own queries may be seen.
+            limit: The maximum number.
+            client: The octets of an address, to return only its queries.
         """
         if client is None:
             start = max(len(self._rows) - limit, 0)
@@ -111,7 +111,7 @@ class History:
         return _readable(mine[-limit:] if limit else ())
 
     def rows_since(self, number: int, limit: int) -> tuple[list[Row], int]:
-        """Return the rows since a number for another process, and the number for next time."""
+        """Return the rows since a number, for another process, and the number to use next."""
         new = min(self.total - number, len(self._rows), limit)
         rows = islice(self._rows, len(self._rows) - new, None)
         return [
@@ -121,11 +121,11 @@ class History:
     def since(
         self, number: int, limit: int, client: bytes | None = None
     ) -> tuple[Iterator[dict[str, object]], int]:
-        """Return the queries from a number on, and the number to ask for next time.
+        """Return the queries from a number on, and the number to use next.
 
-        What fell out or is beyond the limit (the oldest first) is left out, so that a
-        stream costs no more than `limit` at a time, however busy the server is.  The rows
-        are those of this moment; they are made readable one by one, as they are taken.
+        Dropped rows and the oldest ones beyond the limit are left out, so that a stream costs at
+        most `limit` rows at a time, however busy the server is.  The rows are those of this
+        moment; they are formatted one by one, as they are read.
         """
         new = min(self.total - number, len(self._rows))
         rows: Iterable[Row] = islice(reversed(self._rows), new)
@@ -159,6 +159,6 @@ def readable(row: Row) -> dict[str, object]:
 
 
 def rfc3339_ms(time: float) -> str:
-    """A time in seconds since the epoch as RFC 3339 has it, in UTC, with milliseconds."""
+    """Format a time in seconds since the epoch as RFC 3339, in UTC, with milliseconds."""
     text = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

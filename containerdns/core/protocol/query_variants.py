@@ -1,10 +1,10 @@
-"""EDNS options: what belongs to a client, apart from what is asked.
+"""EDNS options: the part of a query that depends on the client, not on the question.
 
-The options of a query change nothing in our answer but the options of its response,
-and its payload size only what fits.  So a query is taken apart at its OPT record: the
-same query with a plain one, whose response is kept for everybody; and the OPT record
-itself, for which this client's part of the response is kept for half an hour.  A DNS
-cookie, a client subnet or padding then cost no place among the ready-made responses.
+The options of a query affect only the options of the response, and its payload size only what
+fits.  So a query is split at its OPT record: the same query with a plain OPT record, whose
+response is cached for all clients; and the OPT record itself, for which this client's part of
+the response is cached for half an hour.  So a DNS cookie, a client subnet or padding takes no
+entry in the packet cache.
 """
 
 from typing import Final, NamedTuple
@@ -13,11 +13,11 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Edns
 from containerdns.errors import BadMessage
 
-OPT_OCTETS: Final = 11  # of a record without options
+OPT_OCTETS: Final = 11  # octets of a record without options
 MAX_OPT_OCTETS: Final = 600  # padding goes up to blocks of 468, RFC 8467 section 4.1
-TYPE_AND_CLASS: Final = 5  # octets from the zero that ends a name to the record behind it
+TYPE_AND_CLASS: Final = 5  # octets from the zero that ends the name to the OPT record
 NO_OPTIONS: Final = b"\0\0"
-# What clients send; the responses to these are kept by themselves, as they are.
+# Common OPT records; responses to these are cached directly.
 USUAL_SIZES: Final = frozenset(
     {512, 1200, 1220, 1232, 1280, 1400, 1410, 1440, 1452, 1472, 2048, 4096, 8192, 65535}
 )
@@ -25,13 +25,13 @@ PLAIN_ENDS: Final = (messages.opt_record(), messages.opt_record(dnssec_ok=True))
 
 
 class Variant(NamedTuple):
-    """What one client's OPT record comes to.
+    """The part of a response that depends on one client's OPT record.
 
     Attributes:
         opt: The plain record in its place.
-        octets: What ends the response: the length of the options, and the options.
+        octets: The end of the response: the length of the options, and the options.
         limit: The longest response in octets.
-        until: In the clock of the ready-made responses, when it has to be made anew.
+        until: When it expires, by the clock of the packet cache.
     """
 
     opt: bytes
@@ -40,7 +40,7 @@ class Variant(NamedTuple):
     until: float
 
     def response(self, plain: bytes) -> bytes | None:
-        """The response with these options; None if it does not fit, or has some of its own."""
+        """Return the response with these options; None if too long, or if it has its own."""
         if not plain.endswith(PLAIN_ENDS) or plain[2] & messages.TC >> 8:
             return None
         whole = plain[: -len(NO_OPTIONS)] + self.octets
@@ -48,15 +48,15 @@ class Variant(NamedTuple):
 
 
 def opt_start(data: bytes) -> int:
-    """Where the record behind the question starts, if no label has a zero octet."""
+    """Return where the record after the question starts, if no label has a zero octet."""
     return data.find(b"\0", messages.HEADER_OCTETS) + TYPE_AND_CLASS
 
 
 def read_opt(opt: bytes) -> Edns | None:
-    """Read an OPT record that is all that is left of a query.
+    """Parse an OPT record that is the rest of a query.
 
     Returns:
-        None if it is not one, is plain already, or has anything that changes the answer.
+        None if it is invalid or plain, or has anything that changes the answer.
     """
     if not OPT_OCTETS <= len(opt) <= MAX_OPT_OCTETS or opt[:3] != b"\0\0\x29":
         return None
@@ -70,7 +70,7 @@ def read_opt(opt: bytes) -> Edns | None:
 
 
 def variant(edns: Edns, options: tuple[tuple[int, bytes], ...], until: float) -> Variant:
-    """What an OPT record comes to whose response has some options."""
+    """Return the variant for an OPT record and the options of its response."""
     record = messages.opt_record(edns.dnssec_ok, options=options)
     limit = min(max(edns.payload_octets, messages.PLAIN_OCTETS), messages.PAYLOAD_OCTETS)
     return Variant(

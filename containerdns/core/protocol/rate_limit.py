@@ -1,35 +1,34 @@
-"""Response rate limiting: how many answers a client prefix gets over UDP.
+"""Response rate limiting: the number of answers to a client prefix over UDP.
 
-Against reflection: whoever forges a victim's address makes us answer to the victim,
-so that what goes to one prefix is bounded.  Over the limit every second response
-is truncated (slip 2), so that an honest client in the same prefix comes back over
-TCP, which proves its address; the others are dropped.
+It prevents reflection attacks, where queries with a forged source address make a server flood
+the victim.  Above the limit, every second response is truncated (slip 2), so that a legitimate
+client in the same prefix retries over TCP, which proves its address; the others are dropped.
 """
 
 from collections import OrderedDict
 from typing import Final, Literal
 
-MAX_PREFIXES: Final = 65536  # about 8 MB; the one that was quiet longest gives way
-PREFIX_OCTETS: Final = 8  # of an IPv6 address: /64; IPv4 addresses count singly
-SLIP: Final = 2  # every second one over the limit is truncated, as NSD and Knot do
+MAX_PREFIXES: Final = 65536  # about 8 MB; the one that was idle longest is dropped
+PREFIX_OCTETS: Final = 8  # octets of an IPv6 address: /64; IPv4 addresses count individually
+SLIP: Final = 2  # every second one above the limit is truncated, as in NSD and Knot
 
 Verdict = Literal["answer", "slip", "drop"]
 
 
 class Limiter:
-    """A bucket per prefix, filled by `rate` a second and never fuller than one second's."""
+    """A token bucket per prefix, filled at `rate` per second up to one second's worth."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        # Tokens, when, how many were over; the prefix that was quiet longest stands first.
+        # Tokens, time, number above the limit; the prefix that was idle longest is first.
         self._buckets: OrderedDict[bytes, list[float]] = OrderedDict()
 
     def take(self, address: bytes, now: float) -> Verdict:
-        """Say what becomes of the response to a query from an address.
+        """Return what to do with the response to a query from an address.
 
         Args:
             address: 4 or 16 octets.
-            now: Seconds that never go back.
+            now: Monotonic seconds.
         """
         prefix = address if len(address) == 4 else address[:PREFIX_OCTETS]
         bucket = self._buckets.get(prefix)

@@ -1,7 +1,7 @@
-"""What to do with a query: answer it, forward it, transfer a zone, or be silent.
+"""Decide about a query: answer it, forward it, transfer a zone, or drop it.
 
-The order of the checks is NSD's: what cannot be read, what we do not speak, who
-may not ask, and only then what is asked.
+The order of the checks is NSD's: malformed messages, unsupported ones, access control, and
+only then the question.
 """
 
 from collections.abc import Container, Sequence
@@ -44,7 +44,7 @@ REBINDING = "a private address behind a public name (--rebind-protection)"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who asks, and how.
+    """The client, and how its query arrived.
 
     Attributes:
         address: The octets of the client's address, 4 or 16; never IPv4 mapped into IPv6.
@@ -137,7 +137,7 @@ class Responder:
         identity: str = "",
         version: str = "",
     ) -> None:
-        """Take what is answered from.
+        """Set the sources of the answers.
 
         Args:
             zone: What is ours.
@@ -159,7 +159,7 @@ class Responder:
         self._denials = Denials()
 
     def use(self, zone: Zone, ownership: Ownership) -> None:
-        """Answer from another zone, by other rules, from now on."""
+        """Use another zone and other rules from now on."""
         self._zone, self._ownership = zone, ownership
         self._denials = Denials()
         self._led.clear()
@@ -167,7 +167,7 @@ class Responder:
     def respond(
         self, data: bytes, peer: Peer, now: float, query: Query | None = None
     ) -> Reply | Forward | Transfer | None:
-        """Decide about one message; never raises, whatever the octets.
+        """Decide about a message; never raises for any octets.
 
         Whether the client may ask comes first: of one that may not, a message that is
         longer than any honest query of its kind is refused unread.
@@ -209,12 +209,12 @@ class Responder:
         )
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
-        """Make the client's response out of what became of its forwarded question."""
+        """Return the client's response, from the resolution of its forwarded question."""
         query = forward.query
         extra = self._extra(query, peer, now) or _Extra()
         if forward.ttl_ceiling is not None and not forward.chain:
             again = self._ownership.decide(forward.name, forward.qtype, now)
-            if again.act is not Act.FORWARD:  # it became a container's while we asked
+            if again.act is not Act.FORWARD:  # it became a container's name meanwhile
                 reply = self._carry_out(again, query, peer, extra, now)
                 if isinstance(reply, Reply):
                     return reply
@@ -225,7 +225,10 @@ class Responder:
         is_authentic = resolution.is_authentic
         last = resolution.targets[-1] if resolution.targets else forward.name
         if rcode == messages.NXDOMAIN and self._ownership.is_above_ours(last):
-            rcode, is_authentic = messages.NOERROR, False  # RFC 8020: ours would be denied, too
+            rcode, is_authentic = (
+                messages.NOERROR,
+                False,
+            )  # RFC 8020: names of ours would be denied too
         is_negative = rcode == messages.NXDOMAIN or (not rcode and not body.counts[0])
         if is_negative and (forward.negative_becomes_servfail or led.is_doubtful):
             not_ready = (*extra.options, (messages.EDE_OPTION, NOT_READY.to_bytes(2)))
@@ -352,7 +355,7 @@ class Responder:
         return reply
 
     def denied(self, data: bytes, peer: Peer) -> Denied | None:
-        """Deny a name at a glance; None if more has to be looked at.
+        """Deny a name quickly; None if more checks are needed.
 
         The caller counts, also `kept_from_upstream`.
         """
@@ -361,7 +364,7 @@ class Responder:
         return self._denials.find(data, self._zone, self._ownership)
 
     def _learn_denial(self, data: bytes, reply: Reply, decision: Decision) -> None:
-        """Note how a name was denied, for others like it."""
+        """Record how a name was denied, for similar names."""
         if reply.keeping == "no" or reply.depends_on != (reply.name,):  # on more than itself
             return
         if reply.name.count(".") > DENIED_DOTS:
@@ -424,7 +427,7 @@ class Responder:
         )
 
     def _respond_in_chaos(self, query: Query, peer: Peer, extra: _Extra) -> Reply:
-        """Say who we are (RFC 4892); to a health check, our first domain."""
+        """Return our identity (RFC 4892); to a health check, our first domain."""
         if query.name in CHAOS_VERSION:
             text = self._version
         elif query.name in CHAOS_IDENTITY:
@@ -450,7 +453,7 @@ class Responder:
         soa = records.soa(self._zone, query.name, self._zone.shape.ttl)
         return self._reply(Answer(0, records=(soa,)), query, peer, extra, "zone")  # RFC 1995, 2
 
-    # -- from an answer to octets ---------------------------------------------------
+    # -- encoding answers ----------------------------------------------------
 
     def _extra(self, query: Query, peer: Peer, now: float) -> _Extra | None:
         """Our options for a response; None if the client's cookie is malformed."""
@@ -460,7 +463,7 @@ class Responder:
         return None if options is None else _Extra(options[0], is_personal=True)
 
     def variant(self, opt: bytes, peer: Peer, now: float, clock: float) -> Variant | None:
-        """Take a query's OPT record for what it means for this client alone.
+        """Return the variant for a client's OPT record.
 
         Args:
             opt: All that is behind the question of a query.
@@ -582,15 +585,15 @@ class Responder:
 def refusal_of_type(zone: Zone, name: str, qtype: int, view: View) -> tuple[int, str] | None:
     """Return rcode and reason if such a type is answered to nobody, or not for this name."""
     if qtype in UNANSWERABLE:
-        return messages.FORMERR, "a part of messages, and no type of records"
+        return messages.FORMERR, "a meta type, which has no records"
     if qtype in UNSUPPORTED:
-        return messages.NOTIMP, "a type that is not implemented"
+        return messages.NOTIMP, "type not implemented"
     if qtype not in TRANSFERS:
         return None
     if not view.may_transfer:
         return messages.REFUSED, "the client is outside --allow-transfer"
     if name not in zone.shape.domains and name not in zone.reverse.apexes():
-        return messages.NOTAUTH, "no zone of ours"
+        return messages.NOTAUTH, "not a zone of this server"
     return None
 
 
@@ -652,7 +655,7 @@ def answer_to(zone: Zone, decision: Decision, name: str, qtype: int, view: View)
             found = _loopback(name, qtype, zone.shape.ttl)
             if found:
                 return Answer(0, records=found, depends_on=(name,), rule=decision.rule)
-            return answers.negative(zone, 0, apex, decision.rule, "localhost is loopback alone")
+            return answers.negative(zone, 0, apex, decision.rule, "localhost is always loopback")
         case Act.NODATA:
             return _policy(zone, 0, decision, name)
         case _:
@@ -727,7 +730,7 @@ def _edns_of(data: bytes) -> Edns | None:
 
 
 def _with_error(extra: _Extra, code: int, text: str) -> _Extra:
-    """Say more about a response (RFC 8914)."""
+    """Add an extended error to a response (RFC 8914)."""
     option = (messages.EDE_OPTION, code.to_bytes(2) + text.encode())
     return _Extra((*extra.options, option), extra.is_personal)
 

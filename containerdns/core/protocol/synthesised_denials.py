@@ -1,8 +1,8 @@
-"""Ready-made NXDOMAIN for names that nobody has asked for before.
+"""NXDOMAIN responses for new names, derived from those for similar names.
 
-A response to a name one label below a domain of ours, below a special name or the root is
-the same for every other such name of that length, but for ID and label.  So a flood of
-random names costs little more than a look whether a container has one of them.
+The response for a name directly below a domain of ours, a special name or the root is the same
+for every other such name of that length, except for ID and label.  So a flood of random names
+costs little more than checking whether a container has one of them.
 """
 
 from typing import Final, NamedTuple
@@ -12,24 +12,24 @@ from containerdns.core.protocol import messages
 from containerdns.core.zone.ownership import Decision, Ownership
 from containerdns.core.zone.zone import Zone
 
-MAX_KNOWN: Final = 1024  # lengths of labels, types, and EDNS variants; then all start anew
+MAX_KNOWN: Final = 1024  # combinations of label length, type and EDNS; then all are cleared
 LABEL_AT: Final = messages.HEADER_OCTETS + 1
 PLAIN: Final = (
-    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"  # read as they are
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"  # compared unchanged
 )
 TO_QUESTION: Final = bytes((0xC0, messages.HEADER_OCTETS))  # a pointer to the name itself
 
 
 class Denied(NamedTuple):
-    """A name that does not exist, and the response that says so.
+    """A name that does not exist, and the response for it.
 
     Attributes:
         octets: The whole response.
         name: Canonical.
         qtype: The type's number.
-        serial_at: Where the serial stands in `octets`.
-        decision: Why, if not because the zone has no such name.
-        is_kept: An upstream would else be asked for it.
+        serial_at: The offset of the serial in `octets`.
+        decision: The reason, unless it is that the zone has no such name.
+        is_kept: It would otherwise be forwarded.
     """
 
     octets: bytes
@@ -41,16 +41,16 @@ class Denied(NamedTuple):
 
     @property
     def source(self) -> str:
-        """As of a reply."""
+        """As in `Reply`."""
         return "zone" if self.decision is None else "policy"
 
 
 class _Known(NamedTuple):
-    """What is said of every name of one length below one domain."""
+    """The response for every name of one length below one domain."""
 
     head: bytes  # octets 2 to 12 of the response
-    rest: bytes  # of the query, from its type on
-    tail: bytes  # of the response, from there on
+    rest: bytes  # the query from its type on
+    tail: bytes  # the response from its type on
     apex: str
     qtype: int
     serial_from_end: int
@@ -59,19 +59,19 @@ class _Known(NamedTuple):
 
 
 class Denials:
-    """What was said of names that do not exist, for others like them."""
+    """Responses for names that do not exist, reusable for similar names."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, _Known] = {}
         self._serial = -1
 
     def find(self, data: bytes, zone: Zone, ownership: Ownership) -> Denied | None:
-        """Deny a name if that needs no more than a look at the zone and the rules.
+        """Deny a name if the zone and the rules allow that directly.
 
         Args:
-            data: A query, not yet looked at.
-            zone: Which was listed whole.
-            ownership: Its rules.
+            data: An unparsed query.
+            zone: The complete zone.
+            ownership: The rules.
         """
         behind = LABEL_AT + (data[LABEL_AT - 1] if len(data) >= LABEL_AT else 0)
         known = self._known.get((data[2:LABEL_AT] + data[behind:]).lower())
@@ -95,14 +95,14 @@ class Denials:
     def learn(
         self, data: bytes, denied: Denied, apex: str, zone: Zone, ownership: Ownership
     ) -> None:
-        """Take over what was said of a name.
+        """Record the response for a name.
 
         Args:
-            data: The query, which is well-formed and has no EDNS option.
-            denied: Its response.
-            apex: What the name is below, by one label: a domain of ours, if the zone has none.
-            zone: Which was listed whole.
-            ownership: Its rules.
+            data: The query, well-formed and without EDNS options.
+            denied: The response.
+            apex: The parent of the name: a domain of ours, if the zone has no such name.
+            zone: The complete zone.
+            ownership: The rules.
         """
         label = names.strip_suffix(denied.name, apex)
         if not names.is_single_label(label):
@@ -117,7 +117,7 @@ class Denials:
         header = data[2 : messages.HEADER_OCTETS]
         octets = denied.octets
         if header.lower() != header.upper() or TO_QUESTION in octets[end:]:
-            return  # a letter in the header, which `find` would fold; or it points to this label
+            return  # a letter in the header, which `find` would fold; or a pointer to this label
         if zone.serial != self._serial or len(self._known) >= MAX_KNOWN:
             self._known.clear()
             self._serial = zone.serial

@@ -1,7 +1,7 @@
-"""TSIG (RFC 8945): whether a query was signed with a key of ours, and signing what goes back.
+"""TSIG (RFC 8945): verifying signed queries, and signing responses.
 
-A key is known by its name and algorithm.  Every message of a transfer is signed,
-each over the signature before it.
+A key is identified by its name and algorithm.  Every message of a transfer is signed, including
+the signature of the previous one.
 """
 
 import base64
@@ -35,7 +35,7 @@ _ADDITIONALS = slice(10, 12)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret that we share with a secondary.
+    """A secret shared with a secondary.
 
     Attributes:
         name: Canonical.
@@ -50,15 +50,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class SignatureStanding:
-    """What a signature on a query came to, and all that the response's needs.
+    """The result of verifying a query, and what is needed to sign the response.
 
     Attributes:
-        error: 0, or why the query is not to be trusted.
+        error: 0, or the TSIG error.
         key_name: Wire form, as sent.
         algorithm: Wire form, as sent.
-        key: None if we have no such key; then nothing can be signed.
-        mac: The signature before the one to come.
-        time: When it was signed, of a query with BADTIME.
+        key: None if the key is unknown; then nothing can be signed.
+        mac: The previous signature.
+        time: When the query was signed, for BADTIME.
     """
 
     error: int
@@ -70,10 +70,10 @@ class SignatureStanding:
 
 
 def key_of(text: str) -> Key:
-    """Read a line NAME ALGORITHM BASE64.
+    """Parse a line NAME ALGORITHM BASE64.
 
     Raises:
-        ValueError: It is none; the text says what was expected.
+        ValueError: It is invalid; the message says what was expected.
     """
     fields = text.split()
     if len(fields) != 3:
@@ -92,16 +92,16 @@ def key_of(text: str) -> Key:
 
 
 def standing(data: bytes, at: int, keys: Iterable[Key], now: float) -> SignatureStanding:
-    """Check the signature of a query (RFC 8945 section 5.2).
+    """Verify the signature of a query (RFC 8945 section 5.2).
 
     Args:
         data: The query.
-        at: Where its TSIG record starts; nothing is behind it.
-        keys: Those that are trusted.
+        at: Where its TSIG record, the last one, starts.
+        keys: The trusted keys.
         now: Seconds since the epoch.
 
     Raises:
-        BadMessage: The record cannot be read.
+        BadMessage: The record is malformed.
     """
     key_name, end = _name_at(data, at)
     algorithm, start = _name_at(data, end + _FIXED.size)
@@ -112,10 +112,10 @@ def standing(data: bytes, at: int, keys: Iterable[Key], now: float) -> Signature
         mac = data[start + 10 : start + 10 + size]
         original_id, error, other_size = struct.unpack_from("!HHH", data, start + 10 + size)
     except struct.error as error_:
-        raise BadMessage("a TSIG record is cut") from error_
+        raise BadMessage("truncated TSIG record") from error_
     other = data[start + 16 + size :]
     if (rtype, rclass, ttl) != (messages.TSIG, messages.ANY_CLASS, 0) or len(other) != other_size:
-        raise BadMessage("no TSIG record")
+        raise BadMessage("not a TSIG record")
     wanted = (names.from_wire(key_name), names.from_wire(algorithm))
     key = next((key for key in keys if (key.name, key.algorithm) == wanted), None)
     if key is None:
@@ -125,7 +125,7 @@ def standing(data: bytes, at: int, keys: Iterable[Key], now: float) -> Signature
     variables = _variables(key_name, algorithm, time, fudge, error, other)
     full = _mac(key, unsigned + variables)
     if len(mac) < MAC_SHORTEST or len(mac) < len(full) // 2 or len(mac) > len(full):
-        raise BadMessage("a TSIG signature of a wrong length")
+        raise BadMessage("a TSIG signature with a wrong length")
     if not hmac.compare_digest(mac, full[: len(mac)]):
         return SignatureStanding(BADSIG, key_name, algorithm)
     if len(mac) < len(full):
@@ -138,10 +138,10 @@ def standing(data: bytes, at: int, keys: Iterable[Key], now: float) -> Signature
 def sign_response(
     message: bytes, query: SignatureStanding, now: float
 ) -> tuple[bytes, SignatureStanding]:
-    """Sign the first or only response to a query, or say why it was not trusted.
+    """Sign the first or only response to a query, or add the TSIG error.
 
     Returns:
-        The message with its TSIG record, and what the next one is signed over.
+        The message with its TSIG record, and the signature for the next one.
     """
     time = query.time if query.error == BADTIME else int(now)
     other = int(now).to_bytes(6) if query.error == BADTIME else b""
@@ -157,7 +157,7 @@ def sign_response(
 def sign_next(
     message: bytes, before: SignatureStanding, now: float
 ) -> tuple[bytes, SignatureStanding]:
-    """Sign a further message of a transfer (RFC 8945 section 5.3.1)."""
+    """Sign a subsequent message of a transfer (RFC 8945 section 5.3.1)."""
     assert before.key is not None
     time = int(now)
     timers = time.to_bytes(6) + FUDGE.to_bytes(2)
@@ -181,7 +181,7 @@ def _mac(key: Key, data: bytes) -> bytes:
 def _variables(
     key_name: bytes, algorithm: bytes, time: int, fudge: int, error: int, other: bytes
 ) -> bytes:
-    """What is signed beside the message (RFC 8945 section 4.3.3)."""
+    """Return the TSIG variables, which are signed with the message (RFC 8945 section 4.3.3)."""
     return b"".join(
         (
             key_name.lower(),
@@ -228,10 +228,10 @@ def _with_record(
 
 
 def _name_at(data: bytes, at: int) -> tuple[bytes, int]:
-    """Read a name that must not be compressed; give it and where it ends."""
+    """Parse an uncompressed name; return it and the offset after it."""
     start = at
     while at < len(data) and 0 < data[at] <= names.MAX_LABEL:
         at += 1 + data[at]
     if at >= len(data) or data[at] or at - start >= names.MAX_NAME:
-        raise BadMessage("a name in a TSIG record cannot be read")
+        raise BadMessage("invalid name in a TSIG record")
     return data[start : at + 1], at + 1

@@ -1,1 +1,1 @@
-"""What is asked of upstreams, and what is believed of their responses."""
+"""Questions to upstreams, and the validation of their responses."""

@@ -1,4 +1,4 @@
-"""What is handed to the forwarder, and what comes back: values only."""
+"""The values passed to the forwarder, and its results."""
 
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class Forward(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """What became of a `Forward`.
+    """The result of a `Forward`.
 
     Attributes:
         rcode: As the client gets it; SERVFAIL if everything failed, REFUSED over a limit.

@@ -1,4 +1,4 @@
-"""What we believe of an upstream's response: the CNAME chain of the question, no more.
+"""Filtering of upstream responses: only the CNAME chain of the question is kept.
 
 A `Response` has been read and belongs to our question.  Here it loses every record
 that nobody asked for, takes the TTLs that we give out, and is encoded for the cache.
@@ -41,7 +41,7 @@ _SOA_NUMBERS = 20  # octets behind the names in SOA data
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """How far responses are believed.
+    """How far responses are trusted.
 
     Attributes:
         is_ours: Tells of a name whether only we may answer for it.
@@ -57,7 +57,7 @@ class Trust:
 
 
 class Scrubbed(NamedTuple):
-    """What is left of a response.
+    """A filtered response.
 
     Attributes:
         rcode: NOERROR, NXDOMAIN, or another that is no failure.
@@ -324,7 +324,7 @@ def _is_private6(address: IPv6Address) -> bool:
 
 
 def _hints(rdata: bytes) -> Iterable[bool]:
-    """Tell of each address hint of an SVCB record whether it is private (RFC 9460 section 7.3)."""
+    """Yield for each address hint of an SVCB record if it is private (RFC 9460 section 7.3)."""
     target = _name_at_start(rdata[2:])
     at = 2 + len(target or b"")
     while at + 4 <= len(rdata):

@@ -25,11 +25,11 @@ PREFETCH_SHORTEST = 10  # seconds; shorter ones would be asked for all the time
 
 @dataclass(slots=True)
 class Cached:
-    """One response, as it was when it came.
+    """One response, as received.
 
     Attributes:
-        resolution: As whoever waited for it got it; SERVFAIL for a remembered failure.
-        since: When it came.
+        resolution: As returned to the first client; SERVFAIL for a remembered failure.
+        since: When it was received.
         expires: When the first of its TTLs is over.
         failing_until: All upstreams failed: given out stale until then, without asking.
         hits: How often it was given out.

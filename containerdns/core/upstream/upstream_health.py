@@ -1,7 +1,7 @@
-"""How one upstream is doing: its round trips, and whether it is set aside.
+"""The health of one upstream: its round trips, and whether it is marked down.
 
-Only silence sets a server aside.  What it says, even SERVFAIL, shows that it lives, and
-a name that it must first ask others for takes it longer than its round trips tell.
+Only silence marks a server down.  Any response, even SERVFAIL, shows that it is alive, and a name
+that it has to resolve first takes longer than its round trips suggest.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 TIMEOUT_SHORTEST = 0.2  # seconds, issue 5
 MAX_TIMEOUT = 2.0
 TIMEOUT_UNMEASURED = 0.3  # a public resolver far away, with some room
-SILENCES = 3  # time-outs in a row that set a server aside
+SILENCES = 3  # consecutive timeouts that mark a server down
 SILENCE_SHORTEST = 1.3  # seconds that they last together: nearly 0.2 + 0.4 + 0.8
 NEVER = float("-inf")  # before any time
-PAUSE_SHORTEST = 1.0  # seconds aside after the first time
+PAUSE_SHORTEST = 1.0  # seconds down after the first time
 MAX_PAUSE = 4.0  # a server that returns is used again within 5 s
 MAX_DISTRUST = 60.0  # between two looks at a bad certificate; renewing one takes longer
 
@@ -28,12 +28,12 @@ class Health:
         silences: Time-outs one after the other since then.
         silence_began: When the first of them began.
         silence_ended: When the last of them ended.
-        pause: Seconds that it is left aside for, between two trials; 0 if it is not.
+        pause: Seconds between trials while it is down; 0 if it is up.
         aside_until: When it is tried again.
-        silent_since: When it was set aside.
+        silent_since: When it was marked down.
         last_failure: What went wrong last, in words; "" if nothing ever did.
-        is_distrusted: It is aside as its certificate cannot be trusted, and must not be
-            asked before the next trial.
+        is_distrusted: It is down because of its certificate, and must not be used before the
+            next trial.
     """
 
     smoothed: float = 0.0
@@ -61,11 +61,11 @@ class Health:
         return min(max(measured, TIMEOUT_SHORTEST) * (1 << attempt), MAX_TIMEOUT)
 
     def heard(self, round_trip: float, now: float) -> bool:
-        """Note that it said something; tell whether that ends a time aside.
+        """Record a response; return whether it was down before.
 
-        Whatever it says is a round trip measured, our probe for loops too, and an answer
-        from its cache.  That these are quick does no harm: when a time-out is over,
-        nothing is sent again, and a server that goes on answering is not set aside.
+        Every response counts as a round trip, including answers to probes and from its cache.
+        That these are fast does no harm: nothing is sent again after a timeout, and a
+        server that keeps responding is not marked down.
         """
         if self.smoothed:
             self.deviation += (abs(self.smoothed - round_trip) - self.deviation) / 4
@@ -78,7 +78,7 @@ class Health:
         return was_aside
 
     def distrust(self, reason: str, now: float) -> bool:
-        """Set it aside as its certificate is bad; return whether it was not before.
+        """Mark it down because of its certificate; return whether it was up before.
 
         Args:
             reason: In words.
@@ -96,7 +96,7 @@ class Health:
         return is_new
 
     def was_silent(self, reason: str, since: float, now: float) -> bool:
-        """Note a time-out; tell whether that sets it aside, or leaves it there for longer.
+        """Record a timeout; return whether that marks it down, or extends its time down.
 
         It counts if nothing at all was heard in that time, and once with all others that
         it overlaps: the questions of one page are asked, and may be slow, together.

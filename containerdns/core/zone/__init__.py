@@ -1,1 +1,1 @@
-"""Names: who has which, and what stands there."""
+"""Names and records: which container has which name, and its records."""

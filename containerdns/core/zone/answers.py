@@ -1,4 +1,4 @@
-"""What the zone says to a question about a name of ours: an Answer, no bytes yet."""
+"""Answers from the zone for names of ours, as values and not yet as messages."""
 
 from dataclasses import dataclass, replace
 
@@ -9,23 +9,23 @@ from containerdns.core.zone.records import Record
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import HOST_ID, NS_LABEL, Node, Suffix, SuffixKind, Zone
 
-MAX_CHAIN = 8  # CNAMEs of ours in one answer; BIND stops at 16
+MAX_CHAIN = 8  # our own CNAMEs in one answer; BIND stops at 16
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the zone says.
+    """The answer to a question.
 
     Attributes:
         rcode: NOERROR or NXDOMAIN.
-        chain: CNAME records of ours that lead to the last owner.
+        chain: The CNAME records of ours that lead to the last owner.
         records: The RRset of the last owner, the preferred first.
         additional: Addresses of the targets in `records`.
         soa: The SOA of a negative answer, else None.
-        leads_to: The name outside our domains that `chain` leads to; "" if it does not.
-        depends_on: Names whose change voids this answer; () if it must not be kept.
+        leads_to: The name outside our domains where `chain` ends; "" if it does not.
+        depends_on: Names whose change invalidates this answer; () if it must not be cached.
         rule: The rule behind the owner, for `explain`.
-        reason: In words, for `explain`.
+        reason: An explanation, for `explain`.
     """
 
     rcode: int
@@ -43,11 +43,11 @@ def find(zone: Zone, name: str, qtype: int, view: View, suffix: Suffix) -> Answe
     """Answer a question about a name of ours.
 
     Args:
-        zone: Where it is looked for.
+        zone: The zone to search.
         name: At or below the suffix.
         qtype: The type's number; ANY gets one RRset (RFC 8482).
-        view: Who asks.
-        suffix: What makes it ours; its apex owns the SOA of a negative answer.
+        view: The client's view.
+        suffix: The suffix of ours; its apex owns the SOA of a negative answer.
     """
     return _find(zone, name, qtype, view, suffix, ())
 
@@ -55,7 +55,7 @@ def find(zone: Zone, name: str, qtype: int, view: View, suffix: Suffix) -> Answe
 def negative(
     zone: Zone, rcode: int, apex: str, rule: str, reason: str, depends_on: tuple[str, ...] = ()
 ) -> Answer:
-    """A negative answer whose SOA belongs to an apex (RFC 2308 section 2)."""
+    """Return a negative answer with the SOA of an apex (RFC 2308 section 2)."""
     soa = records.soa(zone, apex)
     return Answer(rcode, soa=soa, depends_on=depends_on, rule=rule, reason=reason)
 
@@ -63,7 +63,7 @@ def negative(
 def _find(
     zone: Zone, name: str, qtype: int, view: View, suffix: Suffix, before: tuple[str, ...]
 ) -> Answer:
-    """As `find`; the names before are those whose CNAMEs led here."""
+    """Implement `find`; the names before are those whose CNAMEs led here."""
     if suffix.kind is SuffixKind.REVERSE:
         return _find_pointer(zone, name, qtype, suffix.apex)
     if suffix.kind is SuffixKind.DOMAIN:
@@ -105,7 +105,7 @@ def _find(
 
 
 def _follow(zone: Zone, alias: Answer, qtype: int, view: View, before: tuple[str, ...]) -> Answer:
-    """Follow a CNAME of ours: within the domains here; elsewhere whoever forwards does."""
+    """Follow a CNAME within our domains; the forwarder follows it elsewhere."""
     target = names.from_wire(alias.chain[-1].rdata)
     above = [d for d in zone.shape.domains if names.is_below(target, d)]
     if not above:
@@ -143,7 +143,7 @@ def _find_server(zone: Zone, name: str, qtype: int, view: View, apex: str) -> An
 
 
 def _find_pointer(zone: Zone, name: str, qtype: int, apex: str) -> Answer:
-    """Answer in a reverse zone; what is not there is not kept, as any address may come."""
+    """Answer in a reverse zone; negative answers are not cached, as there may be many."""
     found = records.pointer(zone, name)
     if name == apex:
         found = (records.soa(zone, apex, zone.shape.ttl), records.ns(zone, apex))
@@ -158,12 +158,12 @@ def _find_pointer(zone: Zone, name: str, qtype: int, apex: str) -> Answer:
 
 
 def why(zone: Zone, node: Node) -> str:
-    """Say in words who holds a name."""
+    """Explain which containers have a name."""
     found = {c.publication: zone.holder(c) for c in node.holders}
     texts = sorted(p.container_name for p in found.values() if p.container_name)
     if not texts:
         is_host = HOST_ID in found
-        return "it means the host that this server runs on" if is_host else "a hosts file has it"
+        return "it is the host that this server runs on" if is_host else "it is in a hosts file"
     if len(texts) == 1:
         return f"the container {texts[0]} is running"
     shown = ", ".join(texts[:5]) + (" and others" if len(texts) > 5 else "")

@@ -1,8 +1,8 @@
-"""What became of containers lately: who came, went, moved, was renamed or changed health.
+"""The history of containers: started, stopped, moved, renamed or changed health.
 
-Publications before and after a change of the zone go in; entries that people read come
-out.  A container that comes under a name that another has just left is a redeploy: it
-counts as moved, with the seconds in which the name had no answer.
+It derives entries from publications before and after a change of the zone.  A container that
+gets a name which another one has just left is a redeploy: it counts as moved, with the seconds
+during which the name had no answer.
 """
 
 from collections import OrderedDict, deque
@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from containerdns.core.zone.policy import Publication
 
 MAX_KEPT: Final = 1000  # changes, the contract's number
-MAX_GONE: Final = 1000  # container names that may come back, for the time between
-LONGEST_GAP: Final = 3600.0  # seconds; what comes back later is no redeploy
+MAX_GONE: Final = 1000  # container names that may return, to measure the time between
+LONGEST_GAP: Final = 3600.0  # seconds; a later return is not a redeploy
 
 CAME, WENT, MOVED, RENAMED, HEALTH = "came", "went", "moved", "renamed", "health"
 
@@ -28,8 +28,8 @@ class ContainerChange(NamedTuple):
         container: The container's name, after the change.
         id: Its whole id.
         engine: The URL of its Engine.
-        names: The owners that it claims, or claimed.
-        before: Its addresses before, or those of who had its name.
+        names: The owners that it claims or claimed.
+        before: Its addresses before, or those of the previous holder of its name.
         after: Its addresses after.
         is_healthy: Whether its health keeps it in answers.
         seconds_without: How long the name had no container; 0 if never, None if unknown.
@@ -48,10 +48,10 @@ class ContainerChange(NamedTuple):
 
 
 class Changes:
-    """The last changes, the oldest falling out.
+    """The last changes; the oldest are dropped.
 
     Attributes:
-        total: How many there ever were: the number of the next one.
+        total: The number of changes ever recorded, which numbers the next one.
     """
 
     def __init__(self) -> None:
@@ -60,11 +60,11 @@ class Changes:
         self._gone: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
 
     def note(self, old: Publication | None, new: Publication | None, now: float) -> None:
-        """Take note of what a container published before and publishes after a change.
+        """Record a change from the publications of a container before and after it.
 
         Args:
-            old: None if it was not known.
-            new: None if it does not exist any more.
+            old: None if the container was unknown.
+            new: None if it was removed.
             now: Seconds since the epoch.
         """
         was = old if old is not None and old.is_running else None
@@ -76,7 +76,7 @@ class Changes:
             self._leave(was, now)
 
     def since(self, number: int) -> tuple[Iterator[ContainerChange], int]:
-        """Return the changes from a number on, the oldest first, and the number for next time."""
+        """Return the changes from a number on, the oldest first, and the number to use next."""
         new = min(self.total - number, len(self._kept))
         return iter([*islice(reversed(self._kept), new)][::-1]), self.total
 
@@ -84,7 +84,7 @@ class Changes:
         after = _addresses(new)
         if was is None or was.container_name != new.container_name:
             before, gap = self._gap(new.container_name, now)
-            if gap is not None:  # a redeploy; Compose renames its new container at the end
+            if gap is not None:  # a redeploy; Compose renames the new container at the end
                 self._add(MOVED, new, now, before, after, gap)
             elif was is None:
                 self._add(CAME, new, now, (), after, None)
@@ -96,7 +96,7 @@ class Changes:
             self._add(HEALTH, new, now, after, after, 0.0)
 
     def _gap(self, container_name: str, now: float) -> tuple[tuple[str, ...], float | None]:
-        """The addresses of who had a name until lately, and the seconds since; None if nobody."""
+        """Return the addresses of a name's previous holder, and the seconds since, or None."""
         left = self._gone.pop(container_name, None)
         if left is None or now - left[0] > LONGEST_GAP:
             return (), None
@@ -136,7 +136,7 @@ class Changes:
 
 
 def line(change: ContainerChange) -> str:
-    """One change as the log has it: "~ web 10.212.0.2 -> 10.212.0.5, 0.8 s without"."""
+    """Return the log line of a change, such as "~ web 10.212.0.2 -> 10.212.0.5, 0.8 s without"."""
     before, after = ", ".join(change.before), ", ".join(change.after)
     match change.change:
         case "came":

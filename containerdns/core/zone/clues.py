@@ -127,7 +127,7 @@ class Clues:
         return ""
 
     def _state(self, publication: Publication) -> str:
-        """Say why a container publishes nothing."""
+        """Return why a container publishes nothing."""
         name = publication.container_name
         container = self._find(publication.id)
         if publication.skipped or container is None:
@@ -203,7 +203,7 @@ class Clues:
 
 
 def whose_address(address: str, holders: Sequence[Publication], networks: Iterable[Network]) -> str:
-    """Say who has an address.
+    """Return which container has an address.
 
     Args:
         address: Canonical text.
@@ -233,7 +233,7 @@ def _is_id(owner: str) -> bool:
 
 
 def _stopped(container: Container) -> str:
-    """Say how long a container has not been running, and how it ended."""
+    """Return how long a container has been stopped, and its exit status."""
     status = "" if container.exit_status is None else f" with exit status {container.exit_status}"
     since = f" at {moment(container.finished_at)}" if container.finished_at else ""
     match container.state:

@@ -1,9 +1,9 @@
-"""What an Engine tells us: from its documents to values.
+"""Conversion of an Engine's documents to values.
 
 The documents are those of the Docker Engine API from 1.41 on: ContainerInspect,
-ContainerList, NetworkList.  Only fields that Engines of both ages fill are read
-(`Networks`, never the top-level `IPAddress`).  What cannot be read is a
-`BadDocument` of that one object.
+ContainerList, NetworkList.  Only fields that both old and new Engines have are used
+(`Networks`, never the top-level `IPAddress`).  An invalid document raises `BadDocument` for
+that object.
 """
 
 import re
@@ -19,23 +19,23 @@ from containerdns.core.zone.proxy_labels import VIRTUAL_HOST
 from containerdns.errors import BadDocument
 
 BRIDGE = "bridge"  # the driver whose gateway is the host
-OWN_DRIVERS = frozenset({BRIDGE, "overlay"})  # whose subnets are Docker's alone
-SHORT_ID_DIGITS = 12  # of a container id, as Docker shows it
+OWN_DRIVERS = frozenset({BRIDGE, "overlay"})  # drivers whose subnets belong to Docker alone
+SHORT_ID_DIGITS = 12  # digits of a container id, as shown by Docker
 
 _ID = re.compile("[0-9a-f]{12}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One container on one network.
+    """A container's attachment to a network.
 
     Attributes:
         network: The network's name.
-        network_id: The network's id; with Engines of different hosts, unique.
-        addresses: Canonical texts of IPv4 and IPv6 addresses, IPv4 first; may be empty.
-        subnets: The subnets those lie in, "172.18.0.0/16", as the document gives them.
-        gateways: Canonical texts of the network's gateways.
-        aliases: As given by people; without ids, which Engines and tools add.
+        network_id: The network's id, which is unique across Engines.
+        addresses: IPv4 and IPv6 addresses as canonical text, IPv4 first; may be empty.
+        subnets: The subnets of those addresses, such as "172.18.0.0/16", as in the document.
+        gateways: The network's gateways as canonical text.
+        aliases: As configured; without ids, which Engines and tools add.
     """
 
     network: str
@@ -48,13 +48,13 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class PortBinding:
-    """One exposed port, and where the Engine published it, if it did.
+    """An exposed port, and where it is published, if at all.
 
     Attributes:
         port: The container's port.
         protocol: "tcp", "udp" or "sctp".
         host_port: The published port on the host; 0 if it is not published.
-        host_address: The address it is published on, "" or "0.0.0.0" for all.
+        host_address: The address that it is published on; "" or "0.0.0.0" for all.
     """
 
     port: int
@@ -65,18 +65,18 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container, or one swarm service seen as one.
+    """A container, or a swarm service treated as one.
 
     Attributes:
-        id: 64 hexadecimal digits; of a swarm service, "service:" and its id.
+        id: 64 hexadecimal digits; for a swarm service, "service:" and its id.
         container_name: Without its slash.
         engine: The URL of its Engine.
         state: "created", "running", "paused", "restarting", "exited", "dead", "removing".
         health: "", "starting", "healthy" or "unhealthy".
-        hostname: As someone set it; "" if nobody did (the id, or copied by a network mode).
-        domainname: As set; mostly "".
+        hostname: If set explicitly, else "" (not the id, nor a copy due to the network mode).
+        domainname: As set; usually "".
         network_mode: "bridge", "host", "none", "container:ID", or a network's name.
-        attachments: One a network, in the order of the network names.
+        attachments: One per network, sorted by network name.
         docker_labels: All of them.
         ports: Exposed and published ports.
         started_at: When it was started last, seconds since the epoch; 0 if not known.
@@ -105,13 +105,13 @@ class Container:
 
     @property
     def is_running(self) -> bool:
-        """Running or paused: until `die`, and not while waiting to be restarted."""
+        """Whether it is running or paused: until `die`, and not while waiting to be restarted."""
         return self.state in ("running", "paused")
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network of an Engine.
+    """A network of an Engine.
 
     Attributes:
         id: Its id.
@@ -119,7 +119,7 @@ class Network:
         engine: The URL of its Engine.
         driver: "bridge", "overlay", "macvlan", "ipvlan", "host", "null", ...
         subnets: "172.18.0.0/16", IPv4 and IPv6, as configured.
-        gateways: Canonical texts of its gateways.
+        gateways: Its gateways as canonical text.
     """
 
     id: str
@@ -131,7 +131,7 @@ class Network:
 
 
 def container_from_inspect(document: object, engine: str) -> Container:
-    """Read a document of ContainerInspect; all that we ever know of a container.
+    """Convert a ContainerInspect document, which has everything about a container.
 
     Raises:
         BadDocument: A field has another shape than the Engine API says.
@@ -144,12 +144,12 @@ def container_from_inspect(document: object, engine: str) -> Container:
     network_mode = _network_mode(host_config, container_id)
     hostname = _text(config, "Hostname", container_id)
     if (
-        _ID.fullmatch(hostname)  # or another's, copied by a tool that made the container anew
+        _ID.fullmatch(hostname)  # or another's, copied by a tool that recreated the container
         or network_mode == "host"
         or network_mode.startswith("container:")
         or host_config.get("UTSMode") == "host"
     ):
-        hostname = ""  # nobody set it: the id, the machine's name, or another container's
+        hostname = ""  # not set explicitly: the id, the machine's name, or another container's
     container_name = _text(document, "Name", container_id).removeprefix("/")
     if not container_name:
         raise BadDocument(container_id, "Name")
@@ -176,7 +176,7 @@ def container_from_inspect(document: object, engine: str) -> Container:
 
 
 def container_from_list(document: object, engine: str) -> Container:
-    """Read an item of ContainerList: right, but without aliases and host names.
+    """Convert a ContainerList item, which lacks aliases and host names.
 
     Raises:
         BadDocument: A field has another shape than the Engine API says.
@@ -186,7 +186,7 @@ def container_from_list(document: object, engine: str) -> Container:
     if not isinstance(names, list):
         raise BadDocument(container_id, "Names")
     own = [name for name in names if isinstance(name, str) and name.count("/") <= 1]
-    container_name = own[0].removeprefix("/") if own else ""  # "/web/db" is a link's
+    container_name = own[0].removeprefix("/") if own else ""  # "/web/db" belongs to a link
     if not container_name:
         raise BadDocument(container_id, "Names")
     return Container(
@@ -203,7 +203,7 @@ def container_from_list(document: object, engine: str) -> Container:
 
 
 def with_details_of(listed: Container, known: Container) -> Container:
-    """Add to a container from a list what only its earlier inspect could tell."""
+    """Complete a container from a list with what only its earlier inspect had."""
     aliases = {attachment.network: attachment.aliases for attachment in known.attachments}
     return replace(
         listed,
@@ -231,7 +231,7 @@ def stopped(
 
 
 def network_from_document(document: object, engine: str) -> Network:
-    """Read an item of NetworkList.
+    """Convert a NetworkList item.
 
     Raises:
         BadDocument: A field has another shape than the Engine API says.
@@ -259,15 +259,15 @@ def network_from_document(document: object, engine: str) -> Network:
 
 
 def fingerprint(document: object) -> int:
-    """Sum up what a list shows of a container, of its list item or its inspect alike.
+    """Return a fingerprint of what a list shows, from a list item or an inspect alike.
 
-    As long as it stays the same, an inspect would tell nothing new: aliases change
-    only with the endpoint's id.  Of a container that shares another's network that cannot
-    be said: whether it was restarted since the other was, no list shows.
+    As long as it stays the same, an inspect would show nothing new: aliases change only with
+    the endpoint's id.  This does not hold for a container that shares another's network,
+    since no list shows which of the two was restarted last.
 
     Returns:
-        A number that only this process understands; 0 if the document is odd, or does not
-        show enough.
+        A number that is valid in this process only; 0 if the document is unusual or
+        incomplete.
     """
     try:
         return _fingerprint(document)
@@ -286,7 +286,7 @@ def _fingerprint(document: Any) -> int:
         container_name, health = document["Name"], (state.get("Health") or {}).get("Status", "")
         state = state["Status"]
     if state != "running" or health == "none":
-        health = ""  # old lists show none of a paused container
+        health = ""  # old Engines list none for a paused container
     endpoints = [
         (
             network,
@@ -300,7 +300,7 @@ def _fingerprint(document: Any) -> int:
 
 
 def _identified(document: object) -> tuple[dict[str, Any], str]:
-    """Return a document as an object, and its id."""
+    """Return a document as a mapping, and its id."""
     if not isinstance(document, dict):
         raise BadDocument("?", "the document")
     document_id = document.get("Id")
@@ -310,7 +310,7 @@ def _identified(document: object) -> tuple[dict[str, Any], str]:
 
 
 def _mapping(document: Mapping[str, Any], key: str, document_id: str) -> dict[str, Any]:
-    """Return an object that is a field; null and absence are an empty one."""
+    """Return a field that is an object; empty if null or absent."""
     value = document.get(key)
     if value is None:
         return {}
@@ -320,7 +320,7 @@ def _mapping(document: Mapping[str, Any], key: str, document_id: str) -> dict[st
 
 
 def _text(document: Mapping[str, Any], key: str, document_id: str) -> str:
-    """Return a text that is a field; null and absence are an empty one."""
+    """Return a field that is a string; empty if null or absent."""
     value = document.get(key)
     if value is None:
         return ""
@@ -337,7 +337,7 @@ def _required(document: Mapping[str, Any], key: str, document_id: str) -> str:
 
 
 def _is_ipv6_off(sysctls: Mapping[str, Any]) -> bool:
-    """Return whether `docker run --sysctl net.ipv6.conf.all.disable_ipv6=1` or such was said."""
+    """Return whether a sysctl such as net.ipv6.conf.all.disable_ipv6=1 is set."""
     return any(
         key.startswith("net.ipv6.conf.")
         and key.endswith(".disable_ipv6")
@@ -348,9 +348,9 @@ def _is_ipv6_off(sysctls: Mapping[str, Any]) -> bool:
 
 
 def _moment(state: Mapping[str, Any], key: str, document_id: str) -> float:
-    """Read a time, RFC 3339 with up to nine digits behind the point; 0 for none.
+    """Parse an RFC 3339 time with up to nine decimals; return 0 for none.
 
-    The Engine writes the year 1 for what never happened.
+    The Engine uses the year 1 for events that never happened.
     """
     text = _text(state, key, document_id)
     try:
@@ -422,7 +422,7 @@ def _attachment(network: str, endpoint: Mapping[str, Any], container_id: str) ->
 
 
 def _health_of_list(document: Mapping[str, Any]) -> str:
-    """The health in an item of a list: a field of new Engines, of old ones a remark."""
+    """Return the health in a list item: a field of new Engines, or a remark of old ones."""
     health = document.get("Health")
     if isinstance(health, dict) and isinstance(status := health.get("Status"), str):
         return "" if status == "none" else status
@@ -453,7 +453,7 @@ def _ports_of_inspect(
 
 
 def _port_bindings(text: str, bindings: list[Any] | tuple[Any, ...]) -> Iterator[PortBinding]:
-    """Read "80/tcp" and where it is published; what is odd is no port."""
+    """Return ports such as "80/tcp" and where they are published, ignoring invalid ones."""
     port, _, protocol = text.partition("/")
     for binding in bindings:
         if _is_port(port) and isinstance(binding, dict):
@@ -492,7 +492,7 @@ def _in_order(ports: set[PortBinding]) -> tuple[PortBinding, ...]:
 
 
 def _read(read: Any, text: str, document_id: str, key: str) -> str:
-    """Read an address or a subnet, and name the field if that fails."""
+    """Parse an address or a subnet; the error names the field."""
     try:
         return str(read(text))
     except ValueError as fault:
@@ -503,11 +503,11 @@ def _address(text: str) -> str:
     return str(ip_address(text))
 
 
-@lru_cache(maxsize=4096)  # few networks, many containers; it costs more than all else
+@lru_cache(maxsize=4096)  # there are few networks but many containers, and parsing is expensive
 def _subnet(text: str) -> str:
     return sys.intern(str(ip_network(text, strict=False)))
 
 
 def _interface_address(text: str) -> str:
-    """The address of "10.0.0.1/24", as some Engines write a gateway, or of "10.0.0.1"."""
+    """Return the address in "10.0.0.1/24", as some Engines write a gateway, or "10.0.0.1"."""
     return str(ip_interface(text).ip)

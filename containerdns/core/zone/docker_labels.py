@@ -82,8 +82,8 @@ def items(text: str) -> Iterable[str]:
 def spelling_fault(text: str) -> str:
     """Return what somebody wrote beside a name: a URL or a port; "" if nothing."""
     if "/" in text:
-        return "expected a name alone, not a URL or a path"
-    return "expected a name alone, without a port" if ":" in text else ""
+        return "expected only a name, not a URL or a path"
+    return "expected only a name, without a port" if ":" in text else ""
 
 
 def _switch(text: str, tell: Tell) -> bool | None:

@@ -1,7 +1,7 @@
 """Publications of other hosts: as documents in etcd, and where their addresses are reachable.
 
 A host writes what its own Engines publish, names with their ranks and rules, under the rules
-that its own operator chose.  Whoever reads it decides which of the addresses lead anywhere
+that its own operator chose.  The reader decides which of the addresses are reachable
 from outside that host.  A document has no environment and no labels.
 """
 

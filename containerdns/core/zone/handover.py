@@ -1,14 +1,14 @@
-"""Names in handover: who had a name until lately, and who may have it at once.
+"""Handover of names: which container had a name, and which may take it at once.
 
-When the container that has a name stops or goes, the name passes at once to those who ask for
-it by their own name or a label, and to those of the same project and rank: so work blue and
-green deployments, replicas and redeploys.  A container that merely *derives* the name, and is
-of another project or of a lower rank, gets it only after a while (`--handover`): while alpha's
+When the container that has a name stops or is removed, the name passes at once to containers
+that claim it by their own name or a label, and to those of the same project and rank: this is
+how blue-green deployments, replicas and redeploys work.  A container of another project or of
+lower rank that merely *derives* the name gets it only later (`--handover`): while alpha's
 `db` is redeployed, its clients must not be sent to beta's database.
 
-A `Departure` is what is left of a claim.  It ends when its time is over, or when somebody
-claims the name who may have it at once.  The zone asks `holders` whom a name leads to; `Zone`
-alone changes this table, whose entries exist only as long as they hold something back.
+A `Departure` is what remains of a claim.  It ends when its time is over, or when a container
+claims the name that may have it at once.  `holders` decides which claims have a name.  Only
+`Zone` changes this table, whose entries exist only as long as they hold something back.
 """
 
 import heapq
@@ -17,20 +17,20 @@ from typing import NamedTuple
 
 from containerdns.core.zone.policy import Claim, Rank
 
-MAX_DEPARTURES = 64  # from one owner; of more, the last are kept
-# A service's virtual address and its tasks are one holder.
+MAX_DEPARTURES = 64  # per owner; only the last ones are kept
+# A service's virtual address and its tasks count as one holder.
 _LEVELS: dict[int, int] = {Rank.TASK: Rank.DERIVED, Rank.TASK_HYPHENS: Rank.HYPHENS}
 
 
 class Departure(NamedTuple):
-    """A claim whose container stopped or went.
+    """A claim whose container stopped or was removed.
 
     Attributes:
-        claim: As it was.
+        claim: The former claim.
         project: The Compose project or stack of its container; "" for none.
-        container_name: The container's.
+        container_name: The container's name.
         since: When it stopped, seconds since the epoch.
-        in_domains: It had the name below the domains, and so nobody else gets it there.
+        in_domains: It had the name below the domains, so it is held back there.
         elsewhere: The same for the root and the search domains.
     """
 
@@ -46,21 +46,21 @@ class Departure(NamedTuple):
         return f"{self.container_name or self.claim.rule}{of_project}"
 
     def holds_back(self, *, is_domain: bool) -> bool:
-        """Return whether it had the name below such a suffix.
+        """Return whether it had the name below this kind of suffix.
 
-        A bare service that several projects claimed had not: its project then merely counts
-        as one that has the name.
+        A bare service that several projects claimed did not have it; its project then only
+        counts as one of those with the name.
         """
         return self.in_domains if is_domain else self.elsewhere
 
 
 def may_have(claim: Claim, project: str, left: Departure) -> bool:
-    """Return whether a claim need not wait for the name that a container left.
+    """Return whether a claim may take the name of a departed container at once.
 
     Args:
         claim: To the same owner.
         project: Of its container.
-        left: What is left of the claim before.
+        left: The departure.
     """
     if claim.rank <= Rank.LABEL or claim.publication == left.claim.publication:
         return True
@@ -76,15 +76,15 @@ def holders(
     *,
     is_domain: bool,
 ) -> tuple[Claim, ...]:
-    """Return those claims to one owner that have it: of the best rank, and held back by nobody.
+    """Return the claims that have an owner: those of the best rank that are not held back.
 
-    A bare service counts below a domain alone, and while one project has it, with those that
-    had it until lately.
+    A bare service counts only below a domain, and only while exactly one project has it,
+    including those that had it until recently.
 
     Args:
-        claims: Of running containers.
-        departures: From that owner.
-        project_of: Gives the project of a claim's container.
+        claims: Those of running containers.
+        departures: Those from that owner.
+        project_of: Returns the project of a claim's container.
         is_domain: Below a domain, not a search domain or the root.
     """
     left = tuple(departures)
@@ -100,16 +100,16 @@ def holders(
 
 
 class Handovers:
-    """All departures that hold something back.
+    """All departures that hold names back.
 
     Attributes:
-        lifetime: How long, in seconds; of those that are under way as well.
+        lifetime: Their duration in seconds, also for existing ones.
     """
 
     def __init__(self, lifetime: float) -> None:
         self.lifetime = lifetime
         self._of: dict[str, tuple[Departure, ...]] = {}
-        self._queue: list[tuple[float, str]] = []  # a heap: since when, from which owner
+        self._queue: list[tuple[float, str]] = []  # a heap of (start, owner)
 
     def __contains__(self, owner: str) -> bool:
         return owner in self._of
@@ -130,23 +130,23 @@ class Handovers:
         return ((owner, d) for owner, found in list(self._of.items()) for d in found)
 
     def add(self, owner: str, departure: Departure) -> None:
-        """Note a departure, in the place of an earlier one of the same container."""
+        """Add a departure, replacing an earlier one of the same container."""
         others = [d for d in self.of(owner) if d.claim != departure.claim]
         self._of[owner] = (*others[1 - MAX_DEPARTURES :], departure)
         heapq.heappush(self._queue, (departure.since, owner))
 
     def admit(self, owner: str, claim: Claim, project: str) -> None:
-        """End the departures from an owner that need not hold back a new claim."""
+        """End the departures from an owner that do not hold back a new claim."""
         found = self._of.get(owner)
         if found is not None:
             self._keep(owner, tuple(d for d in found if not may_have(claim, project, d)))
 
     def due(self, now: float, most: int) -> list[str]:
-        """Return owners with a departure that is over, for `end`; each once.
+        """Return the owners whose departures are over, for `end`; each once.
 
         Args:
             now: Seconds since the epoch.
-            most: The most of them; a later call returns the others.
+            most: The maximum number; later calls return the others.
         """
         over: dict[str, None] = {}
         while self._queue and self._queue[0][0] + self.lifetime <= now and len(over) < most:

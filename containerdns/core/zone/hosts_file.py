@@ -1,8 +1,8 @@
 """Static records in hosts-file form: addresses and names, one line each (hosts(5)).
 
-A dotted name is absolute, a single label a relative name like a container's.  All addresses
-of a name are one publication.  When a file changes, the lines that differ are read, and the
-names on them published anew; the other lines cost nothing.
+A dotted name is absolute, a single label is relative like a container's name.  All addresses
+of a name are one publication.  When a file changes, only the lines that differ are parsed and
+their names republished.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,18 +13,16 @@ from containerdns.core import names
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
 from containerdns.errors import BadName
 
-HostsChange = tuple[
-    str, Publication | None
-]  # by the publication's id; None: there is none any more
+HostsChange = tuple[str, Publication | None]  # by publication id; None if removed
 
 
 class Line(NamedTuple):
-    """What a line says.
+    """A parsed line.
 
     Attributes:
         address: Canonical text; "" if there is none.
-        owners: As in a claim.
-        faults: What cannot be used, and why.
+        owners: As in `Claim.owner`.
+        faults: The invalid parts, each with a reason.
     """
 
     address: str = ""
@@ -33,10 +31,10 @@ class Line(NamedTuple):
 
 
 class HostsFile:
-    """What one file says, and what becomes of its publications when it changes.
+    """The contents of one file, and its publications.
 
     Attributes:
-        faults: Lines that the last reading came upon and could not use.
+        faults: Invalid lines found by the last reading.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,14 +43,14 @@ class HostsFile:
         self._text = ""
         self._ttl: int | None = None
         self._addresses: dict[str, tuple[str, ...]] = {}  # by owner; twice if on two lines
-        self._touched: dict[str, None] = {}  # owners whose change was not taken yet
+        self._touched: dict[str, None] = {}  # owners whose change was not yielded yet
         self._is_whole = True
 
     def read(self, text: str, ttl: int) -> Iterator[HostsChange | None]:
-        """Read a file, and yield what changes, or None after each line that was read.
+        """Parse a file; yield each change, or None after each line that was parsed.
 
-        To be gone through to its end; in between is time for others.  Whoever stops earlier
-        reads the whole file the next time.
+        Other work can be done between steps.  If the iteration is not finished, the whole file
+        is parsed the next time.
 
         Args:
             text: The whole file.
@@ -114,15 +112,15 @@ class HostsFile:
 
 
 def publications(text: str, path: str, ttl: int) -> tuple[list[Publication], list[str]]:
-    """Read a hosts file at once.
+    """Parse a whole hosts file.
 
     Args:
         text: The whole file.
-        path: Told in the rule, and in the ids.
+        path: Used in the rule and in the ids.
         ttl: Seconds.
 
     Returns:
-        One publication a name, and what is wrong with which line.
+        One publication per name, and the invalid lines with their errors.
     """
     file = HostsFile(path)
     found = [change[1] for change in file.read(text, ttl) if change]
@@ -130,16 +128,16 @@ def publications(text: str, path: str, ttl: int) -> tuple[list[Publication], lis
 
 
 def read_line(line: str) -> Line:
-    """Read one line; what cannot be used of it is left out."""
+    """Parse one line, leaving out what is invalid."""
     fields = line.partition("#")[0].split()
     if not fields:
         return Line()
     try:
         address = str(ip_address(fields[0]))
     except ValueError:
-        return Line(faults=(f"{fields[0]!r} is no IP address",))
+        return Line(faults=(f"{fields[0]!r} is not an IP address",))
     if len(fields) == 1:
-        return Line(faults=(f"no name behind {fields[0]}",))
+        return Line(faults=(f"no name after {fields[0]}",))
     owners, faults = [], []
     for field in fields[1:]:
         try:
@@ -152,12 +150,12 @@ def read_line(line: str) -> Line:
 def _owner(field: str) -> str:
     name = names.canonical(field)
     if name == names.ROOT or name.startswith("*."):
-        raise BadName(field, "no name for a static record")
+        raise BadName(field, "not allowed as a static record")
     return names.relative(field) if names.is_single_label(name) else name
 
 
 def _lines(text: str, start: int, end: int) -> Iterator[str]:
-    """Yield the lines of a part of a text, which need not be split at once."""
+    """Yield the lines of a part of a text, without splitting all of it."""
     while start < end:
         found = text.find("\n", start, end)
         stop = end if found < 0 else found
@@ -166,7 +164,7 @@ def _lines(text: str, start: int, end: int) -> Iterator[str]:
 
 
 def _difference(old: str, new: str) -> tuple[int, int, int]:
-    """Return the part of two texts whose lines differ: its start, its end in old and in new."""
+    """Return where the lines of two texts differ: the start, and the ends in old and new."""
     most = min(len(old), len(new))
     alike = _longest(most, lambda low, high: old[low:high] == new[low:high])
     start = new.rfind("\n", 0, alike) + 1
@@ -176,13 +174,13 @@ def _difference(old: str, new: str) -> tuple[int, int, int]:
             old[len(old) - high : len(old) - low] == new[len(new) - high : len(new) - low]
         ),
     )
-    newline = new.find("\n", len(new) - from_end)  # what is before it may be half a line
+    newline = new.find("\n", len(new) - from_end)  # it may be in the middle of a line
     end = len(new) if newline < 0 else newline + 1
     return start, len(old) - (len(new) - end), end
 
 
 def _longest(most: int, is_alike: Callable[[int, int], bool]) -> int:
-    """Return how much of a length is alike; nothing is compared twice that was alike once."""
+    """Return the length of the common part, without comparing equal text twice."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2

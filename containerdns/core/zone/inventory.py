@@ -1,8 +1,7 @@
-"""What containers there are, and who shares whose network.
+"""All containers, and which of them share a network namespace.
 
-Turns news of one container into the publications that change by it: its own,
-those of the containers that share its network (`container:X`), and those of a
-swarm service's tasks.
+A change of one container affects several publications: its own, those of the containers that
+share its network (`container:X`), and those of a swarm service's tasks.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -21,14 +20,14 @@ from containerdns.core.zone.policy import (
 )
 from containerdns.core.zone.proxy_labels import kinds_of
 
-MAX_LOANS = 8  # containers from one that shares a network to the one that has it
+MAX_LOANS = 8  # containers in a chain from one that shares a network to the one that has it
 
 
 class Inventory:
     """All containers of all Engines, running or not.
 
     Attributes:
-        unreadable: By container id, its name and what could not be read.
+        unreadable: By container id, its name and the part that could not be read.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -37,9 +36,9 @@ class Inventory:
         self._containers: dict[str, Container] = {}
         self._proxies: dict[str, set[str]] = {}  # by whom `_proxy_of` says: those containers
         self._reached: dict[str, Proxy] = {}  # by the same
-        self._followers: dict[str, set[str]] = {}  # who changes with a container
+        self._followers: dict[str, set[str]] = {}  # containers that change with another
         self._networks: dict[str, tuple[Network, ...]] = {}
-        self._gateways: dict[str, frozenset[str]] = {}  # by network id, as containers tell
+        self._gateways: dict[str, frozenset[str]] = {}  # by network id, as found on containers
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self._containers.values())
@@ -63,11 +62,11 @@ class Inventory:
         self._look_at_proxies(self._proxies)
 
     def get(self, container_id: str) -> Container | None:
-        """The container with this id."""
+        """Return the container with this id."""
         return self._containers.get(container_id)
 
     def put(self, container: Container) -> list[Publication]:
-        """Take over a container as it is now, and give what that changes."""
+        """Add or replace a container; return the publications that change."""
         known = self._containers.get(container.id)
         self.unreadable.pop(container.id, None)
         if known == container:
@@ -89,7 +88,7 @@ class Inventory:
     def die(
         self, container_id: str, finished_at: float | None = None, exit_status: int | None = None
     ) -> list[Publication]:
-        """A container runs no more: it keeps its names, but not its addresses."""
+        """Mark a container as stopped: it keeps its names, but not its addresses."""
         container = self._containers.get(container_id)
         if container is None or not container.is_running:
             return []
@@ -100,7 +99,7 @@ class Inventory:
         return self.put(replace(dead, health="", attachments=attachments))
 
     def remove(self, container_id: str) -> list[Publication]:
-        """Drop a container; give what changes for those who followed it."""
+        """Remove a container; return the publications that change."""
         self.unreadable.pop(container_id, None)
         container = self._containers.pop(container_id, None)
         if container is None:
@@ -109,7 +108,7 @@ class Inventory:
         return self._publish_with_followers(container_id, self._unlist_proxy(container))
 
     def publication(self, container_id: str) -> Publication | None:
-        """What a container publishes by the present policy; None if there is no such container."""
+        """Return the publication of a container; None if there is no such container."""
         container = self._containers.get(container_id)
         return None if container is None else self._publish(container)
 
@@ -123,17 +122,17 @@ class Inventory:
         return publish(container, policy, self._lender(container), service).services
 
     def set_networks(self, engine: str, networks: Iterable[Network]) -> None:
-        """Take over all networks of one Engine."""
+        """Set all networks of one Engine."""
         self._networks[engine] = tuple(networks)
         attached = {a.network_id for c in self._containers.values() for a in c.attachments}
         attached.update(n.id for listed in self._networks.values() for n in listed)
         self._gateways = {i: told for i, told in self._gateways.items() if i in attached}
 
     def networks(self) -> tuple[Network, ...]:
-        """All networks, those that were never listed as far as containers tell of them.
+        """Return all networks; unlisted ones with what is known from containers.
 
-        Engine 20.10 does not list the gateway that it chose itself in a subnet that it was given;
-        the containers on the network have it.
+        Engine 20.10 does not list the gateway that it chose itself in a configured subnet, but
+        the containers on the network show it.
         """
         known = {
             n.id: replace(n, gateways=(*n.gateways, *sorted(self._untold(n))))
@@ -149,19 +148,19 @@ class Inventory:
         return tuple(known.values())
 
     def has_unknown_gateway(self, container: Container) -> bool:
-        """Return whether a container, before it is put, shows a gateway that nothing else has."""
+        """Return whether a new container shows a gateway that was not known before."""
         return any(
             not self._gateways.get(a.network_id, frozenset()).issuperset(a.gateways)
             for a in container.attachments
         )
 
     def has_unlisted_network(self, container: Container) -> bool:
-        """Return whether a container is on a network that no listing has shown."""
+        """Return whether a container is on a network that was not listed."""
         listed = {n.id for n in self._networks.get(container.engine, ())}
         return any(a.network_id not in listed for a in container.attachments)
 
     def _untold(self, network: Network) -> frozenset[str]:
-        """The gateways of a network that its own document leaves out."""
+        """Return the gateways of a network that its own document omits."""
         return self._gateways.get(network.id, frozenset()).difference(network.gateways)
 
     def _publish(self, container: Container) -> Publication:
@@ -174,10 +173,10 @@ class Inventory:
         return publish(container, self._policy, self._lender(container), service, known)
 
     def _lender(self, container: Container) -> Container | None:
-        """The running container whose network this one shares, maybe through others.
+        """Return the running container whose network this one shares, possibly through others.
 
-        One that was restarted after a borrower has a new network; the borrower sits in the
-        former one, without an address, until it is restarted as well.
+        A lender that was restarted after the borrower has a new network; the borrower remains in
+        the old one, without an address, until it is restarted as well.
         """
         borrowers = [container]
         lender = self._containers.get(lender_of(container))
@@ -224,7 +223,7 @@ class Inventory:
         return found or (Proxy(fixed) if fixed else None)
 
     def _look_at_proxies(self, keys: Iterable[str]) -> list[str]:
-        """Take over where some proxies are reached, and return those that moved.
+        """Set where proxies are reached, and return those that moved.
 
         So those who depend on a proxy are published anew when it moves, and not at each of
         its other events.
@@ -282,12 +281,12 @@ def _proxy_key(engine: str, kind: str) -> str:
 
 
 def _service_of(container: Container) -> str:
-    """The id under which a task's service is kept; "" of what is no task."""
+    """Return the id of a task's service; "" for other containers."""
     service = container.docker_labels.get(f"{SWARM}service.id")
     return f"{SERVICE_ID}{service}" if service else ""
 
 
 def lender_of(container: Container) -> str:
-    """The id of the container whose network this one shares; "" for none."""
+    """Return the id of the container whose network this one shares; "" for none."""
     mode, _, lender = container.network_mode.partition(":")
     return lender if mode == "container" else ""

@@ -1,4 +1,4 @@
-"""What changed in a zone of late, for IXFR (RFC 1995)."""
+"""The latest changes of a zone, for IXFR (RFC 1995)."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -6,13 +6,15 @@ from typing import Final, NamedTuple
 
 from containerdns.core.protocol.messages import RR
 
-MAX_RECORDS: Final = 50_000  # of a zone; a secondary that is further behind takes it whole
-MAX_CHANGES: Final = 5_000  # of a zone; some minutes of a busy redeploy
+MAX_RECORDS: Final = (
+    50_000  # records per zone; a secondary that is further behind transfers the whole zone
+)
+MAX_CHANGES: Final = 5_000  # per zone; some minutes of a busy redeploy
 SERIAL_AT: Final = slice(-20, -16)  # in the data of an SOA record
 
 
 class Difference(NamedTuple):
-    """One step of a zone from one serial to the next.
+    """The changes of a zone from one serial to the next.
 
     Attributes:
         before: The serial before.
@@ -28,19 +30,19 @@ class Difference(NamedTuple):
 
     @property
     def records(self) -> int:
-        """How many records a transfer of it has, with both SOAs."""
+        """The number of records in a transfer of it, with both SOAs."""
         return len(self.removed) + len(self.added) + 2
 
 
 class Journal:
-    """The latest changes of one zone, an unbroken chain."""
+    """The latest changes of one zone, without gaps."""
 
     def __init__(self) -> None:
         self._changes: deque[Difference] = deque()
         self._records = 0
 
     def add(self, change: Difference) -> None:
-        """Append a change; one that does not follow the last starts the chain anew."""
+        """Append a change; one that does not follow the last clears the earlier ones."""
         if self._changes and self._changes[-1].after != change.before:
             self.clear()
         self._changes.append(change)
@@ -49,12 +51,12 @@ class Journal:
             self._records -= self._changes.popleft().records
 
     def clear(self) -> None:
-        """Forget all changes: every secondary takes the zone whole."""
+        """Forget all changes, so that every secondary transfers the whole zone."""
         self._changes.clear()
         self._records = 0
 
     def since(self, serial: int) -> list[Difference] | None:
-        """Return the changes from a serial to the last, oldest first; None if not all are known."""
+        """Return the changes since a serial, oldest first; None if not all are known."""
         chain: list[Difference] = []
         for change in reversed(self._changes):
             chain.append(change)
@@ -64,7 +66,7 @@ class Journal:
 
 
 def with_serial(soa: RR, serial: int) -> RR:
-    """The SOA record as it was or will be at another serial."""
+    """Return an SOA record with another serial."""
     rdata = soa.rdata[: SERIAL_AT.start] + serial.to_bytes(4) + soa.rdata[SERIAL_AT.stop :]
     return soa._replace(rdata=rdata)
 

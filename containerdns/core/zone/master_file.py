@@ -1,4 +1,4 @@
-"""From records to master file text (RFC 1035 section 5), as NSD, Knot and BIND load it."""
+"""Master file text (RFC 1035 section 5) that NSD, Knot and BIND load."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,7 +7,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
 
-NOWHERE = "ns.invalid."  # BIND wants an NS record, and no in-zone one without address
+NOWHERE = "ns.invalid."  # BIND requires an NS record, and an address if it is in the zone
 
 _PRINTABLE = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
 
@@ -15,34 +15,34 @@ _PRINTABLE = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
 def lines(
     zone: Zone, suffix: Suffix, found: Iterable[Record], knows_address: bool
 ) -> Iterator[str]:
-    """The lines of one zone, without its comments.
+    """Yield the lines of one zone, without comments at its head.
 
     Args:
         zone: For its TTL.
         suffix: The zone's.
-        found: Its records, the SOA first.
-        knows_address: Whether `ns.DOMAIN` has an address among them.
+        found: The records, the SOA first.
+        knows_address: Whether they include an address of `ns.DOMAIN`.
     """
     yield f"$ORIGIN {suffix.apex}"
     yield f"$TTL {zone.shape.ttl}"
     is_hollow = not knows_address and suffix.kind is SuffixKind.DOMAIN
     for record in found:
         if is_hollow and record.rtype == messages.NS:
-            yield "; no address of this server is known here: --listen is a wildcard, and there is"
-            yield "; no --host-address; so the NS record names nobody"
+            yield "; no address of this server is known: --listen is a wildcard, and there is"
+            yield "; no --host-address, so the NS record has no target"
             yield f"{record.name}\t{record.ttl}\tIN\tNS\t{NOWHERE}"
         else:
             yield line(record)
 
 
 def line(record: Record) -> str:
-    """One record as a line."""
+    """Return a record as a line."""
     rtype = messages.type_text(record.rtype)
     return f"{record.name}\t{record.ttl}\tIN\t{rtype}\t{data_text(record.rtype, record.rdata)}"
 
 
 def data_text(rtype: int, rdata: bytes) -> str:
-    """Record data in presentation form, whatever octets it holds."""
+    """Return record data in presentation form, for any octets."""
     if rtype == messages.TXT:
         return " ".join(_quoted(string) for string in _strings(rdata))
     if rtype == messages.SRV:
@@ -52,7 +52,7 @@ def data_text(rtype: int, rdata: bytes) -> str:
 
 
 def comment(text: str) -> str:
-    """A comment line; what containers chose cannot break out of it."""
+    """Return a comment line; untrusted text cannot end it early."""
     safe = "".join(c if c.isprintable() else "?" for c in text)
     return f"; {safe}"
 

@@ -1,8 +1,7 @@
-"""Whose name is this: ours, nobody's, or an upstream's?
+"""Decide who answers for a name: this server, nobody, or an upstream.
 
-The one place that decides what may be forwarded.  The order of the rules is
-the contract's: a container's name or a domain of ours before `--forward`, that
-before a special name, that before the upstreams.
+Only this module decides what may be forwarded.  The rules, in order: a container's name or a
+domain of ours, `--forward`, special names, the upstreams.
 """
 
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from containerdns.core.zone import special_names
 from containerdns.core.zone.reverse import REVERSE_TREES, is_reverse
 from containerdns.core.zone.zone import BARE, NS_LABEL, Suffix, SuffixKind, Zone
 
-# For validators in front of us, these are asked upstream even of single labels.
+# For validators in front of us, these are forwarded even for single labels.
 DELEGATION_TYPES = frozenset({messages.NS, messages.SOA, messages.DS, messages.DNSKEY})
 
 
@@ -25,35 +24,35 @@ BELOW_BOTH = "below a domain and a search domain"
 
 
 class Act(Enum):
-    """What is done about a name."""
+    """What to do about a name."""
 
-    ZONE = "zone"  # the zone answers, or says that there is nothing
-    NXDOMAIN = "nxdomain"  # a matter of policy: it does not exist, whoever asks
-    NODATA = "nodata"  # a matter of policy: it exists, without such a record
+    ZONE = "zone"  # answered from the zone, positively or negatively
+    NXDOMAIN = "nxdomain"  # by policy: NXDOMAIN for every client
+    NODATA = "nodata"  # by policy: the name exists without such a record
     LOOPBACK = "loopback"  # localhost
     FORWARD = "forward"
-    WAIT = "wait"  # SERVFAIL: Docker was not listed yet, so nobody knows
+    WAIT = "wait"  # SERVFAIL: unknown, because Docker was not listed yet
 
 
 class Listing(Enum):
     """How far the Engines have been listed."""
 
-    PENDING = "pending"  # one never was, and has had less than 10 s for it
-    OVERDUE = "overdue"  # one never was, for 10 s or more
+    PENDING = "pending"  # one was never listed, for less than 10 s
+    OVERDUE = "overdue"  # one was never listed, for 10 s or more
     COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is done about a name, and why.
+    """What to do about a name, and why.
 
     Attributes:
-        act: What.
-        rule: Why, in words.
-        suffix: What makes it ours; its apex owns the SOA of a negative answer.
-        forward_apex: Of FORWARD, the domain of the `--forward` that covers it, or None.
-        is_near: A container's name could be here in a moment: TTLs are kept short.
-        is_doubtful: Of FORWARD, a negative response may be wrong, as Docker is not listed.
+        act: The action.
+        rule: The reason.
+        suffix: The suffix of ours; its apex owns the SOA of a negative answer.
+        forward_apex: For FORWARD, the domain of the `--forward` that covers it, or None.
+        is_near: A container may get this name at any moment, so TTLs are kept short.
+        is_doubtful: For FORWARD, a negative response may be wrong, as Docker is not listed.
     """
 
     act: Act
@@ -71,7 +70,7 @@ class Ownership:
     """The rules, over a zone.
 
     Attributes:
-        listing: How far the Engines have been listed; set by who knows.
+        listing: How far the Engines have been listed; set from outside.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class Ownership:
         shape = zone.shape
         self._domains = frozenset(shape.domains)
         self._search_domains = frozenset(shape.search_domains)
-        # NXDOMAIN for one of these would deny what lies below it (RFC 8020).
+        # NXDOMAIN for one of these would deny all names below it (RFC 8020).
         self._above_ours = frozenset(
             a for d in shape.domains for a in names.parents(d)
         ) | frozenset(a for s in shape.search_domains for a in (s, *names.parents(s)))
@@ -121,24 +120,24 @@ class Ownership:
 
     @property
     def is_settled(self) -> bool:
-        """Return whether what has no record does not exist."""
+        """Return whether a name without records can be denied."""
         return self.listing is Listing.COMPLETE
 
     @property
     def has_whole_zone(self) -> bool:
-        """Return whether others may copy the zone: a half one would deny the other half.
+        """Return whether the zone is complete and may be transferred.
 
-        An Engine that was not listed for 10 s is not waited for, if another one was.
+        An Engine that was not listed for 10 s is ignored if another one was listed.
         """
         if self.listing is Listing.OVERDUE:
             return any(p.engine and p.is_running for p in self._zone.publications())
         return self.listing is Listing.COMPLETE
 
     def decide(self, name: str, qtype: int, now: float) -> Decision:
-        """Decide about a name.
+        """Decide what to do about a name.
 
-        Nothing above a name of ours is denied, as resolvers deny what lies below a name
-        that does not exist (RFC 8020).
+        No name above one of ours is denied, since resolvers then deny all names below it
+        (RFC 8020).
 
         Args:
             name: Canonical.
@@ -151,11 +150,10 @@ class Ownership:
         return decision
 
     def is_above_ours(self, name: str) -> bool:
-        """Return whether names of ours could be below a name.
+        """Return whether there could be names of ours below a name.
 
-        These are a suffix of ours, an fqdn, now or remembered, and below a search domain
-        an owner with records.  Nobody may say that such a name does not exist, neither we
-        nor an upstream.
+        That is: a suffix of ours, an fqdn, current or remembered, or an owner with records below
+        a search domain.  Neither this server nor an upstream may deny such a name.
         """
         if name in self._above_ours or self._zone.is_above_absolute(name):
             return True
@@ -166,9 +164,9 @@ class Ownership:
         )
 
     def is_nobodys(self, label: str, name: str) -> bool:
-        """Return at a glance whether no rule knows a label; False is no proof.
+        """Return whether certainly no rule applies to a label; False means unknown.
 
-        All such names one label below the same parent have the same decision.
+        All such names directly below the same parent have the same decision.
 
         Args:
             label: As below a search domain.
@@ -208,30 +206,30 @@ class Ownership:
         return self._decide_elsewhere(name, search)
 
     def _is_elsewhere(self, name: str, now: float) -> bool:
-        """Return at a glance whether no rule is about a name; False is no proof."""
+        """Return whether certainly no rule applies to a name; False means unknown."""
         above = names.parents(name)
         if len(above) < 2 or name in self._ruled or not self._ruled.isdisjoint(above):
             return False
         return not self._zone.is_ours(name, now)
 
     def answers(self, name: str, now: float) -> bool:
-        """Return whether a name is a container's, or a domain of ours or below one."""
+        """Return whether a name belongs to a container or is at or below a domain of ours."""
         decision = self.decide(name, messages.A, now)
         return decision.act is Act.ZONE
 
     def is_ours(self, name: str, now: float) -> bool:
-        """Return whether no upstream has a say about a name, whatever the type but DS and such."""
+        """Return whether a name is never forwarded, except for types such as DS."""
         act = self.decide(name, messages.A, now).act
         return act is not Act.FORWARD
 
     def _has(self, owner: str, suffix: Suffix) -> bool:
-        """Return whether an owner has records; `host` may be a container's until all are listed."""
+        """Return whether an owner has records; `host` may be a container until all are listed."""
         if self.listing is not Listing.COMPLETE and self._zone.is_host_alone(owner):
             return False
         return self._zone.has(owner, suffix)
 
     def _decide_exact(self, name: str) -> Decision:
-        """A name of a label `fqdns`, now or remembered."""
+        """Decide about a name of a label `fqdns`, current or remembered."""
         suffix = Suffix(names.parent(name), SuffixKind.EXACT)
         if not self._zone.is_running(name):
             if self.listing is not Listing.COMPLETE:
@@ -241,7 +239,7 @@ class Ownership:
         return Decision(Act.ZONE, "label fqdns", suffix)
 
     def _decide_in_domain(self, name: str, domain: str, now: float) -> Decision:
-        """Everything below a domain is ours; a search domain below it may hold the name."""
+        """Decide about a name below a domain, which may be in a search domain below it."""
         if name == domain:
             return Decision(Act.ZONE, "domain", Suffix(domain, SuffixKind.DOMAIN))
         owner = names.strip_suffix(name, domain)
@@ -273,7 +271,7 @@ class Ownership:
             return Decision(Act.WAIT, WAITING)
         is_kept = zone.is_ours(label, now) or zone.is_ours(name, now) or self._has(label, BARE)
         if is_kept and name not in special_names.SPECIAL_NAMES:
-            return Decision(Act.NXDOMAIN, "name of a container that does not run")
+            return Decision(Act.NXDOMAIN, "name of a container that is not running")
         if self._covering(name):
             return self._forward(name, "", is_near=True)
         if name in special_names.SPECIAL_NAMES:
@@ -285,13 +283,13 @@ class Ownership:
         return SINGLE_LABEL
 
     def _decide_below_search(self, name: str, nearest: str, now: float) -> Decision | None:
-        """Below a search domain only the owners there are ours, now or remembered."""
+        """Decide below a search domain, where only owners are ours, current or remembered."""
         if self.listing is Listing.PENDING:
             return Decision(Act.WAIT, WAITING, Suffix(nearest, SuffixKind.SEARCH))
         is_below_both = special_names.nearest(names.parent(name), self._below_both)
         for search in self._searches_above(name):
             if self._is_kept(names.strip_suffix(name, search), now):
-                return self._absent("name of a container that does not run", search)
+                return self._absent("name of a container that is not running", search)
             if is_below_both:
                 return self._absent(BELOW_BOTH, search)
         return None
@@ -302,7 +300,7 @@ class Ownership:
         return Decision(Act.NXDOMAIN, rule, Suffix(search, SuffixKind.SEARCH))
 
     def _is_kept(self, owner: str, now: float) -> bool:
-        """Return whether an owner, or the one that its service is of, is kept from upstreams."""
+        """Return whether an owner, or the one above its service label, is never forwarded."""
         if self._zone.is_ours(owner, now) or self._zone.is_below_ours(owner, now):
             return True
         if not owner.startswith("_"):
@@ -337,7 +335,7 @@ class Ownership:
         return None
 
     def _decide_elsewhere(self, name: str, search: str) -> Decision:
-        """Decide about what is nobody's; with the search domain above, "" for none."""
+        """Decide about any other name; `search` is the search domain above it, "" for none."""
         is_near = bool(search)
         is_awaited = self.listing is Listing.PENDING and name in self._engine_hosts
         is_doubtful = is_near and (is_awaited or self.listing is Listing.OVERDUE)
@@ -373,12 +371,12 @@ class Ownership:
         )
 
 
-@cache  # of the few special names and search domains
+@cache  # there are only a few special names and search domains
 def _special(special_name: str, search: str = "") -> Decision:
     """Decide about a name at or below a special one.
 
-    Below a search domain the SOA is that one's: of the root's, PowerDNS Recursor would
-    learn that nothing exists below the same top-level domain (root-nx-trust).
+    Below a search domain, the SOA is the search domain's: from the root's SOA, PowerDNS
+    Recursor would conclude that the top-level domain does not exist (root-nx-trust).
     """
     suffix = Suffix(search, SuffixKind.SEARCH) if search else BARE
     if special_name == special_names.LOOPBACK_NAME:

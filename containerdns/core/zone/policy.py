@@ -1,8 +1,8 @@
-"""What a container deserves: its names, its addresses, and the reason for each.
+"""Which names and addresses a container gets, and why.
 
-The rules are numbered as in docs/names.md.  A `Publication` says it in relative
-names; the zone puts them below every domain.  What a container's author got
-wrong costs that one name or label and is told in `Publication.faults`.
+The rules are numbered as in docs/names.md.  A `Publication` has relative names, which the zone
+puts below every domain.  An invalid name or label is skipped and reported in
+`Publication.faults`.
 """
 
 import re
@@ -24,18 +24,18 @@ from containerdns.errors import BadName, BadSettings
 
 MAX_CLAIMS = 500  # names of one container, from all sources together
 MAX_SERVICES = 100  # exposed ports with an SRV record; images expose a handful
-UNKNOWN_TOLD = 10  # labels that nobody knows, of one container
+UNKNOWN_TOLD = 10  # unknown labels reported per container
 PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
-UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # plumbing of the swarm
+UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # internal networks of the swarm
 
 COMPOSE = "com.docker.compose."
 SWARM = "com.docker.swarm."
 T = TypeVar("T")
-SERVICE_ID = "service:"  # what the id of a swarm service begins with
+SERVICE_ID = "service:"  # prefix of the ids of swarm services
 
 
 class Rank(IntEnum):
-    """Who has a name that several claim: the lowest number."""
+    """The rank of a claim; of several, the lowest number has the name."""
 
     CONTAINER = 0
     LABEL = 10
@@ -53,13 +53,13 @@ class Claim(NamedTuple):
     Attributes:
         owner: A relative name, or with its final dot an absolute one.
         rank: Lower wins.
-        rule: Why, in the words of docs/names.md.
-        publication: The id of the publication that claims.
-        network: The id of the one network whose address it means; "" for any.
+        rule: The reason, as in docs/names.md.
+        publication: The id of the claiming publication.
+        network: The id of the network whose address it resolves to; "" for any.
         project: Of a bare Compose service, which holds below `--domain` only and
             while one project alone has it; "" otherwise.
-        is_asked_for: By the container's own name or a label, if only in the spelling with
-            hyphens.
+        is_asked_for: The claim is by the container's own name or a label, possibly in the
+            spelling with hyphens.
         proxy: Of a host name in the labels of a reverse proxy, the proxy's kind: it resolves to
             the proxy, and has no other data; "" otherwise.
     """
@@ -75,13 +75,13 @@ class Claim(NamedTuple):
 
 
 class PublishedAddress(NamedTuple):
-    """One address that a name may resolve to.
+    """An address that a name may resolve to.
 
     Attributes:
         text: Canonical text.
-        network: The network's name; "" of a fixed address.
-        network_id: The network's id; "" of a fixed address.
-        preference: Lower is offered first (`--network` in its order).
+        network: The network's name; "" for a fixed address.
+        network_id: The network's id; "" for a fixed address.
+        preference: Lower comes first (the order of `--network`).
     """
 
     text: str
@@ -112,28 +112,28 @@ NO_PROXIES: Mapping[str, Proxy] = {}
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """All that one container publishes, or would if it ran.
+    """Everything that one container publishes, or would if it were running.
 
     Attributes:
-        id: The container's; of other sources a text with a colon.
-        container_name: As Docker has it.
-        engine: The URL of its Engine; "" of other sources.
-        is_running: It publishes; otherwise its names are only kept from upstreams.
+        id: The container's id; for other sources, a text with a colon.
+        container_name: As in Docker.
+        engine: The URL of its Engine; "" for other sources.
+        is_running: Otherwise its names are only kept from upstreams.
         is_healthy: False leaves it out of answers that have others.
         ttl: Seconds.
         claims: Its names.
-        addresses: What those resolve to.
+        addresses: The addresses that they resolve to.
         on_host: They resolve to the host's addresses instead.
-        cname: Canonical name that they all are aliases of; "" for none.
+        cname: The canonical target of their CNAMEs; "" for none.
         texts: TXT data, by the relative name before NAME ("" for NAME itself).
         services: Ports of SRV records, by the relative name before NAME.
         is_wildcard: Everything below each name answers as that name.
         pointers: Addresses whose PTR record leads to it.
-        faults: Of its names and labels: the text and the reason.
+        faults: Invalid names and labels: the text and the reason.
         skipped: Why it publishes nothing at all; "" if it does.
         project: The Compose project or the stack that it belongs to; "" for none.
-        stopped_at: Of one that does not run: when it stopped, seconds since the epoch; 0 if
-            that is not known.
+        stopped_at: If not running, when it stopped, seconds since the epoch; 0 if
+            unknown.
         proxies: By its kind, where each reverse proxy is reached that its claims lead to.
     """
 
@@ -163,8 +163,8 @@ class Policy:
     """The rules that the operator chose; see the options of the same names.
 
     Attributes:
-        suffixes: The domains and search domains, canonical: a name that is written with one of
-            them means the same without.
+        suffixes: The domains and search domains, canonical; they are stripped from names in
+            labels.
         fleet_host: Of a fleet, the name of this host, below which single-label names are as well.
     """
 
@@ -198,8 +198,8 @@ def publish(
     Args:
         container: Running or not.
         policy: The operator's rules.
-        lender: The container whose network it shares (`container:X`), if it runs.
-        service: The swarm service whose task it is, if that is known.
+        lender: The container whose network it shares (`container:X`), if running.
+        service: The swarm service of this task, if known.
         proxies: The reverse proxies that there are, by kind.
     """
     publication = _Author(container, policy, lender, service, proxies).write()
@@ -227,10 +227,10 @@ def proxy_kind(container: Container, policy: Policy) -> str:
 
 
 def check_template(template: str) -> None:
-    """Refuse a `--name-template` with a field that we do not know.
+    """Check that a `--name-template` has known fields only.
 
     Raises:
-        BadSettings: Naming the fields that there are.
+        BadSettings: It has an unknown field; the message lists the known ones.
     """
     fields = re.findall(r"\{([^{}]*)\}", template)
     known = ("name", "id", "hostname", "service", "project", "number")
@@ -241,7 +241,7 @@ def check_template(template: str) -> None:
 
 
 class _Author:
-    """Writes the publication of one container."""
+    """Builds the publication of one container."""
 
     def __init__(
         self,
@@ -296,7 +296,7 @@ class _Author:
         )
 
     def _reason_to_skip(self) -> str:
-        """Why the container publishes nothing; a label that cannot be read hides it as well."""
+        """Return why the container publishes nothing; an invalid label hides it as well."""
         prefix, labels, of_service = self._policy.label_prefix, self._labels, ""
         if "enable" not in labels and self._service is not None:
             labels = docker_labels.own(self._service.docker_labels.items(), prefix)
@@ -318,17 +318,17 @@ class _Author:
         return f"{shown}: {expected}"
 
     def _attachments(self) -> tuple[Attachment, ...]:
-        """The networks whose addresses may be published, in order of preference."""
+        """Return the networks whose addresses may be published, in order of preference."""
         own = self._lender.attachments if self._lender else self._container.attachments
         published = [a for a in own if a.network not in UNPUBLISHED_NETWORKS]
         wanted = self._values.get("network")
         if wanted is not None:
             chosen = [a for a in published if a.network == wanted]
-            if not chosen:  # Compose and stacks put their project before the names of networks
+            if not chosen:  # Compose and stacks prefix the names of networks with their project
                 spelled = {f"{project}_{wanted}" for project in projects_of(self._container)}
                 chosen = [a for a in published if a.network in spelled]
             if not chosen and published and self._container.is_running:
-                self._fault("network", "the container is on no network of this name")
+                self._fault("network", "the container is not on a network of this name")
             return tuple(chosen)
         order = self._policy.networks
         if not order:
@@ -471,7 +471,7 @@ class _Author:
         absolute: bool = False,
         proxy: str = "",
     ) -> None:
-        """Note a claim, and that of its spelling with hyphens; of equal owners the best rank."""
+        """Add a claim, and one for the spelling with hyphens; the best rank per owner."""
         try:
             owner = names.canonical(text) if absolute else self._relative(text, rank)
             _check_claimable(owner, text, is_wildcard=rank is Rank.LABEL and not absolute)
@@ -486,14 +486,14 @@ class _Author:
         self._keep(claim)
         if "_" in owner and not absolute:
             spelled = owner.replace("_", "-")
-            # A service's virtual address goes before its tasks in this spelling as well.
+            # A service's virtual address precedes its tasks in this spelling as well.
             weaker = Rank.TASK_HYPHENS if rank is Rank.TASK else Rank.HYPHENS
             self._keep(claim._replace(owner=spelled, rank=weaker, rule=f"{rule}, hyphens"))
 
     def _relative(self, text: str, rank: Rank) -> str:
-        """Read a relative name; one that somebody wrote may have a suffix of ours behind it.
+        """Parse a relative name; in labels, it may end in one of our suffixes.
 
-        What Docker and Compose call things is taken as it is: "web." is not "web".
+        Names from Docker and Compose are not changed: "web." is not "web".
         """
         if rank not in (Rank.LABEL, Rank.HOST_NAME):
             if text.endswith("."):
@@ -511,7 +511,7 @@ class _Author:
             self._claims[claim.owner, claim.network] = claim
 
     def _fill(self, template: str) -> str:
-        """Fill a name template; "" if the container lacks a value."""
+        """Fill in a name template; return "" if the container lacks a value."""
         label = self._container.docker_labels.get
         values = {
             "name": self._container.container_name,
@@ -548,10 +548,10 @@ class _Author:
         for key in unknown[:UNKNOWN_TOLD]:
             near = docker_labels.nearest(key)
             perhaps = f", perhaps {prefix}{near}" if near else ""
-            self._fault(key, f"no label has this name{perhaps}")
+            self._fault(key, f"unknown label{perhaps}")
         if len(unknown) > UNKNOWN_TOLD:
             count = len(unknown) - UNKNOWN_TOLD
-            self._faults.append((f"{prefix}*", f"{count} more labels have names that none has"))
+            self._faults.append((f"{prefix}*", f"{count} more unknown labels"))
         return read
 
     def _value(self, label: DockerLabel[T], default: T) -> T:
@@ -574,7 +574,7 @@ class _Author:
         return target
 
     def _own_names(self) -> set[str]:
-        """The absolute names that the claims so far stand for."""
+        """Return the absolute names of the claims so far."""
         owners = {claim.owner for claim in self._claims.values()}
         relative = {owner for owner in owners if not owner.endswith(".")}
         bare = {owner + "." for owner in relative if names.is_single_label(owner)}
@@ -592,7 +592,7 @@ class _Author:
         return texts
 
     def _services(self) -> dict[str, tuple[int, ...]]:
-        """Ports by "_9200._tcp": exposed ones, in host mode the published, and of labels."""
+        """Return SRV ports by owner prefix: exposed (in host mode: published), and from labels."""
         services: dict[str, list[int]] = {}
         for port in self._container.ports[:MAX_SERVICES]:
             number = _reachable_host_port(port) if self._policy.host_mode else port.port
@@ -607,7 +607,7 @@ class _Author:
         return {before: tuple(dict.fromkeys(ports)) for before, ports in services.items() if ports}
 
     def _host_port(self, port: int) -> int:
-        """Where a port is published, in host mode; itself if it is not, 0 if on loopback alone."""
+        """Return the published port in host mode, else the port; 0 if on loopback only."""
         published = [p for p in self._container.ports if p.port == port and p.host_port]
         reachable = (found for p in published if (found := _reachable_host_port(p)) > 0)
         return next(reachable, 0 if published else port)
@@ -619,7 +619,7 @@ class _Author:
             self._fault(label, bad.reason)
             return None
         if "*" in before:
-            self._fault(label, "an asterisk is no key; see the label wildcard")
+            self._fault(label, "an asterisk is not a key; see the label wildcard")
             return None
         return before
 
@@ -634,18 +634,18 @@ def _short(text: str) -> str:
 
 
 def _is_one_off(container: Container) -> bool:
-    """Return whether `docker compose run` made a container, with a copy of its service's labels."""
+    """Return whether a container is from `docker compose run`, which copies all labels."""
     return container.docker_labels.get(f"{COMPOSE}oneoff", "").lower() == "true"
 
 
 def projects_of(container: Container) -> list[str]:
-    """The Compose project and the stack that a container belongs to, of which mostly one is."""
+    """Return the Compose project and the stack of a container; usually one is empty."""
     labels = (f"{COMPOSE}project", "com.docker.stack.namespace")
     return [p for label in labels if (p := container.docker_labels.get(label))]
 
 
 def _reachable_host_port(port: PortBinding) -> int:
-    """Where a port is published for others than the host itself; 0 if it is not."""
+    """Return the port published for others than the host itself; 0 if it is not."""
     try:
         is_loopback = bool(port.host_address) and ip_address(port.host_address).is_loopback
     except ValueError:
@@ -654,14 +654,14 @@ def _reachable_host_port(port: PortBinding) -> int:
 
 
 def published_addresses(container: Container, ports: Collection[int]) -> tuple[str, ...]:
-    """Where on the host one of some ports of a container is published as port 53.
+    """Return the host addresses where one of a container's ports is published as port 53.
 
     Args:
-        container: Running.
-        ports: Its own ports.
+        container: A running container.
+        ports: Ports inside the container.
 
     Returns:
-        Canonical texts, but for loopback; "" stands for all addresses of the host.
+        Canonical texts, without loopback; "" stands for all addresses of the host.
     """
     found = (
         p.host_address
@@ -672,22 +672,22 @@ def published_addresses(container: Container, ports: Collection[int]) -> tuple[s
 
 
 def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:
-    """Refuse the owners that would take more than one container's names, or that none asks for.
+    """Reject owners that would affect other containers' names, or that nobody queries.
 
     Args:
         owner: Canonical.
-        text: As it was written.
-        is_wildcard: Its first label may be an asterisk, all of it.
+        text: As written.
+        is_wildcard: The whole first label may be an asterisk.
     """
     if owner == names.ROOT:
-        raise BadName(text, "the root is nobody's")
+        raise BadName(text, "the root cannot be claimed")
     if any(character.isspace() for character in text):
-        raise BadName(text, "a blank within; commas separate the names of a list")
+        raise BadName(text, "a space in the name; separate names with commas")
     if fault := docker_labels.spelling_fault(text):
         raise BadName(text, fault)
     if owner == "*" or (owner.startswith("*.") and not is_wildcard):
-        raise BadName(text, "a wildcard over names that may be others'")
+        raise BadName(text, "a wildcard that could cover other containers' names")
     if "*" in owner.removeprefix("*."):
-        raise BadName(text, "an asterisk within a name")
+        raise BadName(text, "an asterisk inside a name")
     if owner.endswith(".") and names.is_below(owner, LOOPBACK_NAME):
-        raise BadName(text, "localhost and what is below it are always loopback")
+        raise BadName(text, "localhost and names below it are always loopback")

@@ -31,13 +31,13 @@ Reader = Callable[[str], Iterable[str]]
 
 
 class ProxiedHost(NamedTuple):
-    """One host name that a reverse proxy is told to answer for.
+    """A host name that a reverse proxy answers for.
 
     Attributes:
         kind: The proxy, one of `KINDS`.
         host: As written, without scheme, port and path.
-        source: The label or variable it stands in.
-        fault: Why it is no host name; "" if it may be one.
+        source: The label or variable that contains it.
+        fault: Why it is not a host name; "" if it may be one.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class ProxiedHost(NamedTuple):
 
 
 def hosts_of(docker_labels: Mapping[str, str], virtual_host: str) -> Iterator[ProxiedHost]:
-    """Yield the host names that proxies are told to answer for with a container.
+    """Yield the host names that proxies answer for with a container.
 
     Args:
         docker_labels: All labels of the container.
@@ -63,7 +63,7 @@ def hosts_of(docker_labels: Mapping[str, str], virtual_host: str) -> Iterator[Pr
 
 
 def kinds_of(docker_labels: Mapping[str, str], virtual_host: str) -> tuple[str, ...]:
-    """Return at a glance which proxies may have host names of a container; mostly none."""
+    """Return which proxies may have host names of a container; usually none."""
     found = {TRAEFIK for label in docker_labels if label.startswith("traefik.")}
     found |= {CADDY for label in docker_labels if label.startswith("caddy")}
     return tuple(sorted(found | ({NGINX_PROXY} if virtual_host else set())))

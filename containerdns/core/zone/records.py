@@ -1,4 +1,4 @@
-"""What stands at a name of the zone, for one view of it."""
+"""The records at each name of the zone, as seen from one view."""
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -14,28 +14,28 @@ from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import NS_LABEL, Node, Shape, Suffix, SuffixKind, Zone, befores
 
 MAX_STRING = 255  # octets of one character-string, RFC 1035 section 3.3
-MANY_HOLDERS = 200  # of a name; its records take some milliseconds
-REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
+MANY_HOLDERS = 200  # claims to a name; its records take milliseconds
+REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, in the SOA; secondaries get NOTIFY as well
 SERVER_RULE = "name of this server"
 
 _SOA_NUMBERS = struct.Struct("!5L")  # serial, refresh, retry, expire, minimum
-_UNHEALTHY = 1_000_000  # added to the preference: behind every healthy one
-_LOST = 2 * _UNHEALTHY  # of an Engine that has been lost for long: behind unhealthy ones, too
+_UNHEALTHY = 1_000_000  # added to the preference, to come after all healthy ones
+_LOST = 2 * _UNHEALTHY  # if the Engine's grace period is over; comes after unhealthy ones
 
 
 class Record(NamedTuple):
-    """A record, and why it is there.
+    """A record, and the reason for it.
 
     Attributes:
         name: The owner, absolute.
         rtype: The type's number.
         ttl: Seconds.
         rdata: Uncompressed.
-        container: The container's name; "" of the server's own records.
+        container: The container's name; "" for the server's own records.
         container_id: Its id.
-        network: The network of an address; "" if it is of none.
+        network: The network of an address; "" if none.
         rule: The rule behind the owner.
-        preference: Lower stands first in an answer.
+        preference: Lower comes first in an answer.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Record(NamedTuple):
     preference: int = 0
 
     def rr(self) -> messages.RR:
-        """The same without the reasons."""
+        """Return the record without the reasons."""
         return messages.RR(names.to_wire(self.name), self.rtype, messages.IN, self.ttl, self.rdata)
 
 
 class Holding(Protocol):
-    """What is read of a zone for the records of one name: a `Zone`, or a `Moment` of it."""
+    """What the records of a name depend on: a `Zone`, or a `Moment` of it."""
 
     @property
     def shape(self) -> Shape:
@@ -79,7 +79,7 @@ class Holding(Protocol):
 
 
 class Moment:
-    """All that the records of one name depend on, as it is now; it may be read in a thread."""
+    """A snapshot of what the records of one name depend on, for use in a thread."""
 
     def __init__(self, zone: Zone, holders: tuple[Claim, ...]) -> None:
         self.shape = zone.shape
@@ -102,14 +102,14 @@ class Moment:
 
 
 def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) -> tuple[Record, ...]:
-    """All records at a name that a node holds: addresses, then TXT, then SRV; or one CNAME."""
+    """Return all records at a node: addresses, TXT and SRV, or one CNAME."""
     held = [(claim, zone.holder(claim)) for claim in node.holders]
     is_plain = node.before in ("", "*")
     if is_plain:
         aliases = [(c, p) for c, p in held if p.cname and not c.proxy]
         if aliases and len(aliases) == len(held):
             aliases = [(c, p) for c, p in aliases if p.cname != name]
-            if not aliases:  # an alias of itself
+            if not aliases:  # a CNAME to itself
                 return ()
             claim, publication = min(aliases, key=lambda pair: (pair[1].container_name, pair[1].id))
             rdata = names.to_wire(publication.cname)
@@ -134,7 +134,7 @@ def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) ->
 
 
 def at_apex(zone: Zone, apex: str, view: View) -> tuple[Record, ...]:
-    """The records at a domain: SOA, NS, and those of a container of that very name."""
+    """Return the records at an apex: SOA, NS, and those of a container of the same name."""
     own = (soa(zone, apex, zone.shape.ttl), ns(zone, apex))
     if not (zone.shape.bare_names and names.is_single_label(apex)) or apex == LOOPBACK_NAME:
         return own
@@ -147,7 +147,7 @@ def at_apex(zone: Zone, apex: str, view: View) -> tuple[Record, ...]:
 
 
 def of_server(zone: Zone, name: str, view: View) -> tuple[Record, ...]:
-    """The addresses of this server, at `ns.DOMAIN`."""
+    """Return the addresses of this server, at `ns.DOMAIN`."""
     return tuple(
         Record(name, _rtype(text), zone.shape.ttl, ip_address(text).packed, rule=SERVER_RULE)
         for text in view.server_addresses
@@ -155,7 +155,7 @@ def of_server(zone: Zone, name: str, view: View) -> tuple[Record, ...]:
 
 
 def pointer(zone: Zone, name: str) -> tuple[Record, ...]:
-    """The one PTR record of a reverse name, or none."""
+    """Return the PTR record of a reverse name, or none."""
     publication = zone.publication(zone.reverse.holder(name) or "")
     if publication is None:
         return ()
@@ -177,14 +177,14 @@ def pointer(zone: Zone, name: str) -> tuple[Record, ...]:
 
 
 def soa(zone: Zone, apex: str, ttl: int | None = None) -> Record:
-    """The SOA record of a zone of ours; by default with the TTL that negative answers have."""
+    """Return the SOA record of a zone of ours; the default TTL is that of negative answers."""
     minimum = zone.shape.negative_ttl
     return _soa(apex, _domain_of(zone, apex), zone.serial, minimum, minimum if ttl is None else ttl)
 
 
 @lru_cache(maxsize=256)
 def _soa(apex: str, primary: str, serial: int, minimum: int, ttl: int) -> Record:
-    """Every negative answer has one, of few apexes and of one serial for a while."""
+    """Build an SOA record; cached, as every negative answer has one of a few."""
     server = names.to_wire(names.join(NS_LABEL, primary))
     person = names.to_wire(names.join("hostmaster", primary))
     numbers = _SOA_NUMBERS.pack(serial, REFRESH, RETRY, EXPIRE, minimum)
@@ -192,16 +192,16 @@ def _soa(apex: str, primary: str, serial: int, minimum: int, ttl: int) -> Record
 
 
 def ns(zone: Zone, apex: str) -> Record:
-    """The NS record of a zone of ours."""
+    """Return the NS record of a zone of ours."""
     target = names.to_wire(names.join(NS_LABEL, _domain_of(zone, apex)))
     return Record(apex, messages.NS, zone.shape.ttl, target)
 
 
 def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record]:
-    """All records of one of our zones, the SOA first, then by owner.
+    """Yield all records of one of our zones, the SOA first, then by owner.
 
-    Yields as it goes, so that a large zone can be written in pieces; a change
-    in between shows in part.
+    Records are generated lazily, so that a large zone can be written in pieces; a change in
+    between may be visible in part.
     """
     if suffix.kind in (SuffixKind.DOMAIN, SuffixKind.REVERSE):
         yield soa(zone, suffix.apex, zone.shape.ttl)
@@ -215,7 +215,7 @@ def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record]:
 
 
 def names_in(zone: Zone, suffix: Suffix) -> Iterator[str]:
-    """The names that may have records in a domain or a reverse zone, the apex first, each once."""
+    """Yield the names that may have records in a zone, the apex first, each once."""
     yield suffix.apex
     if suffix.kind is SuffixKind.REVERSE:
         yield from zone.reverse.names_below(suffix.apex)
@@ -235,11 +235,11 @@ def names_in(zone: Zone, suffix: Suffix) -> Iterator[str]:
 
 
 def of_name(zone: Zone, name: str, suffix: Suffix, view: View) -> list[Record]:
-    """The records of a domain or a reverse zone that a name has, without the SOA.
+    """Return the records of a zone that belong to a name, without the SOA.
 
-    With it are those of its texts, services and wildcards, which lie below it; and with
-    the apex those of the server itself and of the zones below.  All records of a zone are
-    those of `names_in`, none twice.
+    These include its texts, services and wildcards, which are below it; for the apex, also
+    those of the server itself and of the zones below.  The names of `names_in` together have
+    all records of a zone, each once.
     """
     apex = suffix.apex
     if name == apex:
@@ -269,7 +269,7 @@ def of_name(zone: Zone, name: str, suffix: Suffix, view: View) -> list[Record]:
 
 
 def is_large(zone: Zone, name: str, suffix: Suffix) -> bool:
-    """Return whether very many claim a name of a domain, and `later` can work it out."""
+    """Return whether a name has very many claims, so that `later` should be used."""
     if suffix.kind is not SuffixKind.DOMAIN or name == suffix.apex:
         return False
     owner = suffix.owner_of(name)
@@ -279,7 +279,7 @@ def is_large(zone: Zone, name: str, suffix: Suffix) -> bool:
 
 
 def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Callable[[], list[Record]]:
-    """What `of_name` gives now of a large name, to be worked out later and in a thread."""
+    """Return a function that computes the present `of_name` of a large name in a thread."""
     relative = suffix.owner_of(name)
     holders = zone.holders(relative, suffix)
     moment = Moment(zone, holders)
@@ -297,12 +297,12 @@ def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Callable[[], lis
 
 
 def _befores(zone: Holding, holders: Iterable[Claim]) -> list[str]:
-    """The relative names that exist before a name with such holders."""
+    """Return the relative names that exist before a name with these holders."""
     return sorted({before for claim in holders for before in zone.befores_of(claim)})
 
 
 def _node_before(zone: Zone, before: str, above: Node, suffix: Suffix) -> Node | None:
-    """The node of a name before one with holders; None if a nearer name has it."""
+    """Return the node of a name before one with holders; None if a nearer name has it."""
     for end in _ends_of(before):
         nearer = f"{end}.{above.base}"
         if zone.is_running(nearer) or zone.is_running(suffix.name_of(nearer)):
@@ -314,13 +314,13 @@ def _node_before(zone: Zone, before: str, above: Node, suffix: Suffix) -> Node |
 
 @lru_cache(maxsize=1024)
 def _ends_of(relative_name: str) -> tuple[str, ...]:
-    """A relative name, and it without its first labels."""
+    """Yield a relative name, and the names above it."""
     labels = names.labels_of_text(relative_name)
     return tuple(".".join(labels[count:]) for count in range(len(labels)))
 
 
 def _of_apex(zone: Zone, suffix: Suffix, view: View) -> list[Record]:
-    """The records at an apex without its SOA, of the server, and of the domains below."""
+    """Return the records at an apex without SOA, of the server, and of the domains below."""
     apex = suffix.apex
     if suffix.kind is SuffixKind.REVERSE:
         return [ns(zone, apex)]
@@ -334,7 +334,7 @@ def _of_apex(zone: Zone, suffix: Suffix, view: View) -> list[Record]:
 
 
 def of_owner(zone: Zone, owner: str, suffix: Suffix, view: View) -> list[Record]:
-    """The records of a claimed owner below a suffix, with the texts, services and wildcards."""
+    """Return the records of a claimed owner, with its texts, services and wildcards."""
     place = _place_of(zone, owner, suffix)
     if place is None:
         return []
@@ -358,7 +358,7 @@ def of_owner(zone: Zone, owner: str, suffix: Suffix, view: View) -> list[Record]
 def targets_of(
     zone: Zone, found: Iterable[Record], name: str, view: View, suffix: Suffix
 ) -> tuple[Record, ...]:
-    """The addresses of the targets of SRV records, for the additional section."""
+    """Return the addresses of SRV targets, for the additional section."""
     extra: dict[tuple[str, bytes], Record] = {}
     for record in found:
         if record.rtype != messages.SRV:
@@ -372,7 +372,7 @@ def targets_of(
 
 
 def of_type(found: Iterable[Record], qtype: int) -> tuple[Record, ...]:
-    """The records of one type; of ANY, those of the first type that there is (RFC 8482)."""
+    """Return the records of a type; for ANY, those of the first existing type (RFC 8482)."""
     records = tuple(found)
     if qtype == messages.ANY and records:
         qtype = records[0].rtype
@@ -380,7 +380,7 @@ def of_type(found: Iterable[Record], qtype: int) -> tuple[Record, ...]:
 
 
 def _place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | None:
-    """Where a claimed owner stands below a suffix; None if it does not, or is told elsewhere."""
+    """Return the name of a claimed owner below a suffix; None if it is not there."""
     if not owner.endswith("."):
         if suffix.kind is SuffixKind.BARE and (
             not names.is_single_label(owner) or owner + "." == LOOPBACK_NAME
@@ -402,7 +402,7 @@ def _place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | No
 def _address_records(
     zone: Holding, name: str, held: list[tuple[Claim, Publication]], view: View
 ) -> Iterator[Record]:
-    """The A and AAAA records of some claims, each address once."""
+    """Return the A and AAAA records of claims, each address once."""
     found = [
         Record(
             name,
@@ -419,7 +419,7 @@ def _address_records(
         for address in _addresses(zone, publication, claim, view)
     ]
     found.sort(key=lambda r: (r.rtype, r.preference))
-    best: dict[int, int] = {}  # by type, in what order its first stands
+    best: dict[int, int] = {}  # by type, the position of its first record
     for record in found:
         best.setdefault(record.rtype, record.preference // _UNHEALTHY)
     found = [r for r in found if r.preference // _UNHEALTHY == best[r.rtype]]
@@ -431,7 +431,7 @@ def _address_records(
 
 
 def _behind(zone: Holding, publication: Publication) -> int:
-    """Return what is added to a preference, so that others leave these addresses out."""
+    """Return what to add to a preference so that these addresses are left out."""
     behind = _LOST if publication.engine in zone.lost_engines else 0
     return behind + (0 if publication.is_healthy or zone.shape.unhealthy == "keep" else _UNHEALTHY)
 
@@ -439,7 +439,7 @@ def _behind(zone: Holding, publication: Publication) -> int:
 def _addresses(
     zone: Holding, publication: Publication, claim: Claim, view: View
 ) -> Iterable[PublishedAddress]:
-    """The addresses of a publication that a view is told: docs/names.md, which address."""
+    """Return the addresses of a publication for a view; see docs/names.md, which address."""
     proxy = (publication.proxies or {}).get(claim.proxy)
     if proxy.on_host if proxy else publication.on_host:
         return [PublishedAddress(text, "", "") for text in view.host_addresses]
@@ -466,7 +466,7 @@ def _has_address(zone: Holding, owner: str, view: View, suffix: Suffix) -> bool:
 
 
 def _one_ttl(records: list[Record]) -> tuple[Record, ...]:
-    """Give the records of each type the lowest of their TTLs (RFC 2181 section 5.2), each once."""
+    """Give each type's records their lowest TTL (RFC 2181 section 5.2), without duplicates."""
     if len(records) < 2:
         return tuple(records)
     lowest: dict[int, int] = {}
@@ -498,14 +498,14 @@ def _record(
 
 
 def _strings(text: str) -> bytes:
-    """A text as character-strings of at most 255 octets (RFC 1035 section 3.3.14)."""
+    """Return a text as character-strings of at most 255 octets (RFC 1035 section 3.3.14)."""
     octets = text.encode("utf-8", "replace")
     pieces = [octets[i : i + MAX_STRING] for i in range(0, len(octets), MAX_STRING)]
     return b"".join(bytes([len(piece)]) + piece for piece in pieces or [b""])
 
 
 def _domain_of(zone: Zone, apex: str) -> str:
-    """The domain whose `ns` serves an apex: its own, or the first."""
+    """Return the domain whose `ns` serves an apex: its own, or the first one."""
     return apex if apex in zone.shape.domains else zone.shape.domains[0]
 
 
@@ -514,11 +514,11 @@ def _rtype(address_text: str) -> int:
 
 
 class Held(NamedTuple):
-    """A name that a publication has, and what it gives there.
+    """A name that a publication has, with its records there.
 
     Attributes:
         claim: Its claim to the name.
-        records: The records there that are its own; none if the name has no data.
+        records: Its own records there; none if the name has no data.
     """
 
     claim: Claim
@@ -526,15 +526,15 @@ class Held(NamedTuple):
 
 
 def held_by(zone: Zone, publication: Publication, view: View) -> Iterator[Held]:
-    """Yield the names below the first domain, and absolute ones, that lead to a publication.
+    """Yield the names in the first domain, and absolute ones, that resolve to a publication.
 
-    What it claims and another one has is left out; so is a name whose answer is of others
-    alone, as that of an unhealthy replica, and all of what does not run.
+    Names that another one has are left out, and those whose answers contain only others, as
+    for an unhealthy replica, and all names if it is not running.
     """
     if not publication.is_running:
         return
     domain = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
-    alone: dict[str, tuple[Record, ...]] = {}  # by network, for names that nobody else has
+    alone: dict[str, tuple[Record, ...]] = {}  # by network, for names without other holders
     for claim in {c.owner: c for c in reversed(publication.claims)}.values():
         suffix = domain
         if claim.owner.endswith("."):

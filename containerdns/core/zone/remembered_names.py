@@ -1,4 +1,4 @@
-"""The names of removed containers, which stay ours for a while."""
+"""The names of removed containers, which are kept from upstreams for a while."""
 
 import heapq
 from collections import Counter
@@ -7,36 +7,36 @@ from collections.abc import Iterable, Iterator
 from containerdns.core import names
 
 MAX_REMEMBERED = 100_000  # names; the contract's bound
-MAX_EXPIRED_AT_ONCE = 256  # names; many may be over at once, after a reload
-MIN_STALE = 1024  # places in the heap of names that are gone, before it is made anew
+MAX_EXPIRED_AT_ONCE = 256  # names; many may expire at once after a reload
+MIN_STALE = 1024  # stale heap entries before it is rebuilt
 
 
 class RememberedNames:
-    """Owners (relative, or absolute with a final dot) and since when they are removed.
+    """Owners (relative, or absolute with a final dot) and when they were removed.
 
-    Times are seconds since the epoch, as they outlive the process.  Each owner is over at its
-    own time, in whatever order they came: a clock may go back.
+    Times are seconds since the epoch, as they outlive the process.  Each owner expires at its
+    own time, in any order, since clocks may go back.
 
     Attributes:
-        lifetime: Seconds for which an owner is remembered; another value holds for those that
-            are remembered already, too.
+        lifetime: Seconds for which an owner is remembered; a new value also applies to existing
+            owners.
     """
 
     def __init__(self, lifetime: float) -> None:
         self.lifetime = lifetime
-        self._since: dict[str, float] = {}  # in the order of their being remembered
-        self._by_time: list[tuple[float, str]] = []  # a heap; some of its owners are gone
-        self._above: Counter[str] = Counter()  # names above them, how often
+        self._since: dict[str, float] = {}  # in the order in which they were added
+        self._by_time: list[tuple[float, str]] = []  # a heap, which may contain stale owners
+        self._above: Counter[str] = Counter()  # counts of the names above them
 
     def __len__(self) -> int:
         return len(self._since)
 
     def __contains__(self, owner: str) -> bool:
-        """Return whether an owner is remembered, or was until lately."""
+        """Return whether an owner is remembered, or expired only recently."""
         return owner in self._since
 
     def add(self, owners: Iterable[str], now: float) -> None:
-        """Remember owners from now on; the oldest make room."""
+        """Remember owners from now on, dropping the oldest if there are too many."""
         if self.lifetime <= 0:
             return
         for owner in owners:
@@ -59,7 +59,7 @@ class RememberedNames:
             heapq.heappush(self._by_time, (since, owner))
 
     def discard(self, owner: str) -> None:
-        """Forget an owner, which is a running container's again."""
+        """Forget an owner, because a running container has it again."""
         if self._since.pop(owner, None) is None:
             return
         for above in names.above_owner(owner):
@@ -68,7 +68,7 @@ class RememberedNames:
                 del self._above[above]
 
     def is_above(self, owner: str) -> bool:
-        """Return whether a remembered owner lies below one."""
+        """Return whether there is a remembered owner below one."""
         return owner in self._above
 
     def holds(self, owner: str, now: float) -> bool:
@@ -82,7 +82,7 @@ class RememberedNames:
         return 0.0 if since is None else since + self.lifetime
 
     def expire(self, now: float) -> list[str]:
-        """Drop and return what is over, a few hundred at a time."""
+        """Remove and return expired owners, a few hundred at a time."""
         over: list[str] = []
         heap = self._by_time
         while heap and heap[0][0] + self.lifetime <= now and len(over) < MAX_EXPIRED_AT_ONCE:
@@ -93,10 +93,10 @@ class RememberedNames:
         return over
 
     def snapshot(self) -> dict[str, float]:
-        """Return owners and since when they are removed; a copy, made within a millisecond."""
+        """Return a copy of the owners and their removal times, within a millisecond."""
         return self._since.copy()
 
     def items(self) -> Iterator[tuple[str, float]]:
-        """Owners and until when, in the order in which they were remembered."""
+        """Return owners and expiry times, in the order in which they were added."""
         lifetime = self.lifetime
         return ((owner, since + lifetime) for owner, since in self.snapshot().items())

@@ -1,10 +1,10 @@
-"""Reverse names: whose address is this, and is its subnet one of Docker's own?
+"""Reverse names: PTR owners, and the reverse zones of Docker's own subnets.
 
 Every address that Docker gave has exactly one PTR record.  The reverse zones of
 Docker's bridge and overlay subnets are ours; those of other networks (a
 macvlan's is the LAN's) are not, though their containers' addresses have PTRs.
-A subnet that ends within an octet or nibble has no zone of its own (RFC 2317):
-what is around it there is somebody else's, unless it is private.
+A subnet that ends inside an octet or nibble has no zone of its own (RFC 2317): the rest
+of that zone belongs to others, unless it is private.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ _NIBBLES = frozenset("0123456789abcdef")
 
 
 class Reverse:
-    """The addresses that Docker gave, and the subnets that it gives from."""
+    """The addresses that Docker assigned, and its own subnets."""
 
     def __init__(self) -> None:
         self._holders: dict[str, list[str]] = {}  # by reverse name: publication ids, sorted
@@ -36,7 +36,7 @@ class Reverse:
         self._subnets: tuple[IPNetwork, ...] = ()
 
     def add(self, address: str, publication: str) -> str:
-        """Note an address of a publication; give the reverse name."""
+        """Add an address of a publication; return its reverse name."""
         name = reverse_name(address)
         holders = self._holders.get(name)
         if holders is None:
@@ -48,7 +48,7 @@ class Reverse:
         return name
 
     def remove(self, address: str, publication: str) -> str:
-        """Drop an address of a publication; give the reverse name."""
+        """Remove an address of a publication; return its reverse name."""
         name = reverse_name(address)
         holders = self._holders.get(name, [])
         if publication in holders:
@@ -62,7 +62,7 @@ class Reverse:
         return name
 
     def set_networks(self, networks: Iterable[Network]) -> None:
-        """Take over which subnets are Docker's own."""
+        """Set Docker's own subnets."""
         self._subnets = tuple(
             sorted(
                 {
@@ -78,7 +78,7 @@ class Reverse:
         self._above_zones = frozenset(a for apex in self._apexes for a in names.parents(apex))
 
     def holder(self, name: str) -> str | None:
-        """The publication whose address a reverse name is of."""
+        """Return the publication that has the address of a reverse name."""
         holders = self._holders.get(name)
         return holders[0] if holders else None
 
@@ -87,12 +87,12 @@ class Reverse:
         return name in self._above or name in self._above_zones
 
     def apex(self, name: str) -> str:
-        """The zone of ours at or above a reverse name; "" if Docker's subnets do not hold it.
+        """Return the zone at or above a reverse name; "" if it is not in Docker's subnets.
 
-        Of a name in a subnet that has no zone of its own, the zone around that, which is not
-        ours but owns the SOA of a negative answer.
+        For a subnet without a zone of its own, this is the enclosing zone, which is not ours
+        but owns the SOA of negative answers.
         """
-        if name in self._apexes:  # of a subnet smaller than its zone, too
+        if name in self._apexes:  # for a subnet smaller than its zone as well
             return name
         network = _network_of(name)
         if network is None:
@@ -103,7 +103,7 @@ class Reverse:
         return ""
 
     def is_whole(self, apex: str) -> bool:
-        """Return whether all of a reverse zone lies in Docker's subnets."""
+        """Return whether Docker's subnets cover a whole reverse zone."""
         network = _network_of(apex)
         return network is not None and any(
             network.version == subnet.version and network.subnet_of(subnet)  # type: ignore[arg-type]  # versions are equal
@@ -111,16 +111,16 @@ class Reverse:
         )
 
     def apexes(self) -> list[str]:
-        """The reverse zones that are ours, or that nobody else has, as they are private."""
+        """Return the reverse zones that are ours, or private and not served by others."""
         return list(self._apexes)
 
     def names_below(self, apex: str) -> list[str]:
-        """The reverse names with a PTR record below an apex."""
+        """Yield the reverse names with a PTR record below an apex."""
         return sorted(name for name in self._holders if names.is_below(name, apex))
 
 
 def reverse_name(address_text: str) -> str:
-    """The name of an address's PTR record (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
+    """Return the reverse name of an address (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
     return ip_address(address_text).reverse_pointer + "."
 
 
@@ -130,7 +130,7 @@ def is_reverse(name: str) -> bool:
 
 
 def _apexes_of(subnets: Iterable[IPNetwork]) -> Iterator[str]:
-    """The zones that hold some subnets."""
+    """Return the zones that contain these subnets."""
     for subnet in subnets:
         step = _border(subnet)
         zones = subnet.subnets(new_prefix=step) if step > subnet.prefixlen else (subnet,)
@@ -141,16 +141,16 @@ def _apexes_of(subnets: Iterable[IPNetwork]) -> Iterator[str]:
 
 
 def _border(subnet: IPNetwork) -> int:
-    """The prefix length of a subnet's zones: at an octet or nibble at or inside the subnet.
+    """Return the prefix length of a subnet's zones: the next octet or nibble boundary.
 
-    A subnet smaller than the last octet has the zone of the octet around it.
+    For a subnet smaller than the last octet, it is that of the enclosing zone.
     """
     bits = 8 if subnet.version == 4 else 4
     return min(-(-subnet.prefixlen // bits) * bits, subnet.max_prefixlen - bits)
 
 
 def _apex_in(subnet: IPNetwork, name: str) -> str:
-    """The zone at or above a reverse name that lies in a subnet."""
+    """Return the zone at or above a reverse name in a subnet."""
     bits = 8 if subnet.version == 4 else 4
     labels = names.labels_of_text(name)
     kept = _border(subnet) // bits + 2
@@ -158,12 +158,12 @@ def _apex_in(subnet: IPNetwork, name: str) -> str:
 
 
 def _network_of(name: str) -> IPNetwork | None:
-    """The addresses below a reverse name; None if it is of none."""
+    """Return the network of a reverse name; None if there is none."""
     is_v4 = name.endswith("." + _V4)
     if not is_v4 and not name.endswith("." + _V6):
         return None
     parts = names.labels_of_text(name)[-3::-1]
-    # Whatever else stands below the name of a network or an address belongs to its zone.
+    # Any other name below a network's or an address's name belongs to the same zone.
     if is_v4:
         octets = list(takewhile(_OCTETS.__contains__, parts[:4]))
         text = ".".join(octets + ["0"] * (4 - len(octets)))

@@ -1,14 +1,13 @@
-"""A zone as its secondaries hold it: the records of one serial, and how they came about.
+"""A copy of a zone for its secondaries: the records at one serial, and the differences.
 
-A copy is what AXFR sends, and the differences that IXFR sends are those between one
-state of the copy and the next.  So a client that applies every difference holds what
-a whole transfer would give it, whatever changed the zone: a name that was reported as
-changed is looked at again, and compared with what was sent of it before.
+AXFR sends the copy, and IXFR the differences between one state of the copy and the next.  So a
+client that applies every difference has the same as after a full transfer, whatever changed
+the zone: a name that was reported as changed is read again, and compared with what was sent.
 
-Nothing is looked at until somebody asks.  A caller then calls `advance` until it
-returns False, with pauses as it likes; names that change meanwhile are looked at once
-more.  Then `cut` makes the copy current, but for names that very many containers have:
-what these were at the cut is worked out in a thread and pasted.
+Nothing is read until a transfer is requested.  The caller then calls `advance` until it returns
+False, with pauses in between; names that change meanwhile are read again.  Then `cut` makes the
+copy current, except for names of very many containers: their records at the time of the cut
+are computed in a thread and pasted.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from containerdns.core.zone.journal import Difference, Journal
 
 MAX_CHANGED: Final = 10_000  # names between two transfers; beyond, the zone is sent whole
 
-Contents = dict[str, tuple[RR, ...]]  # by name; what lies just below a name may be with it
+Contents = dict[str, tuple[RR, ...]]  # by name; may include records just below the name
 
 
 Work = Callable[[], tuple[RR, ...]]
@@ -32,26 +31,26 @@ class Source(Protocol):
     """The zone that is copied."""
 
     def soa(self) -> RR:
-        """The SOA record with the zone's serial, which grows whenever a record changes."""
+        """Return the SOA record; its serial increases whenever a record changes."""
 
     def names(self) -> Iterator[str]:
-        """All names that have records; those that change during the iteration are optional."""
+        """Yield all names with records; names that change meanwhile are optional."""
 
     def records(self, name: str) -> tuple[RR, ...]:
-        """The records that belong to a name, without SOA; none if it has none."""
+        """Return the records of a name, without SOA."""
 
     def is_large(self, name: str) -> bool:
         """Return whether `records` takes so long that `later` is called instead."""
 
     def later(self, name: str) -> Work:
-        """What `records` would give now, to be worked out in a thread."""
+        """Return a function that computes the present `records` in a thread."""
 
 
 class Copy:
     """One zone at one serial, and the changes that led there.
 
     Attributes:
-        serial: Of the contents; 0 before the first.
+        serial: The serial of the contents; 0 before the first.
     """
 
     def __init__(self, source: Source) -> None:
@@ -61,32 +60,32 @@ class Copy:
         self._generation = 0
         self.restart()
 
-    # -- what the zone's writer calls ------------------------------------------------
+    # -- called by the zone's writer -------------------------------------------------
 
     def touch(self, names: Iterable[str]) -> None:
-        """Note that the records of some names may be others now."""
+        """Record that the records of some names may have changed."""
         if not self._is_taken and self._unread is None:
-            return  # they will be read with all others
+            return  # all names will be read anyway
         self._changed.update(dict.fromkeys(names))
         if len(self._changed) > MAX_CHANGED:
             self.restart()
 
     def restart(self) -> None:
-        """Note that every record may be another one: the zone is read anew, and sent whole."""
+        """Record that every record may have changed: read the zone again, and send it whole."""
         self._journal.clear()
         self._changed: dict[str, None] = {}
         self._unread: Iterator[str] | None = None
         self._is_read = False
-        self._is_taken = False  # the contents are a whole zone
-        self._large: dict[str, None] = {}  # names that changed and take long
+        self._is_taken = False  # the contents are complete
+        self._large: dict[str, None] = {}  # changed names that take long
         self._generation += 1
         self._contents: Contents = {}
         self._discard()
 
-    # -- what transfers call ---------------------------------------------------------
+    # -- called by transfers ----------------------------------------------------------
 
     def advance(self) -> bool:
-        """Look at one more name; return whether there may be more to do before `cut`."""
+        """Read one more name; return whether there may be more before `cut`."""
         if not self._is_taken and not self._is_read:
             if self._unread is None:
                 self._unread = self._source.names()
@@ -102,11 +101,11 @@ class Copy:
         return False
 
     def cut(self) -> "Cut | None":
-        """Return what is still to be worked out, as it is now; None if the copy is current.
+        """Return the remaining work, as of now; None if the copy is current.
 
-        To be called when `advance` has returned False, before anything else happens.  Only
-        while a zone changes under one serial, as in a reload, is a current copy what the
-        zone was when it got that serial.
+        Must be called right after `advance` has returned False.  If the zone changes under one
+        serial, as in a reload, a copy is current if it is what the zone was when it got that
+        serial.
         """
         serial = journal.serial_of(self._source.soa())
         works = []
@@ -122,9 +121,9 @@ class Copy:
         return Cut(self._generation, serial, works)
 
     def paste(self, cut: "Cut", seen: dict[str, "Seen"]) -> bool:
-        """Take over what was worked out; return False if the zone is to be read anew.
+        """Apply the finished work; return False if the zone has to be read again.
 
-        The copy is then what the zone was at the cut.
+        The copy is then the zone at the time of the cut.
         """
         if cut.generation != self._generation:
             return False
@@ -137,26 +136,26 @@ class Copy:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the copy is the zone of some serial, if not of the current one."""
+        """Whether the copy is complete at some serial, possibly not the current one."""
         return self._is_taken
 
     @property
     def soa(self) -> RR:
-        """The SOA record of the copy."""
+        """Return the SOA record of the copy."""
         return journal.with_serial(self._source.soa(), self.serial)
 
     def records(self) -> Iterator[RR]:
-        """All records at this serial but the SOA, whatever happens to the copy meanwhile."""
+        """Return all records at this serial without the SOA, unaffected by later changes."""
         return chain.from_iterable(list(self._contents.values()))
 
     def since(self, serial: int) -> Sequence[Difference] | None:
-        """The changes from a serial to that of the copy, or None if not all are known."""
+        """Return the changes since a serial, or None if not all are known."""
         return self._journal.since(serial)
 
-    # -- the two states: contents, and what was seen since ------------------------------
+    # -- the two states: contents, and changes seen since -------------------------------
 
     def _look_at(self, name: str) -> None:
-        """Look at the records of a name, or leave that for the cut."""
+        """Read the records of a name, or leave that for the cut."""
         if self._source.is_large(name):
             self._large[name] = None
         else:
@@ -174,10 +173,10 @@ class Copy:
             self._fresh[name] = compared(had, has)
 
     def _take_over(self, serial: int) -> None:
-        """Make what was seen the contents, under the serial that the zone had then."""
+        """Apply what was seen to the contents, under the serial that the zone had then."""
         if not self._is_taken:
             self._unread, self._is_taken = None, True
-            # A zone that was read twice under one serial may have been sent in both states.
+            # A zone read twice under one serial may have been sent in both states.
             self._is_ambiguous = serial == self.serial
         elif serial == self.serial:
             return
@@ -193,11 +192,11 @@ class Copy:
         self._discard()
 
     def _discard(self) -> None:
-        self._fresh: dict[str, Seen] = {}  # names that are not as in the contents
+        self._fresh: dict[str, Seen] = {}  # names that differ from the contents
 
 
 class Seen(NamedTuple):
-    """What was found at a name, beside what the contents have there."""
+    """The records found at a name, and those in the contents."""
 
     records: tuple[RR, ...]
     removed: tuple[RR, ...]
@@ -205,7 +204,7 @@ class Seen(NamedTuple):
 
 
 def compared(had: tuple[RR, ...], has: tuple[RR, ...]) -> Seen:
-    """What was found at a name, beside what had been there."""
+    """Return the comparison of a name's records with the earlier ones."""
     before, now = set(had), set(has)
     removed = tuple(record for record in had if record not in now)
     return Seen(has, removed, tuple(record for record in has if record not in before))
@@ -213,12 +212,12 @@ def compared(had: tuple[RR, ...], has: tuple[RR, ...]) -> Seen:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What the zone was at one moment, for the names that take long.
+    """The remaining work at one moment, for the names that take long.
 
     Attributes:
-        generation: Of the copy, which may be read anew meanwhile.
+        generation: The copy's, as that may be read again meanwhile.
         serial: The zone's.
-        works: Name, what the copy has there, and what gives what is there now.
+        works: The name, its records in the copy, and a function that computes the new ones.
     """
 
     generation: int
@@ -226,7 +225,7 @@ class Cut:
     works: Sequence[tuple[str, tuple[RR, ...], Work]]
 
     def work_out(self) -> dict[str, Seen]:
-        """Work out all of it; may be called in a thread."""
+        """Compute everything; may be called in a thread."""
         return {name: compared(had, work()) for name, had, work in self.works}
 
 

@@ -1,4 +1,4 @@
-"""Names that no upstream is asked for, containers or not."""
+"""Special names, which are never forwarded."""
 
 from collections.abc import Container
 
@@ -52,17 +52,17 @@ PRIVATE_REVERSE_ZONES = frozenset(
 
 
 def special_name_above(name: str) -> str:
-    """The special name at or above a name; "" for none."""
+    """Return the special name at or above a name; "" for none."""
     return nearest(name, SPECIAL_NAMES)
 
 
 def private_reverse_zone_above(name: str) -> str:
-    """The private reverse zone at or above a name; "" for none."""
+    """Return the private reverse zone at or above a name; "" for none."""
     return nearest(name, PRIVATE_REVERSE_ZONES) if name.endswith(".arpa.") else ""
 
 
 def nearest(name: str, apexes: Container[str]) -> str:
-    """The longest of some apexes at or above a name; "" for none."""
+    """Return the longest of some apexes at or above a name; "" for none."""
     if name in apexes:
         return name
     return next(filter(apexes.__contains__, parents(name)), "")

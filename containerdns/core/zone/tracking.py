@@ -1,17 +1,17 @@
-"""What is known of one container, and what each piece of news makes of it.
+"""The state of one container, and how events, inspects and listings change it.
 
-An Engine says things about a container in three ways, and they contradict each other:
+An Engine reports about a container in three ways, which may contradict each other:
 
-- *events* come in order and at once, but say little;
-- an *inspect* says everything, but takes milliseconds to minutes, may fail, and may describe a
-  moment before an event that came while it was under way;
+- *events* arrive in order and immediately, but contain little;
+- an *inspect* has everything, but takes milliseconds to minutes, may fail, and may describe the
+  state before an event that arrived while it was under way;
 - an item of the *list* is always available, but lacks aliases and host names.
 
-So events are believed at once in what they say (a death, a new name), and cause an inspect
-for the rest.  At most one is under way for a container (its `Phase`).  An answer is believed
-except in what an event has said since the question was sent (its `Mark`): no answer brings a
-dead container or an old name back.  What happened meanwhile is asked once more.  If the inspect
-fails or does not answer in time, the list has to do; an answer that comes late refines it.
+So events are applied at once as far as they go (a death, a new name), and cause an inspect for
+the rest.  At most one is under way for a container (its `Phase`).  A result is applied except
+where an event arrived after the request was sent (its `Mark`): no result brings back a dead
+container or an old name.  If something happened meanwhile, the inspect is repeated.  If it fails
+or times out, the list item is used instead; a late result refines it.
 
     phase      event           -> phase      inspect answered     -> phase
     IDLE       any             -> ASKING     (cannot happen)
@@ -23,10 +23,10 @@ fails or does not answer in time, the list has to do; an answer that comes late 
     STARTING   any other       -> OVERTAKEN
     OVERTAKEN  any             -> OVERTAKEN  -> ASKING
 
-Idle, some events ask nothing: a death, the start of what is known to run (an inspect at its
-network's connect was answered when it had started), a disconnect of what does not run.
+When idle, some events need no inspect: a death, the start of a container known to be running
+(an inspect at its network's connect returned after the start), a disconnect of a stopped one.
 
-Everything here is a value; `engine/tracker` does what the effects say.
+Everything here is a value; `engine/tracker` performs the effects.
 """
 
 from dataclasses import dataclass, replace
@@ -35,20 +35,22 @@ from typing import NamedTuple
 
 from containerdns.core.zone.containers import Container, stopped, with_details_of
 
-UNREAD = "dead"  # the state of a container of which nothing but its name can be read
+UNREAD = "dead"  # the state of a container of which only the name is known
 
 
 class Phase(Enum):
-    """What is under way for a container."""
+    """Whether an inspect is under way for a container, and what happened since."""
 
     IDLE = "nothing"
-    ASKING = "an inspect, and nothing has happened since it was sent"
-    STARTING = "an inspect, and a start has come since: it counts only if it shows life"
-    OVERTAKEN = "an inspect, and something has happened since: it is sent once more"
+    ASKING = "an inspect, without events since it was sent"
+    STARTING = (
+        "an inspect, with a start since: the result counts only if it shows a running container"
+    )
+    OVERTAKEN = "an inspect, with other events since: it will be repeated"
 
 
 class Happening(Enum):
-    """What an event says; removal ends the tracking and is none of these."""
+    """The kind of an event; a removal ends the tracking and is not among them."""
 
     DIED = "die"
     STARTED = "start"
@@ -59,7 +61,7 @@ class Happening(Enum):
 
 
 class Mark(NamedTuple):
-    """When a question was sent, in what events had said until then."""
+    """The events up to a point, to know which ones are newer than a request."""
 
     deaths: int
     renames: int
@@ -70,19 +72,19 @@ NO_EVENTS = Mark(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """What is known of one container.
+    """The state of one container.
 
     Attributes:
         id: Its id.
         engine: The URL of its Engine.
-        container: As told last; None if it never was.
+        container: As last reported; None if never.
         phase: What is under way.
-        is_whole: An inspect told it; not only a list.
-        likeness: `fingerprint` of the document it was made of; 0 if something has come since.
+        is_whole: It is from an inspect, not only from a list.
+        likeness: `fingerprint` of the document it came from; 0 if there were events since.
         mark: The deaths and renames so far.
-        name: As an event or a list said last; "" if none did.
-        event_time: Of the last event that an inspect has still to answer, seconds; or None.
-        fault: Why its documents cannot be read, as told last; "" if they can.
+        name: The latest name from an event or a list; "" if none.
+        event_time: Of the last event that still needs an inspect, seconds; or None.
+        fault: Why its documents cannot be read, as last reported; "" if they can.
     """
 
     id: str
@@ -98,17 +100,17 @@ class Tracked:
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs, as far as was told."""
+        """Whether it is running, as last reported."""
         return self.container is not None and self.container.is_running
 
     @property
     def is_told(self) -> bool:
-        """Whether anybody knows of it."""
+        """Whether it was ever reported."""
         return self.container is not None or bool(self.fault)
 
 
 class Urgency(Enum):
-    """Why an inspect is sent, which decides how many may be under way."""
+    """Why an inspect is sent, which determines how many may be under way."""
 
     EVENT = "something happened"
     EARLY = "it seems to be starting; the Engine answers when it has started"
@@ -122,21 +124,21 @@ class Ask(NamedTuple):
 
 
 class Tell(NamedTuple):
-    """It exists like this now."""
+    """Report the container as it is now."""
 
     container: Container
     event_time: float | None = None
 
 
 class TellDeath(NamedTuple):
-    """It does not run any more."""
+    """Report that it stopped running."""
 
     event_time: float | None = None
     exit_status: int | None = None
 
 
 class TellFault(NamedTuple):
-    """Its documents cannot be read."""
+    """Report that its documents cannot be read."""
 
     container_name: str
     reason: str
@@ -155,11 +157,11 @@ def on_event(
     exit_status: int | None = None,
     may_ask_early: bool = True,
 ) -> Step:
-    """Take in an event.
+    """Apply an event.
 
     Args:
-        tracked: The container before it.
-        happening: What it says.
+        tracked: The state before it.
+        happening: The kind of event.
         event_time: When it happened, by the Engine's clock.
         name: Of RENAMED, the new one.
         exit_status: Of DIED, if the Engine says it.
@@ -177,32 +179,32 @@ def on_event(
                 return tracked, ()
         case Happening.CONNECTED if tracked.phase is Phase.IDLE and not tracked.is_running:
             if not may_ask_early:
-                return tracked, ()  # its start will do
+                return tracked, ()  # its start event will follow
             return replace(tracked, phase=Phase.ASKING, event_time=None), (Ask(Urgency.EARLY),)
         case Happening.DISCONNECTED if tracked.phase is Phase.IDLE and not tracked.is_running:
-            return replace(tracked, likeness=0), ()  # the next comparison reads it
+            return replace(tracked, likeness=0), ()  # left to the next comparison
     return _asked(replace(tracked, event_time=event_time), Urgency.EVENT)
 
 
 def on_difference(tracked: Tracked) -> Step:
-    """Take in that a listing shows something else, or lacks it: an inspect has the last word."""
+    """Apply that a listing differs or lacks the container; an inspect decides."""
     if tracked.phase is Phase.IDLE:
         return _asked(tracked, Urgency.COMPARISON)
     return tracked, ()
 
 
 def on_sent(tracked: Tracked) -> Tracked:
-    """Take in that the inspect is sent only now: what happened until now is in its answer."""
+    """Apply that the inspect is sent only now, so that its result includes all events so far."""
     return replace(tracked, phase=Phase.ASKING)
 
 
 def on_inspect(tracked: Tracked, mark: Mark, container: Container, likeness: int) -> Step:
-    """Take in the answer of an inspect.
+    """Apply an inspect result, except where events since the request are newer.
 
     Args:
-        tracked: The container before it.
-        mark: Of `tracked` when the inspect was sent.
-        container: What it says.
+        tracked: The state before it.
+        mark: The mark of `tracked` when the inspect was sent.
+        container: The result.
         likeness: `fingerprint` of its document.
     """
     container = _corrected(tracked, mark, container)
@@ -210,7 +212,7 @@ def on_inspect(tracked: Tracked, mark: Mark, container: Container, likeness: int
         tracked.phase is Phase.STARTING and not container.is_running
     )
     if again and mark != tracked.mark and tracked.container is not None:
-        container = tracked.container  # what has come since is newer than all of the answer
+        container = tracked.container  # events since are newer than the whole result
     told: tuple[Effect, ...] = ()
     if container != tracked.container or tracked.fault:
         told = (Tell(container, tracked.event_time),)
@@ -228,20 +230,20 @@ def on_inspect(tracked: Tracked, mark: Mark, container: Container, likeness: int
 
 
 def on_failed_inspect(tracked: Tracked) -> Step:
-    """Take in that an inspect failed; the next comparison, or event, sends another."""
+    """Apply that an inspect failed; the next comparison or event sends another."""
     again = tracked.phase in (Phase.OVERTAKEN, Phase.STARTING)
     phase = Phase.ASKING if again else Phase.IDLE
     return replace(tracked, phase=phase, likeness=0), (Ask(),) if again else ()
 
 
 def on_item(tracked: Tracked, mark: Mark, listed: Container, fault: str = "") -> Step:
-    """Take in what a list says, while an inspect is under way or failed.
+    """Apply a list item, while an inspect is under way or has failed.
 
     Args:
-        tracked: The container before it.
-        mark: Of `tracked` when the list was asked for.
-        listed: What the list says.
-        fault: Why the inspect does not do; "" if it is only not sent yet.
+        tracked: The state before it.
+        mark: The mark of `tracked` when the list was requested.
+        listed: The container in the list.
+        fault: Why there is no inspect result; "" if it is just not sent yet.
     """
     if tracked.container is not None:
         listed = with_details_of(listed, tracked.container)
@@ -250,7 +252,7 @@ def on_item(tracked: Tracked, mark: Mark, listed: Container, fault: str = "") ->
 
 
 def on_unreadable_item(tracked: Tracked, name: str, fault: str) -> Step:
-    """Take in that the list says nothing but a name, if that: the name at least stays ours."""
+    """Apply an unreadable list item: at least the name, if any, is kept from upstreams."""
     name = tracked.name or name
     container = tracked.container
     if container is None and name:
@@ -259,14 +261,14 @@ def on_unreadable_item(tracked: Tracked, name: str, fault: str) -> Step:
 
 
 def on_new_session(tracked: Tracked) -> Tracked:
-    """Take in that the connections are gone, and with them what was under way."""
+    """Apply that the connections are closed, and with them any inspect."""
     if tracked.phase is Phase.IDLE:
         return tracked
     return replace(tracked, phase=Phase.IDLE, likeness=0, event_time=None)
 
 
 def _died(tracked: Tracked, event_time: float | None, exit_status: int | None) -> Step:
-    """Withdraw at once; there is nothing to ask."""
+    """Withdraw at once; no inspect is needed."""
     container = tracked.container
     if container is not None:
         container = stopped(container, event_time, exit_status)
@@ -277,7 +279,7 @@ def _died(tracked: Tracked, event_time: float | None, exit_status: int | None) -
 
 
 def _renamed(tracked: Tracked, name: str, event_time: float | None) -> Step:
-    """Believe the new name; an inspect then says whether more has changed."""
+    """Apply the new name; an inspect then shows whether more has changed."""
     told: tuple[Effect, ...] = ()
     container = tracked.container
     if name:
@@ -286,21 +288,21 @@ def _renamed(tracked: Tracked, name: str, event_time: float | None) -> Step:
     if name and container is not None and container.container_name != name:
         container = replace(container, container_name=name)
         told = _told(tracked, container, event_time)
-        event_time = None  # of the change that has just been told
+        event_time = None  # of the change just reported
     tracked = replace(tracked, container=container, event_time=event_time)
     after, asked = _asked(tracked, Urgency.EVENT)
     return after, (*told, *asked)
 
 
 def _asked(tracked: Tracked, urgency: Urgency) -> Step:
-    """Inspect; if that is under way already, once more after it."""
+    """Inspect; if an inspect is already under way, repeat it afterwards."""
     if tracked.phase is Phase.IDLE:
         return replace(tracked, phase=Phase.ASKING), (Ask(urgency),)
     return replace(tracked, phase=Phase.OVERTAKEN), ()
 
 
 def _corrected(tracked: Tracked, mark: Mark, container: Container) -> Container:
-    """Correct an answer by what events have said since it was asked for."""
+    """Correct a result by the events since its request."""
     if mark.deaths != tracked.mark.deaths and container.is_running:
         dead = tracked.container or container
         container = stopped(container, dead.finished_at, dead.exit_status)
@@ -310,14 +312,14 @@ def _corrected(tracked: Tracked, mark: Mark, container: Container) -> Container:
 
 
 def _told(tracked: Tracked, container: Container, event_time: float | None) -> tuple[Effect, ...]:
-    """Tell of a container whose fault stays; in this order, as news of it end its faults."""
+    """Report a container with a lasting fault; the order matters, as changes clear faults."""
     if tracked.fault:
         return Tell(container, event_time), TellFault(container.container_name, tracked.fault)
     return (Tell(container, event_time),)
 
 
 def _told_of_list(tracked: Tracked, container: Container | None, fault: str) -> Step:
-    """Return what differs from what was told before."""
+    """Report the differences from what was last reported."""
     had_fault = tracked.fault
     name = container.container_name if container is not None else tracked.name
     after = replace(

@@ -1,7 +1,7 @@
-"""Which group of clients a client belongs to: what it may ask, which networks it sees.
+"""Views: groups of clients with the same rights and the same visible networks.
 
-A view is found once per client address and then kept by whoever asks; when
-`Views.epoch` has changed, all that was kept must be asked for again.
+Callers compute the view of a client address once and cache it; when `Views.epoch` has changed,
+all cached views are invalid.
 """
 
 from collections.abc import Iterable
@@ -15,22 +15,22 @@ from typing import NamedTuple
 from containerdns.core.endpoints import LOOPBACK, PRIVATE, IPAddress, IPNetwork
 from containerdns.core.zone.containers import BRIDGE, OWN_DRIVERS, Network
 
-KEPT_VIEWS = 4096  # more than the networks of a host times its addresses
-_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, how an IPv6 socket sees IPv4
+KEPT_VIEWS = 4096  # more than a host's networks times its addresses
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 on an IPv6 socket
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One group of clients; those of one view get the same answers.
+    """A group of clients that get the same answers.
 
     Attributes:
-        may_ask: Inside `--allow`; others are refused.
-        may_transfer: Inside `--allow-transfer`.
-        may_see_history: Inside `--allow-history`.
-        is_limited: `--rate-limit` counts its responses.
-        networks: Ids of the networks whose subnets hold the client, but for their gateways.
-        host_addresses: What containers on the host network resolve to, canonical texts.
-        server_addresses: What `ns.DOMAIN` resolves to: addresses at which we answer.
+        may_ask: In `--allow`; others are refused.
+        may_transfer: In `--allow-transfer`.
+        may_see_history: In `--allow-history`.
+        is_limited: `--rate-limit` applies.
+        networks: Ids of the networks whose subnets contain the client, unless it is a gateway.
+        host_addresses: Addresses of containers on the host network, as canonical text.
+        server_addresses: Addresses of `ns.DOMAIN`, at which this server answers.
     """
 
     may_ask: bool
@@ -43,22 +43,22 @@ class View:
 
 
 def packed(address: IPAddress | str) -> bytes:
-    """The octets of an address: 4, also of an IPv4 address mapped into IPv6, or 16."""
+    """Return the octets of an address: 4 for IPv4, also if mapped into IPv6, or 16."""
     octets = (ip_address(address) if isinstance(address, str) else address).packed
     return octets[12:] if octets.startswith(_MAPPED) else octets
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Who may what; see the options of the same names.
+    """Access rights; see the options of the same names.
 
     Attributes:
         ask: `--allow`.
         transfer: `--allow-transfer`.
         history: `--allow-history`.
-        host_addresses: `--host-address`, canonical texts.
-        ask_own: This machine's own addresses, and those in Docker's own bridge and overlay
-            networks, may ask as well: the default of `--allow`.
+        host_addresses: `--host-address`, as canonical text.
+        ask_own: Also allow this machine's own addresses and those in Docker's bridge and
+            overlay networks: the default of `--allow`.
     """
 
     ask: tuple[IPNetwork, ...] = PRIVATE
@@ -69,13 +69,13 @@ class Rights:
 
 
 class Own(NamedTuple):
-    """This server as a container with a network of its own; empty if it is none.
+    """This server as a container with its own network; empty if it is not one.
 
     Attributes:
         networks: The ids of its networks.
-        addresses: Its own addresses there, canonical texts.
-        published: Addresses of the host at which its port 53 is published, but for loopback;
-            "" for all of them.
+        addresses: Its own addresses there, as canonical text.
+        published: Addresses of the host on which its port 53 is published, without
+            loopback; "" for all of them.
     """
 
     networks: frozenset[str] = frozenset()
@@ -87,10 +87,10 @@ NO_CONTAINER = Own()
 
 
 class Views:
-    """The rules that make views; changed by whoever learns of networks.
+    """Determines the views of clients.
 
     Attributes:
-        epoch: Grows when views that were given out no longer hold.
+        epoch: Increases when views returned before become invalid.
     """
 
     def __init__(self, rights: Rights) -> None:
@@ -106,13 +106,13 @@ class Views:
         self.set_rights(rights)
 
     def set_rights(self, rights: Rights) -> None:
-        """Take over who may what."""
+        """Set the access rights."""
         self._rights = rights
         self._views.clear()
         self.epoch += 1
 
     def set_machine(self, addresses: Iterable[str]) -> None:
-        """Take over the addresses of this machine, canonical texts."""
+        """Set the addresses of this machine, as canonical text."""
         machine = frozenset(map(ip_address, addresses))
         if machine != self._machine:
             self._machine = machine
@@ -120,11 +120,11 @@ class Views:
             self.epoch += 1
 
     def set_networks(self, networks: Iterable[Network], own: Own = NO_CONTAINER) -> None:
-        """Take over what networks there are, and what this server itself is on them.
+        """Set the networks, and this server's own place in them.
 
         Args:
-            networks: All that any Engine has.
-            own: Our own container.
+            networks: The networks of all Engines.
+            own: This server as a container.
         """
         listed = sorted(networks, key=lambda network: network.id)
         docker_subnets = tuple(
@@ -159,7 +159,7 @@ class Views:
 
         Args:
             client: The octets of its address, 4 or 16.
-            local: The octets of the address its query came in on; b"" if there is none.
+            local: The octets of the address that its query arrived on; b"" if unknown.
         """
         view = self._views.get((client, local))
         if view is None:
@@ -193,10 +193,10 @@ class Views:
         return self._rights.ask_own and is_own
 
     def host_addresses(self, local: bytes) -> tuple[str, ...]:
-        """The host's addresses for a query that came in on a local address of ours, or b"".
+        """Return the host's addresses for a query that arrived on a local address, or b"".
 
-        In a container of its own network, the gateway of a bridge is the host; those of
-        macvlan, ipvlan and overlay networks are somebody else.
+        In a container with its own network, the gateway of a bridge is the host; those of
+        macvlan, ipvlan and overlay networks are not.
         """
         if self._rights.host_addresses:
             return self._rights.host_addresses
@@ -209,11 +209,11 @@ class Views:
         return (_text_of(local),) if local else ()
 
     def server_addresses(self, local: bytes, host_addresses: tuple[str, ...]) -> tuple[str, ...]:
-        """Addresses at which we answer, for a query that came in on a local one, or b"".
+        """Return the addresses of this server for a query that arrived on a local one, or b"".
 
         Args:
             local: Octets.
-            host_addresses: The host's, for the same query.
+            host_addresses: The host's addresses for the same query.
         """
         own = self._own
         where = tuple(a for a in own.published if a)
@@ -227,7 +227,7 @@ class Views:
 
 
 def _text_of(octets: bytes) -> str:
-    """The canonical text of an address, of an IPv4 address mapped into IPv6 as well."""
+    """Return an address as canonical text, also an IPv4 address mapped into IPv6."""
     return str(ip_address(packed(ip_address(octets))))
 
 

@@ -1,13 +1,13 @@
-"""The zone: every name that containers publish, held once and found below every suffix.
+"""The zone: every name that containers publish, stored once and found below every suffix.
 
 Owners are relative names ("web", "web.frontend") or, with their final dot,
 absolute ones of `fqdns` labels.  A relative owner exists below each `--domain`
 and each `--search-domain`, and bare if it is a single label; it is stored once,
-so that the cost of a change is the cost of that container's names alone.
-TXT, SRV and wildcard owners ("_80._tcp.web", "*.web") are not stored: they
-follow from the owner above them.
+so that the cost of a change depends on that container's names only.
+TXT, SRV and wildcard owners ("_80._tcp.web", "*.web") are not stored; they
+are derived from the owner above them.
 
-This module knows who holds which name; `records` knows what stands there.
+This module knows which container has which name; `records` builds its records.
 """
 
 from collections import Counter
@@ -24,15 +24,15 @@ from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.reverse import Reverse
 from containerdns.core.zone.special_names import nearest
 
-HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
+HOST_OWNER, HOST_ID = "host", "host:"  # the name of rule 9, and the id of its publication
 MANY_CLAIMS = 32  # to one owner
-MAX_SORTED = 5000  # owners that are sorted within some milliseconds
-MAX_ENDED = 500  # handovers at once, within some milliseconds
-NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
+MAX_SORTED = 5000  # owners that can be sorted within milliseconds
+MAX_ENDED = 500  # handovers at a time, within milliseconds
+NS_LABEL = "ns"  # this server itself, in each domain; never a container
 
 
 class SuffixKind(Enum):
-    """What a suffix is to us."""
+    """The kind of a suffix."""
 
     DOMAIN = "domain"
     SEARCH = "search domain"
@@ -42,22 +42,22 @@ class SuffixKind(Enum):
 
 
 class Suffix(NamedTuple):
-    """What a name of ours lies below.
+    """A suffix that names of ours are below.
 
     Attributes:
-        apex: Its name; of EXACT, the parent of the name.
-        kind: What it is.
+        apex: Its name; for EXACT, the parent of the name.
+        kind: Its kind.
     """
 
     apex: str
     kind: SuffixKind
 
     def owner_of(self, name: str) -> str:
-        """The owner that a name below this suffix is held under."""
+        """Return the owner of a name below this suffix."""
         return name if self.kind is SuffixKind.EXACT else names.strip_suffix(name, self.apex)
 
     def name_of(self, owner: str) -> str:
-        """The name of an owner below this suffix."""
+        """Return the name of an owner below this suffix."""
         return owner if self.kind is SuffixKind.EXACT else names.join(owner, self.apex)
 
 
@@ -65,16 +65,16 @@ BARE = Suffix(names.ROOT, SuffixKind.BARE)
 
 
 class Loss(NamedTuple):
-    """A claim that did not hold.
+    """A claim that another one prevailed over.
 
     Attributes:
         owner: The relative or absolute name.
         loser: The name of the container that claimed it.
-        winner: The name of the one that has it; "" if nobody has, as it is ambiguous.
+        winner: The name of the container that has it; "" if none, as it is ambiguous.
         rule: The rule behind the lost claim.
         loser_id: The id of the publication that claimed it.
-        held_for: Of a name in handover: for which container; "" otherwise.
-        until: When that ends, seconds since the epoch; 0 otherwise.
+        held_for: For a name in handover, its former container; "" otherwise.
+        until: When the handover ends, seconds since the epoch; 0 otherwise.
     """
 
     owner: str
@@ -88,7 +88,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the zone is put below, and its times; see the options of the same names."""
+    """The suffixes and times of the zone; see the options of the same names."""
 
     domains: tuple[str, ...] = ("docker.",)
     search_domains: tuple[str, ...] = ("localdomain.",)
@@ -99,15 +99,15 @@ class Shape:
     unhealthy: str = "drop"  # or "keep"
 
 
-Claims = tuple[Claim, ...] | dict[Claim, None]  # to one owner, in the order they came
+Claims = tuple[Claim, ...] | dict[Claim, None]  # to one owner, in the order of arrival
 
 
 class Node(NamedTuple):
-    """What holds a name.
+    """The claims that hold a name.
 
     Attributes:
-        base: The owner that is claimed.
-        before: The relative name before it, of a text, service or wildcard; "" for none.
+        base: The claimed owner.
+        before: The relative name before it, for a text, service or wildcard; "" for none.
         holders: The claims that have it, all of the best rank.
     """
 
@@ -117,15 +117,15 @@ class Node(NamedTuple):
 
 
 class Zone:
-    """Names and records; changed by `replace` alone.
+    """All names; changed by `replace` only.
 
     Attributes:
-        shape: What it is put below; changed by `reshape`.
+        shape: Its suffixes and times; changed by `reshape`.
         serial: The SOA serial of all our zones, 1 to 2**32 - 1.
-        generation: Grows with every change, also with one that no record shows.
+        generation: Increases with every change, also with those that affect no record.
         remembered: The owners of removed containers.
         reverse: Addresses and subnets.
-        handovers: The names whose holders stopped or went lately.
+        handovers: The names whose holders stopped or were removed recently.
         own_networks: Ids of the networks that this server's own container is on.
         lost_engines: URLs of Engines whose addresses are left out of answers that have others.
     """
@@ -145,16 +145,16 @@ class Zone:
         self._above_reserved: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
         self._contested: dict[str, None] = {}  # owners with several claims
-        self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # as `handover.holders` said
+        self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # results of `handover.holders`
         self._services: dict[str, Counter[str]] = {}  # bare services by owner: their projects
-        self._exact = 0  # absolute owners, mostly none
+        self._exact = 0  # absolute owners, usually none
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
         self.serial = serial
 
     # -- changes -------------------------------------------------------------
 
     def reshape(self, shape: Shape) -> None:
-        """Be put below other suffixes, or have other times; every answer may be another one."""
+        """Set the suffixes and times; every answer may change."""
         self._take_shape(shape)
         self.generation += 1
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
@@ -168,7 +168,7 @@ class Zone:
         self._kinds = dict.fromkeys(shape.search_domains, SuffixKind.SEARCH)
         self._kinds |= dict.fromkeys(shape.domains, SuffixKind.DOMAIN)
         self._outer = self._domains & {a for d in shape.domains for a in names.parents(d)}
-        self._nested = tuple(  # search domains that hold names of a domain
+        self._nested = tuple(  # search domains that contain names of a domain
             Suffix(s, SuffixKind.SEARCH)
             for s in shape.search_domains
             if any(names.is_below(s, d) for d in shape.domains)
@@ -182,21 +182,20 @@ class Zone:
         *,
         hands_over: bool = True,
     ) -> set[str]:
-        """Put a publication in the place of the one with its id, or take that away.
+        """Replace or remove the publication with an id.
 
-        The names of what goes stay ours in `memory`.  The serial grows if a
-        record changed.
+        Removed names are remembered.  The serial increases if a record changed.
 
         Args:
             publication_id: The container's id.
-            new: None if the container is gone.
+            new: None if the container was removed.
             now: Seconds since the epoch.
-            hands_over: The names that nobody has any more are held back for a while; False
-                if it is the rules that changed.
+            hands_over: Hold back names that lose their holders; False if the change is due to
+                new rules.
 
         Returns:
-            The absolute names whose answers may have changed; of a container that does
-            not run, because they are kept from upstreams now, or no longer.
+            The absolute names whose answers may have changed; for a stopped container, because
+            they are now kept from upstreams, or no longer.
         """
         old = self._publications.get(publication_id)
         if old == new:
@@ -225,10 +224,10 @@ class Zone:
         return changed
 
     def end_handovers(self, owners: Iterable[str], now: float) -> set[str]:
-        """Let names pass on, and return those whose answers may have changed.
+        """End handovers, and return the names whose answers may have changed.
 
         Args:
-            owners: As `Handovers.due` gave them.
+            owners: As returned by `Handovers.due`.
             now: Seconds since the epoch.
         """
         passed = set()
@@ -243,12 +242,12 @@ class Zone:
         return self._names_at(passed)
 
     def _depart(self, old: Publication, now: float) -> None:
-        """Hold back the names that a publication had and nobody has at once after it."""
+        """Hold back the names of a departed publication that no other may have at once."""
         if self.handovers.lifetime <= 0:
             return
         for claim in old.claims:
             if claim.owner.endswith("."):
-                continue  # nobody derives an absolute name
+                continue  # absolute names are never derived
             left = Departure(claim, old.project, old.container_name, now, False, False)
             left = left._replace(
                 in_domains=self._was_alone(left, is_domain=True),
@@ -260,16 +259,16 @@ class Zone:
                 self._best.pop(claim.owner, None)
 
     def _was_alone(self, left: Departure, *, is_domain: bool) -> bool:
-        """Return whether a claim that went had the name, and nobody has it at once after it."""
+        """Return whether a removed claim had its name alone, without a successor."""
         claim = left.claim
         services = self._services.get(claim.owner, ()) if is_domain else ()
         if claim.project and services:
-            return False  # a replica has the name, or nobody had
+            return False  # a replica has the name, or none had
         before = self.handovers.of(claim.owner)
-        counts_services = len(services) == 1  # several are nobody's
+        counts_services = len(services) == 1  # ambiguous: several projects claimed it
         claims = self._claims.get(claim.owner, ())
         others = (c for c in claims if counts_services or not c.project)
-        if not before:  # of many who share a name, the first one decides
+        if not before:  # if many share a name, the first one decides
             return all(
                 c.rank > claim.rank and not may_have(c, self._project_of(c), left) for c in others
             )
@@ -284,13 +283,13 @@ class Zone:
         return had == (claim,)
 
     def _depart_lately(self, new: Publication, now: float) -> bool:
-        """Hold back names of a container that was found stopped, since it did so.
+        """Hold back names of a container that was found stopped, from its stop time.
 
-        So a restart of this server in the midst of a redeploy changes nothing.  Who had a name
-        that others could share is not known: those are left out.
+        So a restart of this server during a redeploy changes nothing.  Names that several
+        could share are excluded, since their holder is unknown.
 
         Returns:
-            Whether somebody's name is held back now.
+            Whether a name is held back now.
         """
         is_withdrawn = False
         since = min(new.stopped_at, now)
@@ -312,7 +311,7 @@ class Zone:
         return self._publications[claim.publication].project
 
     def _withdraw(self, publication: Publication) -> set[str]:
-        """Take a publication's claims away."""
+        """Remove a publication's claims."""
         if not publication.is_running:
             for owner in _owners_to_keep(publication):
                 self._reserved[owner] -= 1
@@ -349,9 +348,9 @@ class Zone:
         return self._names_of(publication) | pointers
 
     def _set_claims(self, owner: str, claims: Claims) -> None:
-        """Replace the claims to an owner, and update everything that is derived from them.
+        """Replace the claims to an owner, and update everything derived from them.
 
-        Claims change here and nowhere else, so that no derived table outlives its source.
+        Claims change only here, so that derived tables stay consistent.
         """
         self._best.pop(owner, None)
         had_claims = owner in self._claims
@@ -371,11 +370,11 @@ class Zone:
         _count(self._above, names.above_owner(owner), change)
 
     def _names_of(self, publication: Publication) -> set[str]:
-        """The absolute names of a publication, and those above, which may be empty."""
+        """Return the absolute names of a publication, and those above, which may be empty."""
         return self._names_at(c.owner for c in publication.claims)
 
     def _names_at(self, owners: Iterable[str]) -> set[str]:
-        """The absolute names of some owners, and those above, which may be empty."""
+        """Return the absolute names of some owners, and those above, which may be empty."""
         found = {o for owner in owners for o in (owner, *names.above_owner(owner))}
         return {name for owner in found for name in self.names_of(owner)}
 
@@ -390,38 +389,38 @@ class Zone:
             yield owner + "."
 
     def names_with_choice(self) -> set[str]:
-        """The names of the publications whose networks decide which address is told."""
+        """Return the names of publications with several networks, where the view matters."""
         chosen = (p for p in self._publications.values() if len(p.addresses) > 1 or p.proxies)
         return set().union(*map(self._names_of, chosen))
 
-    # -- what is ours ---------------------------------------------------------
+    # -- names of ours ----------------------------------------------------------
 
     def __len__(self) -> int:
-        """How many owners there are, each counted once."""
+        """Return the number of owners."""
         return len(self._claims)
 
     def publication(self, publication_id: str) -> Publication | None:
-        """The publication with an id."""
+        """Return the publication with an id."""
         return self._publications.get(publication_id)
 
     def publications(self) -> Iterator[Publication]:
-        """All publications, running or not, of containers and of hosts files."""
+        """Return all publications, running or not, of containers and hosts files."""
         return (p for p in list(self._publications.values()) if p.id != HOST_ID)
 
     def owners(self) -> list[str]:
-        """All owners that have records, in order; of very many, as they came, to spare time."""
+        """Return all owners with records, sorted unless there are very many."""
         return sorted(self._claims) if len(self._claims) <= MAX_SORTED else list(self._claims)
 
     def owners_to_keep(self) -> Iterator[str]:
-        """Yield all owners that would stay ours if their containers went now.
+        """Yield all owners that would be remembered if their containers were removed now.
 
-        The zone may change meanwhile; who comes later is left out.
+        The zone may change meanwhile; owners added later are left out.
         """
         for publication in self.publications():
             yield from _owners_to_keep(publication)
 
     def holder(self, claim: Claim) -> Publication:
-        """The publication that a claim of a running container is of."""
+        """Return the publication of a running container's claim."""
         return self._publications[claim.publication]
 
     def is_running(self, owner: str) -> bool:
@@ -429,34 +428,34 @@ class Zone:
         return owner in self._claims
 
     def claims(self, owner: str) -> tuple[Claim, ...]:
-        """The claims of running containers to an owner, whoever has it."""
+        """Return all claims of running containers to an owner."""
         return tuple(self._claims.get(owner, ()))
 
     def count(self, owner: str) -> int:
-        """Return how many claims to an owner there are."""
+        """Return the number of claims to an owner."""
         return len(self._claims.get(owner, ()))
 
     def has_below(self, owner: str, suffix: Suffix) -> bool:
-        """Return whether another owner lies below one."""
+        """Return whether there is an owner below another."""
         return owner in self._above or suffix.name_of(owner) in self._above
 
     def is_host_alone(self, owner: str) -> bool:
-        """Return whether an owner is rule 9's, and no container's."""
+        """Return whether an owner is only rule 9's, not a container's."""
         return owner == HOST_OWNER and len(self._claims.get(owner, ())) == 1
 
     def is_claimed(self, owner: str) -> bool:
-        """Return whether a container that exists, running or not, has a claim to an owner."""
+        """Return whether an existing container, running or not, claims an owner."""
         return owner in self._claims or owner in self._reserved
 
     def _is_kept(self, owner: str) -> bool:
-        """Return whether a container that exists keeps an owner, as a bare service does not."""
+        """Return whether an existing container keeps an owner, as a bare service does not."""
         if owner in self._reserved:
             return True
         claims = self._claims.get(owner)
         return claims is not None and not all(claim.project for claim in claims)
 
     def is_ours(self, owner: str, now: float) -> bool:
-        """Return whether an owner belongs to a container, or did until lately.
+        """Return whether an owner belongs to a container, or did until recently.
 
         Args:
             owner: Relative, as below a search domain, or absolute.
@@ -465,26 +464,26 @@ class Zone:
         return self._is_kept(owner) or self.remembered.holds(owner, now)
 
     def is_below_ours(self, owner: str, now: float) -> bool:
-        """Return whether a wildcard that is ours, or was until lately, covers a relative owner."""
+        """Return whether a wildcard of ours, current or remembered, covers a relative owner."""
         stars = tuple(map("*.".__add__, names.enclosers(owner)))
         known = (*filter(self.is_claimed, stars), *filter(self.remembered.__contains__, stars))
         return any(self.is_ours(star, now) for star in known)
 
     def domain_above(self, name: str) -> str:
-        """The domain of ours that a name is at or below; "" for none."""
+        """Return the domain of ours that a name is at or below; "" for none."""
         return nearest(name, self._domains)
 
     def is_above_domain(self, apex: str) -> bool:
-        """Return whether another domain of ours lies below a domain."""
+        """Return whether another domain of ours is below a domain."""
         return apex in self._outer
 
     def searches_in(self, apex: str) -> list[str]:
-        """The search domains whose names belong to a domain of ours, the longest first."""
+        """Return the search domains inside a domain of ours, the longest first."""
         inner = [s.apex for s in self._nested if self.domain_above(s.apex) == apex]
         return sorted(inner, key=len, reverse=True)
 
     def suffix_in(self, apex: str, name: str) -> Suffix:
-        """What a name below a domain of ours is looked up below: that, or a search domain in it."""
+        """Return the suffix to look up a name of a domain: that, or a search domain in it."""
         domain = Suffix(apex, SuffixKind.DOMAIN)
         if not self._nested or self.has(domain.owner_of(name), domain):
             return domain
@@ -496,13 +495,13 @@ class Zone:
         return domain
 
     def has(self, owner: str, suffix: Suffix) -> bool:
-        """Return whether an owner has records, or would by a wildcard, below such a suffix."""
+        """Return whether an owner has records, or matches a wildcard, below a kind of suffix."""
         return bool(self.node(owner, suffix) or self.wildcard(owner, suffix))
 
     # -- nodes -----------------------------------------------------------------
 
     def _relative_holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
-        """The claims that have an owner below a kind of suffix: those of the best rank."""
+        """Return the claims with the best rank to an owner, below a kind of suffix."""
         claims = self._claims.get(owner)
         if not claims:
             return ()
@@ -518,9 +517,9 @@ class Zone:
         return known[is_domain]
 
     def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
-        """As `_relative_holders`, with the absolute claims to the same name.
+        """Return the claims of `_relative_holders`, and absolute claims to the same name.
 
-        `ns.DOMAIN` and what would follow from it is this server's, whatever containers claim.
+        `ns.DOMAIN` and the names derived from it always belong to this server.
         """
         if owner == NS_LABEL and suffix.kind is SuffixKind.DOMAIN:
             return ()
@@ -534,7 +533,7 @@ class Zone:
         return tuple(c for c in holders + exact if c.rank == best)
 
     def node(self, owner: str, suffix: Suffix) -> Node | None:
-        """What holds an owner, by itself or by a text, service or wildcard of a name above."""
+        """Return the node of an owner, or of the text, service or wildcard it matches."""
         holders = self.holders(owner, suffix)
         if holders:
             return Node(owner, "", holders)
@@ -547,10 +546,10 @@ class Zone:
         return None
 
     def _claimed_above(self, owner: str, suffix: Suffix) -> list[tuple[str, str]]:
-        """The claimed owners above an owner, the highest first, and what is before each.
+        """Yield the claimed owners above an owner, the highest first, with the labels before.
 
-        Found from the suffix down to where no claim lies any deeper, so that a name of
-        many labels costs what exists of it.
+        The search goes down from the suffix until no claim is deeper, so that the cost of a
+        name with many labels depends on what exists.
         """
         found = []
         for base, before in names.from_the_top(owner):
@@ -563,11 +562,11 @@ class Zone:
         return found
 
     def befores_of(self, claim: Claim) -> tuple[str, ...]:
-        """The relative names that exist before a claimed name; an fqdn is exactly that."""
+        """Return the relative names that exist before a claimed name; none for an fqdn."""
         return () if claim.owner.endswith(".") else befores(self._publications[claim.publication])
 
     def is_empty_non_terminal(self, owner: str, suffix: Suffix) -> bool:
-        """Return whether there is nothing at an owner, but something below."""
+        """Return whether there are no records at an owner, but some below."""
         name = suffix.name_of(owner)
         if owner in self._above or name in self._above or name in self._above_suffixes:
             return True
@@ -583,7 +582,7 @@ class Zone:
         )
 
     def _exists(self, owner: str, suffix: Suffix) -> bool:
-        """Return whether a name exists without a wildcard's help, be it empty."""
+        """Return whether a name exists, possibly empty, without a wildcard."""
         if self.node(owner, suffix) or self.is_empty_non_terminal(owner, suffix):
             return True
         name = suffix.name_of(owner)
@@ -595,7 +594,7 @@ class Zone:
         )
 
     def is_free(self, label: str, apex: str) -> bool:
-        """Tell at a glance that nothing makes a label below a domain exist; False is no proof."""
+        """Return whether a label below a domain certainly does not exist; False means unknown."""
         if label in self._claims or label in self._above or "*" in self._claims:
             return False
         name = f"{label}.{apex}"
@@ -606,7 +605,7 @@ class Zone:
         )
 
     def knows(self, owner: str) -> bool:
-        """Return whether an owner is claimed, kept or remembered, or one below it is."""
+        """Return whether an owner, or one below it, is claimed, kept or remembered."""
         return (
             owner in self._claims
             or owner in self._above
@@ -617,15 +616,15 @@ class Zone:
         )
 
     def is_above_owner(self, owner: str) -> bool:
-        """Return whether an owner with records lies below a relative or absolute one."""
+        """Return whether an owner with records is below a relative or absolute one."""
         return owner in self._above
 
     def is_above_absolute(self, name: str) -> bool:
-        """Return whether an fqdn that is a container's, or was until lately, is below a name."""
+        """Return whether an fqdn of a container, current or remembered, is below a name."""
         return name in self._above or name in self._above_reserved or self.remembered.is_above(name)
 
     def wildcard(self, owner: str, suffix: Suffix) -> Node | None:
-        """What a wildcard at the closest encloser gives to an owner (RFC 4592 section 3.3.1)."""
+        """Return the wildcard node at the closest encloser (RFC 4592 section 3.3.1)."""
         if suffix.kind in (SuffixKind.EXACT, SuffixKind.BARE):
             return None
         closest = ""
@@ -636,17 +635,17 @@ class Zone:
         return self.node(f"*.{closest}" if closest else "*", suffix)
 
     def names_behind(self, name: str) -> tuple[str, ...]:
-        """The names whose change may change what is said about a name, itself the first.
+        """Return the names on which the answer for a name depends, starting with itself.
 
-        Below each suffix of ours those from there down that exist, and the next one,
-        which does not: whatever made the name exist would make that one exist, too.
-        So they are few, however many labels the name has.
+        For each suffix of ours, these are the existing names below it and the next one, which
+        does not exist: any change that made the name exist would create that one too.  So
+        they are few, however many labels the name has.
         """
         behind = {name: None}
         for apex in filter(self._kinds.__contains__, names.parents(name)):
             suffix = Suffix(apex, self._kinds[apex])
             behind.update(dict.fromkeys(self._existing(name, suffix)))
-            if suffix.kind is SuffixKind.DOMAIN:  # what is below it is of nothing above it
+            if suffix.kind is SuffixKind.DOMAIN:  # names below it do not depend on names above it
                 break
         return tuple(behind)
 
@@ -657,7 +656,7 @@ class Zone:
                 return
 
     def losses(self, owners: Iterable[str] | None = None) -> Iterator[Loss]:
-        """Who lost which name to whom; of some owners, or of all."""
+        """Yield the lost claims, for some owners or for all."""
         if NS_LABEL in self._claims and (owners is None or NS_LABEL in owners):
             for claim in self._claims[NS_LABEL]:
                 yield Loss(
@@ -683,7 +682,7 @@ class Zone:
                     )
 
     def held_back(self, claim: Claim) -> Departure | None:
-        """What holds a name back from a running container that claims it; None for nothing."""
+        """Return the departure that holds a name back from a running container, or None."""
         project = self._project_of(claim)
         for left in self.handovers.of(claim.owner):
             counts = left.in_domains or (claim.project and left.claim.project)
@@ -692,28 +691,28 @@ class Zone:
         return None
 
     def _with_cause(self, loss: Loss, claim: Claim) -> Loss:
-        """Add for whom a lost name is held back, if it is."""
+        """Add the container for which a lost name is held back, if any."""
         left = self.held_back(claim)
         if left is None:
             return loss
         return loss._replace(held_for=str(left), until=self.handovers.until(left))
 
     def _told_of(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
-        """Those of a name's holders that it leads to: all with addresses, else one CNAME."""
+        """Return the holders that a name resolves to: all with addresses, else one CNAME."""
         addressed = tuple(c for c in holders if c.proxy or not self.holder(c).cname)
         if addressed or not holders:
             return addressed
         return (min(holders, key=lambda c: (self.holder(c).container_name, c.publication)),)
 
     def _called(self, claim: Claim) -> str:
-        """What people call who claims: a container's name, or where the claim comes from."""
+        """Return the name of a claimant for people: a container, or another source."""
         if claim.publication == HOST_ID:
             return HOST_OWNER
         return self.holder(claim).container_name or claim.rule
 
 
 def _with(known: Claims, claim: Claim) -> Claims:
-    """Some claims and one more; many are kept in a dict, of which one goes without a search."""
+    """Return claims with one added; many are kept in a dict, for fast removal."""
     if isinstance(known, dict):
         known[claim] = None
         return known
@@ -723,7 +722,7 @@ def _with(known: Claims, claim: Claim) -> Claims:
 
 
 def _without(known: Claims, claim: Claim) -> Claims:
-    """Some claims but one."""
+    """Return claims with one removed."""
     if isinstance(known, dict):
         del known[claim]
         return known
@@ -731,7 +730,7 @@ def _without(known: Claims, claim: Claim) -> Claims:
 
 
 def _host(ttl: int) -> Publication:
-    """What publishes rule 9: the host, which is no container."""
+    """Return the publication of rule 9: the host, which is not a container."""
     return Publication(
         id=HOST_ID,
         container_name="",
@@ -742,14 +741,14 @@ def _host(ttl: int) -> Publication:
 
 
 def next_serial(serial: int, now: float) -> int:
-    """A higher serial: the time, or one more than the last (RFC 1982 arithmetic, never 0)."""
+    """Return a higher serial: the time, or the last plus one (RFC 1982, never 0)."""
     following = serial + 1 & 0xFFFFFFFF or 1
     clock = int(now) & 0xFFFFFFFF
     return clock if 0 < (clock - following & 0xFFFFFFFF) < 0x80000000 else following
 
 
 def _owners_to_keep(publication: Publication) -> Iterator[str]:
-    """The owners that stay ours when a publication goes; a bare service is nobody's elsewhere."""
+    """Return the owners to remember when a publication is removed; not bare services."""
     parts = befores(publication)
     for claim in publication.claims:
         if not claim.project:
@@ -759,7 +758,7 @@ def _owners_to_keep(publication: Publication) -> Iterator[str]:
 
 
 def befores(publication: Publication) -> tuple[str, ...]:
-    """The relative names that exist before each of a publication's names."""
+    """Return the relative names that exist before each of a publication's names."""
     if not (publication.texts or publication.services or publication.is_wildcard):
         return ()
     found = [b for b in (*(publication.texts or ()), *(publication.services or ())) if b]
@@ -767,7 +766,7 @@ def befores(publication: Publication) -> tuple[str, ...]:
 
 
 def _count(above: Counter[str], owners: Iterable[str], change: int) -> None:
-    """Count one more or one less below each of some owners; none is left with nothing."""
+    """Add to the count of each owner, and remove those that reach zero."""
     for owner in owners:
         above[owner] += change
         if not above[owner]:

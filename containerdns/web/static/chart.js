@@ -1,4 +1,4 @@
-// Answers a second by outcome, over the last five minutes, as stacked areas.
+// Answers per second by outcome, for the last five minutes, as stacked areas.
 
 import { byId, count, element } from "./dom.js";
 
@@ -25,7 +25,7 @@ export function drawFrame() {
   picture.setAttribute("viewBox", `0 0 ${KEPT} ${HEIGHT}`);
   picture.setAttribute("preserveAspectRatio", "none");
   picture.setAttribute("role", "img");
-  picture.setAttribute("aria-label", "Answers a second by outcome, over five minutes");
+  picture.setAttribute("aria-label", "Answers per second by outcome, for five minutes");
   for (const outcome of Object.keys(OUTCOMES)) {
     paths[outcome] = document.createElementNS(SVG, "path");
     paths[outcome].setAttribute("class", `of-${outcome}`);
@@ -79,7 +79,7 @@ function area(floor, upper, most) {
   return `M${x(0)} ${y(floor[0])}${above.join("")}${below.join("")}Z`;
 }
 
-/** In the legend stand the values of the second that is pointed at, else of the last. */
+/** Show the values at the pointer in the legend, or else the latest ones. */
 function showValues() {
   const point = pointed === null ? points.at(-1) : points.at(pointed);
   const isThere = pointed === null || -pointed <= points.length;

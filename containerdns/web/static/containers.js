@@ -75,7 +75,7 @@ export function setContainers(document) {
   show();
 }
 
-/** Learn whether an Engine was ever listed: without one, an empty list means nothing. */
+/** Set whether an Engine was ever listed; before that, an empty list means nothing. */
 export function setDocker(isListed) {
   if (isListed === hasDocker) return;
   hasDocker = isListed;
@@ -86,13 +86,13 @@ const fault = ({ container, id, text, reason, of }) => ({ container, id, reason:
 
 const holderOf = ({ winner, held_for, until }) => {
   if (held_for) return `held back for ${held_for} until ${new Date(until).toLocaleTimeString("en-GB")}`;
-  return winner ? `that of ${winner}` : "nobody's, as several have it";
+  return winner ? `taken by ${winner}` : "nobody's, since several claim it";
 };
 
 const lostName = (loss) => ({
   container: loss.loser,
   id: "",
-  reason: `its name ${loss.owner} (${loss.rule}) is ${holderOf(loss)}`,
+  reason: `name ${loss.owner} (${loss.rule}): ${holderOf(loss)}`,
 });
 
 export function setSearch(newWords) {
@@ -151,7 +151,7 @@ function heading(project, size) {
   return element("li.group", {}, element("h3", {}, project || "Without a project", " ", element("span.note", {}, count(size))));
 }
 
-/** Redraw a list, and put the focus back on what had it: the page changes while one reads. */
+/** Redraw a list and restore the focus, as the list changes while it is read. */
 function keepFocus(list, redraw) {
   const focused = list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   redraw();
@@ -159,9 +159,9 @@ function keepFocus(list, redraw) {
 }
 
 function nothing() {
-  if (containers.length) return element("li.nothing", {}, "None matches.");
+  if (containers.length) return element("li.nothing", {}, "No matches.");
   if (!hasDocker) return element("li.nothing", {}, "Containers appear here as soon as Docker is connected.");
-  return element("li.nothing", {}, "No container yet. Start one, and it is here at once: ",
+  return element("li.nothing", {}, "No containers yet. Start one, and it appears here at once: ",
     element("code", {}, "docker run -d --name web nginx"));
 }
 
@@ -217,13 +217,13 @@ function stateOf({ state: itsState, health }) {
 function more(container) {
   const { id, engine, names, addresses, ttl } = container;
   return element("div.more", {},
-    element("h3", {}, names.length ? `Names, answered for ${ttl} s` : "Names"),
+    element("h3", {}, names.length ? `Names, TTL ${ttl} s` : "Names"),
     element("ul", {}, ...names.map(({ name, rule }) => {
       const whole = wholeName(name);
       const button = copyButton("Copy", () => whole, whole);
       button.dataset.key = `copy ${id} ${name}`;
       return element("li", {}, nameOf(whole, name, container), element("span.note", {}, rule), button);
-    }), names.length ? null : element("li.quiet", {}, `none: ${container.unanswered || "it does not run"}`)),
+    }), names.length ? null : element("li.quiet", {}, `none: ${container.unanswered || "not running"}`)),
     element("h3", {}, "Addresses by network"),
     element("ul", {}, ...addresses.map(({ network, address }) =>
       element("li", {}, element("span.mono", {}, address), element("span.note", {}, network))),

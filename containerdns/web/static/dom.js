@@ -1,5 +1,5 @@
-// Elements from text.  Whatever containers and clients chose goes through here and becomes
-// text nodes: nothing on this page is ever parsed as markup, and the policy forbids it.
+// Creating elements.  Text from containers and clients becomes text nodes here; nothing on
+// this page is ever parsed as markup, and the content security policy forbids it.
 
 /** Make an element: `element("li.row", { title: "x" }, "text", child)`. */
 export function element(what, properties = {}, ...children) {
@@ -16,12 +16,12 @@ export function element(what, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** A coloured dot and a word; the word alone must do. */
+/** A coloured dot and a word; the word must be clear without the colour. */
 export function badge(tone, text) {
   return element(`span.badge.${tone}`, {}, element("span.dot", { "aria-hidden": "true" }), text);
 }
 
-/** A button that copies a line; the line is computed at the click. */
+/** A button that copies a line, which is computed when it is clicked. */
 export function copyButton(text, line, about) {
   const button = element("button.copy", { type: "button", "aria-label": `${text} for ${about}` }, text);
   button.addEventListener("click", async () => {
@@ -38,9 +38,9 @@ async function copy(line) {
     try {
       await navigator.clipboard.writeText(line);
       return true;
-    } catch { /* not allowed: the old way */ }
+    } catch { /* not allowed: fall back to execCommand */ }
   }
-  // Without TLS there is no navigator.clipboard, and this page is mostly read without TLS.
+  // Without TLS there is no navigator.clipboard, and this page is mostly served without TLS.
   const area = element("textarea", { value: line, readOnly: true, "aria-label": "to copy" });
   const before = document.activeElement;
   document.body.append(area);
@@ -51,12 +51,12 @@ async function copy(line) {
   return copied;
 }
 
-/** Tell screen readers. */
+/** Announce a text to screen readers. */
 export function say(text) {
   byId("said").textContent = text;
 }
 
-/** Whether every word of a search is in a text that is lower case. */
+/** Whether a lower-case text contains every word of a search. */
 export function matches(text, words) {
   return words.every((word) => text.includes(word));
 }
@@ -65,7 +65,7 @@ export const wordsOf = (text) => text.toLowerCase().split(/\s+/).filter(Boolean)
 
 export const count = (number) => number.toLocaleString("en");
 
-/** "8 s ago" of an RFC 3339 time. */
+/** The age of an RFC 3339 time, such as "8 s ago". */
 export function ago(time) {
   const seconds = Math.max(0, Math.round((Date.now() - Date.parse(time)) / 1000));
   if (seconds < 120) return `${seconds} s ago`;
@@ -77,7 +77,7 @@ export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
 
 let answering = { host: location.hostname, port: "53", domain: "docker." };
 
-/** Learn how this server is asked, from its status. */
+/** Set where this server answers DNS, from its status. */
 export function learnAddress(status) {
   const here = location.hostname.replace(/^\[|\]$/g, "").replace(/^localhost$/, "127.0.0.1");
   const endpoints = (status.dns ?? []).map((text) => ({
@@ -95,7 +95,7 @@ export function wholeName(name) {
   return (name.endsWith(".") ? name : `${name}.${answering.domain}`).replace(/\.$/, "");
 }
 
-/** The line that asks this server for a name, relative or (with a final dot) absolute. */
+/** The dig command for a name, relative or (with a final dot) absolute. */
 export function digLine(name, type = "") {
   const whole = name.endsWith(".") ? name : `${name}.${answering.domain}`;
   const port = answering.port === "53" ? "" : ` -p ${answering.port}`;

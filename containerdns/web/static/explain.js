@@ -1,4 +1,4 @@
-// The decision path of a name: each query that such a client sends, and why it got what it got.
+// How a name is resolved: each query that a client sends, its outcome and the reason.
 
 import * as address from "./address.js";
 import { byId, copyButton, digLine, element } from "./dom.js";
@@ -16,7 +16,7 @@ export function start() {
   if (byId("explain-name").value) explain();  // a link to an explanation
 }
 
-/** Fill the form and explain, for a query of the list. */
+/** Fill in the form and explain, for a query in the list. */
 export function explainQuery({ name, type, client }) {
   byId("explain-name").value = name;
   byId("explain-type").value = type;
@@ -54,18 +54,18 @@ function show(queries) {
     step(query, end >= 0 && index > end && query.name !== queries[end].name))));
 }
 
-/** One query; `isUnasked` if the client had its answer before. */
+/** One query; `isUnasked` if the client already had its answer. */
 function step(query, isUnasked) {
   const isFound = query.rcode === "NOERROR" && query.records.length > 0;
   const from = query.decision === "upstream" ? `from ${query.upstream ?? "an upstream"}` : FROM[query.decision] ?? query.decision;
-  const outcome = query.rcode === null ? "as the upstream says" : query.rcode === "NOERROR" && !isFound ? "no such records" : query.rcode;
+  const outcome = query.rcode === null ? "the upstream's answer" : query.rcode === "NOERROR" && !isFound ? "no such records" : query.rcode;
   const made = element(`li${isFound ? ".found" : ""}${isUnasked ? ".unasked" : ""}`, {},
     element("div.asked", {}, element("strong.mono", {}, `${query.name} ${query.type}`),
       element(`span${isFound ? ".good" : ""}`, {}, outcome),
       element("span.quiet", {}, from),
       copyButton("Copy dig", () => digLine(query.name, query.type), `${query.name} ${query.type}`)),
     element("p", {}, query.reason), element("p.quiet", {}, `Rule: ${query.rule}`));
-  if (isUnasked) made.append(element("p.quiet", {}, "Not asked if the one above is enough for the client."));
+  if (isUnasked) made.append(element("p.quiet", {}, "Not sent if the client is satisfied with the answer above."));
   if (query.records.length) {
     made.append(element("ul.records", {}, ...query.records.map((record) => element("li", {},
       element("span.mono", {}, `${query.ttl} ${record.type} ${record.data}`),

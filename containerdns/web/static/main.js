@@ -1,4 +1,4 @@
-// Connects the page to its server: one stream of events, and the containers when they changed.
+// Connects the page to the server: one event stream, and the containers whenever they change.
 
 import * as address from "./address.js";
 import * as changes from "./changes.js";
@@ -65,7 +65,7 @@ async function fetchContainers() {
       containers.setContainers(await response.json());
       shownRevision = revision;
     }
-  } catch { /* the stream tells that the server is gone, and asks again */ }
+  } catch { /* the event stream notices that the server is gone, and reconnects */ }
   isFetching = false;
   nextFetch = performance.now() + FETCH_SHARE * (performance.now() - before);
   if (status.revision !== shownRevision) setTimeout(fetchContainers, RETRY);
@@ -89,7 +89,7 @@ document.addEventListener("keydown", (event) => {
   byId("search").focus();
 });
 
-document.addEventListener("visibilitychange", () => {  // nobody looks: nothing is sent
+document.addEventListener("visibilitychange", () => {  // no stream while the page is hidden
   if (document.hidden) stream.close();
   else connect();
 });

@@ -1,4 +1,4 @@
-// What the server is connected to, and what to do if it is not.
+// Engines and upstreams, and what to do about those that do not respond.
 
 import { ago, badge, byId, clock, count, element, matches } from "./dom.js";
 
@@ -9,18 +9,18 @@ export function showStatus(status, words) {
   showNotices(status);
   const engines = status.engines.filter((engine) => matches(engine.url.toLowerCase(), words));
   byId("engines").replaceChildren(...engines.map(engineRow), ...nothing(status.engines, engines,
-    "No Docker Engine is configured: --docker names one."));
+    "No Docker Engine is configured; use --docker."));
   const upstreams = status.upstreams.map((upstream, index) => ({ ...upstream, rank: rank(status, index) }))
     .filter(({ name, for: domain }) => matches(`${name} ${domain ?? ""}`.toLowerCase(), words));
   byId("upstreams").replaceChildren(...upstreams.map(upstreamRow), ...nothing(status.upstreams, upstreams,
-    "No upstream: only our own names are answered."));
+    "No upstreams: only names of containers are answered."));
   byId("about").textContent = `containerdns ${status.version} · serial ${status.serial}` +
     ` · ${count(status.counts.names)} names · ${count(status.counts.remembered)} remembered` +
     ` · domains ${[...status.domains, ...status.search_domains].join(" ")}`;
 }
 
 export function showLost() {
-  tellReady("bad", "no connection; what you see may be old");
+  tellReady("bad", "connection lost; this page may be out of date");
 }
 
 function showReady(status) {
@@ -68,56 +68,56 @@ function showNotices(status) {
     const upstreams = status.upstreams.filter((upstream) => !upstream.for);
     notices.push(element("div.notice", {}, element("strong", {}, "No upstream answers"),
       "Container names work; public names fail. Can this machine reach ",
-      element("code", {}, upstreams.map(({ name }) => name).join(", ")), "? Another is set with ",
+      element("code", {}, upstreams.map(({ name }) => name).join(", ")), "? Use other servers with ",
       element("code", {}, "--upstream"), "."));
   }
   const text = notices.map((notice) => notice.textContent).join("\n");
-  if (text !== noticed) byId("notices").replaceChildren(...notices);  // else it would be read out again
+  if (text !== noticed) byId("notices").replaceChildren(...notices);  // or screen readers would repeat it
   noticed = text;
 }
 
 function engineNotice(engine) {
   const told = element("div.notice", {},
-    element("strong", {}, engine.last_sync ? "Docker is away" : "Docker is not connected"),
+    element("strong", {}, engine.last_sync ? "Connection to Docker lost" : "Not connected to Docker"),
     element("code", {}, engine.url), engine.error ? `: ${engine.error}. ` : ". ");
   if (engine.last_sync) {
-    told.append("The last known names are still answered; it is tried again until it is back.");
+    told.append("The last known names are still answered. Reconnecting automatically.");
     return told;
   }
-  told.append("Until it is, container names get SERVFAIL and public names work. Is Docker running? In a container, give it the socket: ",
+  told.append("Until it is connected, container names get SERVFAIL and public names work. Is Docker running? In a container, mount the socket: ",
     element("code", {}, "-v /var/run/docker.sock:/var/run/docker.sock:ro"),
-    "; as an ordinary user, be in the group ", element("code", {}, "docker"), "; elsewhere, ",
-    element("code", {}, "--docker tcp://HOST:2376"), ". It is tried again by itself.");
+    "; for an ordinary user, join the group ", element("code", {}, "docker"), "; elsewhere, ",
+    element("code", {}, "--docker tcp://HOST:2376"), ". Retrying automatically.");
   return told;
 }
 
 function engineRow(engine) {
   const lag = engine.lag_ms === null || engine.lag_ms === undefined ? "" : ` · events ${engine.lag_ms.toFixed(1)} ms behind`;
   const listed = engine.last_sync ? `listed ${ago(engine.last_sync)}` : "never listed";
-  const out = engine.left_out ? " · answers that have others leave its addresses out" : "";
+  const out = engine.left_out ? " · its addresses are left out of answers that have others" : "";
   return element("li", {}, element("span.rank", {}, ""), element("span.mono", {}, engine.url),
     engine.connected ? badge("good", "connected") : badge("bad", "not connected"),
     element("span.under", {}, listed + lag + out + (engine.error ? ` · ${engine.error}` : "")));
 }
 
-/** The place of an upstream among those for the same names. */
+/** The position of an upstream among those for the same names. */
 function rank(status, index) {
   const domain = status.upstreams[index].for;
   return status.upstreams.slice(0, index + 1).filter((upstream) => upstream.for === domain).length;
 }
 
 function upstreamRow(upstream) {
-  const time = upstream.rtt_ms === null || upstream.rtt_ms === undefined ? "not asked yet" : `${upstream.rtt_ms.toFixed(1)} ms`;
+  const time = upstream.rtt_ms === null || upstream.rtt_ms === undefined ? "not used yet" : `${upstream.rtt_ms.toFixed(1)} ms`;
   const failure = upstream.last_failure;
   const under = [upstream.for && `for ${upstream.for}`,
-    !upstream.healthy && upstream.aside_until && `set aside until ${clock(upstream.aside_until)}`,
+    !upstream.healthy && upstream.aside_until && `marked down until ${clock(upstream.aside_until)}`,
     failure && `last failure: ${failure}`].filter(Boolean);
   return element("li", {}, element("span.rank", {}, String(upstream.rank)), element("span.mono", {}, upstream.name),
-    upstream.healthy ? badge("good", time) : badge("bad", "silent"),
+    upstream.healthy ? badge("good", time) : badge("bad", "down"),
     under.length ? element("span.under", {}, under.join(" · ")) : null);
 }
 
 function nothing(all, shown, text) {
   if (shown.length) return [];
-  return [element("li.nothing", {}, all.length ? "None matches the search." : text)];
+  return [element("li.nothing", {}, all.length ? "No matches for the search." : text)];
 }

@@ -11,7 +11,7 @@ const FEW = 10;
 const MANY = 100;
 
 let queries = [];  // newest last
-let waiting = [];  // what came during a pause
+let waiting = [];  // received during a pause
 let isPaused = false;
 let most = FEW;
 let seesAll = true;
@@ -52,7 +52,7 @@ export function setRights(isAll) {
   show();
 }
 
-/** After a new connection the server tells its whole history again. */
+/** After reconnecting, the server sends its whole history again. */
 export function forget() {
   queries = [];
   waiting = [];
@@ -109,9 +109,9 @@ function showCount() {
 }
 
 function nothing() {
-  if (queries.length) return element("li.nothing", {}, "None matches.");
-  return element("li.nothing", {}, seesAll ? "No query yet. Every question to this server appears here."
-    : "No query of yours yet. Those of others are for --allow-history.");
+  if (queries.length) return element("li.nothing", {}, "No matches.");
+  return element("li.nothing", {}, seesAll ? "No queries yet. Every query to this server appears here."
+    : "No queries from you yet. Only clients in --allow-history see those of others.");
 }
 
 function row(query) {

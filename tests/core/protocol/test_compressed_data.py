@@ -66,5 +66,5 @@ def test_a_response_of_too_many_records_is_malformed() -> None:
         if count <= messages.MAX_RECORDS:
             assert len(messages.parse_response(data).answer) == count
         else:
-            with pytest.raises(BadMessage, match="more records"):
+            with pytest.raises(BadMessage, match="too many records"):
                 messages.parse_response(data)

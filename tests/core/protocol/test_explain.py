@@ -54,7 +54,10 @@ def test_what_is_no_name_is_refused(text: str) -> None:
     ("name", "reason"),
     [
         ("web.docker.", "the container web is running"),
-        ("old.", "its container was removed; the name stays ours until 1970-01-01T00:17:40Z"),
+        (
+            "old.",
+            "its container was removed; the name is kept from upstreams until 1970-01-01T00:17:40Z",
+        ),
         ("other.docker.", "no running container has this name"),
     ],
 )

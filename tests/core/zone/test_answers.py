@@ -111,4 +111,4 @@ def test_host_and_hosts_files_have_reasons_of_their_own() -> None:
     static = Publication(
         "hosts:x:web", "", claims=(Claim("web", 10, "hosts file x", "hosts:x:web"),)
     )
-    assert find("web.docker.", static).reason.startswith("a hosts file has it")
+    assert find("web.docker.", static).reason.startswith("it is in a hosts file")

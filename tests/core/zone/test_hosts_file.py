@@ -35,13 +35,13 @@ def test_all_addresses_of_a_name_are_one_publication() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("nonsense web", "line 2: 'nonsense' is no IP address"),
-        ("192.0.2.300 web", "line 2: '192.0.2.300' is no IP address"),
-        ("192.0.2.1", "line 2: no name behind 192.0.2.1"),
+        ("nonsense web", "line 2: 'nonsense' is not an IP address"),
+        ("192.0.2.300 web", "line 2: '192.0.2.300' is not an IP address"),
+        ("192.0.2.1", "line 2: no name after 192.0.2.1"),
         ("192.0.2.1 a..b", "line 2: 'a..b': empty label"),
-        ("192.0.2.1 *.web", "line 2: '*.web': no name for a static record"),
-        ("192.0.2.1 *", "line 2: '*': no name for a static record"),
-        ("192.0.2.1 .", "line 2: '.': no name for a static record"),
+        ("192.0.2.1 *.web", "line 2: '*.web': not allowed as a static record"),
+        ("192.0.2.1 *", "line 2: '*': not allowed as a static record"),
+        ("192.0.2.1 .", "line 2: '.': not allowed as a static record"),
         ("192.0.2.1 w\u00e4b", "line 2: 'w\u00e4b': not ASCII"),
     ],
 )
@@ -130,6 +130,6 @@ def test_one_changed_line_costs_that_line() -> None:
 def test_faults_are_told_of_the_lines_that_were_read() -> None:
     following = Following()
     following.read("192.0.2.1 a\nbad b\n")
-    assert following.file.faults == ["/etc/hosts, line 2: 'bad' is no IP address"]
+    assert following.file.faults == ["/etc/hosts, line 2: 'bad' is not an IP address"]
     following.read("192.0.2.1 a\nbad b\n192.0.2.1 a..b\n")
     assert following.file.faults == ["/etc/hosts, line 3: 'a..b': empty label"]

@@ -225,17 +225,17 @@ def test_container_has_a_bounded_number_of_names_its_own_among_them() -> None:
     [
         ("a..b", "empty label"),
         ("a" * 64, "label longer than 63 octets"),
-        (".", "the root is no relative name"),
-        ("*", "a wildcard over names that may be others'"),
+        (".", "the root is not a relative name"),
+        ("*", "a wildcard that could cover other containers' names"),
         ("w\u00e4b", "not ASCII"),
         ("a\\.", "a dot in the last label"),
-        ("foo.*", "an asterisk within a name"),
-        ("*.*.foo", "an asterisk within a name"),
-        ("*foo", "an asterisk within a name"),
-        ("\\042foo", "an asterisk within a name"),
-        ("https://foo", "expected a name alone, not a URL or a path"),
-        ("foo/bar", "expected a name alone, not a URL or a path"),
-        ("foo:8080", "expected a name alone, without a port"),
+        ("foo.*", "an asterisk inside a name"),
+        ("*.*.foo", "an asterisk inside a name"),
+        ("*foo", "an asterisk inside a name"),
+        ("\\042foo", "an asterisk inside a name"),
+        ("https://foo", "expected only a name, not a URL or a path"),
+        ("foo/bar", "expected only a name, not a URL or a path"),
+        ("foo:8080", "expected only a name, without a port"),
     ],
 )
 def test_bad_name_costs_itself_alone(text: str, reason: str) -> None:
@@ -377,12 +377,12 @@ def test_fault_shows_the_label_cut_short() -> None:
 @pytest.mark.parametrize(
     ("label", "reason"),
     [
-        ("nmaes", "no label has this name, perhaps containerdns.names"),
-        ("Names", "no label has this name, perhaps containerdns.names"),
-        ("enabled", "no label has this name, perhaps containerdns.enable"),
-        ("", "no label has this name"),
-        ("colour", "no label has this name"),
-        ("srv", "no label has this name, perhaps containerdns.srv._SERVICE._PROTOCOL"),
+        ("nmaes", "unknown label, perhaps containerdns.names"),
+        ("Names", "unknown label, perhaps containerdns.names"),
+        ("enabled", "unknown label, perhaps containerdns.enable"),
+        ("", "unknown label"),
+        ("colour", "unknown label"),
+        ("srv", "unknown label, perhaps containerdns.srv._SERVICE._PROTOCOL"),
     ],
 )
 def test_misspelt_label_is_a_fault_and_costs_nothing_else(label: str, reason: str) -> None:
@@ -408,7 +408,7 @@ def test_label_that_a_template_asks_for_is_known() -> None:
 def test_of_many_misspelt_labels_ten_are_told() -> None:
     found = published({f"containerdns.x{number}": "y" for number in range(1000)})
     assert len(found.faults) == 11
-    assert found.faults[-1] == ("containerdns.*", "990 more labels have names that none has")
+    assert found.faults[-1] == ("containerdns.*", "990 more unknown labels")
 
 
 @pytest.mark.parametrize("label", ["names", "fqdns"])
@@ -416,7 +416,7 @@ def test_list_with_blanks_for_commas_is_a_fault(label: str) -> None:
     """Another program's labels are separated so; a name with a blank is nobody's wish."""
     found = published({f"containerdns.{label}": "a.example b.example, c.example"})
     assert found.faults == (
-        ("a.example b.example", "a blank within; commas separate the names of a list"),
+        ("a.example b.example", "a space in the name; separate names with commas"),
     )
     assert {owner.rstrip(".") for owner in owners(found)} >= {"c.example"}
 
