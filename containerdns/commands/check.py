@@ -5,12 +5,13 @@ yields findings.  Nothing is changed: sockets are closed again, files are only r
 """
 
 import asyncio
+import http.client
 import os
 import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -207,7 +208,7 @@ def _of_sockets(settings: Settings) -> Iterator[Finding]:
     try:
         bound(settings.http.listen).close()
     except CannotListen as fault:
-        if _is_running_at(settings.dns.listen):
+        if _is_ours(settings.http.listen):
             yield Finding("ok", f"HTTP on {settings.http.listen}, in use by a running containerdns")
         else:
             yield Finding("error", str(fault), "stop what is there, or use another --http")
@@ -260,6 +261,16 @@ def _is_running_at(endpoints: Iterable[Endpoint]) -> bool:
             response = http_client.ask_dns(host, endpoint.port, VERSION_QUERY, OWN_PATIENCE)
             if b"containerdns" in response:
                 return True
+    return False
+
+
+def _is_ours(endpoint: Endpoint) -> bool:
+    """Return whether a containerdns answers HTTP at an address."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)
+    connection = http.client.HTTPConnection(host, endpoint.port, timeout=OWN_PATIENCE)
+    with closing(connection), suppress(OSError, http.client.HTTPException):
+        connection.request("HEAD", "/healthz")
+        return connection.getresponse().getheader("Server") == "containerdns"
     return False
 
 
