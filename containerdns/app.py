@@ -142,6 +142,7 @@ class _Server:
         for url in self._settings.engines.urls:
             yield f"the watcher of {url}", self._watching(url)
         yield "housekeeping", self._writer.run
+        yield "the serial", self._writer.keep_time
         if http is not None:
             yield "HTTP", _OpenAgain(http, self._open_http).run
         yield "reload", self._reload_when_asked

@@ -125,7 +125,7 @@ class Components:
         is_new = self._notifier.use(targets, keys[0] if keys else None)
         self._feed.notifies = bool(targets)
         if is_new:
-            self._feed.grown()
+            self._feed.all_changed()
 
     def _is_ours(self, name: str) -> bool:
         return self._replica.ownership.is_ours(name, time.time())

@@ -75,6 +75,8 @@ def _replay(replica: Replica, method: str, arguments: tuple[Any, ...]) -> None:
             replica.change(changes, now, is_part, hands_over)
         case "settle", (now,):
             replica.settle(now)
+        case "tick", (now,):
+            replica.tick(now)
         case "set_networks", (networks, own, now):
             replica.set_networks(networks, own, now)
         case "set_machine", (addresses,):

@@ -22,7 +22,7 @@ from containerdns.core.zone.ownership import Listing, Ownership
 from containerdns.core.zone.policy import Publication
 from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.views import NO_CONTAINER, Own, View, Views
-from containerdns.core.zone.zone import MAX_ENDED, Zone, next_serial
+from containerdns.core.zone.zone import MAX_ENDED, Zone
 from containerdns.errors import BadName
 from containerdns.state.secondaries import Feed
 from containerdns.tasks.parts import contained
@@ -38,6 +38,7 @@ class Snapshot:
     Attributes:
         settings: The settings in effect.
         serial: The zone's serial.
+        is_ahead: Whether the zone is ahead of it.
         publications: All of them.
         remembered: Owners and their expiry times.
         networks: All networks.
@@ -50,6 +51,7 @@ class Snapshot:
 
     settings: Settings
     serial: int
+    is_ahead: bool
     publications: tuple[Publication, ...]
     remembered: tuple[tuple[str, float], ...]
     networks: tuple[Network, ...]
@@ -127,9 +129,8 @@ class Replica:
         Args:
             changes: By id.
             now: Seconds since the epoch.
-            is_part: The change is part of an Engine's first listing or of a reload, which
-                increases the serial once, at its end (`settle`): a serial that counted
-                containers would run ahead of the clock, and might decrease at a restart.
+            is_part: The change is part of an Engine's first listing or of a reload, which is
+                counted as one change, at its end (`settle`).
             hands_over: Hold back names that lose their holders; False if the change is due to
                 new rules.
 
@@ -137,23 +138,33 @@ class Replica:
             The names whose answers may have changed; they were removed from the packet cache.
         """
         changed: set[str] = set()
-        serial = self.zone.serial
+        was_ahead, self.zone.is_ahead = self.zone.is_ahead, False
         for publication_id, publication in changes:
             changed |= self.zone.replace(publication_id, publication, now, hands_over=hands_over)
-        if is_part:
-            self.zone.serial = serial
-        self._forget(changed)
-        if self.zone.serial != serial:
+        has_changed = self.zone.is_ahead
+        self.zone.is_ahead |= was_ahead
+        self._noted(changed, now)
+        if has_changed and not is_part:
             self.counters.zone_changes += 1
-            self._packet_cache.set_serial(self.zone.serial)
         self._mirror("change", changes, now, is_part, hands_over)
         return changed
 
     def settle(self, now: float) -> None:
-        """Increase the serial once for changes that were parts of one."""
+        """Count changes that were parts of one as a single change."""
         self._grow(now)
         self.counters.zone_changes += 1
         self._mirror("settle", now)
+
+    def tick(self, now: float) -> None:
+        """Assign a serial to the changes that have none; called once a second.
+
+        The first change in a second gets that second's serial immediately, the others share
+        the next one.  So serials never run ahead of the clock, and none is used twice, not
+        even after a restart without `--state`.
+        """
+        if self.zone.is_ahead and self.zone.grow(now, is_tick=True):
+            self._has_grown()
+            self._mirror("tick", now)
 
     def owners_in(self, changes: Changes) -> set[str]:
         """Return the owners that some changes affect, before or after them."""
@@ -185,13 +196,12 @@ class Replica:
         self.zone.own_networks = own.networks
         if has_moved or has_other_zones:
             self._grow(now)
-        if self.feed is not None:
-            with contained(self.counters, "recording new networks for secondaries"):
-                if has_other_zones:
-                    self.feed.regrouped()
-                if has_moved:
-                    self.feed.look_again()
-                    self.feed.changed(self.zone.names_with_choice())
+        if has_other_zones:
+            self._tell_feed("noting other reverse zones", lambda feed: feed.regrouped())
+        if has_moved:
+            self._tell_feed("noting other addresses of this server", lambda feed: feed.look_again())
+            moved = self.zone.names_with_choice()
+            self._tell_feed("noting other addresses", lambda feed: feed.changed(moved))
         if self.views.epoch != epoch or has_moved or has_other_zones:
             self._packet_cache.forget_views()
             self.views.epoch += self.views.epoch == epoch
@@ -211,9 +221,7 @@ class Replica:
         self.zone.lost_engines = lost_engines
         self._grow(now)
         self._packet_cache.forget_all()
-        if self.feed is not None:
-            with contained(self.counters, "recording a lost Engine for secondaries"):
-                self.feed.renewed()
+        self._tell_feed("telling secondaries of a lost Engine", lambda feed: feed.renewed())
         self._mirror("set_lost_engines", lost_engines, now)
         return True
 
@@ -239,9 +247,8 @@ class Replica:
             return False
         changed = self.zone.end_handovers(owners, now)
         if changed:
-            self._forget(changed)
+            self._noted(changed, now)
             self.counters.zone_changes += 1
-            self._packet_cache.set_serial(self.zone.serial)
         self._mirror("end_handovers", now)
         return True
 
@@ -250,6 +257,7 @@ class Replica:
         return Snapshot(
             self.settings,
             self.zone.serial,
+            self.zone.is_ahead,
             tuple(self.zone.publications()),
             tuple(self.zone.remembered.items()),
             self._networks,
@@ -272,7 +280,7 @@ class Replica:
         self.set_machine(snapshot.machine)
         self.set_listing(snapshot.listing)
         self.set_lost_engines(snapshot.lost_engines, 0.0)
-        self.zone.serial = snapshot.serial
+        self.zone.serial, self.zone.is_ahead = snapshot.serial, snapshot.is_ahead
         self._packet_cache.set_serial(snapshot.serial)
 
     def use(self, settings: Settings, now: float) -> None:
@@ -285,8 +293,8 @@ class Replica:
         self.ownership = self._make_ownership(self.listing)
         self.views.set_rights(settings.rights)
         self._packet_cache.forget_views()
-        if self.feed is not None and self.zone.shape != had:
-            self.feed.renewed()
+        if self.zone.shape != had:
+            self._tell_feed("telling secondaries of a reload", lambda feed: feed.renewed())
         self._mirror("use", settings, now)
 
     def _make_ownership(self, listing: Listing) -> Ownership:
@@ -300,20 +308,35 @@ class Replica:
         made.listing = listing
         return made
 
-    def _forget(self, changed: set[str]) -> None:
+    def _noted(self, changed: set[str], now: float) -> None:
         """Remove changed names from the packet cache, and record them for secondaries."""
+        has_grown = self.zone.is_ahead and self.zone.grow(now)
         self._packet_cache.forget(changed)
-        if self.feed is not None:
-            with contained(self.counters, "recording a change for secondaries"):
-                self.feed.changed(changed)
+        self._tell_feed("noting a change for secondaries", lambda feed: feed.changed(changed))
+        if has_grown:
+            self._has_grown()
 
     def _grow(self, now: float) -> None:
-        """Increase the serial after a change of records."""
-        self.zone.serial = next_serial(self.zone.serial, now)
+        """Increase the serial after a change of records in any zone."""
+        self.zone.is_ahead = True
+        has_grown = self.zone.grow(now)
+        self._tell_feed("noting a change for all secondaries", lambda feed: feed.all_changed())
+        if has_grown:
+            self._has_grown()
+
+    def _has_grown(self) -> None:
         self._packet_cache.set_serial(self.zone.serial)
-        if self.feed is not None:
-            with contained(self.counters, "recording a serial for secondaries"):
-                self.feed.grown()
+        self._tell_feed("noting a serial for secondaries", lambda feed: feed.grown())
+
+    def _tell_feed(self, what: str, tell: Callable[[Feed], None]) -> None:
+        """Let secondaries hear of something; after an internal error they take all zones whole."""
+        if self.feed is None:
+            return
+        with contained(self.counters, what):
+            tell(self.feed)
+            return
+        with contained(self.counters, "having zones copied anew"):
+            self.feed.renewed()
 
     def _mirror(self, method: str, *arguments: Any) -> None:
         for mirror in self.mirrors:

@@ -47,8 +47,9 @@ from containerdns.tasks.turns import turns
 from containerdns.upstream.forwarder import Forwarder, Prospect
 from containerdns.web.state import Document, Gauges
 
-QUICK_COUNT = 200  # owners; that many are counted within a few milliseconds
-RECOUNT_AFTER = 30.0  # seconds between counts of a large zone that keeps changing
+QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
+END = object()  # of what is counted
+RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
 COUNT_SLICE = 0.001  # seconds of counting between queries
 TALLY_AFTER = 10.0  # seconds between two looks at all ready-made responses, for the page
 EXPLAINING = "explain"  # key of the turns; one for all reports
@@ -116,21 +117,17 @@ class Reports:
         self._counted_revision = -1
         self._containers_counted_at = -1.0
         self._counted: dict[str, int] = {}
-        self._counted_serial = -1
+        self._counted_version = (-1, -1)
         self._counted_at = -RECOUNT_AFTER
-        self._counting: Iterator[Record | Loss] | None = None
+        self._counting: Iterator[Record | Loss | None] | None = None
         self._lost = 0
         self._count: Counter[str] = Counter()
-        self._counting_serial = -1
+        self._counting_version = (-1, -1)
         self._kept_of_day = LastDay()
         self._tallied_at = -TALLY_AFTER
         self._started_at = time.time()
 
     # -- the zone ----------------------------------------------------------------
-
-    def serial(self) -> int:
-        """Return the serial, which increases with every change of any zone."""
-        return self._writer.zone.serial
 
     def tag(self) -> str:
         """Return an entity tag that changes whenever `/zone` would."""
@@ -555,7 +552,7 @@ class Reports:
         """Return the current values for the metrics."""
         self._tally()
         zone = self._writer.zone
-        if self._counted_serial != zone.serial and len(zone) <= QUICK_COUNT:
+        if self._counted_version != self._version() and len(zone) <= QUICK_COUNT:
             while not self.count_on():
                 pass
         fleet = self._writer.fleet
@@ -581,6 +578,10 @@ class Reports:
             fleet_revision=fleet.revision if fleet else 0,
         )
 
+    def _version(self) -> tuple[int, int]:
+        """What differs whenever there are other records; the serial alone may lag a second."""
+        return self._writer.zone.serial, self._writer.zone.generation
+
     def count_on(self) -> bool:
         """Count some more of the first domain's records, and of lost names.
 
@@ -591,26 +592,26 @@ class Reports:
         zone = self._writer.zone
         if self._counting is None:
             is_due = time.monotonic() - self._counted_at >= RECOUNT_AFTER
-            if self._counted_serial == zone.serial or not (is_due or len(zone) <= QUICK_COUNT):
+            if self._counted_version == self._version() or not (is_due or len(zone) <= QUICK_COUNT):
                 return True
             suffix = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
-            recorded = records.in_zone(zone, suffix, self._neutral_view())
+            recorded = records.in_pieces(zone, suffix, self._neutral_view())
             self._counting = chain(recorded, zone.losses())
-            self._counting_serial = zone.serial
+            self._counting_version = self._version()
             self._count = Counter()
         until = time.perf_counter() + COUNT_SLICE
         while time.perf_counter() < until:
-            counted = next(self._counting, None)
-            if counted is None:
+            counted = next(self._counting, END)
+            if counted is END:
                 self._lost = self._count.pop(LOST, 0)
                 self._counted = dict(self._count)
-                self._counted_serial = self._counting_serial
+                self._counted_version = self._counting_version
                 self._counted_at = time.monotonic()
                 self._counting = None
-                return self._counted_serial == zone.serial
+                return self._counted_version == self._version()
             if isinstance(counted, Loss):
                 self._count[LOST] += 1
-            else:
+            elif isinstance(counted, Record):
                 self._count[messages.type_text(counted.rtype)] += 1
         return False
 

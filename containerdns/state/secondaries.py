@@ -12,15 +12,15 @@ from typing import Protocol
 from containerdns.core import names
 from containerdns.core.protocol.messages import RR
 from containerdns.core.zone import records
-from containerdns.core.zone.secondary_copies import Copy, Work
+from containerdns.core.zone.secondary_copies import Copy, Cut, Seen, Work
 from containerdns.core.zone.special_names import nearest
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
 from containerdns.tasks.turns import turns
 
+LOOK_AGAIN = 0.05  # seconds between looks at what changed, while a copy waits for its serial
+MAX_AT_GROWTH = 16  # names that are looked at at once when the serial grows, within 2 ms
 GATHER = 0.1  # seconds in which changes are notified together
-REST = 4  # multiple of the time that very common names took, before they are read again
-MAX_REST = 5.0  # seconds; most secondaries wait 10 for a response
 
 
 class ChangeListener(Protocol):
@@ -53,16 +53,16 @@ class ZoneSource:
         if self._searches and self._is_related(name):
             (self._hiding.add if self._hides(name) else self._hiding.discard)(name)
         found = records.of_name(self._zone, name, self._suffix, self._view)
-        return tuple(record.rr() for record in found)
+        return tuple(record.rr() for record in records.at_most(found))
 
     def is_large(self, name: str) -> bool:
         """Return whether very many containers have a name."""
         return records.is_large(self._zone, name, self._suffix)
 
     def later(self, name: str) -> Work:
-        """Return a function that computes the present `records` of a large name in a thread."""
+        """What `records` would give now of a large name, to be worked out in pieces."""
         work = records.later(self._zone, name, self._suffix, self._view)
-        return lambda: tuple(record.rr() for record in work())
+        return (None if found is None else tuple(r.rr() for r in found) for found in work)
 
     def may_reveal(self, changed: str) -> bool:
         """Return whether a change of a name may hide or show names of an inner search domain.
@@ -106,9 +106,11 @@ class Feed:
         self._sources: dict[str, ZoneSource] = {}
         self._copies: dict[str, Copy] = {}
         self._readers: dict[str, asyncio.Lock] = {}
-        self._cut_at: dict[str, float] = {}  # by apex, by the clock of the loop
-        self._rest_until: dict[str, float] = {}  # same
+        self._growth = asyncio.Event()  # set, and another one, when the serial grows
+        self._waiting: dict[str, Copy] = {}  # by apex, for the serial to grow
+        self._cuts: dict[str, Cut | None] = {}  # by apex, of those that waited
         self._to_notify: set[str] = set()  # apexes
+        self._held: set[str] = set()  # apexes whose changes have no serial yet
         self._is_scheduled = False
 
     # -- called by the zone's writer -------------------------------------------------------
@@ -123,41 +125,49 @@ class Feed:
     def changed(self, changed: Iterable[str]) -> None:
         """Record the names whose records may have changed, and those above them.
 
-        Must be called after the change, before or after the serial is increased.
+        To be called after the change, and before `grown` if the serial grew with it.
         """
         if not self._copies and not self.notifies:
             return
         apexes = self._apexes()
+        news: set[str] = set()
         for name in changed:
             apex = nearest(name, apexes)
             if not apex:
                 continue
-            self._to_notify.add(apex)
+            news.add(apex)
             copy = self._copies.get(apex)
             if copy is not None:
                 if self._sources[apex].may_reveal(name):
                     copy.restart()
                 else:
                     copy.touch((name,))
-        self._notify_soon()
+        self._note(news)
 
     def renewed(self) -> None:
         """Record that any record may have changed, and any zone been added or removed."""
         self._copies.clear()
         self._sources.clear()
-        self.grown()
+        self._cuts.clear()
+        self.all_changed()
+
+    def all_changed(self) -> None:
+        """Note that all zones changed in some way, if only in their serial."""
+        self._note(self._apexes())
 
     def grown(self) -> None:
-        """Record that the serial of all zones was increased."""
-        if self.notifies:
-            self._to_notify |= self._apexes()
-            self._notify_soon()
+        """Note that the serial grew, and is that of all changes until now."""
+        growth, self._growth = self._growth, asyncio.Event()
+        growth.set()
+        self._cut_those_waiting()
+        held, self._held = self._held, set()
+        self._note(held)
 
     def regrouped(self) -> None:
         """Record that the reverse zones changed, so that records may belong to other zones."""
         for apex in [a for a in self._copies if a not in self._zone.shape.domains]:
             del self._copies[apex], self._sources[apex]
-        self.grown()
+        self.all_changed()
 
     # -- called by transfers ---------------------------------------------------------------
 
@@ -167,41 +177,64 @@ class Feed:
         Works in short turns, once for all concurrent callers.  The caller must use the copy
         before its next await, as it keeps changing.
         """
-        asked = asyncio.get_running_loop().time()
         async with self._readers.setdefault(apex, asyncio.Lock()):
             while apex in self._apexes():
                 copy = self._copy_of(apex)
-                if copy.is_whole and self._cut_at.get(apex, -1.0) > asked:
+                if copy.is_whole and copy.serial == self._zone.serial:
                     return copy
-                rest = self._rest_until.pop(apex, 0.0) - asyncio.get_running_loop().time()
-                if rest > 0:
-                    await asyncio.sleep(rest)
                 await self._advance(copy, apex)
-                if await self._finish(copy, apex) and copy is self._copies.get(apex):
+                if self._zone.is_ahead:
+                    await self._wait_for_serial(copy, apex)
+                else:
+                    self._cuts[apex] = copy.cut()
+                if apex not in self._cuts:
+                    continue
+                has_finished = await self._finish(copy, apex, self._cuts.pop(apex))
+                if has_finished and copy is self._copies.get(apex):
                     return copy
         return None
+
+    async def _wait_for_serial(self, copy: Copy, apex: str) -> None:
+        """Wait until what the zone holds has a serial, or until there is more to look at.
+
+        A copy made before that would be the contents of no serial: another process, or this
+        one a moment later, would have others under the same.
+        """
+        self._waiting[apex] = copy
+        try:
+            async with asyncio.timeout(LOOK_AGAIN):
+                await self._growth.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting.pop(apex, None)
+
+    def _cut_those_waiting(self) -> None:
+        """Cut the copies that wait for a serial, now that the zone is that of one.
+
+        At the next change it is ahead again, which may be in a moment.
+        """
+        for apex, copy in self._waiting.items():
+            if copy is not self._copies.get(apex):
+                continue
+            for _ in range(MAX_AT_GROWTH):
+                if not copy.advance():
+                    self._cuts[apex] = copy.cut()
+                    break
 
     async def _advance(self, copy: Copy, apex: str) -> None:
         """Process all names that changed, in turns, until none is left."""
         while turns().is_over() or copy.advance():
             await turns().offer(("copy", apex))
 
-    async def _finish(self, copy: Copy, apex: str) -> bool:
-        """Bring a copy up to date; return False if the zone has to be read again.
-
-        Names of very many containers are computed in a thread, which must not keep a core
-        busy on a host where they change all the time.
-        """
-        clock = asyncio.get_running_loop().time
-        cut = copy.cut()
+    async def _finish(self, copy: Copy, apex: str, cut: Cut | None) -> bool:
+        """Work out what a cut left; return False if the zone is to be read anew."""
         if cut is None:
             return True
-        self._cut_at[apex] = begun = clock()
-        seen = await asyncio.to_thread(cut.work_out)
-        taken = clock() - begun
-        has_pasted = copy.paste(cut, seen)
-        self._rest_until[apex] = clock() + min(taken * REST, MAX_REST)
-        return has_pasted
+        seen: dict[str, Seen] = {}
+        for _ in cut.work_out(seen):
+            await turns().offer(("copy", apex))
+        return copy.paste(cut, seen)
 
     def _copy_of(self, apex: str) -> Copy:
         copy = self._copies.get(apex)
@@ -217,8 +250,15 @@ class Feed:
 
     # -- NOTIFY ---------------------------------------------------------------------------
 
-    def _notify_soon(self) -> None:
-        if self.notifies and self._to_notify and not self._is_scheduled:
+    def _note(self, apexes: Iterable[str]) -> None:
+        """Have some zones notified soon, if their changes have a serial, else when they have."""
+        if not self.notifies:
+            return
+        if self._zone.is_ahead:
+            self._held.update(apexes)
+            return
+        self._to_notify.update(apexes)
+        if self._to_notify and not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_later(GATHER, self._notify)
 

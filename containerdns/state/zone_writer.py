@@ -42,6 +42,7 @@ from containerdns.tasks.turns import turns
 MAX_LINES = 20  # single changes logged per second; of a burst, only the number is logged
 LISTING_PATIENCE = 10.0  # seconds for an Engine's first listing, contract section 4
 MACHINE_EVERY = 5.0  # seconds between checks of this machine's addresses
+TICK_MARGIN = 0.005  # seconds, as a timer may fire a little early
 HOUSEKEEPING = 1.0  # seconds between checks of files and expiry times
 RELOAD_SLICE = 0.001  # seconds of republishing between queries
 STATE_EVERY = 5.0  # minimum number of seconds between two writes of the state file
@@ -138,6 +139,7 @@ class ZoneWriter(Replica):
         super().__init__(
             settings, counters, packet_cache, top_level_domains, serial, last.remembered
         )
+        self.zone.is_ahead = True  # the life before may have had other records at that serial
         self.revision = 0
         self.changes = Changes()
         self._changes_told = 0
@@ -354,6 +356,12 @@ class ZoneWriter(Replica):
                 await asyncio.sleep(HOUSEKEEPING)
         finally:
             self._save_state(state_file.pieces(self.zone))
+
+    async def keep_time(self) -> None:
+        """Let the serial follow the clock until cancelled, a moment after each whole second."""
+        while True:
+            await asyncio.sleep(1 - time.time() % 1 + TICK_MARGIN)
+            self.tick(time.time())
 
     async def _end_handovers(self) -> None:
         """Release names whose handover is over, some at a time."""

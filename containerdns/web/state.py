@@ -54,9 +54,6 @@ class Gauges:
 class State(Protocol):
     """The state of the running server, as needed by HTTP."""
 
-    def serial(self) -> int:
-        """Return the serial, which increases with every change of any zone."""
-
     def tag(self) -> str:
         """Return an entity tag that changes whenever `zone_json` or `zone_text` would."""
 

@@ -163,7 +163,7 @@ class Streams:
         """Send what the page needs, as events of five kinds.
 
         `rates`: at first, the last minutes; `rate`: every second, one more point; `queries` and
-        `changes`: as they come; `status`: every second, and at once when the serial changes.
+        `changes`: as they come; `status`: every second, and at once when the zone changes.
         """
         return await self._send(request, self._page_events(client_of(request)))
 
@@ -226,7 +226,7 @@ class Streams:
     async def _page_events(self, client: str) -> AsyncIterator[str]:
         yield _event("rates", list(self._rates.points))
         rates_sent = self._rates.taken
-        serial, position, changes_sent = -1, 0, 0
+        tag, position, changes_sent = "", 0, 0
         while True:
             total, _ = self._state.changes(changes_sent)
             if total != changes_sent:
@@ -239,9 +239,9 @@ class Streams:
             if rates_sent != self._rates.taken:
                 rates_sent = self._rates.taken
                 yield _event("rate", self._rates.points[-1])
-                serial = -1
-            if serial != self._state.serial():
-                serial = self._state.serial()
+                tag = ""
+            if tag != self._state.tag():
+                tag = self._state.tag()
                 yield _event("status", self.status(client))
             await asyncio.sleep(TICK)
 

@@ -250,7 +250,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def serial_grows_with_every_change(self) -> None:
         shown = self._records(self.world)
-        if shown != self._shown:
+        if shown != self._shown and not self.world.writer.zone.is_ahead:
             before, after = self._shown[0], shown[0]
             assert 0 < (after - before) % 2**32 < 2**31, "another zone with the same serial"
         self._shown = shown

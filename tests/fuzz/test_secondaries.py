@@ -1,6 +1,8 @@
 """Whatever happens: who follows by IXFR holds what AXFR gives, and that is what we answer."""
 
 import asyncio
+import os
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,17 +29,29 @@ NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1"
 APEXES = (*DOMAINS, "18.172.in-addr.arpa.", "0.19.172.in-addr.arpa.")
 MANY_IDS = tuple(f"{number:012x}{0:052x}" for number in range(60))  # no two look alike
 
+OTHER_ENGINE = "tcp://other.example:2375"
+
 many_containers = st.builds(
-    lambda container, container_id: replace(container, id=container_id),
+    lambda container, container_id, engine: replace(container, id=container_id, engine=engine),
     few_containers,
     st.sampled_from(MANY_IDS),
+    st.sampled_from((ENGINE, ENGINE, OTHER_ENGINE)),
+)
+hosts_lines = st.builds(
+    lambda number, owner: f"192.0.2.{number} {owner}",
+    st.integers(1, 4),
+    st.sampled_from(OWNERS),
 )
 many_changes = st.one_of(
     changes,
     st.builds(Change, st.just("put"), many_containers),
     st.builds(Change, st.just("put"), many_containers),
     st.builds(Change, st.just("remove"), st.sampled_from(MANY_IDS)),
+    st.builds(Change, st.just("stop"), st.sampled_from(MANY_IDS)),
     st.builds(Change, st.just("own"), st.sampled_from(MANY_IDS[:8])),
+    st.builds(Change, st.just("lost"), st.sampled_from(((), (ENGINE,), (OTHER_ENGINE,)))),
+    st.builds(Change, st.just("handed over"), st.sampled_from((30, 10**6))),
+    st.builds(Change, st.just("hosts"), st.lists(hosts_lines, max_size=4)),
     st.builds(
         Change,
         st.just("reload"),
@@ -46,6 +60,7 @@ many_changes = st.one_of(
                 {},
                 {"ttl": "7"},
                 {"unhealthy": "keep"},
+                {"handover": "0"},
                 {"wildcard": "true"},
                 {"search-domain": ["deep.lab.docker", "lab.eu.docker"]},
                 {"host-address": ["192.0.2.77"]},
@@ -109,7 +124,9 @@ class Followed:
     """A world with a feed, and secondaries of some of its zones."""
 
     def __init__(self) -> None:
-        self.world = World()
+        self._hosts = tempfile.NamedTemporaryFile("w")  # noqa: SIM115 - removed with this world
+        self._stamp = 0
+        self.world = World(hosts=[self._hosts.name])
         writer = self.world.writer
         self.view = NOBODY
         self.feed = writer.feed = Feed(writer.zone, lambda: self.view, Silent(), notifies=False)
@@ -119,11 +136,31 @@ class Followed:
         """Let something happen."""
         match change:
             case Change("reload", dict(options)):
-                asyncio.run(self._reload(load_with(options)))
+                asyncio.run(self._reload(load_with({"hosts": [self._hosts.name], **options})))
             case Change("take", str(apex)):
-                self.secondaries[apex].take(asyncio.run(self.feed.current(apex)))
+                self.secondaries[apex].take(self.current(apex))
+            case Change("stop", str(container_id)):
+                self.world.happen(Change("die", container_id))
+            case Change("lost", tuple(urls)):
+                self.world.writer.set_lost_engines(frozenset(urls), time.time())
+            case Change("handed over", int(seconds)):
+                while self.world.writer.end_handovers(time.time() + seconds):
+                    pass
+            case Change("hosts", list(lines)):
+                self._hosts.seek(0)
+                self._hosts.truncate()
+                self._hosts.write("".join(f"{line}\n" for line in lines))
+                self._hosts.flush()
+                self._stamp += 1  # two writings of one moment
+                os.utime(self._hosts.name, (self._stamp, self._stamp))
+                self.world.writer.read_hosts()
             case _:
                 self.world.happen(change)
+
+    def current(self, apex: str) -> Copy | None:
+        """The copy of a zone when the next second has come."""
+        self.world.writer.tick(self.world.writer.zone.serial + 1)
+        return asyncio.run(self.feed.current(apex))
 
     async def _reload(self, wanted: Settings) -> None:
         writer = self.world.writer
@@ -162,7 +199,7 @@ def test_secondary_that_follows_by_differences_holds_the_zone(happened: list[Cha
         followed.happen(change)
     reverse = followed.world.writer.zone.reverse.apexes()
     for apex in (a for a in APEXES if a in (*DOMAINS, *reverse)):
-        copy = asyncio.run(followed.feed.current(apex))
+        copy = followed.current(apex)
         assert copy is not None
         followed.secondaries[apex].take(copy)
         assert set(copy.records()) == followed.anew(apex)
@@ -177,7 +214,7 @@ def test_whole_transfer_has_what_is_answered_and_nothing_else(happened: list[Cha
         if change.verb != "listing":
             followed.happen(change)
     for domain in DOMAINS:
-        held = asyncio.run(followed.feed.current(domain))
+        held = followed.current(domain)
         assert held is not None
         by_key: dict[tuple[bytes, int], set[bytes]] = {}
         for record in held.records():

@@ -108,9 +108,6 @@ class FakeState:
     failing: dict[str, str] = field(default_factory=dict)
     kept: int = 0
 
-    def serial(self) -> int:
-        return self.number
-
     def tag(self) -> str:
         return str(self.number)
 

@@ -19,7 +19,7 @@ from containerdns.core.protocol.synthesised_denials import Denials, Denied
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.zone import answers, records
-from containerdns.core.zone.answers import Answer
+from containerdns.core.zone.answers import Answer, TurnOf
 from containerdns.core.zone.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.views import View
@@ -388,7 +388,7 @@ class Responder:
         self._counters.kept_from_upstream += is_kept
         if decision.act is Act.WAIT:
             return self._not_ready(query, peer, extra, decision.rule)
-        answer = answer_to(self._zone, decision, query.name, query.qtype, peer.view)
+        answer = answer_to(self._zone, decision, query.name, query.qtype, peer.view, self._turn_of)
         if answer.leads_to:
             return self._leave(answer, query, peer, extra, now)
         source = "zone" if decision.act is Act.ZONE else "policy"
@@ -552,7 +552,13 @@ class Responder:
 
     def _next_turn(self, first: Record) -> int:
         """Count the answers of each RRset by itself: clients ask A and AAAA in pairs."""
-        key = first.name, first.rtype
+        return self._count_turn((first.name, first.rtype))
+
+    def _turn_of(self, name: str, qtype: int) -> int:
+        """Count the answers about a name that very many have, apart from those of one RRset."""
+        return self._count_turn((name, ~qtype))
+
+    def _count_turn(self, key: tuple[str, int]) -> int:
         turn = self._turns.get(key, -1) + 1
         if not turn and len(self._turns) >= MAX_TURNS:
             self._turns.clear()
@@ -637,7 +643,14 @@ def end_of(zone: Zone, led: Led, qtype: int, view: View, passed: Container[str])
     return answer_to(zone, led.decision, led.home, qtype, view)
 
 
-def answer_to(zone: Zone, decision: Decision, name: str, qtype: int, view: View) -> Answer:
+def answer_to(
+    zone: Zone,
+    decision: Decision,
+    name: str,
+    qtype: int,
+    view: View,
+    turn_of: TurnOf = lambda *_: 0,
+) -> Answer:
     """Answer what the rules say is ours; `explain` asks the same.
 
     Args:
@@ -646,11 +659,12 @@ def answer_to(zone: Zone, decision: Decision, name: str, qtype: int, view: View)
         name: The canonical name asked for.
         qtype: The type's number.
         view: Who asks.
+        turn_of: As `answers.find` takes it.
     """
     apex = decision.suffix.apex
     match decision.act:
         case Act.ZONE:
-            return answers.find(zone, name, qtype, view, decision.suffix)
+            return answers.find(zone, name, qtype, view, decision.suffix, turn_of)
         case Act.LOOPBACK:
             found = _loopback(name, qtype, zone.shape.ttl)
             if found:

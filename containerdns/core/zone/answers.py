@@ -1,5 +1,6 @@
 """Answers from the zone for names of ours, as values and not yet as messages."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from containerdns.core import names
@@ -9,7 +10,9 @@ from containerdns.core.zone.records import Record
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import HOST_ID, NS_LABEL, Node, Suffix, SuffixKind, Zone
 
-MAX_CHAIN = 8  # our own CNAMEs in one answer; BIND stops at 16
+TurnOf = Callable[[str, int], int]  # how many answers there were about a name and a type
+
+MAX_CHAIN = 8  # CNAMEs of ours in one answer; BIND stops at 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +42,25 @@ class Answer:
     reason: str = ""
 
 
-def find(zone: Zone, name: str, qtype: int, view: View, suffix: Suffix) -> Answer:
+def find(
+    zone: Zone,
+    name: str,
+    qtype: int,
+    view: View,
+    suffix: Suffix,
+    turn_of: TurnOf = lambda *_: 0,
+) -> Answer:
     """Answer a question about a name of ours.
 
     Args:
         zone: The zone to search.
         name: At or below the suffix.
         qtype: The type's number; ANY gets one RRset (RFC 8482).
-        view: The client's view.
-        suffix: The suffix of ours; its apex owns the SOA of a negative answer.
+        view: Who asks.
+        suffix: What makes it ours; its apex owns the SOA of a negative answer.
+        turn_of: Counts the answers about a name that more have than one answer can show.
     """
-    return _find(zone, name, qtype, view, suffix, ())
+    return _find(zone, name, qtype, view, suffix, (), turn_of)
 
 
 def negative(
@@ -61,7 +72,13 @@ def negative(
 
 
 def _find(
-    zone: Zone, name: str, qtype: int, view: View, suffix: Suffix, before: tuple[str, ...]
+    zone: Zone,
+    name: str,
+    qtype: int,
+    view: View,
+    suffix: Suffix,
+    before: tuple[str, ...],
+    turn_of: TurnOf,
 ) -> Answer:
     """Implement `find`; the names before are those whose CNAMEs led here."""
     if suffix.kind is SuffixKind.REVERSE:
@@ -83,12 +100,13 @@ def _find(
         reason = "no running container has this name"
         rule = suffix.kind.value
         return negative(zone, messages.NXDOMAIN, suffix.apex, rule, reason, depends_on)
-    found = records.at_node(zone, name, node, view, suffix)
+    part = records.some_of(zone, node, view, qtype, lambda: turn_of(name, qtype))
+    found = records.at_node(zone, name, part.node, view, suffix)
     bare = "bare " if suffix.kind is SuffixKind.BARE else ""
-    rule, reason = bare + node.holders[0].rule, why(zone, node)
+    rule, reason = bare + node.holders[0].rule, why(zone, part.node)
     if found and found[0].rtype == messages.CNAME and qtype not in (messages.CNAME, messages.ANY):
         alias = Answer(0, chain=found, depends_on=depends_on, rule=rule, reason=reason)
-        return _follow(zone, alias, qtype, view, (*before, name))
+        return _follow(zone, alias, qtype, view, (*before, name), turn_of)
     chosen = records.of_type(found, qtype)
     if not chosen:
         reason = f"{reason}, but has no such record"
@@ -96,16 +114,23 @@ def _find(
     additional = records.targets_of(zone, chosen, name, view, suffix)
     return Answer(
         0,
-        records=chosen,
+        records=chosen if part.is_whole else tuple(records.at_most(chosen)),
         additional=additional,
-        depends_on=depends_on,
+        depends_on=depends_on if part.is_whole else (),  # the next answer has others
         rule=rule,
         reason=reason,
     )
 
 
-def _follow(zone: Zone, alias: Answer, qtype: int, view: View, before: tuple[str, ...]) -> Answer:
-    """Follow a CNAME within our domains; the forwarder follows it elsewhere."""
+def _follow(
+    zone: Zone,
+    alias: Answer,
+    qtype: int,
+    view: View,
+    before: tuple[str, ...],
+    turn_of: TurnOf,
+) -> Answer:
+    """Follow a CNAME of ours: within the domains here; elsewhere whoever forwards does."""
     target = names.from_wire(alias.chain[-1].rdata)
     above = [d for d in zone.shape.domains if names.is_below(target, d)]
     if not above:
@@ -113,11 +138,11 @@ def _follow(zone: Zone, alias: Answer, qtype: int, view: View, before: tuple[str
     if target in before or len(before) > MAX_CHAIN:
         return alias
     suffix = Suffix(max(above, key=len), SuffixKind.DOMAIN)
-    end = _find(zone, target, qtype, view, suffix, before)
+    end = _find(zone, target, qtype, view, suffix, before, turn_of)
     return replace(
         end,
         chain=alias.chain + end.chain,
-        depends_on=alias.depends_on + end.depends_on,
+        depends_on=end.depends_on and alias.depends_on + end.depends_on,
         rule=alias.rule,
         reason=alias.reason,
     )

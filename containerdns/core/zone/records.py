@@ -1,9 +1,11 @@
 """The records at each name of the zone, as seen from one view."""
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from containerdns.core import names
@@ -14,9 +16,15 @@ from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import NS_LABEL, Node, Shape, Suffix, SuffixKind, Zone, befores
 
 MAX_STRING = 255  # octets of one character-string, RFC 1035 section 3.3
-MANY_HOLDERS = 200  # claims to a name; its records take milliseconds
-REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, in the SOA; secondaries get NOTIFY as well
+MANY_HOLDERS = 100  # of a name; of more, a part is chosen before records are made
+MAX_OF_TYPE = 100  # records at a name of a transferred zone; BIND refuses zones with more
+MAX_ALIKE = 1000  # holders that are looked at for texts and services, which are mostly alike
+HOLDERS_AT_ONCE = 50  # that are looked at between two turns, within 0.2 ms
+REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
 SERVER_RULE = "name of this server"
+
+# In the order in which a type is chosen for ANY.
+CHOSEN_TYPES = (messages.A, messages.AAAA, messages.TXT, messages.SRV)
 
 _SOA_NUMBERS = struct.Struct("!5L")  # serial, refresh, retry, expire, minimum
 _UNHEALTHY = 1_000_000  # added to the preference, to come after all healthy ones
@@ -214,6 +222,24 @@ def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record]:
         yield from of_owner(zone, owner, suffix, view)
 
 
+def in_pieces(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record | None]:
+    """Yield the records of a domain as it is transferred, and None where there is none for long.
+
+    No step takes long, also where very many have a name: of these the first hundred records of
+    each type are yielded.
+    """
+    yield soa(zone, suffix.apex, zone.shape.ttl)
+    for name in names_in(zone, suffix):
+        if not is_large(zone, name, suffix):
+            yield from at_most(of_name(zone, name, suffix, view))
+            continue
+        for found in later(zone, name, suffix, view):
+            if found is None:
+                yield None
+            else:
+                yield from found
+
+
 def names_in(zone: Zone, suffix: Suffix) -> Iterator[str]:
     """Yield the names that may have records in a zone, the apex first, each once."""
     yield suffix.apex
@@ -278,22 +304,158 @@ def is_large(zone: Zone, name: str, suffix: Suffix) -> bool:
     return not (zone.is_above_domain(suffix.apex) or zone.searches_in(suffix.apex))
 
 
-def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Callable[[], list[Record]]:
-    """Return a function that computes the present `of_name` of a large name in a thread."""
+def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Iterator[list[Record] | None]:
+    """Work out what `of_name` gives now of a large name, whatever happens to the zone meanwhile.
+
+    Yields None after each small piece of work, and in the end the records: of each type the
+    first hundred, as `at_most` has them.
+    """
     relative = suffix.owner_of(name)
     holders = zone.holders(relative, suffix)
-    moment = Moment(zone, holders)
+    types = [t for t in CHOSEN_TYPES if not zone.is_without(t, view.host_addresses)]
+    return _work_out(Moment(zone, holders), name, Node(relative, "", holders), view, suffix, types)
 
-    def work_out() -> list[Record]:
-        found = list(at_node(moment, name, Node(relative, "", holders), view, suffix))
-        for before in _befores(moment, holders):
-            below = f"{before}.{name}"
-            if names.fits(below):
-                having = tuple(c for c in holders if before in moment.befores_of(c))
-                found += at_node(moment, below, Node(relative, before, having), view, suffix)
-        return found
 
-    return work_out
+def _work_out(
+    moment: Moment, name: str, node: Node, view: View, suffix: Suffix, types: Sequence[int]
+) -> Iterator[list[Record] | None]:
+    choices: dict[str, list[Choice]] = {}  # by the relative name before
+    sought: dict[str, list[Choice]] = {}  # those of them that are not full
+    for count, claim in enumerate(node.holders):
+        publication = moment.holder(claim)
+        for before in ("", *moment.befores_of(claim)):
+            open_choices = sought.get(before)
+            if open_choices is None:
+                open_choices = choices[before] = [Choice(moment, before, view, t) for t in types]
+            for choice in open_choices:
+                choice.look_at(claim, publication)
+            if any(choice.is_full for choice in open_choices):
+                open_choices = [choice for choice in open_choices if not choice.is_full]
+            sought[before] = open_choices
+        if count % HOLDERS_AT_ONCE == 0:
+            yield None
+    found: list[Record] = []
+    for before in sorted(choices):
+        below = f"{before}.{name}" if before else name
+        if names.fits(below):
+            chosen = {claim: None for choice in choices[before] for claim in choice.chosen()}
+            part = Node(node.base, before, tuple(chosen) or node.holders)
+            found += at_most(at_node(moment, below, part, view, suffix))
+    yield found
+
+
+def at_most(found: Iterable[Record], most: int = MAX_OF_TYPE) -> list[Record]:
+    """Return the first records of each name and type."""
+    counts: Counter[tuple[str, int]] = Counter()
+    kept = []
+    for record in found:
+        counts[record.name, record.rtype] += 1
+        if counts[record.name, record.rtype] <= most:
+            kept.append(record)
+    return kept
+
+
+class Choice:
+    """Those of very many holders of a name who give the most records of a type in an answer.
+
+    Attributes:
+        is_full: There is nothing to gain by looking at more.
+    """
+
+    def __init__(self, zone: Holding, before: str, view: View, rtype: int) -> None:
+        self.is_full = False
+        self._zone = zone
+        self._before = before
+        self._view = view
+        self._rtype = rtype
+        self._tiers: dict[int, tuple[list[Claim], set[object]]] = {}
+        self._other: Claim | None = None  # who has the name, if without such a record
+
+    def look_at(self, claim: Claim, publication: Publication) -> None:
+        """Take a holder into account."""
+        if publication.cname:
+            return
+        self._other = self._other or claim
+        items = set(self._items(claim, publication))
+        if not items:
+            return
+        is_address = self._rtype in (messages.A, messages.AAAA)
+        tier = _behind(self._zone, publication) if is_address else 0
+        claims, seen = self._tiers.setdefault(tier, ([], set()))
+        if len(seen) < MAX_OF_TYPE and not items <= seen:
+            claims.append(claim)
+            seen |= items
+        self.is_full = not tier and len(seen) >= MAX_OF_TYPE
+
+    def chosen(self) -> list[Claim]:
+        """Return the holders; none if all of them are aliases."""
+        if self._tiers:
+            return self._tiers[min(self._tiers)][0]
+        return [self._other] if self._other else []
+
+    def _items(self, claim: Claim, publication: Publication) -> Iterable[object]:
+        """What a holder gives there."""
+        if self._rtype == messages.TXT:
+            before = "" if self._before == "*" else self._before
+            return (publication.texts or {}).get(before, ())
+        if self._rtype == messages.SRV:
+            return (publication.services or {}).get(self._before, ())
+        if self._before not in ("", "*"):
+            return ()
+        is_ipv6 = self._rtype == messages.AAAA
+        addresses = _addresses(self._zone, publication, claim, self._view)
+        return [a.text for a in addresses if (":" in a.text) is is_ipv6]
+
+
+class Part(NamedTuple):
+    """A node with those of its holders that an answer is made of.
+
+    Attributes:
+        node: With all holders, unless there are very many.
+        is_whole: The others would add nothing to the answer.
+    """
+
+    node: Node
+    is_whole: bool
+
+
+def some_of(zone: Zone, node: Node, view: View, qtype: int, turn: Callable[[], int]) -> Part:
+    """Choose as many of very many holders as an answer can be made of.
+
+    So the work for an answer does not grow with the number of holders, as long as many of them
+    have records of its type.
+
+    Args:
+        zone: What the node is of.
+        node: What holds a name.
+        view: Who asks.
+        qtype: The type's number.
+        turn: Counts the answers about the name, each of which has others.
+    """
+    count = len(node.holders)
+    if count <= MANY_HOLDERS:
+        return Part(node, True)
+    rtype = messages.A if qtype == messages.ANY else qtype
+    is_absent = rtype not in CHOSEN_TYPES or zone.is_without(rtype, view.host_addresses)
+    start = 0
+    if not is_absent:
+        answers_for_all = -(-count // MAX_OF_TYPE)
+        round_before, place = divmod(turn(), answers_for_all)  # each round starts one further
+        start = (place * MAX_OF_TYPE + round_before) % count
+    choice = Choice(zone, node.before, view, rtype)
+    is_whole = True
+    in_turn = chain(islice(node.holders, start, None), islice(node.holders, start))
+    for looked, claim in enumerate(in_turn, 1):
+        choice.look_at(claim, zone.holder(claim))
+        if choice.is_full or (looked == MAX_ALIKE and rtype in (messages.TXT, messages.SRV)):
+            is_whole = looked == count
+            break
+        if is_absent and choice.chosen():
+            break
+    chosen = choice.chosen()
+    if not chosen:
+        return Part(node, True)  # all are aliases, of which one is chosen
+    return Part(node._replace(holders=tuple(chosen)), is_whole)
 
 
 def _befores(zone: Holding, holders: Iterable[Claim]) -> list[str]:
@@ -365,7 +527,10 @@ def targets_of(
             continue
         target = names.from_wire(record.rdata[6:])
         node = zone.node(suffix.owner_of(target), suffix) if target != name else None
-        for address in at_node(zone, target, node, view, suffix) if node else ():
+        if node is None:
+            continue
+        part = some_of(zone, node, view, messages.A, lambda: 0).node
+        for address in at_most(at_node(zone, target, part, view, suffix)):
             if address.rtype in (messages.A, messages.AAAA):
                 extra[target, address.rdata] = address
     return tuple(extra.values())
@@ -408,7 +573,7 @@ def _address_records(
             name,
             address.rtype,
             publication.ttl,
-            ip_address(address.text).packed,
+            _packed(address.text),
             publication.container_name,
             publication.id,
             address.network,
@@ -428,6 +593,12 @@ def _address_records(
         if record.rdata not in seen:
             seen.add(record.rdata)
             yield record
+
+
+@lru_cache(maxsize=16384)
+def _packed(text: str) -> bytes:
+    """The octets of an address; each is that of some names, read one after the other."""
+    return ip_address(text).packed
 
 
 def _behind(zone: Holding, publication: Publication) -> int:

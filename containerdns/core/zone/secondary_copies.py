@@ -4,13 +4,13 @@ AXFR sends the copy, and IXFR the differences between one state of the copy and 
 client that applies every difference has the same as after a full transfer, whatever changed
 the zone: a name that was reported as changed is read again, and compared with what was sent.
 
-Nothing is read until a transfer is requested.  The caller then calls `advance` until it returns
-False, with pauses in between; names that change meanwhile are read again.  Then `cut` makes the
-copy current, except for names of very many containers: their records at the time of the cut
-are computed in a thread and pasted.
+Nothing is looked at until somebody asks.  A caller then calls `advance` until it
+returns False, with pauses as it likes; names that change meanwhile are looked at once
+more.  Then `cut` makes the copy current, but for names that very many containers have:
+what these were at the cut is worked out in small pieces and pasted.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
@@ -24,7 +24,7 @@ MAX_CHANGED: Final = 10_000  # names between two transfers; beyond, the zone is 
 Contents = dict[str, tuple[RR, ...]]  # by name; may include records just below the name
 
 
-Work = Callable[[], tuple[RR, ...]]
+Work = Iterator[tuple[RR, ...] | None]  # None after each piece but the last
 
 
 class Source(Protocol):
@@ -43,7 +43,7 @@ class Source(Protocol):
         """Return whether `records` takes so long that `later` is called instead."""
 
     def later(self, name: str) -> Work:
-        """Return a function that computes the present `records` in a thread."""
+        """What `records` would give now, to be worked out in pieces."""
 
 
 class Copy:
@@ -224,9 +224,13 @@ class Cut:
     serial: int
     works: Sequence[tuple[str, tuple[RR, ...], Work]]
 
-    def work_out(self) -> dict[str, Seen]:
-        """Compute everything; may be called in a thread."""
-        return {name: compared(had, work()) for name, had, work in self.works}
+    def work_out(self, seen: "dict[str, Seen]") -> Iterator[None]:
+        """Put what is found at each name into a dict, and yield after each piece of work."""
+        for name, had, work in self.works:
+            for found in work:
+                if found is not None:
+                    seen[name] = compared(had, found)
+                yield
 
 
 def _put(contents: Contents, name: str, records: tuple[RR, ...]) -> None:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from containerdns.core import names
 from containerdns.core.zone import handover
@@ -24,11 +24,14 @@ from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.reverse import Reverse
 from containerdns.core.zone.special_names import nearest
 
-HOST_OWNER, HOST_ID = "host", "host:"  # the name of rule 9, and the id of its publication
+Key = TypeVar("Key")
+
+HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
 MANY_CLAIMS = 32  # to one owner
-MAX_SORTED = 5000  # owners that can be sorted within milliseconds
-MAX_ENDED = 500  # handovers at a time, within milliseconds
-NS_LABEL = "ns"  # this server itself, in each domain; never a container
+MAX_SORTED = 5000  # owners that are sorted within some milliseconds
+MAX_ENDED = 500  # handovers at once, within some milliseconds
+TYPE_TXT, TYPE_AAAA = 16, 28
+NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
 
 
 class SuffixKind(Enum):
@@ -121,7 +124,9 @@ class Zone:
 
     Attributes:
         shape: Its suffixes and times; changed by `reshape`.
-        serial: The SOA serial of all our zones, 1 to 2**32 - 1.
+        serial: The SOA serial of all our zones, 1 to 2**32 - 1; increased by `grow` only.
+        is_ahead: Records changed since the serial was increased, so that the current contents
+            have no serial yet.
         generation: Increases with every change, also with those that affect no record.
         remembered: The owners of removed containers.
         reverse: Addresses and subnets.
@@ -134,6 +139,7 @@ class Zone:
         self.handovers = Handovers(shape.handover)
         self._take_shape(shape)
         self.serial = serial
+        self.is_ahead = False
         self.generation = 0
         self.remembered = remembered
         self.reverse = Reverse()
@@ -144,12 +150,13 @@ class Zone:
         self._reserved: Counter[str] = Counter()
         self._above_reserved: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
+        self._having: Counter[int] = Counter()  # publications that run, by type of record
         self._contested: dict[str, None] = {}  # owners with several claims
         self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # results of `handover.holders`
         self._services: dict[str, Counter[str]] = {}  # bare services by owner: their projects
         self._exact = 0  # absolute owners, usually none
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
-        self.serial = serial
+        self.is_ahead = False
 
     # -- changes -------------------------------------------------------------
 
@@ -184,7 +191,8 @@ class Zone:
     ) -> set[str]:
         """Replace or remove the publication with an id.
 
-        Removed names are remembered.  The serial increases if a record changed.
+        Removed names are remembered.  If a record changed, the zone is ahead of its serial until
+        `grow`.
 
         Args:
             publication_id: The container's id.
@@ -220,8 +228,25 @@ class Zone:
         elif hands_over and new is not None and not is_running:
             is_withdrawn = self._depart_lately(new, now)
         if was_running or is_running or is_withdrawn:
-            self.serial = next_serial(self.serial, now)
+            self.is_ahead = True
         return changed
+
+    def grow(self, now: float, *, is_tick: bool = False) -> bool:
+        """Assign a serial to the current contents; return whether the serial increased.
+
+        Serials are seconds of the clock, so that none is lower than one before a restart.  Of
+        the changes in one second, only the first gets a serial immediately.
+
+        Args:
+            now: Seconds since the epoch.
+            is_tick: A second has passed; a serial that is higher than the clock, because the
+                clock was set back, then increases by one.
+        """
+        serial = next_serial(self.serial, now, is_tick=is_tick)
+        if serial == self.serial:
+            return False
+        self.serial, self.is_ahead = serial, False
+        return True
 
     def end_handovers(self, owners: Iterable[str], now: float) -> set[str]:
         """End handovers, and return the names whose answers may have changed.
@@ -238,7 +263,7 @@ class Zone:
             if owner in self._claims:
                 passed.add(owner)
         if passed:
-            self.serial = next_serial(self.serial, now)
+            self.is_ahead = True
         return self._names_at(passed)
 
     def _depart(self, old: Publication, now: float) -> None:
@@ -326,6 +351,7 @@ class Zone:
                 _count(services, (claim.project,), -1)
                 if not services:
                     del self._services[claim.owner]
+        self._count_types(publication, -1)
         pointers = {self.reverse.remove(a, publication.id) for a in publication.pointers}
         return self._names_of(publication) | pointers
 
@@ -344,8 +370,22 @@ class Zone:
                 self._services.setdefault(claim.owner, Counter())[claim.project] += 1
         for owner in _owners_to_keep(publication):
             self.remembered.discard(owner)
+        self._count_types(publication, 1)
         pointers = {self.reverse.add(a, publication.id) for a in publication.pointers}
         return self._names_of(publication) | pointers
+
+    def _count_types(self, publication: Publication, change: int) -> None:
+        """Count what runs with IPv6 addresses, and with texts, which few or all have."""
+        if any(":" in address.text for address in publication.addresses):
+            _count(self._having, (TYPE_AAAA,), change)
+        if publication.texts:
+            _count(self._having, (TYPE_TXT,), change)
+
+    def is_without(self, rtype: int, host_addresses: Iterable[str]) -> bool:
+        """Return whether no container has records of a type, as far as is known at a glance."""
+        if rtype in self._having or rtype not in (TYPE_AAAA, TYPE_TXT):
+            return False
+        return rtype == TYPE_TXT or not any(":" in text for text in host_addresses)
 
     def _set_claims(self, owner: str, claims: Claims) -> None:
         """Replace the claims to an owner, and update everything derived from them.
@@ -669,6 +709,8 @@ class Zone:
                 continue
             claims = self._claims[owner]
             holders = self.holders(owner, Suffix(self.shape.domains[0], SuffixKind.DOMAIN))
+            if holders == tuple(claims) and not any(self.holder(c).cname for c in holders):
+                continue  # all share it, perhaps thousands
             winners = self._told_of(holders)
             having = {c.publication for c in winners}
             winner = min(map(self._called, winners), default="")
@@ -740,11 +782,19 @@ def _host(ttl: int) -> Publication:
     )
 
 
-def next_serial(serial: int, now: float) -> int:
-    """Return a higher serial: the time, or the last plus one (RFC 1982, never 0)."""
-    following = serial + 1 & 0xFFFFFFFF or 1
-    clock = int(now) & 0xFFFFFFFF
-    return clock if 0 < (clock - following & 0xFFFFFFFF) < 0x80000000 else following
+def next_serial(serial: int, now: float, *, is_tick: bool = False) -> int:
+    """Return the time as a serial if that is higher (RFC 1982), else the same serial.
+
+    Args:
+        serial: The last one.
+        now: Seconds since the epoch.
+        is_tick: Return one more if the serial is higher than the time, never 0.
+    """
+    clock = int(now) & 0xFFFFFFFF or 1
+    distance = clock - serial & 0xFFFFFFFF
+    if 0 < distance < 0x80000000:
+        return clock
+    return serial + 1 & 0xFFFFFFFF or 1 if distance and is_tick else serial
 
 
 def _owners_to_keep(publication: Publication) -> Iterator[str]:
@@ -765,9 +815,9 @@ def befores(publication: Publication) -> tuple[str, ...]:
     return (*found, "*") if publication.is_wildcard else tuple(found)
 
 
-def _count(above: Counter[str], owners: Iterable[str], change: int) -> None:
-    """Add to the count of each owner, and remove those that reach zero."""
-    for owner in owners:
-        above[owner] += change
-        if not above[owner]:
-            del above[owner]
+def _count(counts: Counter[Key], keys: Iterable[Key], change: int) -> None:
+    """Count one more or one less of some keys; none is left with nothing."""
+    for key in keys:
+        counts[key] += change
+        if not counts[key]:
+            del counts[key]

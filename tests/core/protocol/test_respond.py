@@ -56,12 +56,23 @@ def responder(*publications: Publication, counters: Counters | None = None) -> R
     zone = Zone(Shape(search_domains=("corp.example.",)), 1, RememberedNames(60))
     for one in publications:
         zone.replace(one.id, one, NOW)
+    zone.grow(NOW)
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
     cookies = Cookies(bytes(16))
     return Responder(
         zone, ownership, cookies, counters or Counters(), identity="me", version="test 1"
     )
+
+
+def sharing(count: int, *texts: str) -> list[Publication]:
+    """Containers that share a name, each with an address."""
+    found = []
+    for n in range(count):
+        one = publication(f"c{n}", *(texts or (f"10.0.{n // 250}.{n % 250 + 1}",)))
+        shared = Claim("all", Rank.DERIVED, "alias", one.id)
+        found.append(replace(one, claims=(*one.claims, shared)))
+    return found
 
 
 def query(
@@ -123,6 +134,51 @@ def test_of_many_addresses_each_answer_has_a_hundred_and_all_come_in_turn(count:
         assert len(found) == len(set(found)) == min(count, 100)
         seen.update(found)
     assert set(seen) == set(all_of_them)
+
+
+@pytest.mark.parametrize("count", [101, 199, 250, 1000])
+def test_of_many_containers_each_answer_has_a_hundred_and_all_come_in_turn(count: int) -> None:
+    """Contract, section 3; a container that is unhealthy is not among them."""
+    made = responder(*sharing(count), replace(sharing(count + 1)[-1], is_healthy=False))
+    seen: Counter[str] = Counter()
+    for _ in range(-(-(count + 1) // 100)):
+        found = addresses(ask(made, query("all.docker."), TCP))
+        assert len(found) == len(set(found)) == 100
+        seen.update(found)
+    assert set(seen) == {f"10.0.{n // 250}.{n % 250 + 1}" for n in range(count)}
+
+
+def test_few_addresses_of_very_many_containers_are_found() -> None:
+    many = sharing(300)
+    made = responder(*many, sharing(301, "fd00::1")[-1])
+    assert addresses(ask(made, query("all.docker.", messages.AAAA))) == ["fd00::1"]
+    made = responder(*(replace(p, is_healthy=False) for p in many), sharing(301)[-1])
+    assert addresses(ask(made, query("all.docker."))) == ["10.0.1.51"]
+
+
+def test_type_that_none_of_very_many_containers_has_is_nodata_and_kept() -> None:
+    made = responder(*sharing(300))
+    for qtype in (messages.AAAA, messages.TXT, messages.MX):
+        reply = ask(made, query("all.docker.", qtype))
+        assert (read(reply).header.rcode, read(reply).rr, reply.keeping) == (0, [], "name")
+    assert ask(made, query("all.docker."), TCP).keeping == "no"
+
+
+def test_answer_about_very_many_containers_looks_at_few() -> None:
+    """Rendering all of 10,000 took 250 ms for each answer."""
+    made = responder(*sharing(1000))
+    looked = 0
+    holder = made._zone.holder
+
+    def counting(claim: Claim) -> Publication:
+        nonlocal looked
+        looked += 1
+        return holder(claim)
+
+    made._zone.holder = counting  # type: ignore[method-assign]
+    for qtype in (messages.A, messages.AAAA, messages.TXT, messages.MX):
+        ask(made, query("all.docker.", qtype), TCP)
+    assert looked < 1000
 
 
 def test_of_many_addresses_each_comes_first_in_turn() -> None:
