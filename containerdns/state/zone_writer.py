@@ -151,7 +151,7 @@ class ZoneWriter(Replica):
         self._warned: dict[str, set[str]] = {}  # by publication id, the faults already logged
         self._names_before = 0
         self._touched: set[str] = set()  # owners, since the last log line
-        self._told_serial = 0
+        self._told_version = (0, 0)
         self._hosts = HostsFiles()
         self._state_written = (0, 0.0)
         self._own_container = _own_container_id()
@@ -556,7 +556,8 @@ class ZoneWriter(Replica):
         """Log the changes since the last time in one line."""
         self._tell_of_changes()
         names = len(self.zone)
-        if self.zone.serial == self._told_serial:
+        version = (self.zone.serial, self.zone.generation)
+        if version == self._told_version:
             return
         log.info(
             "zone %s serial %d: %d names, %+d",
@@ -565,7 +566,7 @@ class ZoneWriter(Replica):
             names,
             names - self._names_before,
         )
-        self._told_serial, self._names_before = self.zone.serial, names
+        self._told_version, self._names_before = version, names
         touched, self._touched = self._touched, set()
         for loss in self.zone.losses(touched):
             if loss.held_for:
