@@ -82,7 +82,7 @@ def has_data(query: Mapping[str, Any]) -> bool:
 
 def _outcome(query: Mapping[str, Any]) -> str:
     if query["rcode"] is None:
-        return "what the upstream says"
+        return "the upstream's answer"
     if query["rcode"] != "NOERROR":
         return plain(query["rcode"])
     found = ", ".join(plain(record["data"]) for record in query["records"])
@@ -104,7 +104,7 @@ def _record(record: Mapping[str, Any], query: Mapping[str, Any]) -> str:
 
 def _next(query: Mapping[str, Any], *, is_last: bool) -> str:
     if query["rcode"] is None:
-        return f"with an answer the client stops, else it {'fails' if is_last else 'goes on'}"
+        return f"the client stops if there is data, else it {'fails' if is_last else 'goes on'}"
     if has_data(query):
         return "the client has its answer and stops"
     if query["rcode"] == "NOERROR":
