@@ -334,7 +334,7 @@ async def test_explain_asks_for_each_suffix_and_for_the_client() -> None:
         assert [query["name"] for query in queries] == names
         assert "asked by 127.0.0.1" in queries[-1]["reason"]
         text = (await site.get("/explain?name=web&format=text&client=172.18.0.9")).text
-        assert "web. A: NOERROR, zone" in text
+        assert "1. web. A: 172.18.0.2, TTL 5 (zone)" in text
         assert "asked by 172.18.0.9" in text
         assert "5 A 172.18.0.2" in text
 
