@@ -43,6 +43,9 @@ wait for the next start.
 """
 
 
+# All that metrics need to show what they are.
+NOTHING = Gauges({}, 0, 0, 0, 0, {}, {}, {}, {}, {}, 0, {}, None, {}, 0)
+
 SEPARATORS = {
     "spaces": "In the environment, values are separated by spaces, as they may contain commas.",
     "templates": "In the environment, spaces and commas inside braces do not separate values.",
@@ -133,10 +136,9 @@ def _paths_table() -> Iterator[str]:
 
 
 def _metrics_table() -> Iterator[str]:
-    nothing = Gauges({}, 0, 0, 0, 0, {}, {}, {}, {}, {}, 0, {}, None, {}, 0)
     yield "| metric | labels | meaning |"
     yield "| --- | --- | --- |"
-    for metric in Metrics(Counters(), lambda: nothing, "").collect():
+    for metric in Metrics(Counters(), lambda: NOTHING, "").collect():
         name = metric.name + ("_total" if metric.type == "counter" else "")
         labels = vars(metric)[
             "_labelnames"

@@ -1,0 +1,74 @@
+"""How many records of each type the first domain has, and how many names were lost: for metrics."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+from containerdns.core.protocol import messages
+from containerdns.core.zone import records
+from containerdns.core.zone.records import Record
+from containerdns.core.zone.views import View
+from containerdns.core.zone.zone import Loss, Suffix, SuffixKind, Zone
+
+QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
+RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
+COUNT_SLICE = 0.001  # seconds of counting between queries
+LOST = "lost"  # how lost names are counted beside types
+COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
+
+
+@dataclass(slots=True)
+class _Count:
+    """One count: of which serial, what is left, what was found."""
+
+    serial: int
+    left: Iterator[Record | Loss]
+    found: Counter[str] = field(default_factory=Counter)
+
+
+class RecordCount:
+    """The count of a zone; a large one is counted in pieces, and shown when it is whole."""
+
+    def __init__(self) -> None:
+        self._shown = _Count(-1, iter(()))
+        self._next: _Count | None = None
+        self._due_at = 0.0
+
+    @property
+    def by_type(self) -> dict[str, int]:
+        """The records by the mnemonic of their type."""
+        found = dict.fromkeys(COUNTED, 0) | self._shown.found
+        found.pop(LOST, None)
+        return found
+
+    @property
+    def lost(self) -> int:
+        """The claims that others have the names of."""
+        return self._shown.found[LOST]
+
+    def bring_up_to_date(self, zone: Zone, view: View) -> None:
+        """Count a small zone at once."""
+        if len(zone) <= QUICK_COUNT:
+            while not self.go_on(zone, view):
+                pass
+
+    def go_on(self, zone: Zone, view: View) -> bool:
+        """Count for a moment; return whether the count is that of the zone, or not due yet."""
+        if self._next is None:
+            is_due = time.monotonic() >= self._due_at or len(zone) <= QUICK_COUNT
+            if self._shown.serial == zone.serial or not is_due:
+                return True
+            suffix = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
+            recorded = records.in_zone(zone, suffix, view)
+            self._next = _Count(zone.serial, chain(recorded, zone.losses()))
+        until = time.perf_counter() + COUNT_SLICE
+        for counted in self._next.left:
+            kind = LOST if isinstance(counted, Loss) else messages.type_text(counted.rtype)
+            self._next.found[kind] += 1
+            if time.perf_counter() >= until:
+                return False
+        self._shown, self._next = self._next, None
+        self._due_at = time.monotonic() + RECOUNT_AFTER
+        return self._shown.serial == zone.serial

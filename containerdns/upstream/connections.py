@@ -1,0 +1,108 @@
+"""The life of a connection that carries many questions to an upstream: TCP, TLS and HTTPS.
+
+One is in use at a time.  It is begun by the first question, closed when nothing was asked for
+`MAX_IDLE` seconds, and replaced when it has been silent for so long that it may be dead; what
+waits on the old one may still get its answer.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+from containerdns.upstream.exchanges import Sent, Spawn, Trouble, TroubleKind
+
+MAX_CONNECT = 2.0  # seconds, as long as the longest time-out of a question
+MAX_IDLE = 60.0  # seconds; servers close earlier as they like, RFC 7766 section 6.2.3
+
+
+class Connection(asyncio.Protocol):
+    """One connection; what is sent before it is established is kept until then.
+
+    Attributes:
+        waiting: The questions without an answer, by a number of the protocol's.
+        is_closed: It takes no more questions.
+        alive_at: The loop's time when it was begun, or when something came over it.
+        transport: None until it is established.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.waiting: dict[int, Sent] = {}
+        self.is_closed = False
+        self.alive_at = loop.time()
+        self.transport: asyncio.Transport | None = None
+        self._loop = loop
+        self._idle: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Close; whoever waits is not told."""
+        self.is_closed = True
+        if self._idle is not None:
+            self._idle.cancel()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def fail(self, trouble: Trouble) -> None:
+        """Close, and tell whoever waits."""
+        self.close()
+        for sent in list(self.waiting.values()):
+            sent.forget()
+            sent.take(trouble)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        self.fail(Trouble(TroubleKind.BROKEN))
+
+    def rest(self) -> None:
+        """Close later, if nothing more is asked."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = self._loop.call_later(MAX_IDLE, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.waiting:
+            self.rest()
+        else:
+            self.close()
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class Connections(ABC, Generic[C]):
+    """The connection to one upstream, and those before it that are still waited on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, spawn: Spawn) -> None:
+        self._loop = loop
+        self._spawn = spawn
+        self._connection: C | None = None
+        self._retired: list[C] = []
+
+    @abstractmethod
+    def _new(self) -> C:
+        """Make a connection that is not established yet."""
+
+    @abstractmethod
+    async def _connect(self, connection: C) -> None:
+        """Establish it, or let it fail."""
+
+    def _in_use(self) -> C:
+        """Return the connection for a question; one is begun if there is none."""
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            connection = self._connection = self._new()
+            self._spawn(self._connect(connection))
+        return connection
+
+    def renew(self, seconds: float) -> None:
+        """Use another connection from now on, if this one was silent so long: it may be dead."""
+        connection = self._connection
+        if connection is not None and connection.alive_at <= self._loop.time() - seconds:
+            self._retired = [old for old in self._retired if not old.is_closed]
+            self._retired.append(connection)
+            self._connection = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.renew(0.0)
+        for connection in self._retired:
+            connection.close()
