@@ -59,15 +59,6 @@ class EngineUnavailable(ContainerDNSError):
         self.status = status
 
 
-class UpstreamFailed(ContainerDNSError):
-    """An upstream returned no usable response; the next one is tried."""
-
-    def __init__(self, server: str, reason: str) -> None:
-        super().__init__(f"{server}: {reason}")
-        self.server = server
-        self.reason = reason
-
-
 class FleetUnavailable(ContainerDNSError):
     """The etcd of the fleet cannot be reached, or refuses; its last known zone is kept."""
 

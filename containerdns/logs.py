@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from containerdns.core.counters import Counters
-from containerdns.core.protocol.query_history import rfc3339_ms
+from containerdns.core.times import rfc3339
 
 EXHAUSTED_EVERY = 60.0  # seconds between messages about the same shortage
 TEXT = "%(asctime)s %(levelname)s %(message)s"
@@ -27,7 +27,7 @@ class JSONLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
         document = {
-            "time": rfc3339_ms(record.created),
+            "time": rfc3339(record.created, "milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -47,7 +47,7 @@ class _TextLines(logging.Formatter):
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """Return the record's time."""
-        return rfc3339_ms(record.created)
+        return rfc3339(record.created, "milliseconds")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Format the line, with control characters replaced."""

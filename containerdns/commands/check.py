@@ -7,7 +7,6 @@ yields findings.  Nothing is changed: sockets are closed again, files are only r
 import asyncio
 import http.client
 import os
-import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 
 from containerdns.commands import http_client
 from containerdns.config.groups import Settings
+from containerdns.config.machine import has_address
 from containerdns.config.settings import unknown_variables
 from containerdns.config.top_level_domains import top_level_domains
 from containerdns.core import names
@@ -231,7 +231,7 @@ def _of_listening(endpoint: Endpoint) -> Iterator[Finding]:
         return
     for listener in listeners:
         listener.close()
-    if _is_absent(endpoint):
+    if not has_address(endpoint.host):
         remedy = (
             "it will be served once it appears, such as a VPN's address; otherwise correct --listen"
         )
@@ -240,17 +240,6 @@ def _of_listening(endpoint: Endpoint) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"DNS on {endpoint}")
-
-
-def _is_absent(endpoint: Endpoint) -> bool:
-    """Return whether an address does not belong to this machine."""
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as attempt:
-        try:
-            attempt.bind((endpoint.host, 0))
-        except OSError:
-            return True
-    return False
 
 
 def _is_running_at(endpoints: Iterable[Endpoint]) -> bool:

@@ -15,10 +15,10 @@ from containerdns.commands.http_client import Server
 from containerdns.config import values
 from containerdns.config.client_targets import Ours
 from containerdns.config.groups import Settings
-from containerdns.core.endpoints import DNS_PORT, Endpoint
+from containerdns.config.machine import main_address
+from containerdns.core.endpoints import DNS_PORT, WILDCARDS, Endpoint
 from containerdns.errors import BadName, BadSettings, ServerUnreachable
 
-SOMEWHERE = ("192.0.2.1", 9)  # RFC 5737; nothing is ever sent there
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # created by Docker and Podman
 
 
@@ -62,8 +62,9 @@ def find_ours(given: Given, running: Server, load: Callable[[], Settings]) -> Ou
     if not found and any(mark.exists() for mark in CONTAINER_MARKS):
         raise BadSettings("--server", "", "the address where clients reach this container")
     port = given.port or known.port
+    guessed = main_address(socket.AF_INET) or "127.0.0.1"
     return Ours(
-        tuple(Endpoint(host, port) for host in found or (_towards_default_route(),)),
+        tuple(Endpoint(host, port) for host in found or (guessed,)),
         owned or known.domains,
         searched or known.search_domains,
         known.subnets,
@@ -97,7 +98,7 @@ def _from_settings(settings: Settings) -> Ours:
 
 def _addresses(listening: Sequence[Endpoint], url: str) -> tuple[str, ...]:
     """Return addresses that clients can use: those listened on, or the one in the URL."""
-    told = [e.host for e in listening if e.host not in ("0.0.0.0", "::")]
+    told = [e.host for e in listening if e.host not in WILDCARDS]
     if told:
         return tuple(dict.fromkeys(told))
     host = urlsplit(url).hostname or ""
@@ -106,16 +107,6 @@ def _addresses(listening: Sequence[Endpoint], url: str) -> tuple[str, ...]:
     except ValueError:
         return ()
     return () if ipaddress.ip_address(address).is_loopback else (address,)
-
-
-def _towards_default_route() -> str:
-    """Return this machine's address on its default route; loopback without a network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        try:
-            asking.connect(SOMEWHERE)
-        except OSError:
-            return "127.0.0.1"
-        return str(asking.getsockname()[0])
 
 
 def _host(text: str) -> str:

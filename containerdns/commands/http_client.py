@@ -11,6 +11,7 @@ from http.client import HTTPResponse
 from typing import IO, Any
 from urllib.parse import urlencode
 
+from containerdns.config.machine import family_of
 from containerdns.errors import QuestionRefused, ServerUnreachable
 
 TIMEOUT = 10.0  # seconds for an answer
@@ -96,7 +97,7 @@ class Server:
 
 def ask_dns(host: str, port: int, message: bytes, timeout: float) -> bytes:
     """Send a DNS message over UDP and return the response; OSError if there is none."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = family_of(host)
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.settimeout(timeout)
         asking.connect((host, port))

@@ -18,6 +18,8 @@ IFA_ADDRESS, IFA_LOCAL = 1, 2  # linux/if_addr.h
 ANSWER_OCTETS = 1 << 16  # the kernel sends at most half of that at once
 MAX_ANSWER = 1.0  # seconds; the kernel answers at once
 
+SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC 5737, RFC 3849
+
 _HEADER = struct.Struct("=LHHLL")  # length, type, flags, sequence number, port id
 _ADDRESS = struct.Struct("=BBBBL")  # family, prefix length, flags, scope, interface
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
@@ -29,6 +31,31 @@ def own_addresses() -> frozenset[str]:
         return frozenset(_by_netlink())
     except (OSError, AttributeError, struct.error):  # not Linux, or netlink is forbidden
         return frozenset(_by_name())
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """Return the family of sockets that an IP address needs."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def has_address(host: str) -> bool:
+    """Return whether an IP address is this machine's, by trying to send from it."""
+    with socket.socket(family_of(host), socket.SOCK_DGRAM) as attempt:
+        try:
+            attempt.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
+def main_address(family: socket.AddressFamily) -> str | None:
+    """Return the address that this machine has towards the world; nothing is sent for it."""
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect((SOMEWHERE[family], 53))
+        except OSError:
+            return None
+        return str(asking.getsockname()[0])
 
 
 def _by_netlink() -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint
-from containerdns.core.protocol.query_history import History, Row
+from containerdns.core.protocol.query_history import History
 from containerdns.processes.components import Secrets
 from containerdns.state.replica import Replica
 from containerdns.tasks.parts import Parts, Pauses, contained
@@ -137,6 +137,3 @@ async def read_frame(reader: asyncio.StreamReader) -> Any:
     """Read the next message; it is trusted, since only our own processes have the socket."""
     length = int.from_bytes(await reader.readexactly(LENGTH_OCTETS))
     return pickle.loads(await reader.readexactly(length))  # noqa: S301 - our own process
-
-
-Report = tuple[int, Counters, list[Row]]  # process id, counts since the last report, queries

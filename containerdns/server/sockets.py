@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from containerdns.config.machine import family_of, main_address
 from containerdns.core.endpoints import Endpoint
 from containerdns.errors import CannotListen
 
@@ -47,7 +48,7 @@ class Listener:
     @property
     def family(self) -> socket.AddressFamily:
         """IPv4 or IPv6."""
-        return _family(self.endpoint)
+        return family_of(self.endpoint.host)
 
     def close(self) -> None:
         """Close both sockets."""
@@ -107,7 +108,7 @@ def _open(endpoint: Endpoint, shared: bool) -> Listener:
 
 
 def _bound(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.socket:
-    family = _family(endpoint)
+    family = family_of(endpoint.host)
     opened = socket.socket(family, kind)
     try:
         opened.setblocking(False)
@@ -160,10 +161,6 @@ def _warn_if_capped(udp: socket.socket) -> None:
         )
 
 
-def _family(endpoint: Endpoint) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-
-
 def _text(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
@@ -183,8 +180,8 @@ def _reason(endpoint: Endpoint, error: OSError) -> str:
 
 def _alternatives(endpoint: Endpoint) -> Iterator[Endpoint]:
     """Yield alternative endpoints, the most similar first."""
-    host = socket.inet_pton(_family(endpoint), endpoint.host)
-    if not any(host) and (address := _main_address(_family(endpoint))):
+    host = socket.inet_pton(family_of(endpoint.host), endpoint.host)
+    if not any(host) and (address := main_address(family_of(endpoint.host))):
         yield Endpoint(address, endpoint.port)
     if not any(host):
         yield Endpoint("::1" if ":" in endpoint.host else "127.0.0.1", endpoint.port)
@@ -200,20 +197,9 @@ def _can_bind(endpoint: Endpoint) -> bool:
     return True
 
 
-def _main_address(family: socket.AddressFamily) -> str | None:
-    """Return this machine's address on the default route; nothing is sent."""
-    somewhere = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((somewhere, 53))
-        except OSError:
-            return None
-        return str(probe.getsockname()[0])
-
-
 def _holder(endpoint: Endpoint) -> str | None:
     """Return the program that uses the port, if /proc shows it."""
-    wanted = socket.inet_pton(_family(endpoint), endpoint.host)
+    wanted = socket.inet_pton(family_of(endpoint.host), endpoint.host)
     inodes: dict[str, str] = {}
     for table in ("udp", "udp6", "tcp", "tcp6"):
         inodes.update(_sockets_at(table, endpoint.port, wanted))

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
+from containerdns.config.machine import family_of
 from containerdns.core import names
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages, tsig
@@ -191,7 +192,7 @@ class Notifier:
         loop = asyncio.get_running_loop()
         apexes = {secrets.token_bytes(2): apex for apex in told}
         answered: set[str] = set()
-        family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
+        family = family_of(target.host)
         with socket.socket(family, socket.SOCK_DGRAM) as asking:
             asking.setblocking(False)
             try:

@@ -21,10 +21,10 @@ COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
 
 @dataclass(slots=True)
 class _Count:
-    """One count: of which serial, what is left, what was found."""
+    """One count: of which version of the zone, what is left, what was found."""
 
-    serial: int
-    left: Iterator[Record | Loss]
+    version: tuple[int, int]
+    left: Iterator[Record | Loss | None]
     found: Counter[str] = field(default_factory=Counter)
 
 
@@ -32,7 +32,7 @@ class RecordCount:
     """The count of a zone; a large one is counted in pieces, and shown when it is whole."""
 
     def __init__(self) -> None:
-        self._shown = _Count(-1, iter(()))
+        self._shown = _Count((-1, -1), iter(()))
         self._next: _Count | None = None
         self._due_at = 0.0
 
@@ -58,17 +58,24 @@ class RecordCount:
         """Count for a moment; return whether the count is that of the zone, or not due yet."""
         if self._next is None:
             is_due = time.monotonic() >= self._due_at or len(zone) <= QUICK_COUNT
-            if self._shown.serial == zone.serial or not is_due:
+            if self._shown.version == _version_of(zone) or not is_due:
                 return True
             suffix = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
-            recorded = records.in_zone(zone, suffix, view)
-            self._next = _Count(zone.serial, chain(recorded, zone.losses()))
+            recorded = records.in_pieces(zone, suffix, view)
+            self._next = _Count(_version_of(zone), chain(recorded, zone.losses()))
         until = time.perf_counter() + COUNT_SLICE
         for counted in self._next.left:
-            kind = LOST if isinstance(counted, Loss) else messages.type_text(counted.rtype)
-            self._next.found[kind] += 1
+            if isinstance(counted, Loss):
+                self._next.found[LOST] += 1
+            elif counted is not None:
+                self._next.found[messages.type_text(counted.rtype)] += 1
             if time.perf_counter() >= until:
                 return False
         self._shown, self._next = self._next, None
         self._due_at = time.monotonic() + RECOUNT_AFTER
-        return self._shown.serial == zone.serial
+        return self._shown.version == _version_of(zone)
+
+
+def _version_of(zone: Zone) -> tuple[int, int]:
+    """Return what differs whenever there are other records; the serial alone may lag a second."""
+    return zone.serial, zone.generation

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from containerdns.config.groups import Settings
 from containerdns.core import names
 from containerdns.core.counters import Counters
-from containerdns.core.endpoints import Endpoint
+from containerdns.core.endpoints import WILDCARDS, Endpoint
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone.containers import Network
 from containerdns.core.zone.handover import Departure
@@ -112,9 +112,7 @@ class Replica:
         Args:
             endpoints: The addresses listened on, except for wildcards.
         """
-        listening = tuple(
-            dict.fromkeys(e.host for e in endpoints if e.host not in ("0.0.0.0", "::"))
-        )
+        listening = tuple(dict.fromkeys(e.host for e in endpoints if e.host not in WILDCARDS))
         host = self.views.host_addresses(b"")
         server = self.views.server_addresses(b"", host)
         if not self._own.networks:
@@ -204,7 +202,8 @@ class Replica:
             self._tell_feed("noting other addresses", lambda feed: feed.changed(moved))
         if self.views.epoch != epoch or has_moved or has_other_zones:
             self._packet_cache.forget_views()
-            self.views.epoch += self.views.epoch == epoch
+            if self.views.epoch == epoch:
+                self.views.epoch += 1
         self._mirror("set_networks", networks, own, now)
 
     def set_listing(self, listing: Listing) -> None:

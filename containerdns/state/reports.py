@@ -6,12 +6,11 @@ Nothing is decided here; the zone, the rules and the forwarder are called as for
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.metadata import version as package_version
 from ipaddress import ip_address
-from itertools import chain, product
+from itertools import product
 from typing import Any
 
 from containerdns.config import client_targets
@@ -31,7 +30,8 @@ from containerdns.core.protocol.explain import (
     mark_unsent,
     with_clues,
 )
-from containerdns.core.protocol.query_history import History, rfc3339_ms
+from containerdns.core.protocol.query_history import History
+from containerdns.core.times import rfc3339
 from containerdns.core.zone import master_file, records
 from containerdns.core.zone.change_history import ContainerChange, line
 from containerdns.core.zone.clues import Clues, whose_address
@@ -42,24 +42,19 @@ from containerdns.core.zone.reverse import reverse_name
 from containerdns.core.zone.views import View, packed
 from containerdns.core.zone.zone import HOST_OWNER, Loss, Suffix, SuffixKind
 from containerdns.errors import BadName, BadSettings
+from containerdns.state.record_count import QUICK_COUNT, RecordCount
 from containerdns.state.zone_writer import ZoneWriter
 from containerdns.tasks.turns import turns
 from containerdns.upstream.forwarder import Forwarder, Prospect
 from containerdns.web.state import Document, Gauges
 
-QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
-END = object()  # of what is counted
-RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
-COUNT_SLICE = 0.001  # seconds of counting between queries
 TALLY_AFTER = 10.0  # seconds between two looks at all ready-made responses, for the page
 EXPLAINING = "explain"  # key of the turns; one for all reports
 USUAL_TYPES = (messages.A, messages.AAAA)  # the types that a client asks for
 # Present from the start, since absence cannot be distinguished from 0.
 FLEET_STATES = ("own", "alive", "late")
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
-LOST = "lost"  # how lost names are counted beside types
 PROJECT_LABEL = f"{COMPOSE}project"
-COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
 
 
 @cache  # it reads files of the package, a millisecond each time
@@ -113,16 +108,10 @@ class Reports:
         self._counters = counters
         self._endpoints = endpoints
         self._tally = tally
+        self._record_count = RecordCount()
         self._container_count: dict[str, int] = {}
         self._counted_revision = -1
         self._containers_counted_at = -1.0
-        self._counted: dict[str, int] = {}
-        self._counted_version = (-1, -1)
-        self._counted_at = -RECOUNT_AFTER
-        self._counting: Iterator[Record | Loss | None] | None = None
-        self._lost = 0
-        self._count: Counter[str] = Counter()
-        self._counting_version = (-1, -1)
         self._kept_of_day = LastDay()
         self._tallied_at = -TALLY_AFTER
         self._started_at = time.time()
@@ -552,16 +541,14 @@ class Reports:
         """Return the current values for the metrics."""
         self._tally()
         zone = self._writer.zone
-        if self._counted_version != self._version() and len(zone) <= QUICK_COUNT:
-            while not self.count_on():
-                pass
+        self._record_count.bring_up_to_date(zone, self._neutral_view())
         fleet = self._writer.fleet
         return Gauges(
-            zone_records=dict.fromkeys(COUNTED, 0) | self._counted,
+            zone_records=self._record_count.by_type,
             zone_names=len(zone),
             zone_serial=zone.serial,
             remembered_names=len(zone.remembered),
-            names_lost=self._lost,
+            names_lost=self._record_count.lost,
             docker_connected={e.url: e.is_connected for e in self._writer.engines.values()},
             docker_left_out={
                 e.url: e.url in zone.lost_engines for e in self._writer.engines.values()
@@ -578,42 +565,9 @@ class Reports:
             fleet_revision=fleet.revision if fleet else 0,
         )
 
-    def _version(self) -> tuple[int, int]:
-        """What differs whenever there are other records; the serial alone may lag a second."""
-        return self._writer.zone.serial, self._writer.zone.generation
-
     def count_on(self) -> bool:
-        """Count some more of the first domain's records, and of lost names.
-
-        Returns whether all are counted.
-
-        A large zone is counted in pieces between queries, and shown once it is complete.
-        """
-        zone = self._writer.zone
-        if self._counting is None:
-            is_due = time.monotonic() - self._counted_at >= RECOUNT_AFTER
-            if self._counted_version == self._version() or not (is_due or len(zone) <= QUICK_COUNT):
-                return True
-            suffix = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
-            recorded = records.in_pieces(zone, suffix, self._neutral_view())
-            self._counting = chain(recorded, zone.losses())
-            self._counting_version = self._version()
-            self._count = Counter()
-        until = time.perf_counter() + COUNT_SLICE
-        while time.perf_counter() < until:
-            counted = next(self._counting, END)
-            if counted is END:
-                self._lost = self._count.pop(LOST, 0)
-                self._counted = dict(self._count)
-                self._counted_version = self._counting_version
-                self._counted_at = time.monotonic()
-                self._counting = None
-                return self._counted_version == self._version()
-            if isinstance(counted, Loss):
-                self._count[LOST] += 1
-            elif isinstance(counted, Record):
-                self._count[messages.type_text(counted.rtype)] += 1
-        return False
+        """Count some more records; return whether there is nothing to count for now."""
+        return self._record_count.go_on(self._writer.zone, self._neutral_view())
 
 
 def _tcp_ports(container: Container) -> list[int]:
@@ -673,7 +627,7 @@ def _shown_id(publication: str) -> str:
 
 def _change_document(change: ContainerChange) -> Document:
     return {
-        "time": rfc3339_ms(change.time),
+        "time": rfc3339(change.time, "milliseconds"),
         "change": change.change,
         "container": change.container,
         "id": _shown_id(change.id),
@@ -706,8 +660,3 @@ def _record_document(record: Record, apex: str) -> Document:
 def _loss_document(loss: Loss) -> Document:
     until = rfc3339(loss.until) if loss.until else None
     return {**loss._asdict(), "held_for": loss.held_for or None, "until": until}
-
-
-def rfc3339(moment: float) -> str:
-    """Format a time in seconds since the epoch as RFC 3339, in UTC."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

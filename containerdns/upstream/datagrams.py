@@ -15,6 +15,7 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from functools import partial
 
+from containerdns.config.machine import family_of
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.questions import is_same
@@ -111,7 +112,7 @@ class UpstreamDatagrams:
     ) -> None:
         self._address = address
         self._open_ports = open_ports
-        self._family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._family = family_of(address[0])
         self._loop = loop
         self._ports: dict[int, _Port] = {}
         self._has_warned = False

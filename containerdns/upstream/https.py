@@ -15,21 +15,16 @@ import h2.exceptions
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.questions import is_same
+from containerdns.upstream.connections import MAX_CONNECT, Connection, Connections
 from containerdns.upstream.exchanges import Bootstrap, Sent, Spawn, Take, Trouble, TroubleKind
-from containerdns.upstream.streams import (
-    MAX_CONNECT,
-    MAX_IDLE,
-    read_whole,
-    tls_context,
-    why_not,
-)
+from containerdns.upstream.streams import read_whole, tls_context, why_not
 
 LONGEST = messages.TCP_OCTETS
 MAX_STREAMS = 100  # at a time, what RFC 9113 section 6.5.2 wants servers to allow
 MEDIA_TYPE = "application/dns-message"
 
 
-class Https:
+class Https(Connections["_HTTPSConnection"]):
     """DNS over HTTPS to one upstream."""
 
     def __init__(
@@ -43,6 +38,7 @@ class Https:
             spawn: Starts a task that somebody owns.
             bootstrap: Gives the addresses of the URL's host, without asking ourselves.
         """
+        super().__init__(loop, spawn)
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port or 443
@@ -54,34 +50,15 @@ class Https:
             ("accept", MEDIA_TYPE),
             ("content-type", MEDIA_TYPE),
         ]
-        self._loop = loop
-        self._spawn = spawn
         self._bootstrap = bootstrap
         self._context = tls_context("h2")
-        self._connection: _HTTPSConnection | None = None
-        self._retired: list[_HTTPSConnection] = []
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question, over a connection that is made first if there is none."""
-        connection = self._connection
-        if connection is None or connection.is_closed:
-            connection = self._connection = _HTTPSConnection(self._request, self._host, self._loop)
-            self._spawn(self._connect(connection))
-        return connection.send(question, messages.query(0, flags, question, opt), take)
+        return self._in_use().send(question, messages.query(0, flags, question, opt), take)
 
-    def renew(self, seconds: float) -> None:
-        """Use another connection from now on, if this one was silent so long: it may be dead."""
-        connection = self._connection
-        if connection is not None and connection.alive_at <= self._loop.time() - seconds:
-            self._retired = [old for old in self._retired if not old.is_closed]
-            self._retired.append(connection)
-            self._connection = None
-
-    def close(self) -> None:
-        """Close all connections."""
-        self.renew(0.0)
-        for connection in self._retired:
-            connection.close()
+    def _new(self) -> "_HTTPSConnection":
+        return _HTTPSConnection(self._request, self._loop)
 
     async def _connect(self, connection: "_HTTPSConnection") -> None:
         """Connect to the first address of the host that takes it."""
@@ -102,53 +79,30 @@ class Https:
         connection.fail(trouble)
 
 
-class _HTTPSConnection(asyncio.Protocol):
+class _HTTPSConnection(Connection):
     """One HTTP/2 connection; what is sent before it stands is kept until then."""
 
-    def __init__(
-        self, request: list[tuple[str, str]], host: str, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.waiting: dict[int, Sent] = {}  # by a number of ours
-        self.is_closed = False
-        self.alive_at = loop.time()  # when it was begun, or something came over it
+    def __init__(self, request: list[tuple[str, str]], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self._request = request
-        self._host = host
-        self._loop = loop
         self._next = 0
         self._unsent: list[tuple[int, bytes]] = []
         self._streams: dict[int, tuple[int, bytearray]] = {}  # the number, and what came
-        self._transport: asyncio.Transport | None = None
         self._h2: h2.connection.H2Connection
-        self._idle: asyncio.TimerHandle | None = None
 
     def send(self, question: bytes, query: bytes, take: Take) -> Sent:
         """Send a question, now or once there is room."""
         number, self._next = self._next, self._next + 1
         sent = self.waiting[number] = Sent(question, take, number, self.waiting)
         self._unsent.append((number, query))
-        if self._transport is not None:
+        if self.transport is not None:
             self._send_waiting()
-        self._rest()
+        self.rest()
         return sent
-
-    def close(self) -> None:
-        """Close, without notifying waiting queries."""
-        self.is_closed = True
-        if self._idle is not None:
-            self._idle.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-
-    def fail(self, trouble: Trouble) -> None:
-        """Close, and report the failure to waiting queries."""
-        self.close()
-        for sent in list(self.waiting.values()):
-            sent.forget()
-            sent.take(trouble)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin HTTP/2, if that is what the server agreed to."""
-        stream = self._transport = cast(asyncio.Transport, transport)
+        stream = self.transport = cast(asyncio.Transport, transport)
         tls = stream.get_extra_info("ssl_object")
         if self.is_closed or tls is None or tls.selected_alpn_protocol() != "h2":
             self.fail(Trouble(TroubleKind.UNREACHABLE, "the server does not speak HTTP/2"))
@@ -169,11 +123,7 @@ class _HTTPSConnection(asyncio.Protocol):
             self._take(event)
         if not self.is_closed:
             self._send_waiting()
-            self._rest()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Report the failure to waiting queries."""
-        self.fail(Trouble(TroubleKind.BROKEN))
+            self.rest()
 
     def _send_waiting(self) -> None:
         """Open streams for what waits, as many as the server allows."""
@@ -190,8 +140,8 @@ class _HTTPSConnection(asyncio.Protocol):
                 self.fail(Trouble(TroubleKind.BROKEN, f"no HTTP/2 stream: {error}"))
                 return
             self._streams[stream] = number, bytearray()
-        assert self._transport is not None
-        self._transport.write(self._h2.data_to_send())
+        assert self.transport is not None
+        self.transport.write(self._h2.data_to_send())
 
     def _take(self, event: h2.events.Event) -> None:
         match event:
@@ -233,15 +183,3 @@ class _HTTPSConnection(asyncio.Protocol):
         if sent is not None:
             sent.forget()
             sent.take(outcome)
-
-    def _rest(self) -> None:
-        """Close later, if nothing more is asked."""
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = self._loop.call_later(MAX_IDLE, self._close_if_idle)
-
-    def _close_if_idle(self) -> None:
-        if self.waiting:
-            self._rest()
-        else:
-            self.close()

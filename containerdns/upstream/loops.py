@@ -10,9 +10,9 @@ and be an upstream for all else; a random single label shows that.
 
 import ipaddress
 import secrets
-import socket
 from collections.abc import Iterable
 
+from containerdns.config.machine import has_address
 from containerdns.core import names
 from containerdns.core.endpoints import Endpoint, UpstreamServer
 from containerdns.core.protocol import messages
@@ -79,17 +79,6 @@ def is_own_address(server: UpstreamServer, listening: Iterable[Endpoint]) -> boo
         own = ipaddress.ip_address(endpoint.host)
         if endpoint.port != server.port or own.version != address.version:
             continue
-        if own == address or (own.is_unspecified and _is_local(server.host)):
+        if own == address or (own.is_unspecified and has_address(server.host)):
             return True
     return False
-
-
-def _is_local(host: str) -> bool:
-    """Return whether an address is this machine's, by trying to send from it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as trying:
-            trying.bind((host, 0))
-    except OSError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
+from containerdns.upstream.connections import MAX_CONNECT, Connection, Connections
 from containerdns.upstream.exchanges import (
     Sent,
     Spawn,
@@ -23,12 +24,10 @@ from containerdns.upstream.exchanges import (
     trouble_of,
 )
 
-MAX_CONNECT = 2.0  # seconds, as long as the longest time-out of a question
-MAX_IDLE = 60.0  # seconds; servers close earlier as they like, RFC 7766 section 6.2.3
 MAX_WAITING = 1000  # questions on one connection; IDs must stay hard to guess
 
 
-class UpstreamStreams:
+class UpstreamStreams(Connections["_StreamConnection"]):
     """TCP to one upstream, or TLS with a name that its certificate must have (RFC 7858)."""
 
     def __init__(
@@ -38,38 +37,21 @@ class UpstreamStreams:
         spawn: Spawn,
         server_name: str = "",
     ) -> None:
+        super().__init__(loop, spawn)
         self._address = address
-        self._loop = loop
-        self._spawn = spawn
         self._server_name = server_name
         self._context = tls_context("dot") if server_name else None
-        self._connection: _StreamConnection | None = None
-        self._retired: list[_StreamConnection] = []
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question, over a connection that is made first if there is none."""
-        connection = self._connection
-        if connection is None or connection.is_closed:
-            connection = self._connection = _StreamConnection(self._address[0], self._loop)
-            self._spawn(self._connect(connection))
+        connection = self._in_use()
         if len(connection.waiting) >= MAX_WAITING:
             take(Trouble(TroubleKind.BROKEN))
             return None
         return connection.send(question, flags, opt, take)
 
-    def renew(self, seconds: float) -> None:
-        """Use another connection from now on, if this one was silent so long: it may be dead."""
-        connection = self._connection
-        if connection is not None and connection.alive_at <= self._loop.time() - seconds:
-            self._retired = [old for old in self._retired if not old.is_closed]
-            self._retired.append(connection)
-            self._connection = None
-
-    def close(self) -> None:
-        """Close all connections."""
-        self.renew(0.0)
-        for connection in self._retired:
-            connection.close()
+    def _new(self) -> "_StreamConnection":
+        return _StreamConnection(self._loop)
 
     async def _connect(self, connection: "_StreamConnection") -> None:
         try:
@@ -123,19 +105,13 @@ def why_not(error: OSError | TimeoutError) -> Trouble:
             return trouble_of(error)
 
 
-class _StreamConnection(asyncio.Protocol):
+class _StreamConnection(Connection):
     """One connection; what is sent before it stands is kept until then."""
 
-    def __init__(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.waiting: dict[int, Sent] = {}
-        self.is_closed = False
-        self.alive_at = loop.time()  # when it was begun, or something came over it
-        self._host = host
-        self._loop = loop
-        self._transport: asyncio.Transport | None = None
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self._unsent: list[bytes] = []
         self._received = bytearray()
-        self._idle: asyncio.TimerHandle | None = None
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent:
         """Send a question, now or once the connection stands."""
@@ -144,32 +120,17 @@ class _StreamConnection(asyncio.Protocol):
             message_id = int.from_bytes(os.urandom(2))
         query = messages.query(message_id, flags, question, opt)
         frame = len(query).to_bytes(2) + query
-        if self._transport is None:
+        if self.transport is None:
             self._unsent.append(frame)
         else:
-            self._transport.write(frame)
+            self.transport.write(frame)
         sent = self.waiting[message_id] = Sent(question, take, message_id, self.waiting)
-        self._rest()
+        self.rest()
         return sent
-
-    def close(self) -> None:
-        """Close, without notifying waiting queries."""
-        self.is_closed = True
-        if self._idle is not None:
-            self._idle.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-
-    def fail(self, trouble: Trouble) -> None:
-        """Close, and report the failure to waiting queries."""
-        self.close()
-        for sent in list(self.waiting.values()):
-            sent.forget()
-            sent.take(trouble)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send what waited for the connection."""
-        stream = self._transport = cast(asyncio.Transport, transport)
+        stream = self.transport = cast(asyncio.Transport, transport)
         if self.is_closed:
             stream.abort()
             return
@@ -190,11 +151,7 @@ class _StreamConnection(asyncio.Protocol):
             if not self._deliver(frame):
                 self.fail(Trouble(TroubleKind.BROKEN))
                 return
-        self._rest()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Report the failure to waiting queries."""
-        self.fail(Trouble(TroubleKind.BROKEN))
+        self.rest()
 
     def _deliver(self, frame: bytes) -> bool:
         """Hand a response to the question that waits for it; return whether it is one.
@@ -213,15 +170,3 @@ class _StreamConnection(asyncio.Protocol):
         sent.forget()
         sent.take(outcome)
         return True
-
-    def _rest(self) -> None:
-        """Close later, if nothing more is asked."""
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = self._loop.call_later(MAX_IDLE, self._close_if_idle)
-
-    def _close_if_idle(self) -> None:
-        if self.waiting:
-            self._rest()
-        else:
-            self.close()

@@ -4,17 +4,15 @@ The file may be empty when we start, at boot, and change whenever a network does
 looked at all the time, at the cost of one `stat`.
 """
 
-import ipaddress
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from containerdns.core.endpoints import Endpoint, UpstreamServer
+from containerdns.core.endpoints import DNS_PORT, WILDCARDS, Endpoint, UpstreamServer, address_text
 from containerdns.upstream.loops import is_own_address
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 DOCKERS_OWN = "127.0.0.11"  # it may ask the host's resolver, and that may be us
-DNS_PORT = 53
 EVERY = 1.0  # seconds between two looks at the file
 
 log = logging.getLogger(__name__)
@@ -77,13 +75,10 @@ def _hosts(path: Path) -> Iterator[str]:
     seen = {DOCKERS_OWN}
     for line in text.splitlines():
         match line.split():
-            case ["nameserver", host, *_] if _is_address(host) and host not in seen:
+            case ["nameserver", host, *_] if _can_be_asked(host) and host not in seen:
                 seen.add(host)
                 yield host
 
 
-def _is_address(text: str) -> bool:
-    try:
-        return not ipaddress.ip_address(text).is_unspecified
-    except ValueError:
-        return False
+def _can_be_asked(host: str) -> bool:
+    return address_text(host) not in ("", *WILDCARDS)

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from containerdns.config.machine import family_of
 from containerdns.core.connections.places import Limits, Places, limits_by
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint
@@ -411,7 +412,7 @@ def bound(endpoint: Endpoint) -> socket.socket:
     Raises:
         CannotListen: With the system's reason.
     """
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    family = family_of(endpoint.host)
     try:
         bound = socket.create_server(
             (endpoint.host, endpoint.port),

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import address_text
 from containerdns.core.zone.views import packed
 from containerdns.errors import BadName, BadSettings
 from containerdns.web.state import State
@@ -119,7 +120,7 @@ class Guard:
     def _is_known(self, host: str) -> bool:
         if not host or not host.isascii():
             return False
-        if _is_address(host):
+        if address_text(host):
             return True
         host = host.lower().removesuffix(".")
         return "." not in host or host in self._hosts or self._state.is_our_name(host)
@@ -194,11 +195,3 @@ def _without_port(header: str) -> str:
         r"(?:\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|([^\[\]:/]*))(?::[0-9]*)?", header
     )
     return (match[1] or match[2] or "") if match else ""
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

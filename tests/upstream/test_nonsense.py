@@ -93,7 +93,7 @@ _OUTCOMES: list[Response | Trouble] = []
 def test_any_octets_over_tcp_are_survived(
     loop: asyncio.AbstractEventLoop, pieces: list[bytes]
 ) -> None:
-    connection = streams._StreamConnection("192.0.2.1", loop)
+    connection = streams._StreamConnection(loop)
     connection.connection_made(cast(asyncio.Transport, _Wire()))
     sent = connection.send(QUESTION, messages.RD, b"", _OUTCOMES.append)
     for piece in pieces:
@@ -107,7 +107,7 @@ def test_any_octets_over_tcp_are_survived(
 def test_any_octets_over_http2_are_survived(
     loop: asyncio.AbstractEventLoop, pieces: list[bytes]
 ) -> None:
-    connection = https._HTTPSConnection([(":method", "POST")], "dns.example", loop)
+    connection = https._HTTPSConnection([(":method", "POST")], loop)
     connection.connection_made(cast(asyncio.Transport, _Wire()))
     connection.send(QUESTION, messages.query(0, 0, QUESTION), _OUTCOMES.append)
     settings_frame = b"\0\0\0\4\0\0\0\0\0"

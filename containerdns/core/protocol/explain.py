@@ -1,6 +1,6 @@
 """Explanations of the decisions in `respond`, using the same functions."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from containerdns.core import names
@@ -273,9 +273,6 @@ class UpstreamExplanation:
     ttl: int | None = None
     rcode: str | None = None
     reason: str = ""
-
-
-Describe = Callable[[Explanation], UpstreamExplanation]
 
 
 def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:

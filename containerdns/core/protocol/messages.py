@@ -47,13 +47,13 @@ A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, OPT = 1, 2, 5, 6, 12, 15, 16, 28, 33
 DS, DNSKEY, HTTPS, TKEY, TSIG, IXFR, AXFR, MAILB, MAILA, ANY = (
     43, 48, 65, 249, 250, 251, 252, 253, 254, 255,
 )  # fmt: skip
-IN, CH, NONE_CLASS, ANY_CLASS = 1, 3, 254, 255
+IN, CH, ANY_CLASS = 1, 3, 255
 
 # The name that only `containerdns healthcheck` asks for, TXT in class CH, so that its queries
 # can be kept out of the history and the counts.
 HEALTH_CHECK = "healthcheck.containerdns."
 
-NSID_OPTION, COOKIE_OPTION, KEEPALIVE_OPTION, PADDING_OPTION, EDE_OPTION = 3, 10, 11, 12, 15
+NSID_OPTION, COOKIE_OPTION, PADDING_OPTION, EDE_OPTION = 3, 10, 12, 15
 
 _HEADER = struct.Struct("!HHHHHH")
 _FIXED = struct.Struct("!HHIH")  # type, class, TTL, length of the data

@@ -7,12 +7,12 @@ callback is needed per query.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from itertools import islice
 from typing import NamedTuple, Protocol
 
 from containerdns.core.protocol import messages
+from containerdns.core.times import rfc3339
 
 
 class QueryStamp:
@@ -146,7 +146,7 @@ def readable(row: Row) -> dict[str, object]:
     """Return a query as `/queries` shows it."""
     stamp, address, outcome = row
     return {
-        "time": rfc3339_ms(stamp.time),
+        "time": rfc3339(stamp.time, "milliseconds"),
         "client": str(ip_address(address)),
         "proto": stamp.proto,
         "name": outcome.name,
@@ -156,9 +156,3 @@ def readable(row: Row) -> dict[str, object]:
         "upstream": outcome.upstream,
         "ms": round(stamp.ms, 3),
     }
-
-
-def rfc3339_ms(time: float) -> str:
-    """Format a time in seconds since the epoch as RFC 3339, in UTC, with milliseconds."""
-    text = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")

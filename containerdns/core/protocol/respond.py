@@ -29,8 +29,7 @@ from containerdns.errors import BadMessage
 MAX_ADDRESSES = 100  # in one answer; of more, each answer has the next hundred
 MAX_LED = 1024  # chains of upstreams that are decided about in one second; then all anew
 MAX_TURNS = 4096  # RRsets whose answers are counted; then all start anew
-NOT_READY, FILTERED = 14, 17  # extended errors, RFC 8914 section 4
-PROHIBITED, NOT_SUPPORTED = 18, 21
+NOT_READY, FILTERED, PROHIBITED = 14, 17, 18  # extended errors, RFC 8914 section 4
 CHAOS_VERSION = frozenset({"version.bind.", "version.server."})
 CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
 LOOPBACK = {messages.A: bytes((127, 0, 0, 1)), messages.AAAA: bytes(15) + b"\x01"}
