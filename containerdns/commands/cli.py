@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from containerdns.commands.usage import Port, Word, WrongUsage, source_of
+from containerdns.commands.usage import Port, UnknownCommand, Word, WrongUsage, source_of
 from containerdns.errors import (
     BadSettings,
     ContainerDNSError,
@@ -53,6 +53,14 @@ For fish:
 
 class _Commands(click.Group):
     """The subcommands; a `ContainerDNSError` becomes one line and an exit status."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was typed."""
+        if not (args[0].startswith("-") or self.get_command(ctx, args[0]) or ctx.resilient_parsing):
+            raise UnknownCommand(args[0], ctx, list(self.commands))
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse what precedes the subcommand."""

@@ -27,6 +27,15 @@ class WrongUsage(click.ClickException):
         click.echo(f"containerdns: {self.message}", file=file, err=file is None)
 
 
+class UnknownCommand(click.UsageError):
+    """Somebody typed a command that there is not."""
+
+    def __init__(self, name: str, ctx: click.Context, known: list[str]) -> None:
+        super().__init__(
+            f"{name}: expected a command{_perhaps(name, known)}: {', '.join(known)}", ctx
+        )
+
+
 class Word(click.Choice[str]):
     """One of a few words."""
 
@@ -72,10 +81,8 @@ def _told(fault: click.UsageError) -> str:
             return f"{_name_of(missing)} is missing: expected {_expected(missing)}"
         case click.exceptions.BadOptionUsage():
             return f"{fault.option_name}: {_of_option(fault)}"
-    group = fault.ctx.command if fault.ctx else None
-    if isinstance(group, click.Group) and fault.message.startswith("No such command"):
-        name, commands = fault.message.split("'")[1], list(group.commands)
-        return f"{name}: expected a command{_perhaps(name, commands)}: {', '.join(commands)}"
+        case UnknownCommand():
+            return fault.message
     said = fault.format_message().removesuffix(".")
     return f"{said[:1].lower()}{said[1:]}; `{command} --help` lists the arguments"
 
@@ -85,7 +92,7 @@ def _of_option(fault: click.exceptions.BadOptionUsage) -> str:
     from containerdns.config.settings import OPTIONS  # noqa: PLC0415 - for the others' quick start
 
     option = next((o for o in OPTIONS if o.flag == fault.option_name), None)
-    if "does not take a value" in fault.message:
+    if "does not take a value" in fault.message:  # click does not say so otherwise
         other = f", or --no-{option.key}" if option and option.is_switch else ""
         return f"expected no value{other}"
     return f"expected {option.expected if option else 'a value'}, found no value"
