@@ -615,7 +615,7 @@ def _upstream_of(told: Explanation, prospect: Prospect) -> UpstreamExplanation:
             "upstream", None, None, "SERVFAIL", f"{listed} has no server to ask"
         )
     return UpstreamExplanation(
-        "upstream", server, None, None, f"{told.reason}; {server} is asked first"
+        "upstream", server, None, None, f"{told.reason}; {server} is tried first"
     )
 
 
