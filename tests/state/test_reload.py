@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from containerdns.config.groups import Settings
@@ -103,6 +104,21 @@ def test_names_that_the_policy_takes_away_stay_ours() -> None:
     assert running.ask("shown.docker")[0] == messages.NOERROR
     running.reload({})
     assert running.ask("web.docker") == (0, [(5, WEB)])
+
+
+def test_host_names_of_a_reverse_proxy_come_and_go_with_its_options() -> None:
+    labels = {"traefik.http.routers.shop.rule": "Host(`shop.docker`) || Host(`shop.example`)"}
+    shop = replace(container("app"), docker_labels=labels)
+    running = Running(shop)
+    assert running.ask("shop.docker")[0] == messages.NXDOMAIN
+    proxy = {"proxy-labels": True, "proxy-address": "192.0.2.7"}
+    running.reload(proxy)
+    assert running.ask("shop.docker") == (0, [(5, packed("192.0.2.7"))])
+    assert running.writer.ownership.decide("shop.example.", messages.A, 0.0).act is Act.FORWARD
+    running.reload(proxy | {"proxy-domain": "example"})
+    assert running.ask("shop.example") == (0, [(5, packed("192.0.2.7"))])
+    running.reload({})
+    assert running.ask("shop.docker")[0] == messages.NXDOMAIN
 
 
 def test_nothing_said_before_is_said_again() -> None:
