@@ -86,12 +86,13 @@ def test_other_times_and_domains_hold_at_once() -> None:
     running = Running(container("web"))
     revision = running.writer.revision
     running.writer.zone.is_ahead = False
+    serial = running.writer.zone.serial
     assert running.ask("web.docker") == (0, [(5, WEB)])
     running.reload({"domain": "corp", "ttl": 9})
     assert running.ask("web.corp") == (0, [(9, WEB)])
     assert running.ask("ns.corp")[0] == 0
     assert running.writer.ownership.decide("web.docker.", messages.A, 0.0).act is Act.FORWARD
-    assert running.writer.zone.is_ahead
+    assert running.writer.zone.is_ahead or running.writer.zone.serial != serial
     assert running.writer.revision > revision  # the page is told
 
 
@@ -198,11 +199,12 @@ def test_lost_engine_yields_to_others_and_comes_back() -> None:
     two = TwoEngines(grace=0)
     assert two.addresses("pair") == both
     two.writer.zone.is_ahead = False
+    serial = two.writer.zone.serial
     two.writer.disconnected(two.urls[0], "gone")
     two.housekeeping()
     assert two.addresses("pair") == ["172.17.0.3"]
     assert two.addresses("pair2") == ["172.17.0.2"]  # which has no others
-    assert two.writer.zone.is_ahead
+    assert two.writer.zone.is_ahead or two.writer.zone.serial != serial
     decision = two.writer.ownership.decide("pair2.localdomain.", messages.A, time.time())
     assert decision.act is Act.ZONE
     two.writer.connected(two.urls[0])  # what it has to say is not known yet
