@@ -214,3 +214,9 @@ def test_clients_are_told_the_address_that_they_reach(
     assert document["servers"] == servers
     assert {each["target"] for each in document["targets"]} == set(client_targets.WRITERS)
     assert document["domains"] == ["docker"]
+
+
+def test_names_are_shown_in_the_order_of_the_rules(reports: Reports) -> None:
+    """The page copies the first one: the container's own name, not that on a network."""
+    shown = {c["name"]: [n["name"] for n in c["names"]] for c in reports.containers()["containers"]}
+    assert shown["web"] == ["web", CONTAINERS[0].id[:12], "web.front"]

@@ -706,7 +706,10 @@ def held_by(zone: Zone, publication: Publication, view: View) -> Iterator[Held]:
         return
     domain = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
     alone: dict[str, tuple[Record, ...]] = {}  # by network, for names without other holders
-    for claim in {c.owner: c for c in reversed(publication.claims)}.values():
+    first: dict[str, Claim] = {}  # to each owner, the container's own name before all others
+    for claim in publication.claims:
+        first.setdefault(claim.owner, claim)
+    for claim in first.values():
         suffix = domain
         if claim.owner.endswith("."):
             suffix = Suffix(names.parent(claim.owner), SuffixKind.EXACT)
