@@ -123,7 +123,7 @@ def test_search_goes_over_everything() -> None:
         await page.keyboard.press("/")
         await page.keyboard.type("worker")
         await expect(page.locator(".container")).to_have_count(1)
-        await expect(page.locator("#query-list")).to_contain_text("None matches")
+        await expect(page.locator("#query-list")).to_contain_text("No matches")
         await expect(page.locator("#skipped")).to_be_hidden()
         await page.fill("#search", "watchtower")
         await expect(page.locator("#skipped")).to_be_visible()
@@ -495,7 +495,7 @@ def test_without_docker_it_says_what_to_do() -> None:
         await expect(notice).to_contain_text("-v /var/run/docker.sock")
         await expect(page.locator("#ready")).to_contain_text("not ready")
         await expect(page.locator("#container-list")).to_contain_text("as soon as Docker")
-        await expect(page.locator("#query-list")).to_contain_text("No query yet")
+        await expect(page.locator("#query-list")).to_contain_text("No queries yet")
         site.state.engines = FakeState().engines
         site.state.unready = ""
         await expect(notice).to_have_count(0)
@@ -512,7 +512,7 @@ def test_lost_server_is_told_and_found_again() -> None:
         await page.goto(f"http://{first.endpoint}/")
         await expect(page.locator("#ready")).to_have_text("ready")
         running.cancel()
-        await expect(page.locator("#ready")).to_contain_text("no connection")
+        await expect(page.locator("#ready")).to_contain_text("connection lost")
         second = HTTPServer(first.endpoint, site.state, site.counters)
         running = asyncio.create_task(second.run())
         await expect(page.locator("#ready")).to_have_text("ready")
