@@ -70,7 +70,7 @@ async def refusal(url: str, tls: Path | None = None) -> str:
 
 async def test_absent_socket_is_told_with_what_to_do(socket: Path) -> None:
     assert await refusal(f"unix://{socket}") == (
-        f"no Docker socket {socket}: start Docker, or name another one with --docker"
+        f"no Docker socket {socket}: start Docker, or use another one with --docker"
     )
 
 
@@ -78,7 +78,7 @@ async def test_socket_without_a_listener_is_told(socket: Path) -> None:
     async with SimulatedEngine(socket):
         pass
     os.mknod(socket, stat.S_IFSOCK | 0o600)
-    assert "nobody listens" in await refusal(f"unix://{socket}")
+    assert "connection refused by" in await refusal(f"unix://{socket}")
 
 
 async def test_other_server_is_told_as_none_of_docker(socket: Path) -> None:
@@ -88,7 +88,7 @@ async def test_other_server_is_told_as_none_of_docker(socket: Path) -> None:
 
     server = await asyncio.start_unix_server(greet, socket)
     async with server:
-        assert "does not speak HTTP" in await refusal(f"unix://{socket}")
+        assert "does not respond like an Engine" in await refusal(f"unix://{socket}")
 
 
 async def test_gone_container_is_none_and_a_failure_is_a_bad_document(socket: Path) -> None:
@@ -219,7 +219,7 @@ async def test_tls_says_what_is_wrong_with_a_certificate(socket: Path, tmp_path:
 async def test_name_that_cannot_be_resolved_is_told_with_advice() -> None:
     told = await refusal("tcp://engine.invalid:2375")
     assert "engine.invalid:2375: cannot resolve its name (" in told
-    assert "if this machine asks containerdns" in told
+    assert "if this machine uses containerdns" in told
 
 
 @asynccontextmanager
