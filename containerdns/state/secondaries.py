@@ -152,11 +152,11 @@ class Feed:
         self.all_changed()
 
     def all_changed(self) -> None:
-        """Note that all zones changed in some way, if only in their serial."""
+        """Record that all zones changed in some way, if only in their serial."""
         self._note(self._apexes())
 
     def grown(self) -> None:
-        """Note that the serial grew, and is that of all changes until now."""
+        """Record that the serial grew, and is that of all changes until now."""
         growth, self._growth = self._growth, asyncio.Event()
         growth.set()
         self._cut_those_waiting()

@@ -34,7 +34,7 @@ class Connection(asyncio.Protocol):
         self._idle: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
-        """Close; whoever waits is not told."""
+        """Close without notifying waiting questions."""
         self.is_closed = True
         if self._idle is not None:
             self._idle.cancel()
@@ -42,14 +42,14 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def fail(self, trouble: Trouble) -> None:
-        """Close, and tell whoever waits."""
+        """Close, and notify waiting questions."""
         self.close()
         for sent in list(self.waiting.values()):
             sent.forget()
             sent.take(trouble)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Notify waiting questions."""
         self.fail(Trouble(TroubleKind.BROKEN))
 
     def rest(self) -> None:

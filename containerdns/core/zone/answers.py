@@ -130,7 +130,7 @@ def _follow(
     before: tuple[str, ...],
     turn_of: TurnOf,
 ) -> Answer:
-    """Follow a CNAME of ours: within the domains here; elsewhere whoever forwards does."""
+    """Follow a CNAME of ours: within the domains here; elsewhere the forwarder does."""
     target = names.from_wire(alias.chain[-1].rdata)
     above = [d for d in zone.shape.domains if names.is_below(target, d)]
     if not above:
