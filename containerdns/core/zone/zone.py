@@ -382,7 +382,7 @@ class Zone:
             _count(self._having, (TYPE_TXT,), change)
 
     def is_without(self, rtype: int, host_addresses: Iterable[str]) -> bool:
-        """Return whether no container has records of a type, as far as is known without a search."""
+        """Return whether no container is known to have records of a type, without a search."""
         if rtype in self._having or rtype not in (TYPE_AAAA, TYPE_TXT):
             return False
         return rtype == TYPE_TXT or not any(":" in text for text in host_addresses)
