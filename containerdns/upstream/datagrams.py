@@ -195,8 +195,8 @@ class UpstreamDatagrams:
             self._has_warned = True
             log.warning(
                 "out of file descriptors: using %d ports for %s instead of %d (%s)",
-                self._address[0],
                 len(self._ports),
+                self._address[0],
                 PORTS,
                 error.strerror,
             )
