@@ -148,7 +148,7 @@ def test_example_of_a_label_has_an_effect_and_no_fault(key: str, value: str) -> 
     without = policy.publish(container(), rules)
     published = policy.publish(container(**{key: value}), rules)
     assert published.faults == ()
-    assert published != without
+    assert (published != without) is (key != "proxy")  # which has its effect on other containers
 
 
 @pytest.mark.parametrize("label", docker_labels.LABELS, ids=lambda label: label.key)
