@@ -384,6 +384,8 @@ def assert_same_keys(told: Any, given: Any, where: str) -> None:
         for key, value in told.items():
             assert_same_keys(value, given[key], f"{where}.{key}")
     elif isinstance(told, list):
+        if where.endswith(".remarks"):
+            return  # texts, only where something was stripped from the name
         assert given, f"{where} is empty"
         assert_same_keys(told[0], given[-1], where)
 
