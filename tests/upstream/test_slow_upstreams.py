@@ -86,7 +86,8 @@ async def test_a_dead_first_costs_the_first_question_its_time_and_no_other(was: 
             assert addresses(SLOW, await forward.resolve(SLOW)) == ["192.0.2.2"]
             took = time.monotonic() - begun
             assert took > 1.3
-            assert not forward.status()[0].is_healthy
+            # A slow server's probe may still be waited for when the question is passed on.
+            await until(lambda: not forward.status()[0].is_healthy, 5.0)
             begun = time.monotonic()
             await forward.resolve(question("next.example."))
             assert time.monotonic() - begun < took / 2
