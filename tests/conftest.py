@@ -11,8 +11,9 @@ Hypothesis tries the same examples on every machine, however slow; `make fuzz` l
 import asyncio
 import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -56,6 +57,26 @@ def _starts(file: Path, places: Sequence[str]) -> int | None:
     """The index of the first place that a file is, or lies in."""
     found = (n for n, place in enumerate(places) if file.is_relative_to(place))
     return next(found, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any], dict[str, Any]]:
+    """Escape the surrogates in a report, such as those of a log: xdist sends its text as UTF-8."""
+    report = yield
+    safe: dict[str, Any] = _without_surrogates(report)
+    return safe
+
+
+def _without_surrogates(found: Any) -> Any:
+    match found:
+        case str():
+            return found.encode(errors="backslashreplace").decode()
+        case list() | tuple():
+            return [_without_surrogates(item) for item in found]
+        case dict():
+            return {_without_surrogates(k): _without_surrogates(v) for k, v in found.items()}
+        case _:
+            return found
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -26,6 +26,7 @@ UNUSED = (
     *("__pycache__", "site-packages", "config-*", "ensurepip", "idlelib", "lib2to3", "pydoc_data"),
     *("test", "tests", "_test*", "_ctypes_test*", "tkinter", "_tkinter*", "turtledemo"),
     *("curses", "_curses*", "dbm", "_dbm*", "_gdbm*", "nis*", "readline*", "sqlite3", "_sqlite3*"),
+    *("distutils", "unittest", "doctest.py", "turtle.py", "xmlrpc", "_codecs_*"),
 )
 
 # struct vfs_cap_data of revision 2, linux/capability.h: CAP_NET_BIND_SERVICE (10), permitted
@@ -66,8 +67,8 @@ def install(packages: Path) -> None:
     shutil.rmtree(packages / "bin")
 
 
-def copy_interpreter(root: Path) -> None:
-    """Copy the interpreter and the parts of its standard library that a server may need."""
+def copy_interpreter(root: Path, unused: Sequence[str] = UNUSED) -> None:
+    """Copy the interpreter and its standard library, but for the parts that are not used."""
     interpreter = _interpreter()
     target = root / _relative(interpreter)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ def copy_interpreter(root: Path) -> None:
         shutil.copytree(
             library,
             root / _relative(Path(library)),
-            ignore=shutil.ignore_patterns(*UNUSED),
+            ignore=shutil.ignore_patterns(*unused),
             dirs_exist_ok=True,
         )
 

@@ -4,6 +4,7 @@ No registry is reachable from there, so that the base, an image of Python, is ma
 Python that runs the tests, and what would be downloaded lies in the build context.
 """
 
+import fnmatch
 import io
 import json
 import os
@@ -66,7 +67,7 @@ def base_python() -> Path:
 def make_base(root: Path) -> None:
     """Make the root of an image like Docker's python: an interpreter with pip."""
     root.mkdir()
-    assemble.copy_interpreter(root)
+    assemble.copy_interpreter(root, ("__pycache__", "site-packages", "config-*", "test", "idlelib"))
     told = "import sysconfig; print(sysconfig.get_path('purelib'))"
     command = [str(base_python()), "-I", "-c", told]
     packages = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -165,6 +166,29 @@ def test_it_is_small_and_has_no_shell(image: dict[str, Any], dockerd: Dockerd) -
         programs = {Path(m.name).name for m in tar if m.isfile() and m.mode & 0o111}
         assert not programs & {"sh", "bash", "dash", "busybox", "pip", "apt", "dpkg"}
         assert not any(re.search(r"(^|/)pip(/|$)", name) for name in tar.getnames())
+
+
+def test_nothing_that_a_server_imports_is_left_out() -> None:
+    """Found by importing every module of ours, and docker, in a process of their own."""
+    modules = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in sorted((ROOT / "containerdns").rglob("*.py"))
+        if file.stem not in {"__main__", "__init__"}
+    ]
+    script = f"import docker, sys, {', '.join(modules)}\nprint(*(m for m in sys.modules))"
+    imported = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"docker", "wsgiref"} <= set(imported)
+    unused = re.compile("|".join(fnmatch.translate(pattern) for pattern in assemble.UNUSED))
+    standard = sys.stdlib_module_names
+    parts = {
+        name
+        for module in imported
+        if (first := module.partition(".")[0]) in standard or first.startswith("_codecs")
+        for name in (module.split(".")[-1], f"{first}.py")
+    }
+    assert {name for name in parts if unused.match(name)} == set()
 
 
 def test_it_resolves_names_for_other_containers_and_becomes_healthy(
