@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import own_network
 from tests.engine.dockerd import CannotStart, Dockerd, require_machine
 from tests.timing import MAX_WAIT
 
@@ -35,6 +36,12 @@ TESTS = Path(__file__).parent
 # First, as they take longest: those that wait for other programs beside those of the Engine.
 FIXED = ("clients", "vpn", "differential", "test_demo.py")  # addresses and namespaces
 LONG = (*FIXED, "engine", "test_pages.py", "fuzz", "web", "core/zone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what runs tests apart from the machine; the process that hands them out stays."""
+    if not config.getoption("numprocesses", None):
+        own_network.enter()
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups

@@ -28,6 +28,7 @@ import pytest
 from deploy.image import assemble
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import free_port
+from tests.own_network import run_outside
 from tests.timing import MAX_WAIT, assert_within, best_of_three, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -95,7 +96,7 @@ def make_context(root: Path) -> None:
     wheels = root / "dist/wheels"
     pip = [sys.executable, "-m", "pip", "--quiet"]
     download = ["download", "--require-hashes", "--no-deps", "-r", str(root / "requirements.txt")]
-    subprocess.run([*pip, *download, "-d", str(wheels)], check=True)
+    run_outside([*pip, *download, "-d", str(wheels)])
     own = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(root)]
     subprocess.run([*pip, *own], check=True)
     shutil.rmtree(root / "build", ignore_errors=True)

@@ -13,16 +13,17 @@ from tests.upstream.fakes import answer, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings
 from tests.upstream.test_forwarder import is_silent, says
 
-DESCRIPTORS = 256
+DESCRIPTORS = 256  # besides those of the tests before
 QUESTIONS = 300
 
 
 @pytest.fixture
-def few_descriptors() -> Iterator[None]:
-    """Let this process open few more."""
+def few_descriptors() -> Iterator[int]:
+    """Let this process open few more, and give its limit."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
-    yield
+    limit = open_descriptors() + DESCRIPTORS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    yield limit
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
@@ -30,8 +31,9 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-@pytest.mark.usefixtures("few_descriptors")
-async def test_all_upstreams_together_take_their_share_and_ports_stay_random() -> None:
+async def test_all_upstreams_together_take_their_share_and_ports_stay_random(
+    few_descriptors: int,
+) -> None:
     async with (
         upstream(says("192.0.2.1")) as one,
         upstream(says("192.0.2.2")) as two,
@@ -42,19 +44,18 @@ async def test_all_upstreams_together_take_their_share_and_ports_stay_random() -
             for apex in (None, "corp.example."):
                 asked = question(f"n{number}.corp.example.", apex=apex)
                 assert len(addresses(asked, await forward.resolve(asked))) == 1
-        assert open_descriptors() - before <= DESCRIPTORS // 4
+        assert open_descriptors() - before <= few_descriptors // 4
         for fake in (one, two):
             assert len({port for _, port in fake.peers}) > QUESTIONS * 0.6, "each a fresh one"
 
 
-@pytest.mark.usefixtures("few_descriptors")
-async def test_more_questions_in_flight_than_ports_share_them() -> None:
+async def test_more_questions_in_flight_than_ports_share_them(few_descriptors: int) -> None:
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
         before = open_descriptors()
         many = [question(f"n{number}.example.") for number in range(200)]
         waiting = [asyncio.create_task(forward.resolve(asked)) for asked in many]
         await until(lambda: len(fake.asked) >= len(many))
-        assert open_descriptors() - before <= DESCRIPTORS // 4
+        assert open_descriptors() - before <= few_descriptors // 4
         fake.script = says("192.0.2.1")
         for asked, one in zip(many, waiting, strict=True):
             assert addresses(asked, await one) == ["192.0.2.1"], "asked again after a second"
