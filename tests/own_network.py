@@ -7,6 +7,7 @@ the machine's are not touched.
 
 import ctypes
 import os
+import shutil
 import subprocess
 import threading
 
@@ -21,7 +22,7 @@ def enter() -> None:
     What is sent to the way out, a device whose other end hears nothing, is lost.
     """
     assert threading.current_thread() is threading.main_thread()
-    if _outside or os.geteuid() != 0:
+    if _outside or os.geteuid() != 0 or shutil.which("ip") is None:
         return
     outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
