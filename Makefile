@@ -37,7 +37,7 @@ demo: $(VENV)/dev
 
 test: $(VENV)/dev lint
 	tools/install-test-programs
-	$(BIN)/pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 30 $(TESTS)
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 30 $(TESTS)
 
 quick: $(VENV)/dev lint
 	$(BIN)/pytest -q tests/core tests/test_scenarios.py tests/test_layers.py tests/test_architecture.py

@@ -2,8 +2,8 @@
 
 Coroutine tests run each in an event loop of its own.
 
-`make test` runs two processes, which take whole files in turn (`--dist loadgroup`), each with an
-Engine of its own.  Files that want the same fixed addresses or the whole machine are one group.
+`make test` runs two processes, which take whole files in turn (`--dist loadfile`), each with an
+Engine and a network namespace of its own.
 
 Hypothesis tries the same examples on every machine, however slow; `make fuzz` looks for others.
 """
@@ -11,7 +11,7 @@ Hypothesis tries the same examples on every machine, however slow; `make fuzz` l
 import asyncio
 import inspect
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ settings.load_profile("same")
 MAX_TEST = 15 * MAX_WAIT  # seconds for a coroutine test, which may be tried three times
 TESTS = Path(__file__).parent
 # First, as they take longest: those that wait for other programs beside those of the Engine.
-FIXED = ("clients", "vpn", "differential", "test_demo.py")  # addresses and namespaces
-LONG = (*FIXED, "engine", "test_pages.py", "fuzz", "web", "core/zone")
+LONG = (
+    *("clients", "vpn", "differential", "test_demo.py", "engine", "test_pages.py"),
+    *("web", "fuzz", "fleet", "core/zone"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,26 +46,15 @@ def pytest_configure(config: pytest.Config) -> None:
         own_network.enter()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each test into the group of its file, or of its resources, and long files first."""
+    """Put long files first."""
     files = {item.path: item.path.relative_to(TESTS) for item in items}
-    for item in items:
-        is_fixed = _starts(files[item.path], FIXED) is not None
-        group = "fixed" if is_fixed else item.path.stem  # short, as the test's id ends with it
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: _order(files[item.path]))
 
 
 def _order(file: Path) -> int:
-    place = _starts(file, LONG)
-    return len(LONG) if place is None else place
-
-
-def _starts(file: Path, places: Sequence[str]) -> int | None:
-    """The index of the first place that a file is, or lies in."""
-    found = (n for n, place in enumerate(places) if file.is_relative_to(place))
-    return next(found, None)
+    found = (n for n, place in enumerate(LONG) if file.is_relative_to(place))
+    return next(found, len(LONG))
 
 
 @pytest.hookimpl(wrapper=True)
