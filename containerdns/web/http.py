@@ -21,6 +21,7 @@ from containerdns.core.connections.places import Limits, Places, limits_by
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import explanation_text
+from containerdns.core.protocol.typed_names import MAX_TEXT
 from containerdns.core.zone.views import packed
 from containerdns.errors import BadSettings, CannotListen
 from containerdns.tasks.turns import turns
@@ -40,7 +41,6 @@ REQUEST_TIMEOUT = 10.0  # seconds within which a new connection must send a requ
 KEEPALIVE = 15.0  # seconds that a connection may be idle between requests
 FIELD_OCTETS = 8190  # octets of a request line or header; Apache's limit
 MAX_SEARCH_DOMAINS = 16  # in one explanation; longer than any resolver's search list
-MAX_VALUE = 253  # characters: the longest name without escapes, RFC 1035 section 2.3.4
 LINGER = 0.2  # seconds to finish responses at shutdown
 
 SECURITY_HEADERS = {
@@ -447,8 +447,8 @@ def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) 
             raise _bad_parameter(f"{name} may be given only once")
         if not value:
             raise _bad_parameter(f"{name} is empty")
-        if len(value.removesuffix(".")) > MAX_VALUE:
-            raise _bad_parameter(f"{name} is longer than {MAX_VALUE} characters")
+        if len(value.removesuffix(".")) > MAX_TEXT:
+            raise _bad_parameter(f"{name} is longer than {MAX_TEXT} characters")
         parameters[name] = value
     return parameters
 

@@ -8,6 +8,8 @@ from containerdns.config import client_targets
 from containerdns.config.client_targets import Ours
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.names import canonical, is_single_label, join
+from containerdns.core.protocol import typed_names
+from containerdns.core.protocol.explain import mark_unsent
 from containerdns.core.protocol.messages import type_number
 from containerdns.errors import BadSettings
 from containerdns.web.state import Document, Gauges
@@ -135,9 +137,12 @@ class FakeState:
     ) -> Document:
         if qtype and type_number(qtype) is None:
             raise BadSettings("type", qtype, "a type")
+        typed = typed_names.read(name)
         asked = [canonical(suffix) for suffix in search]
-        names = [canonical(name), *(join(name.rstrip("."), suffix) for suffix in asked)]
-        return {"queries": [self._explained(one, client) for one in [*names[1:], names[0]]]}
+        names = [canonical(typed.host), *(join(typed.host.rstrip("."), s) for s in asked)]
+        queries = [dict(self._explained(one, client)) for one in [*names[1:], names[0]]]
+        mark_unsent(queries)
+        return {"queries": queries, "remarks": [typed.remark] if typed.remark else []}
 
     def _explained(self, name: str, client: str) -> Document:
         listed = {

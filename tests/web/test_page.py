@@ -252,6 +252,25 @@ def test_explain_draws_each_query_of_the_search_list() -> None:
     with_page(test)
 
 
+@pytest.mark.parametrize(
+    ("typed", "remark", "asked"),
+    [
+        ("http://web:8080/", "only the host of http://web:8080/ is looked up: web", "web."),
+        (f"http://web/{'a' * 300}", "Looked up: web", "web."),
+        ("bücher", "Looked up: xn--bcher-kva", "xn--bcher-kva."),
+    ],
+    ids=["a URL", "a long one", "other letters"],
+)
+def test_explain_takes_what_people_paste(typed: str, remark: str, asked: str) -> None:
+    async def test(page: Page, _site: Site) -> None:
+        await page.fill("#explain-name", typed)
+        await page.press("#explain-name", "Enter")
+        await expect(page.locator(".steps > li")).to_contain_text(f"{asked} A")
+        await expect(page.locator(".remark")).to_have_text(remark)
+
+    with_page(test)
+
+
 def test_search_and_explanation_are_in_the_address() -> None:
     async def test(page: Page, _site: Site) -> None:
         await page.fill("#search", "we")

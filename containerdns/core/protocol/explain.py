@@ -19,7 +19,14 @@ from containerdns.core.upstream.scrub import is_private
 from containerdns.core.upstream.upstream_cache import Cached
 from containerdns.core.zone import master_file
 from containerdns.core.zone.clues import Clues, moment
-from containerdns.core.zone.ownership import BELOW_BOTH, WAITING, Act, Decision, Ownership
+from containerdns.core.zone.ownership import (
+    BELOW_BOTH,
+    TOP_LEVEL_DOMAIN,
+    WAITING,
+    Act,
+    Decision,
+    Ownership,
+)
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import BARE, Suffix, SuffixKind, Zone
@@ -148,16 +155,19 @@ def with_clues(told: Explanation, clues: Clues) -> Explanation:
     """Add what the containers around a name say about it.
 
     Args:
-        told: Of a name of ours.
+        told: Of any name.
         clues: Which have looked at its owner, if it has no records.
     """
+    if told.decision == "upstream" and told.asks == told.name:
+        meant = clues.instead(told.name)
+        return replace(told, reason=f"{told.reason}; {meant}") if meant else told
     if not told.owner or told.suffix.kind is SuffixKind.REVERSE or told.rule == BELOW_BOTH:
         return told
     if told.reason.startswith(REMOVED):
         found = clues.stopped(told.owner)  # another one that has the name, but does not run
     elif told.records:
         found = clues.beside(told.owner, told.suffix, told.records)
-    elif told.rcode == messages.NXDOMAIN:
+    elif told.rcode == messages.NXDOMAIN or told.rule == TOP_LEVEL_DOMAIN:
         found = clues.absence(told.owner, told.suffix)
     else:
         found = clues.no_address(told.owner, told.suffix) if told.qtype in ADDRESSES else ""

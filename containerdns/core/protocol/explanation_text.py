@@ -37,8 +37,11 @@ def lines(document: Mapping[str, Any], paint: Paint = unpainted) -> Iterator[str
     for remark in document.get("remarks", ()):
         yield plain(remark)
     groups = [list(group) for _, group in groupby(document["queries"], key=_likeness)]
+    found = {query["name"]: query["type"] for query in document["queries"] if has_data(query)}
     for number, group in enumerate(groups, 1):
-        yield from _query(number, group, paint, is_last=number == len(groups))
+        is_last = group[0]["name"] == groups[-1][0]["name"]
+        follows = _next(group, found.get(group[0]["name"], ""), is_last=is_last)
+        yield from _query(number, group, paint, follows)
 
 
 def _likeness(query: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -49,7 +52,7 @@ def _likeness(query: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _query(
-    number: int, group: Sequence[Mapping[str, Any]], paint: Paint, *, is_last: bool
+    number: int, group: Sequence[Mapping[str, Any]], paint: Paint, follows: str
 ) -> Iterator[str]:
     query = group[0]
     types = ", ".join(plain(one["type"]) for one in group)
@@ -65,7 +68,7 @@ def _query(
     yield f"   why:  {_why(query)}"
     for record in query["records"]:
         yield f"         {_record(record, query)}"
-    yield f"   next: {_next(query, is_last=is_last)}"
+    yield f"   next: {follows}"
 
 
 def _why(query: Mapping[str, Any]) -> str:
@@ -102,14 +105,35 @@ def _record(record: Mapping[str, Any], query: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _next(query: Mapping[str, Any], *, is_last: bool) -> str:
+def _next(group: Sequence[Mapping[str, Any]], found: str, *, is_last: bool) -> str:
+    """Return what a client does after an outcome.
+
+    Args:
+        group: The queries that had it: of one type, or of A and AAAA alike.
+        found: A type of which the same name has data; "" if it has none.
+        is_last: No further name is tried.
+    """
+    query = group[0]
     if query["rcode"] is None:
         return f"the client stops if there is data, else it {'fails' if is_last else 'goes on'}"
     if has_data(query):
         return "the client has its answer and stops"
     if query["rcode"] == "NOERROR":
-        other = "the client's other type (A or AAAA) may have data"
-        return other if is_last else f"{other}; else glibc goes on with the next name, musl stops"
+        return _after_nodata([plain(one["type"]) for one in group], plain(found), is_last=is_last)
     if query["rcode"] == "NXDOMAIN":
-        return "nothing is left to try: the client fails" if is_last else "the client goes on"
+        return _FAILS if is_last else "the client goes on"
     return "the client asks again, or its next server"
+
+
+_FAILS = "nothing is left to try: the client fails"
+
+
+def _after_nodata(types: Sequence[str], found: str, *, is_last: bool) -> str:
+    if found:
+        return f"the client has the {found} record and stops"
+    if len(types) == 1 and types[0] in ADDRESSES:
+        (other,) = set(ADDRESSES) - set(types)
+        return f"the client's other type, {other}, may have data"
+    if set(types) <= {*ADDRESSES, "PTR"}:
+        return _FAILS if is_last else "glibc goes on with the next name, musl stops"
+    return "the client does without"

@@ -38,6 +38,7 @@ STRANGER_OCTETS = 512  # of a message from outside `--allow`; longer ones are no
 UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # no types to ask for: FORMERR
 UNSUPPORTED = frozenset({messages.TKEY, messages.MAILA, messages.MAILB})  # NOTIMP
 TRANSFERS = frozenset({messages.AXFR, messages.IXFR})
+LOOPBACK_REASON = "localhost is always loopback"
 REBINDING = "a private address behind a public name (--rebind-protection)"
 
 
@@ -667,8 +668,10 @@ def answer_to(
         case Act.LOOPBACK:
             found = _loopback(name, qtype, zone.shape.ttl)
             if found:
-                return Answer(0, records=found, depends_on=(name,), rule=decision.rule)
-            return answers.negative(zone, 0, apex, decision.rule, "localhost is always loopback")
+                return Answer(
+                    0, records=found, depends_on=(name,), rule=decision.rule, reason=LOOPBACK_REASON
+                )
+            return answers.negative(zone, 0, apex, decision.rule, LOOPBACK_REASON)
         case Act.NODATA:
             return _policy(zone, 0, decision, name)
         case _:

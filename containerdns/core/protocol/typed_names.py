@@ -12,6 +12,7 @@ from containerdns.core.zone.reverse import reverse_name
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PORT = re.compile(r":[0-9]{1,5}$")
+MAX_TEXT = 253  # characters: the longest name without escapes, RFC 1035 section 2.3.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,26 @@ def read(text: str) -> Typed:
     except ValueError:
         return Typed(host, remark=remark)
     return Typed(reverse_name(address), address, remark)
+
+
+def for_url(text: str) -> Typed:
+    """Shorten a text to what `/explain` takes: ASCII, and no longer than a name.
+
+    A name in other letters becomes its A-label (RFC 5890 section 2.3.2.1), by Python's IDNA of
+    2003.  What cannot be converted is returned as it is, for the server to refuse.
+    """
+    if text.isascii() and len(text) <= MAX_TEXT:
+        return Typed(text)
+    typed = read(text)
+    if typed.address:
+        return Typed(typed.address, remark=typed.remark)
+    if typed.host.isascii():
+        return typed
+    try:
+        host = typed.host.encode("idna").decode()
+    except UnicodeError:
+        return typed
+    return Typed(host, remark=f"{typed.host} is looked up as {host}")
 
 
 def _host_in(text: str) -> str:

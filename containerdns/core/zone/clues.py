@@ -19,6 +19,7 @@ from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
 MAX_NEAREST = 3  # names that are suggested
 MAX_LISTED = 5  # containers or names in one sentence
 MIN_LIKENESS = 0.6  # of a suggested name, the default of `difflib.get_close_matches`
+DOMAIN_LIKENESS = 0.7  # of a domain of ours that may have been meant; "dev" is not "docker"
 MAX_LENGTH = 80  # characters of a name that others are compared with; comparing is quadratic
 OWNERS_A_UNIT = 4  # compared between two looks at the clock, about 0.1 ms
 
@@ -42,11 +43,13 @@ class Clues:
         self._policy = policy
         self._stopped: dict[str, list[Publication]] = {}
         self._nearest: dict[str, list[str]] = {}
+        self._longer: dict[str, list[str]] = {}
 
     def look(self, owners: Collection[str]) -> Iterator[None]:
         """Look at all containers for those that claim some owners but do not run.
 
-        Of an owner that nobody claims, the most similar ones of as many labels are found.
+        Of an owner that nobody claims, the most similar ones of as many labels are found, and
+        those that have one label more, as an alias and its network.
 
         Args:
             owners: Relative, or absolute with a final dot.
@@ -66,9 +69,12 @@ class Clues:
         matcher = SequenceMatcher(None, b="", autojunk=False)
         matcher.set_seq2(owner)
         found: list[tuple[float, str]] = []
+        longer: list[str] = []
         for count, other in enumerate(self._zone.owners()):
             if count % OWNERS_A_UNIT == 0:
                 yield
+            if other.startswith(f"{owner}.") and other.count(".") == owner.count(".") + 1:
+                longer.append(other)
             is_alike = len(other) <= MAX_LENGTH and other.count(".") == owner.count(".")
             if not is_alike or _is_id(other):
                 continue
@@ -79,6 +85,9 @@ class Clues:
             if likeness >= MIN_LIKENESS:
                 found = sorted([*found, (-likeness, other)])[:MAX_NEAREST]
         self._nearest[owner] = [other for _, other in found]
+        self._longer[owner] = [
+            names.join(other, self._zone.shape.domains[0])[:-1] for other in longer
+        ]
 
     # -- no answer -----------------------------------------------------------------
 
@@ -97,11 +106,32 @@ class Clues:
             return stopped
         if claims:
             return ""
+        if longer := self._longer.get(owner):
+            are = _verb(longer, "is", "are")
+            return f"no container is called {owner.rstrip('.')}; but there {are} {_listed(longer)}"
         nearest = self._nearest.get(owner, [])
         if not nearest:
             return ""
         are = "the nearest name is" if len(nearest) == 1 else "the nearest names are"
         return f"no container is called {owner.rstrip('.')}; {are} {_listed(nearest)}"
+
+    def instead(self, name: str) -> str:
+        """Return which name of ours was meant by one that is forwarded; "" if none is likely.
+
+        Its domain was left out, or has a typing error.
+        """
+        zone = self._zone
+        if zone.is_running(name[:-1]):
+            ours = names.join(name[:-1], zone.shape.domains[0])[:-1]
+            return f"but there is {ours}, and names with dots are answered only below a domain"
+        labels = names.labels_of_text(name)
+        for apex in (*zone.shape.domains, *zone.shape.search_domains):
+            depth = len(names.labels_of_text(apex))
+            owner, typed = ".".join(labels[:-depth]), ".".join(labels[-depth:]) + "."
+            matcher = SequenceMatcher(None, typed, apex, autojunk=False)
+            if zone.is_running(owner) and matcher.ratio() >= DOMAIN_LIKENESS:
+                return f"but there is {names.join(owner, apex)[:-1]}"
+        return ""
 
     def stopped(self, owner: str) -> str:
         """Return why the containers that claim an owner do not run; "" if there are none."""

@@ -20,6 +20,7 @@ DELEGATION_TYPES = frozenset({messages.NS, messages.SOA, messages.DS, messages.D
 
 
 WAITING = "Docker was not listed yet"
+TOP_LEVEL_DOMAIN = "top-level domain"
 BELOW_BOTH = "below a domain and a search domain"
 
 
@@ -279,7 +280,7 @@ class Ownership:
         if qtype in DELEGATION_TYPES:
             return self._forward(name, "delegation of a single label", is_near=True)
         if is_delegated:
-            return Decision(Act.NODATA, "top-level domain")
+            return Decision(Act.NODATA, TOP_LEVEL_DOMAIN)
         return SINGLE_LABEL
 
     def _decide_below_search(self, name: str, nearest: str, now: float) -> Decision | None:

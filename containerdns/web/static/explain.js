@@ -32,12 +32,12 @@ async function explain() {
   for (const field of FIELDS) {
     const value = byId(`explain-${field}`).value.trim();
     address.set({ [`explain-${field}`]: value });
-    if (value) asked.set(field, value);
+    if (value) asked.set(field, field === "name" ? askable(value) : value);
   }
   try {
     const response = await fetch(`/explain?${asked}`, { headers: { Accept: "application/json" } });
     const document = await response.json();
-    if (response.ok) show(document.queries);
+    if (response.ok) show(document, asked.get("name"));
     else complain(document.detail);
   } catch {
     complain("The server does not answer.");
@@ -48,14 +48,26 @@ function complain(text) {
   byId("explanation").replaceChildren(element("p.bad", {}, text));
 }
 
-function show(queries) {
-  const end = queries.findIndex(({ rcode, records }) => rcode === "NOERROR" && records.length);
-  byId("explanation").replaceChildren(element("ol.steps", {}, ...queries.map((query, index) =>
-    step(query, end >= 0 && index > end && query.name !== queries[end].name))));
+/** The host, in ASCII, of a text that `/explain` does not take: a long URL, or other letters. */
+function askable(text) {
+  if (/^[\x20-\x7e]{1,253}$/.test(text)) return text;
+  try {
+    return new URL(text.replace(/^(.*?:\/\/)?/, "http://")).hostname;
+  } catch {
+    return text;  // for the server to refuse
+  }
 }
 
-/** One query; `isUnasked` if the client already had its answer. */
-function step(query, isUnasked) {
+function show({ queries, remarks = [] }, name) {
+  const isSame = name === byId("explain-name").value.trim();
+  byId("explanation").replaceChildren(
+    ...[...(isSame ? [] : [`Looked up: ${name}`]), ...remarks].map((remark) => element("p.remark", {}, remark)),
+    element("ol.steps", {}, ...queries.map(step)));
+}
+
+/** One query; not sent if the client already had its answer. */
+function step(query) {
+  const isUnasked = query.sent === false;
   const isFound = query.rcode === "NOERROR" && query.records.length > 0;
   const from = query.decision === "upstream" ? `from ${query.upstream ?? "an upstream"}` : FROM[query.decision] ?? query.decision;
   const outcome = query.rcode === null ? "the upstream's answer" : query.rcode === "NOERROR" && !isFound ? "no such records" : query.rcode;
@@ -65,7 +77,7 @@ function step(query, isUnasked) {
       element("span.quiet", {}, from),
       copyButton("Copy dig", () => digLine(query.name, query.type), `${query.name} ${query.type}`)),
     element("p", {}, query.reason), element("p.quiet", {}, `Rule: ${query.rule}`));
-  if (isUnasked) made.append(element("p.quiet", {}, "Not sent if the client is satisfied with the answer above."));
+  if (isUnasked) made.append(element("p.quiet", {}, "Not sent, as an earlier answer ended the search."));
   if (query.records.length) {
     made.append(element("ul.records", {}, ...query.records.map((record) => element("li", {},
       element("span.mono", {}, `${query.ttl} ${record.type} ${record.data}`),

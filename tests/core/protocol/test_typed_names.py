@@ -2,7 +2,7 @@
 
 import pytest
 
-from containerdns.core.protocol.typed_names import Typed, read
+from containerdns.core.protocol.typed_names import Typed, for_url, read
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,27 @@ def test_address_is_asked_for_by_its_reverse_name(text: str, address: str, name:
     """RFC 1035 section 3.5, RFC 3596 section 2.5."""
     found = read(text)
     assert (found.address, found.host) == (address, name)
+
+
+LONG = f"http://web:8080/{'a' * 250}"
+LONG_ADDRESS = LONG.replace("web", "[fd00::1]")
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "remark"),
+    [
+        ("bücher.dev", "xn--bcher-kva.dev", "bücher.dev is looked up as xn--bcher-kva.dev"),
+        ("http://bücher:80/ü", "xn--bcher-kva", "bücher is looked up as xn--bcher-kva"),
+        ("http://web/ü", "web", "only the host of http://web/ü is looked up: web"),
+        (LONG, "web", f"only the host of {LONG} is looked up: web"),
+        (LONG_ADDRESS, "fd00::1", f"only the host of {LONG_ADDRESS} is looked up: fd00::1"),
+        ("http://WEB.example/", "http://WEB.example/", ""),
+        ("ü" * 64, "ü" * 64, ""),
+        ("ü..b", "ü..b", ""),
+    ],
+    ids=["name", "in a URL", "path", "long", "address", "short", "too long", "empty label"],
+)  # fmt: skip
+def test_text_is_made_fit_for_a_url(text: str, form: str, remark: str) -> None:
+    """RFC 5890: DNS has A-labels.  What has none is left for the server to refuse."""
+    found = for_url(text)
+    assert (found.host, found.remark) == (form, remark)

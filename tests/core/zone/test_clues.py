@@ -24,9 +24,13 @@ EVERYONE = Shape(domains=("docker.",), search_domains=("localdomain.",))
 def container(name: str, state: str = "running", **fields: object) -> Container:
     number = str(sum(map(ord, name)) % 250)
     networks = fields.pop("networks", ("front",))
+    aliases = fields.pop("aliases", ())
     assert isinstance(networks, tuple)
+    assert isinstance(aliases, tuple)
     attachments = tuple(
-        Attachment(n, f"id-{n}", (f"10.0.{at}.{number}",) if state == "running" else ())
+        Attachment(
+            n, f"id-{n}", (f"10.0.{at}.{number}",) if state == "running" else (), aliases=aliases
+        )
         for at, n in enumerate(networks)
     )
     made = Container(name.encode().hex().ljust(64, "0"), name, "unix:///e", state)
@@ -48,7 +52,7 @@ def explained(
     for one in containers:
         for publication in inventory.put(one):
             zone.replace(publication.id, publication, NOW)
-    ownership = Ownership(zone)
+    ownership = Ownership(zone, top_level_domains=frozenset({"app.", "com."}))
     ownership.listing = Listing.COMPLETE
     told = explain(zone, ownership, names.canonical(name), qtype, VIEW, NOW)
     clues = Clues(zone, inventory.get, inventory.policy)
@@ -99,6 +103,50 @@ CASES = {
             "ask for db.alpha.docker, db.beta.docker"
         ),
     ),
+    "an alias, without its network": (
+        "es",
+        (container("search-1", networks=("front",), aliases=("es",)),),
+        "no container is called es; but there is es.front.docker",
+    ),
+    "an alias that is a top-level domain": (
+        "app",
+        (container("search-1", networks=("front",), aliases=("app",)),),
+        "no container is called app; but there is app.front.docker",
+    ),
+    "an alias, below a domain": (
+        "es.docker",
+        (container("search-1", networks=("front",), aliases=("es",)),),
+        "no container is called es; but there is es.front.docker",
+    ),
+    "a typo in the domain": (
+        "web.dokcer",
+        (container("web"),),
+        "forwarded to the upstreams: not ours; but there is web.docker",
+    ),
+    "a typo in a search domain": (
+        "web.localdomian",
+        (container("web"),),
+        "forwarded to the upstreams: not ours; but there is web.localdomain",
+    ),
+    "a typo in the domain, and nobody has the name": (
+        "zzz.dokcer",
+        (container("web"),),
+        "forwarded to the upstreams: not ours",
+    ),
+    "a name with dots, without its domain": (
+        "db.alpha",
+        (compose("alpha", "db"),),
+        (
+            "forwarded to the upstreams: not ours; but there is db.alpha.docker, "
+            "and names with dots are answered only below a domain"
+        ),
+    ),
+    "another domain altogether": (
+        "web.example.com",
+        (container("web"),),
+        "forwarded to the upstreams: not ours",
+    ),
+    "this machine": ("localhost", (container("web"),), "localhost is always loopback"),
     "stopped": (
         "web",
         (container("web", "exited", finished_at=NOW, exit_status=137),),
