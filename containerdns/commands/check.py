@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from containerdns.commands import http_client
+from containerdns.commands.terminal import count_of
 from containerdns.config.groups import Settings
 from containerdns.config.machine import has_address
 from containerdns.config.settings import unknown_variables
@@ -134,6 +135,18 @@ def _of_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator
         yield Finding(
             "warning", f"{variable}: ignored, no option has this name", "correct it or unset it"
         )
+    yield from _of_domains(settings)
+    for network in settings.rights.ask:
+        if (network.prefixlen <= OPEN_PREFIX and network.is_global) or not network.prefixlen:
+            remedy = (
+                "allow only the networks of your clients; open resolvers are abused within hours"
+            )
+            yield Finding(
+                "error", f"--allow {network} allows queries from the whole internet", remedy
+            )
+
+
+def _of_domains(settings: Settings) -> Iterator[Finding]:
     public = top_level_domains()
     for domain in settings.zone.domains:
         if domain in public:
@@ -144,14 +157,11 @@ def _of_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator
                 "clients do not send it to DNS servers (RFC 6762, RFC 7686); use another domain"
             )
             yield Finding("error", f"--domain {domain} is a special name", remedy)
-    for network in settings.rights.ask:
-        if (network.prefixlen <= OPEN_PREFIX and network.is_global) or not network.prefixlen:
-            remedy = (
-                "allow only the networks of your clients; open resolvers are abused within hours"
-            )
-            yield Finding(
-                "error", f"--allow {network} allows queries from the whole internet", remedy
-            )
+    for domain in settings.zone.search_domains:
+        if domain in public:
+            remedy = "use a domain of your own below it"
+            text = f"--search-domain {domain}: containers hide public names, as web.{domain}"
+            yield Finding("warning", text, remedy)
 
 
 # Files.
@@ -176,7 +186,7 @@ def _of_hosts_file(path: Path, ttl: int) -> Iterator[Finding]:
         yield Finding("error", f"--hosts {path}: {error.strerror}", remedy)
         return
     found, faults = hosts_file.publications(text, str(path), ttl)
-    yield Finding("ok", f"--hosts {path}: {len(found)} lines with names")
+    yield Finding("ok", f"--hosts {path}: {count_of(len(found), 'line')} with names")
     remedy = "correct or remove the line: ADDRESS NAME [NAME]..."
     yield from (Finding("warning", f"--hosts {fault}", remedy) for fault in faults)
 
@@ -292,7 +302,7 @@ def _of_engines(writer: ZoneWriter) -> Iterator[Finding]:
         if engine.last_sync:
             count = sum(1 for c in writer.inventory if c.engine == engine.url)
             source = writer.settings.engines.source
-            yield Finding("ok", f"{engine.url} ({source}): {count} containers listed")
+            yield Finding("ok", f"{engine.url} ({source}): {count_of(count, 'container')} listed")
         else:
             cause = engine.cause or f"no listing within {ENGINE_PATIENCE:g} s"
             remedy = "check that the Engine is running and that this user may open its socket"
@@ -332,8 +342,9 @@ def _of_names(writer: ZoneWriter) -> Iterator[Finding]:
     zone = writer.zone
     running = sum(1 for container in writer.inventory if container.is_running)
     domains = ", ".join(writer.settings.zone.domains)
-    yield Finding("ok", f"{len(zone)} names of {running} running containers below {domains}")
-    for publication in zone.publications():
+    counted = f"{count_of(len(zone), 'name')}, {count_of(running, 'running container')}"
+    yield Finding("ok", f"{counted} below {domains}")
+    for publication in sorted(zone.publications(), key=lambda p: p.container_name):
         who = publication.container_name
         if publication.skipped:
             remedy = "ignore this if the container is meant to have no names"
@@ -345,11 +356,9 @@ def _of_names(writer: ZoneWriter) -> Iterator[Finding]:
 
 
 def _of_loss(loss: Loss) -> Finding:
-    winner = loss.winner or "nobody, since several projects claim it"
+    has = f"{loss.winner} has it" if loss.winner else "several projects claim it, so nobody has it"
     remedy = "rename one of them, or set the label containerdns.names on one"
-    return Finding(
-        "warning", f"{loss.loser} does not get the name {loss.owner}: {winner} has it", remedy
-    )
+    return Finding("warning", f"{loss.loser} does not get the name {loss.owner}: {has}", remedy)
 
 
 def _served(writer: ZoneWriter) -> Iterator[tuple[str, tuple[str, ...]]]:

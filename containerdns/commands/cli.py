@@ -5,6 +5,7 @@ not healthy); 2 invalid usage or settings; 3 no running server answers at `--url
 imports only what it needs, so that all of them start quickly.
 """
 
+import errno
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 EXIT_UNREACHABLE = 3
 
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of standard output
 DEFAULT_URL = "http://127.0.0.1:8080"
 RECONNECT_AFTER = 1.0  # seconds
 
@@ -77,6 +79,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except click.UsageError as fault:
             raise WrongUsage(fault) from None
+        except OSError as fault:
+            if fault.errno not in WRITE_ERRORS:
+                raise
+            click.echo(f"containerdns: cannot write: {fault.strerror}", err=True)
+            ctx.exit(EXIT_FAILED)
         except ContainerDNSError as fault:
             click.echo(f"containerdns: {fault}", err=True)
             match fault:
@@ -200,7 +207,8 @@ def zone(
         if form == "json":
             _echo_json(document)
         else:
-            _show(terminal.zone(document, is_whole=how["is_whole"], rtype=rtype))
+            shown = terminal.zone(document, is_whole=how["is_whole"], rtype=rtype, name=name)
+            _show(shown)
         has_rows = form == "json" or how["is_whole"] or rtype
         is_found = bool(document["records"] if has_rows else terminal.container_rows(document))
     if how["watch"]:
@@ -215,9 +223,7 @@ def _watch(server: "Server", form: str, name: str | None) -> None:
     from containerdns.commands import terminal
 
     def show(change: dict[str, Any]) -> None:
-        asked = f"{name or ''}.".lower()
-        known = [change["container"], *change["names"]]
-        if name is None or any(asked.startswith(f"{one.rstrip('.')}.") for one in known):
+        if terminal.is_about(name, change["container"], *change["names"]):
             _echo_json(change) if form == "json" else terminal.show(terminal.change_line(change))
 
     _follow(server, show, "/changes")
@@ -240,10 +246,15 @@ def explain(
 ) -> None:
     """Explain how a name is resolved: each query that a client sends, in order, and why.
 
-    NAME may be an address, a URL or host:port.
+    NAME may be an address, a URL or host:port, also in letters beyond ASCII.
     """
-    query = [("name", name), ("type", qtype), ("client", client)]
+    from containerdns.core.protocol import typed_names
+
+    typed = typed_names.for_url(name)
+    query = [("name", typed.host), ("type", qtype), ("client", client)]
     document = _server(url).json("/explain", [*query, *(("search", domain) for domain in search)])
+    if typed.remark:
+        document["remarks"] = [typed.remark, *document.get("remarks", ())]
     if form == "json":
         _echo_json(document)
         return
@@ -320,6 +331,8 @@ def changes(follow: bool, url: str, form: str) -> None:
     show = _echo_json if form == "json" else lambda c: terminal.show(terminal.change_line(c))
     for change in past["changes"]:
         show(change)
+    if not past["changes"]:
+        click.echo("containerdns: no container has changed yet", err=True)
     if follow:
         _follow(server, show, "/changes")
 

@@ -34,7 +34,11 @@ _COLOUR_OF_LEVEL = {"ok": "green", "warning": "yellow", "error": "red"}
 
 def wants_colour() -> bool:
     """Return whether standard output is a terminal and NO_COLOR is not set."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return _is_terminal() and not os.environ.get("NO_COLOR")
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()  # None if it was closed by `>&-`
 
 
 def show(text: str) -> None:
@@ -49,7 +53,7 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator
         max(len(column), *(len(row[at]) for row in cells)) if cells else len(column)
         for at, column in enumerate(columns)
     ]
-    if sys.stdout.isatty():
+    if _is_terminal():
         _shrink(widths, max(WIDTH_LEAST, shutil.get_terminal_size().columns))
     yield click.style(_line([column.upper() for column in columns], widths), bold=True)
     for row in cells:
@@ -71,7 +75,11 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def zone(
-    document: Mapping[str, Any], *, is_whole: bool = False, rtype: str | None = None
+    document: Mapping[str, Any],
+    *,
+    is_whole: bool = False,
+    rtype: str | None = None,
+    name: str | None = None,
 ) -> Iterator[str]:
     """Yield the zone: Engines, containers or records, and what is wrong.
 
@@ -79,20 +87,21 @@ def zone(
         document: As `/zone` returns it.
         is_whole: Each record has a row, instead of each container.
         rtype: Only records of this type, each with a row.
+        name: What is wrong and remembered is shown of this name only.
     """
     yield from _engines(document)
     zones = ", ".join(plain(z["apex"]) for z in document.get("zones", ()))
     yield f"serial {document.get('serial')}: {zones}"
     yield ""
-    if is_whole or rtype:
-        found = records(document, rtype)
-        yield from table(RECORD_COLUMNS, found)
-        if rtype:
-            return
-    else:
-        yield from table(CONTAINER_COLUMNS, container_rows(document))
-    yield from _wrong(document)
-    remembered = [plain(entry["name"]) for entry in document.get("remembered", ())]
+    shows_records = is_whole or rtype is not None
+    columns = RECORD_COLUMNS if shows_records else CONTAINER_COLUMNS
+    rows = records(document, rtype) if shows_records else container_rows(document)
+    yield from table(columns, rows) if rows else ()
+    if rtype is not None:
+        return
+    yield from _wrong(document, name)
+    known = document.get("remembered", ())
+    remembered = [plain(entry["name"]) for entry in known if is_about(name, entry["name"])]
     if remembered:
         yield ""
         yield f"remembered, never forwarded: {', '.join(remembered)}"
@@ -107,20 +116,31 @@ def _engines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"{plain(engine['url'])}: {click.style(state, fg=colour)}{listed}{out}"
 
 
-def _wrong(document: Mapping[str, Any]) -> Iterator[str]:
+def _wrong(document: Mapping[str, Any], name: str | None) -> Iterator[str]:
     """Yield who is skipped, which names and labels are invalid, and who lost a name to whom."""
     lost = [
         {**loss, "to": loss["winner"] or loss.get("held_for") or "nobody, as several have it"}
         for loss in document.get("losses", ())
     ]
-    for columns, rows in (
-        (("container", "reason"), document.get("skipped", ())),
-        (("container", "text", "reason"), document.get("faults", ())),
-        (("owner", "loser", "to", "rule"), lost),
+    for title, columns, found in (
+        ("Skipped containers", ("container", "reason"), document.get("skipped", ())),
+        ("Invalid names and labels", ("container", "text", "reason"), document.get("faults", ())),
+        ("Names that others have", ("owner", "loser", "to", "rule"), lost),
     ):
+        rows = [row for row in found if is_about(name, *(row.get(key) for key in _NAMING))]
         if rows:
             yield ""
+            yield f"{title}:"
             yield from table(columns, rows)
+
+
+_NAMING = ("container", "owner", "loser")  # columns with names
+
+
+def is_about(name: str | None, *named: str | None) -> bool:
+    """Return whether a name was given for one of these, possibly below a suffix; or none was."""
+    asked = f"{name or ''}.".lower()
+    return name is None or any(asked.startswith(f"{one.rstrip('.')}.") for one in named if one)
 
 
 def records(document: Mapping[str, Any], rtype: str | None = None) -> list[Mapping[str, Any]]:

@@ -569,7 +569,8 @@ def _of_file(file: Path | None, named: str) -> Iterator[tuple[str, _Given]]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(named, str(file), f"a readable file ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise BadSettings(named, str(file), f"a readable file ({reason})") from error
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(named, str(file), f"a TOML file ({error})") from error
     for key, value in document.items():

@@ -53,7 +53,8 @@ def read_keys(paths: Sequence[Path]) -> tuple[tsig.Key, ...]:
         try:
             lines = path.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise BadSettings("--transfer-key", str(path), f"a readable file ({error})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise BadSettings("--transfer-key", str(path), f"a readable file ({reason})") from error
         for number, line in enumerate(lines, 1):
             text = line.partition("#")[0].strip()
             if not text:

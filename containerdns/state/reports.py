@@ -644,7 +644,8 @@ def _change_document(change: ContainerChange) -> Document:
 
 
 def _record_document(record: Record, apex: str) -> Document:
-    bare = "bare " if apex == names.ROOT and record.container else ""
+    is_bare = apex == names.ROOT and names.is_single_label(record.name)
+    bare = "bare " if is_bare and record.container else ""
     return {
         "name": record.name,
         "type": messages.type_text(record.rtype),

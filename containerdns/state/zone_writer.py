@@ -560,10 +560,11 @@ class ZoneWriter(Replica):
         if version == self._told_version:
             return
         log.info(
-            "zone %s serial %d: %d names, %+d",
+            "zone %s serial %d: %d %s, %+d",
             self.zone.shape.domains[0],
             self.zone.serial,
             names,
+            "name" if names == 1 else "names",
             names - self._names_before,
         )
         self._told_version, self._names_before = version, names

@@ -72,7 +72,7 @@ def test_broken_line_of_a_hosts_file_is_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "hosts"
     file.write_text("192.0.2.1 printer\n192.0.2.300 scanner\n")
     checked = Checked("--hosts", str(file))
-    assert checked.about(f"{file}: 1 lines with names")[0] == "ok"
+    assert checked.about(f"{file}: 1 line with names")[0] == "ok"
     level, remedy = checked.about("192.0.2.300")
     assert level == "warning"
     assert "ADDRESS NAME" in remedy
@@ -139,6 +139,11 @@ def test_domain_that_is_not_ours_to_take_is_an_error(domain: str, part: str) -> 
 def test_usual_domain_is_in_order(domain: str) -> None:
     findings = Checked("--domain", domain).document["findings"]
     assert [f["text"] for f in findings if "--domain" in f["text"]] == []
+
+
+def test_public_search_domain_is_a_warning() -> None:
+    """A container called google would be google.com."""
+    assert Checked("--search-domain", "com").about("--search-domain com.")[0] == "warning"
 
 
 def test_open_resolver_is_an_error() -> None:

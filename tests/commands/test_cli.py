@@ -231,6 +231,17 @@ def test_explanation_shows_alike_types_once_and_what_is_not_sent(
     assert lines[-3] == "2. web. A: not sent, as an earlier answer ended the search"
 
 
+def test_explain_takes_what_people_paste(running: StandIn, run: Run) -> None:
+    """A long URL and letters beyond ASCII, neither of which a name can have."""
+    running.gives("/explain", EXPLAINED)
+    for typed in (f"http://web/{'a' * 300}", "bücher"):
+        run("explain", typed, "--url", running.url)
+    assert [dict(parameters)["name"] for _, parameters, _ in running.asked] == [
+        "web",
+        "xn--bcher-kva",
+    ]
+
+
 def test_explain_asks_as_the_client_would(running: StandIn, run: Run) -> None:
     running.gives("/explain", EXPLAINED)
     arguments = ("--client", "10.8.0.2", "--search", "localdomain", "--search", "corp.example")
@@ -541,6 +552,33 @@ def test_zone_is_a_row_for_each_container_with_its_further_names_folded(
     assert re.split(r" {2,}", row) == cells
     assert re.search(r"web +api +web +network alias", out)
     assert re.search(r"evil +bad\.\.name +empty label", out)
+
+
+def test_zone_of_one_name_shows_nothing_about_others(running: StandIn, run: Run) -> None:
+    fault = {"container": "bad", "id": "1", "text": "a b", "reason": "a space", "of": "name"}
+    running.gives("/zone", {**ZONE, "records": [], "faults": [fault]})
+    assert "hidden" in run("zone", "--url", running.url).stdout
+    shown = run("zone", "--name", "bad.docker", "--url", running.url).stdout
+    assert "a space" in shown
+    assert not {"hidden", "old", "ADDRESSES"}.intersection(shown.split())
+
+
+def test_full_disk_is_exit_1_with_one_line(running: StandIn) -> None:
+    running.gives("/zone", ZONE)
+    command = [sys.executable, "-m", "containerdns", "zone", "--url", running.url]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "containerdns: cannot write: No space left on device\n",
+    )
+
+
+def test_closed_standard_output_is_no_fault(running: StandIn) -> None:
+    running.gives("/zone", ZONE)
+    line = f"{sys.executable} -m containerdns zone --url {running.url} >&-"
+    ended = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -220,3 +220,16 @@ def test_names_are_shown_in_the_order_of_the_rules(reports: Reports) -> None:
     """The page copies the first one: the container's own name, not that on a network."""
     shown = {c["name"]: [n["name"] for n in c["names"]] for c in reports.containers()["containers"]}
     assert shown["web"] == ["web", CONTAINERS[0].id[:12], "web.front"]
+
+
+def test_exact_name_is_not_called_bare(reports: Reports) -> None:
+    """It stands in the zone of bare names, but /explain calls its rule the same."""
+    rules = {}
+    for name in ("search.corp.example.", "web."):
+        document = reports.zone_json(".", name)
+        assert document is not None
+        rules[name] = [dict(record)["rule"] for record in document["records"]]
+    assert rules == {
+        "search.corp.example.": ["label containerdns.fqdns"],
+        "web.": ["bare container name"],
+    }

@@ -135,12 +135,17 @@ class Changes:
         )
 
 
+NO_ADDRESS = "no address"
+
+
 def line(change: ContainerChange) -> str:
     """Return the log line of a change, such as "~ web 10.212.0.2 -> 10.212.0.5, 0.8 s without"."""
-    before, after = ", ".join(change.before), ", ".join(change.after)
+    before = ", ".join(change.before) or NO_ADDRESS
+    after = ", ".join(change.after) or NO_ADDRESS
     match change.change:
         case "came":
-            return f"+ {change.container} {after} ({len(change.names)} names)"
+            names = len(change.names)
+            return f"+ {change.container} {after} ({names} name{'s' * (names != 1)})"
         case "went":
             return f"- {change.container} {before}"
         case "health":

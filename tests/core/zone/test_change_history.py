@@ -1,5 +1,7 @@
 """The history of changes: what an operator wants to know about ten past ten."""
 
+from dataclasses import replace
+
 from containerdns.core.zone.change_history import MAX_GONE, MAX_KEPT, Changes, line
 from containerdns.core.zone.policy import Publication, PublishedAddress
 
@@ -72,3 +74,13 @@ def test_what_is_kept_is_bounded() -> None:
     assert list(changes.since(total)[0]) == []
     changes.note(None, web(name="web0"), 2000.0)
     assert next(changes.since(total)[0]).change == "came"
+
+
+def test_container_without_an_address_says_so() -> None:
+    """A sharer of a network whose owner has gone."""
+    changes = Changes()
+    lonely = replace(web(), addresses=())
+    changes.note(None, lonely, 10.0)
+    changes.note(lonely, web(), 11.0)
+    changes.note(web(), lonely, 12.0)
+    assert told(changes)[::2] == ["+ web no address (0 names)", "~ web 10.212.0.2 -> no address"]
