@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -192,10 +192,7 @@ class Paths:
         parameters = _parameters(request, "name", "type", "client", "format", lists=("search",))
         if "name" not in parameters:
             raise _bad_parameter("name is missing: /explain?name=web&type=A")
-        search = [part for value in request.query.getall("search", []) for part in _list(value)]
-        if len(search) > MAX_SEARCH_DOMAINS:
-            given = f"at most {MAX_SEARCH_DOMAINS} domains, not {len(search)}"
-            raise _bad_parameter(f"search: expected {given}")
+        search = _search_list(request.query.getall("search", []))
         document = await self._state.explain(
             parameters["name"],
             parameters.get("type"),
@@ -460,6 +457,16 @@ def _bad_parameter(detail: str) -> Refusal:
 def _list(value: str) -> list[str]:
     """Split a list at spaces and commas, as in environment variables."""
     return [part for part in value.replace(",", " ").split(" ") if part]
+
+
+def _search_list(values: Sequence[str]) -> list[str]:
+    """Return the domains of all `search` parameters, each of which may be a list."""
+    search = [domain for value in values for domain in _list(value)]
+    number = max(len(search), len(values))  # of parameters, too: some may be blank
+    if number > MAX_SEARCH_DOMAINS:
+        given = f"at most {MAX_SEARCH_DOMAINS} domains, not {number}"
+        raise _bad_parameter(f"search: expected {given}")
+    return search
 
 
 def _reached_at(request: web.Request) -> str:

@@ -59,6 +59,16 @@ async def test_every_path_answers_get_and_head(path: str) -> None:
         assert head.headers["Content-Type"] == got.headers["Content-Type"]
 
 
+@pytest.mark.parametrize("path", ["/explain", "/zone?domain=nope", "/queries?x=1", "/nowhere"])
+async def test_head_has_the_status_and_type_of_errors_too(path: str) -> None:
+    """RFC 9110 section 9.3.2."""
+    async with running_site() as site:
+        got, head = await site.get(path), await site.get(path, method="HEAD")
+        assert head.status == got.status >= 400
+        assert not head.body
+        assert head.headers["Content-Type"] == got.headers["Content-Type"]
+
+
 @pytest.mark.parametrize("path", [*PATHS, "/events", "/nowhere"])
 async def test_client_outside_allow_gets_nothing(path: str) -> None:
     async with running_site(FakeState(may_ask=False)) as site:
@@ -597,7 +607,9 @@ async def test_search_list_of_an_explanation_is_bounded(count: int, status: int)
     async with running_site() as site:
         listed = ",".join(f"s{n}.example" for n in range(count))
         repeated = "&".join(f"search=s{n}.example" for n in range(count))
-        for path in (f"/explain?name=web&search={listed}", f"/explain?name=web&{repeated}"):
+        blank = f"search=a.example{'&search=+' * (count - 1)}"
+        for query in (f"search={listed}", repeated, blank):
+            path = f"/explain?name=web&{query}"
             got = await site.get(path)
             assert got.status == status
             if status == 400:

@@ -174,7 +174,7 @@ def test_documents_are_described_as_they_are(engine: Dockerd) -> None:
 
 
 def test_schemathesis_finds_nothing(engine: Dockerd, tmp_path: Path) -> None:
-    """The whole program; with a prepared state, in test_openapi, it has more examples."""
+    """The whole program; test_openapi tries a prepared state with more examples."""
     schemathesis = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     if schemathesis is None:
         pytest.skip("schemathesis is not installed")
@@ -183,7 +183,7 @@ def test_schemathesis_finds_nothing(engine: Dockerd, tmp_path: Path) -> None:
         ran = subprocess.run(
             [
                 *(schemathesis, "run", url + "/openapi.json"),
-                *("--exclude-path-regex", STREAMING),
+                *("--exclude-path-regex", STREAMING, "--exclude-method", "HEAD"),
                 *("--max-examples", "5", "--seed", "1", "--request-timeout", "60", "--no-color"),
                 *("--suppress-health-check", "all"),  # of how fast a machine is
             ],
