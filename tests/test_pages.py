@@ -413,9 +413,11 @@ def test_every_explanation_in_the_table_of_troubleshooting_is_one_that_is_given(
         world.until_told("containers", f"{project}-db-1")
         heard += [explain("db"), explain("db.docker")]
     world.engine.run("lone", network="none")
+    world.engine.create_network("front")
+    world.engine.run("search", network="front", aliases=["es"])
     rival = world.engine.run("rival", labels={"containerdns.names": "web"})
     world.until_told("containers", "rival")
-    heard += [explain("webb"), explain("lone.docker"), explain("web.docker")]
+    heard += map(explain, ("webb", "lone.docker", "es.docker", "web.docker", "web.dokcer"))
     world.engine.remove(rival)
     world.engine.remove("alpha-db-1")
     world.until_told("changes", '"went", *"container": *"alpha-db-1"')
