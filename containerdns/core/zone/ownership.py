@@ -272,7 +272,7 @@ class Ownership:
             return Decision(Act.WAIT, WAITING)
         is_kept = zone.is_ours(label, now) or zone.is_ours(name, now) or self._has(label, BARE)
         if is_kept and name not in special_names.SPECIAL_NAMES:
-            return Decision(Act.NXDOMAIN, "name of a container that is not running")
+            return Decision(Act.NXDOMAIN, "name of a container that is not served")
         if self._covering(name):
             return self._forward(name, "", is_near=True)
         if name in special_names.SPECIAL_NAMES:
@@ -290,7 +290,7 @@ class Ownership:
         is_below_both = special_names.nearest(names.parent(name), self._below_both)
         for search in self._searches_above(name):
             if self._is_kept(names.strip_suffix(name, search), now):
-                return self._absent("name of a container that is not running", search)
+                return self._absent("name of a container that is not served", search)
             if is_below_both:
                 return self._absent(BELOW_BOTH, search)
         return None

@@ -53,8 +53,8 @@ function row(change) {
 }
 
 function whatOf({ change, before, after, names, healthy }) {
-  const [was, is] = [before.join(", "), after.join(", ")];
-  if (change === "came") return `${is} (${count(names.length)} names)`;
+  const [was, is] = [before, after].map((addresses) => addresses.join(", ") || "no address");
+  if (change === "came") return `${is} (${count(names.length)} ${names.length === 1 ? "name" : "names"})`;
   if (change === "went") return was;
   if (change === "health") return healthy ? "is healthy" : "is unhealthy";
   return change === "renamed" ? `${is}, renamed` : `${was} \u2192 ${is}`;

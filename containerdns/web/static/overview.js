@@ -15,7 +15,7 @@ export function showStatus(status, words) {
   byId("upstreams").replaceChildren(...upstreams.map(upstreamRow), ...nothing(status.upstreams, upstreams,
     "No upstreams: only names of containers are answered."));
   byId("about").textContent = `containerdns ${status.version} · serial ${status.serial}` +
-    ` · ${count(status.counts.names)} names · ${count(status.counts.remembered)} remembered` +
+    ` · ${count(status.counts.names)} ${status.counts.names === 1 ? "name" : "names"} · ${count(status.counts.remembered)} remembered` +
     ` · domains ${[...status.domains, ...status.search_domains].join(" ")}`;
 }
 
