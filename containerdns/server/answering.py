@@ -21,7 +21,6 @@ from containerdns.core.protocol.packet_cache import Entry
 from containerdns.core.protocol.query_history import History, Outcome, QueryStamp
 from containerdns.core.protocol.query_variants import Variant
 from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
-from containerdns.core.protocol.synthesised_denials import Denied
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.errors import BadMessage
 
@@ -54,6 +53,7 @@ class Answering:
     Attributes:
         history: The history of queries.
         counters: The counters of the process.
+        denied: `Denials.find`, which may raise.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Answering:
         keys: Sequence[tsig.Key] = (),
     ) -> None:
         self._responder = responder
+        self.denied = responder.denied
         self._forwarder = forwarder
         self.history = history
         self.counters = counters
@@ -104,20 +105,9 @@ class Answering:
             return None
         return query if self._responder.has_valid_cookie(query, peer, time.time()) else None
 
-    def denied(self, data: bytes, peer: Peer) -> Denied | None:
-        """Deny a name quickly, and count that; return None if the slow path is needed."""
-        try:
-            denied = self._responder.denied(data, peer)
-        except Exception:  # the slow path returns SERVFAIL if necessary
-            self.counters.internal_errors += 1
-            log.exception("internal error while denying a name (%d bytes)", len(data))
-            return None
-        if denied is not None:
-            counters = self.counters
-            counters.requests["udp", denied.qtype] += 1
-            counters.responses[messages.NXDOMAIN, denied.source] += 1
-            counters.kept_from_upstream += denied.is_kept
-        return denied
+    def tally(self) -> None:
+        """Update the counters; must be called before they are read."""
+        self._responder.tally()
 
     def variant(self, opt: bytes, peer: Peer, clock: float) -> Variant | None:
         """Return the variant for an OPT record; None if the whole query is needed."""

@@ -213,7 +213,8 @@ class BatchLoop:
             client = clients.get(heads[key])
             if client is None:
                 client = self._new_client(len(sizes), heads[key])
-            entry = client.fast.get(data[2:].lower())
+            folded = data[2:].lower()
+            entry = client.fast.get(folded)
             if entry is not None and data.endswith(entry.rest):
                 tail = entry.tail
                 if tail is None:
@@ -226,7 +227,7 @@ class BatchLoop:
                     replies[reply_at : reply_at + size] = reply
                     sizes.append(size)
                     continue
-            if made := datagrams.at_once(data, client, stamp, started):
+            if made := datagrams.at_once(data, folded, client, stamp, started):
                 reply, row = made
                 rows.append(row)
                 size = len(reply)

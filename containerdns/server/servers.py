@@ -102,6 +102,7 @@ class Servers:
     def tally(self) -> None:
         """Update the counters; must be called before they are read."""
         self._packet_cache.tally()
+        self._answering.tally()
         dropped = sum(listener.datagrams_dropped() for listener in self._listeners)
         self._counters.datagrams_dropped = dropped
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import Entry, PacketCache, Table
-from containerdns.core.protocol.query_history import QueryStamp, Row, Told
+from containerdns.core.protocol.query_history import QueryStamp, Row
 from containerdns.core.protocol.query_variants import OPT_OCTETS, Variant, opt_start
 from containerdns.core.protocol.rate_limit import Limiter
 from containerdns.core.protocol.respond import Peer, Reply, Transfer
@@ -29,6 +29,7 @@ QUERY_OCTETS: Final = 2112  # longer than any legitimate query; truncated ones f
 MAX_CLIENTS: Final = 8192  # addresses with a cached view
 MAX_VARIANTS: Final = 64  # OPT records per client; then its own are cleared
 MAX_ALL_VARIANTS: Final = 16384  # for all clients, about 10 MB; then all are cleared
+MAX_DENIED_ONCE: Final = 4096  # queries of up to 300 octets; then all are forgotten
 # Seconds, not counting the last batch; then other work gets a turn, of which HTTP needs four.
 TURN: Final = 0.0005
 PER_CLOCK: Final = 16  # datagrams between checks of the clock
@@ -40,10 +41,21 @@ class Client:
     Attributes:
         ready: The ready-made responses of its view.
         fast: The same, or an empty table if every query must take the slow path.
+        is_quick: It may ask, and not every query must take the slow path.
         variants: The variants of its OPT records.
     """
 
-    __slots__ = ("address", "fast", "local", "peer", "ready", "slipped", "variants", "view")
+    __slots__ = (
+        "address",
+        "fast",
+        "is_quick",
+        "local",
+        "peer",
+        "ready",
+        "slipped",
+        "variants",
+        "view",
+    )
 
     def __init__(self, peer: Peer, ready: Table, fast: Table) -> None:
         self.address = peer.address
@@ -53,6 +65,7 @@ class Client:
         self.view: View = peer.view
         self.ready = ready
         self.fast = fast
+        self.is_quick = fast is ready and peer.view.may_ask
         self.variants: dict[bytes, Variant] = {}
 
     def take(self, table: Table) -> None:
@@ -85,6 +98,8 @@ class Datagrams:
         self.limiter = limiter
         self._log_queries = log_queries
         self._clients: dict[tuple[bytes, bytes], Client] = {}
+        self._denied = answering.denied
+        self._denied_once: set[bytes] = set()  # queries, so that those repeated are cached
         self._variants = 0  # created since all were cleared
         self._epoch = (views.epoch, packet_cache.epoch)
         self.generation = 0  # increases when all clients returned before become invalid
@@ -98,6 +113,8 @@ class Datagrams:
 
     def refresh(self) -> int:
         """Drop the state of clients if it is no longer valid; return the generation."""
+        if len(self._denied_once) > MAX_DENIED_ONCE:
+            self._denied_once.clear()
         epoch = (self._views.epoch, self.wire.epoch)
         if self._epoch != epoch or len(self._clients) > MAX_CLIENTS:
             if self._epoch[0] != epoch[0]:
@@ -153,16 +170,18 @@ class Datagrams:
             return self._sent(decision, data, peer, started)
         return None if isinstance(decision, Transfer) else decision
 
-    def ready(self, data: bytes, client: Client, started: float) -> tuple[bytes, Entry] | None:
+    def ready(
+        self, data: bytes, folded: bytes, client: Client, started: float
+    ) -> tuple[bytes, Entry] | None:
         """Answer with the plain form of a query, if that and its OPT record are cached.
 
-        The caller counts, as for `PacketCache.answer`.
+        The caller counts, as for `PacketCache.answer`.  The arguments are those of `at_once`.
         """
         start = data.find(b"\0", 12) + 5  # as `opt_start`
         variant = client.variants.get(data[start:])
         if variant is None or started >= variant.until:
             return None
-        entry = client.fast.get(data[2:start].lower() + variant.opt)
+        entry = client.fast.get(folded[: start - 2] + variant.opt)
         if entry is None or not entry.takes_options:
             return None
         if not entry.rest.startswith(data[start - 4 : start]):  # type and class, as sent
@@ -170,31 +189,44 @@ class Datagrams:
         tail = entry.tail or self.wire.tail_of(entry, started)
         if tail is None:
             return None
-        asked = data[12 : entry.end]
-        reply = b"".join((data[:2], entry.head, asked, tail[:-2], variant.octets))
+        reply = data[:2] + entry.head + data[12 : entry.end] + tail[:-2] + variant.octets
         return (reply, entry) if len(reply) <= variant.limit else None
 
     def at_once(
-        self, data: bytes, client: Client, stamp: QueryStamp, started: float
+        self, data: bytes, folded: bytes, client: Client, stamp: QueryStamp, started: float
     ) -> tuple[bytes, Row] | None:
         """Answer a query that is nearly ready-made, and count it; None for the slow path.
 
         That is a query with options whose plain form is cached, or the first one for a name
         that can be denied with a look at the zone; if repeated, its response is cached.
+
+        Args:
+            data: The query.
+            folded: What follows its ID, in lower case.
+            client: Its sender.
+            stamp: Of its batch.
+            started: When the batch began, on the packet cache's clock.
         """
-        if client.variants and (ready := self.ready(data, client, started)):
+        if client.variants and (ready := self.ready(data, folded, client, started)):
             octets, entry = ready
             entry.hits += 1
             return octets, (stamp, client.address, entry)
-        if client.fast is not client.ready or self.wire.is_asked_again(data[2:].lower()):
+        if not client.is_quick or folded in self._denied_once:
             return None
-        found = self._answering.denied(data, client.peer)
-        if found is None:
+        try:
+            denied = self._denied(data, folded)
+        except Exception:  # the slow path returns SERVFAIL if necessary
+            self.counters.internal_errors += 1
+            log.exception("internal error while denying a name (%d bytes)", len(data))
             return None
-        if found.source == "policy":
+        if denied is None:
+            return None
+        octets, denial, label = denied
+        denial.hits += 1
+        self._denied_once.add(folded)
+        if denial.source == "policy":
             self.wire.unusual["policy"] += 1
-        told = Told(found.name, found.qtype, messages.NXDOMAIN, found.source, None)
-        return found.octets, (stamp, client.address, told)
+        return octets, (stamp, client.address, denial, label)
 
     def _answer_variant(
         self, data: bytes, client: Client, started: float

@@ -19,7 +19,7 @@ from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.query_history import History
 from containerdns.core.protocol.query_variants import Variant
 from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
-from containerdns.core.protocol.synthesised_denials import Denied
+from containerdns.core.protocol.synthesised_denials import Denial
 from containerdns.core.protocol.tsig import Key
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.zone.views import Rights, Views
@@ -75,8 +75,11 @@ class StubResponder(Responder):
     def variant(self, opt: bytes, peer: Peer, now: float, clock: float) -> Variant | None:
         return None
 
-    def denied(self, data: bytes, peer: Peer) -> Denied | None:
+    def denied(self, data: bytes, folded: bytes) -> tuple[bytes, Denial, str] | None:
         return None
+
+    def tally(self) -> None:
+        """It denies nothing that could be counted."""
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
         limit = messages.TCP_OCTETS if peer.over_tcp else messages.PAYLOAD_OCTETS

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import NamedTuple, Protocol
 
+from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.times import rfc3339
 
@@ -66,7 +67,9 @@ class Told(NamedTuple):
     upstream: str | None
 
 
-Row = tuple[QueryStamp, bytes, Outcome]  # the second item has the octets of the client's address
+# When, the octets of the client's address, and how it went; with a fourth item, the outcome is
+# that of many queries, and the name asked for is this label below the outcome's name.
+Row = tuple[QueryStamp, bytes, Outcome] | tuple[QueryStamp, bytes, Outcome, str]
 
 
 class History:
@@ -114,9 +117,7 @@ class History:
         """Return the rows since a number, for another process, and the number to use next."""
         new = min(self.total - number, len(self._rows), limit)
         rows = islice(self._rows, len(self._rows) - new, None)
-        return [
-            (s, a, Told(o.name, o.qtype, o.rcode, o.source, o.upstream)) for s, a, o in rows
-        ], self.total
+        return [(row[0], row[1], _told(row)) for row in rows], self.total
 
     def since(
         self, number: int, limit: int, client: bytes | None = None
@@ -144,7 +145,8 @@ def _readable(rows: Iterable[Row]) -> list[dict[str, object]]:
 
 def readable(row: Row) -> dict[str, object]:
     """Return a query as `/queries` shows it."""
-    stamp, address, outcome = row
+    stamp, address = row[:2]
+    outcome = _told(row)
     return {
         "time": rfc3339(stamp.time, "milliseconds"),
         "client": str(ip_address(address)),
@@ -156,3 +158,9 @@ def readable(row: Row) -> dict[str, object]:
         "upstream": outcome.upstream,
         "ms": round(stamp.ms, 3),
     }
+
+
+def _told(row: Row) -> Told:
+    outcome = row[2]
+    name = names.join(row[3], outcome.name) if len(row) == 4 else outcome.name
+    return Told(name, outcome.qtype, outcome.rcode, outcome.source, outcome.upstream)

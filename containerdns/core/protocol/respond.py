@@ -15,7 +15,7 @@ from containerdns.core.protocol import messages, query_variants
 from containerdns.core.protocol.cookies import RENEWED_AFTER, Cookies, CookieStanding
 from containerdns.core.protocol.messages import RR, Body, Edns, Query
 from containerdns.core.protocol.query_variants import Variant
-from containerdns.core.protocol.synthesised_denials import Denials, Denied
+from containerdns.core.protocol.synthesised_denials import Denial, Denials, Denied
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.zone import answers, records
@@ -125,7 +125,11 @@ class _Extra(NamedTuple):
 
 
 class Responder:
-    """The decisions about queries, over a zone that changes beneath it."""
+    """The decisions about queries, over a zone that changes beneath it.
+
+    Attributes:
+        denied: `Denials.find`, for clients that may ask.
+    """
 
     def __init__(
         self,
@@ -156,12 +160,14 @@ class Responder:
         self._turns: dict[tuple[str, int], int] = {}
         self._led: dict[tuple[str, tuple[str, ...], int], tuple[Led, tuple[str, ...]]] = {}
         self._decided_for: object = None
-        self._denials = Denials()
+        self._denials = Denials(counters)
+        self._denials.use(zone, ownership)
+        self.denied = self._denials.find
 
     def use(self, zone: Zone, ownership: Ownership) -> None:
         """Use another zone and other rules from now on."""
         self._zone, self._ownership = zone, ownership
-        self._denials = Denials()
+        self._denials.use(zone, ownership)
         self._led.clear()
 
     def respond(
@@ -180,11 +186,11 @@ class Responder:
         """
         if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
             return None
-        if peer.view.may_ask and not peer.is_slipped and self._ownership.is_settled:
-            denied = self._denials.find(data, self._zone, self._ownership)
+        if peer.view.may_ask and not peer.is_slipped:
+            denied = self._denials.find(data, data[2:].lower())
             if denied is not None:
-                self._counters.kept_from_upstream += denied.is_kept
-                return _reply_of(denied)
+                self._counters.kept_from_upstream += denied[1].is_kept
+                return _reply_of(*denied)
         if not peer.view.may_ask and len(data) > STRANGER_OCTETS:
             return _bare_refusal(data, messages.REFUSED)
         if data[2] & messages.OPCODE >> 8:
@@ -354,14 +360,9 @@ class Responder:
             self._learn_denial(data, reply, decision)
         return reply
 
-    def denied(self, data: bytes, peer: Peer) -> Denied | None:
-        """Deny a name quickly; None if more checks are needed.
-
-        The caller counts, also `kept_from_upstream`.
-        """
-        if not (peer.view.may_ask and self._ownership.is_settled):
-            return None
-        return self._denials.find(data, self._zone, self._ownership)
+    def tally(self) -> None:
+        """Count what `denied` returned; must be called before reading counters."""
+        self._denials.tally()
 
     def _learn_denial(self, data: bytes, reply: Reply, decision: Decision) -> None:
         """Record how a name was denied, for similar names."""
@@ -377,7 +378,7 @@ class Responder:
         denied = Denied(
             reply.octets, reply.name, reply.qtype, reply.serial_at, reason, reply.is_kept
         )
-        self._denials.learn(data, denied, apex, self._zone, self._ownership)
+        self._denials.learn(data, denied, apex)
 
     def _carry_out(
         self, decision: Decision, query: Query, peer: Peer, extra: _Extra, now: float
@@ -718,17 +719,18 @@ def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:
     return (Record(name, rtype, ttl, LOOPBACK[rtype], rule="special name localhost."),)
 
 
-def _reply_of(denied: Denied) -> Reply:
+def _reply_of(octets: bytes, denial: Denial, label: str) -> Reply:
+    name = names.join(label, denial.name)
     return Reply(
-        denied.octets,
+        octets,
         messages.NXDOMAIN,
-        denied.source,
-        denied.qtype,
-        denied.name,
+        denial.source,
+        denial.qtype,
+        name,
         keeping="absent",
-        depends_on=(denied.name,),
-        serial_at=denied.serial_at,
-        is_kept=denied.is_kept,
+        depends_on=(name,),
+        serial_at=denial.serial_at,
+        is_kept=denial.is_kept,
     )
 
 

@@ -8,15 +8,15 @@ costs little more than checking whether a container has one of them.
 from typing import Final, NamedTuple
 
 from containerdns.core import names
+from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
-from containerdns.core.zone.ownership import Decision, Ownership
+from containerdns.core.zone.ownership import Decision, Listing, Ownership
 from containerdns.core.zone.zone import Zone
 
 MAX_KNOWN: Final = 1024  # combinations of label length, type and EDNS; then all are cleared
 LABEL_AT: Final = messages.HEADER_OCTETS + 1
-PLAIN: Final = (
-    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"  # compared unchanged
-)
+FOLDED_LABEL_AT: Final = LABEL_AT - 2  # behind the ID
+PLAIN: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-_"  # the same in text
 TO_QUESTION: Final = bytes((0xC0, messages.HEADER_OCTETS))  # a pointer to the name itself
 
 
@@ -39,95 +39,124 @@ class Denied(NamedTuple):
     decision: Decision | None = None
     is_kept: bool = False
 
-    @property
-    def source(self) -> str:
-        """As in `Reply`."""
-        return "zone" if self.decision is None else "policy"
 
+class Denial:
+    """The response for every name of one length below one parent.
 
-class _Known(NamedTuple):
-    """The response for every name of one length below one domain."""
+    It is the outcome of such queries in the history; see `query_history.Row`.
 
-    head: bytes  # octets 2 to 12 of the response
-    rest: bytes  # the query from its type on
-    tail: bytes  # the response from its type on
-    apex: str
-    qtype: int
-    serial_from_end: int
-    decision: Decision | None
-    is_kept: bool
+    Attributes:
+        name: The parent: a domain of ours, if the zone has no such name.
+        source: "zone" or "policy", as in `Reply`.
+        serial_at: The offset of the serial in the response.
+        hits: Number of uses since they were last counted.
+    """
+
+    __slots__ = (
+        *("decision", "end", "head", "hits", "is_kept", "name"),
+        *("qtype", "rest", "serial_at", "source", "tail"),
+    )
+    rcode: Final = messages.NXDOMAIN
+    upstream: Final = None
+
+    def __init__(self, data: bytes, denied: Denied, parent: str, end: int) -> None:
+        self.head = denied.octets[2 : messages.HEADER_OCTETS]
+        self.end = end  # of the question's name
+        self.rest = data[end:]  # compared as sent
+        self.tail = denied.octets[end:]
+        self.name = parent
+        self.qtype = denied.qtype
+        self.serial_at = denied.serial_at
+        self.decision = denied.decision
+        self.source = "zone" if denied.decision is None else "policy"
+        self.is_kept = denied.is_kept
+        self.hits = 0
 
 
 class Denials:
     """Responses for names that do not exist, reusable for similar names."""
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, _Known] = {}
-        self._serial = -1
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._known: dict[bytes, Denial] = {}
 
-    def find(self, data: bytes, zone: Zone, ownership: Ownership) -> Denied | None:
+    def use(self, zone: Zone, ownership: Ownership) -> None:
+        """Use another zone and other rules from now on."""
+        self._zone = zone
+        self._ownership = ownership
+        self._forget()
+
+    def find(self, data: bytes, folded: bytes) -> tuple[bytes, Denial, str] | None:
         """Deny a name if the zone and the rules allow that directly.
 
-        Args:
-            data: An unparsed query.
-            zone: The complete zone.
-            ownership: The rules.
-        """
-        behind = LABEL_AT + (data[LABEL_AT - 1] if len(data) >= LABEL_AT else 0)
-        known = self._known.get((data[2:LABEL_AT] + data[behind:]).lower())
-        if known is None or not data.endswith(known.rest):
-            return None
-        label = data[LABEL_AT:behind]
-        if zone.serial != self._serial or label.translate(None, PLAIN):
-            return None
-        text = label.lower().decode()
-        name = names.join(text, known.apex)
-        if known.decision is None:
-            if not zone.is_free(text, known.apex):
-                return None
-        elif not label or not ownership.is_nobodys(text, name):
-            return None
-        asked = data[messages.HEADER_OCTETS : len(data) - len(known.rest)]
-        octets = b"".join((data[:2], known.head, asked, known.tail))
-        serial_at = len(octets) - known.serial_from_end
-        return Denied(octets, name, known.qtype, serial_at, known.decision, known.is_kept)
+        The caller counts: `Denial.hits`, or otherwise for a `Reply`.
 
-    def learn(
-        self, data: bytes, denied: Denied, apex: str, zone: Zone, ownership: Ownership
-    ) -> None:
+        Args:
+            data: An unparsed query, at least as long as a header.
+            folded: What follows its ID, in lower case.
+
+        Returns:
+            The response, what it was made from, and the label before `Denial.name`.
+        """
+        if len(folded) < FOLDED_LABEL_AT:
+            return None
+        behind = FOLDED_LABEL_AT + folded[FOLDED_LABEL_AT - 1]
+        denial = self._known.get(folded[:FOLDED_LABEL_AT] + folded[behind:])
+        if denial is None or not data.endswith(denial.rest):
+            return None
+        octets = folded[FOLDED_LABEL_AT:behind]
+        if not octets.isalnum() and (not octets or octets.translate(None, PLAIN)):
+            return None
+        label, zone, ownership = octets.decode(), self._zone, self._ownership
+        if zone.serial != self._serial or ownership.listing is not Listing.COMPLETE:
+            return None
+        if denial.decision is None:
+            if not zone.is_free(label, denial.name):
+                return None
+        elif not ownership.is_nobodys(label, names.join(label, denial.name)):
+            return None
+        asked = data[messages.HEADER_OCTETS : denial.end]
+        return data[:2] + denial.head + asked + denial.tail, denial, label
+
+    def learn(self, data: bytes, denied: Denied, parent: str) -> None:
         """Record the response for a name.
 
         Args:
             data: The query, well-formed and without EDNS options.
             denied: The response.
-            apex: The parent of the name: a domain of ours, if the zone has no such name.
-            zone: The complete zone.
-            ownership: The rules.
+            parent: The parent of the name: a domain of ours, if the zone has no such name.
         """
-        label = names.strip_suffix(denied.name, apex)
+        zone = self._zone
+        label = names.strip_suffix(denied.name, parent)
         if not names.is_single_label(label):
             return
         is_of_zone = denied.decision is None
         if not (
-            zone.is_free(label, apex) if is_of_zone else ownership.is_nobodys(label, denied.name)
+            zone.is_free(label, parent)
+            if is_of_zone
+            else self._ownership.is_nobodys(label, denied.name)
         ):
             return
         behind = LABEL_AT + data[LABEL_AT - 1]
-        end = behind + len(names.to_wire(apex))
+        end = behind + len(names.to_wire(parent))
         header = data[2 : messages.HEADER_OCTETS]
-        octets = denied.octets
-        if header.lower() != header.upper() or TO_QUESTION in octets[end:]:
+        if header.lower() != header.upper() or TO_QUESTION in denied.octets[end:]:
             return  # a letter in the header, which `find` would fold; or a pointer to this label
         if zone.serial != self._serial or len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-            self._serial = zone.serial
-        self._known[(data[2:LABEL_AT] + data[behind:]).lower()] = _Known(
-            octets[2 : messages.HEADER_OCTETS],
-            data[end:],
-            octets[end:],
-            apex,
-            denied.qtype,
-            len(octets) - denied.serial_at,
-            denied.decision,
-            denied.is_kept,
-        )
+            self._forget()
+        key = (data[2:LABEL_AT] + data[behind:]).lower()
+        self._known[key] = Denial(data, denied, parent, end)
+
+    def _forget(self) -> None:
+        self.tally()
+        self._known.clear()
+        self._serial = self._zone.serial
+
+    def tally(self) -> None:
+        """Count the hits since the last call; must be called before reading counters."""
+        for denial in self._known.values():
+            hits, denial.hits = denial.hits, 0
+            if hits:
+                self._counters.asked("udp", denial.qtype, hits)
+                self._counters.answered(denial.rcode, denial.source, hits)
+                self._counters.kept_from_upstream += hits if denial.is_kept else 0

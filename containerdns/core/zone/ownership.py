@@ -173,8 +173,7 @@ class Ownership:
             label: As below a search domain.
             name: The same below its parent.
         """
-        zone = self._zone
-        return not (name in self._noted or zone.knows(label) or zone.knows(name) or zone.knows("*"))
+        return not (name in self._noted or self._zone.knows_any({label, name, "*"}))
 
     def _decide(self, name: str, qtype: int, now: float) -> Decision:
         if self._is_elsewhere(name, now):  # most of what is forwarded

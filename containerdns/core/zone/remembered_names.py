@@ -71,6 +71,10 @@ class RememberedNames:
         """Return whether there is a remembered owner below one."""
         return owner in self._above
 
+    def knows_none(self, owners: set[str]) -> bool:
+        """Return whether no owner is remembered, nor one below it."""
+        return self._since.keys().isdisjoint(owners) and self._above.keys().isdisjoint(owners)
+
     def holds(self, owner: str, now: float) -> bool:
         """Return whether an owner is remembered."""
         since = self._since.get(owner)

@@ -171,6 +171,7 @@ class Zone:
         self.handovers.lifetime = shape.handover
         suffixes = shape.domains + shape.search_domains
         self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
+        self._labels_of_ours = {NS_LABEL} | {a.partition(".")[0] for a in self._above_suffixes}
         self._domains = frozenset(shape.domains)
         self._kinds = dict.fromkeys(shape.search_domains, SuffixKind.SEARCH)
         self._kinds |= dict.fromkeys(shape.domains, SuffixKind.DOMAIN)
@@ -635,24 +636,24 @@ class Zone:
 
     def is_free(self, label: str, apex: str) -> bool:
         """Return whether a label below a domain certainly does not exist; False means unknown."""
-        if label in self._claims or label in self._above or "*" in self._claims:
+        claims = self._claims
+        if label in claims or label in self._above or "*" in claims:
             return False
+        if label in self._labels_of_ours:
+            return False
+        if not self._exact:  # nearly always
+            return True
         name = f"{label}.{apex}"
-        if label == NS_LABEL or name in self._above_suffixes:
-            return False
-        return not self._exact or not (
-            name in self._claims or name in self._above or f"*.{apex}" in self._claims
-        )
+        return not (name in claims or name in self._above or f"*.{apex}" in claims)
 
-    def knows(self, owner: str) -> bool:
+    def knows_any(self, owners: set[str]) -> bool:
         """Return whether an owner, or one below it, is claimed, kept or remembered."""
-        return (
-            owner in self._claims
-            or owner in self._above
-            or owner in self._reserved
-            or owner in self._above_reserved
-            or owner in self.remembered
-            or self.remembered.is_above(owner)
+        return not (
+            self._claims.keys().isdisjoint(owners)
+            and self._above.keys().isdisjoint(owners)
+            and self._reserved.keys().isdisjoint(owners)
+            and self._above_reserved.keys().isdisjoint(owners)
+            and self.remembered.knows_none(owners)
         )
 
     def is_above_owner(self, owner: str) -> bool:

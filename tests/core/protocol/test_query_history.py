@@ -62,3 +62,19 @@ def test_stream_goes_on_where_it_was_and_skips_what_is_too_much() -> None:
     assert [row["name"] for row in second] == [f"web{n}." for n in range(15, 20)]
     third, number = history.since(number, 5)
     assert (list(third), number) == ([], 22)
+
+
+class _Denial:
+    """The outcome of all queries for names below one parent."""
+
+    name, qtype, rcode, source, upstream = "docker.", 28, 3, "zone", None
+
+
+def test_row_of_a_name_below_the_outcome_has_the_whole_name() -> None:
+    history = History(10)
+    stamp = QueryStamp("udp", 1795507200.0, 0.02)
+    history.extend([(stamp, CLIENT, _Denial(), "x1")])
+    shown = history.last(1)[0]
+    assert (shown["name"], shown["type"], shown["rcode"]) == ("x1.docker.", "AAAA", "NXDOMAIN")
+    (row,), _ = history.rows_since(0, 10)
+    assert row[2] == Told("x1.docker.", 28, 3, "zone", None)

@@ -37,9 +37,10 @@ TYPES = (messages.A, 65, 97)
 OPT = b"\0\0\x29\x04\xd0" + bytes(6)
 
 
-def at_a_glance(made: Responder, data: bytes) -> Denied | None:
+def at_a_glance(made: Responder, data: bytes) -> bytes | None:
     """What is known without thinking."""
-    return made._denials.find(data, made._zone, made._ownership)
+    found = made.denied(data, data[2:].lower())
+    return None if found is None else found[0]
 
 
 @given(st.lists(st.lists(changes, max_size=4), min_size=1, max_size=4), st.data())
@@ -59,8 +60,7 @@ def test_glance_says_what_thought_says(rounds: list[list[object]], data: st.Data
             said, thought = (
                 responder.respond(asked, peer, NOW) for responder in (world.responder, thinking)
             )
-            known = world.responder._denials.find(asked, writer.zone, writer.ownership)
-            if known is not None:
+            if at_a_glance(world.responder, asked) is not None:
                 assert thought == said
 
 
@@ -149,12 +149,13 @@ def test_nothing_is_denied_before_docker_is_listed() -> None:
 
 
 def test_what_is_known_is_bounded() -> None:
-    made, answering = Denials(), responder()
+    made, answering = Denials(Counters()), responder()
+    made.use(answering._zone, answering._ownership)
     octets = ask(responder(), query("first.docker.")).octets
     for qtype in range(20_000, 25_000):
         denied = Denied(octets, "first.docker.", qtype, 40)
         asked = query("first.docker.", qtype)
-        made.learn(asked, denied, "docker.", answering._zone, answering._ownership)
+        made.learn(asked, denied, "docker.")
     assert 0 < len(made._known) <= MAX_KNOWN
 
 
@@ -191,3 +192,34 @@ def test_name_that_is_remembered_or_claimed_is_thought_about() -> None:
     assert at_a_glance(made, query("other.")) is not None
     made._zone.remembered.put("other", NOW + 60)
     assert at_a_glance(made, query("other.")) is None
+
+
+def test_denials_are_counted_when_asked_for_and_when_they_are_forgotten() -> None:
+    counters = Counters()
+    zone = Zone(Shape(search_domains=("localdomain.",)), 1, RememberedNames(60))
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    made = Responder(zone, ownership, Cookies(bytes(16)), counters)
+    for first, other in (("first.docker.", "other.docker."), ("first.", "other.")):
+        ask(made, query(first))
+        data = query(other)
+        for _ in range(3):
+            found = made.denied(data, data[2:].lower())
+            assert found is not None
+            found[1].hits += 1
+    counters.kept_from_upstream = 0
+    made.use(zone, ownership)
+    made.tally()
+    assert counters.requests == {("udp", messages.A): 6}
+    assert counters.responses == {
+        (messages.NXDOMAIN, "zone"): 3,
+        (messages.NXDOMAIN, "policy"): 3,
+    }
+    assert counters.kept_from_upstream == 3
+
+
+@pytest.mark.parametrize("length", range(30))
+def test_no_message_is_too_short_to_look_at(length: int) -> None:
+    made = responder()
+    ask(made, query("first.docker."))
+    assert at_a_glance(made, query("other.docker.")[:length]) is None
