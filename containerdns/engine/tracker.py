@@ -24,6 +24,7 @@ from containerdns.errors import BadDocument, EngineUnavailable
 INSPECT_PATIENCE = 1.5  # seconds; an inspect takes milliseconds, while a container starts 0.25 s
 HANGING = f"no answer within {INSPECT_PATIENCE} s"
 INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be parsed
+UNFINISHED = frozenset({"created", "removing"})  # states in which an inspect may well fail
 MAX_HANGING = 128  # inspects waited for after their timeout; each holds a connection
 MAX_INSPECTS = {  # concurrent inspects before their timeout; each holds a connection
     Urgency.EVENT: 64,
@@ -53,7 +54,7 @@ class Tracker:
         self._asks: dict[
             str, asyncio.Event
         ] = {}  # by id, while under way; set when no longer waited for
-        self._hanging = 0
+        self._hanging: dict[str, asyncio.Task[Any]] = {}  # inspects after their timeout, by id
         self._tasks: asyncio.TaskGroup
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class Tracker:
         """Begin a session, with a new group of tasks."""
         self._tasks = tasks
         self._asks.clear()
-        self._hanging = 0
+        self._hanging.clear()
         for container_id, tracked in self._tracked.items():
             self._tracked[container_id] = tracking.on_new_session(tracked)
 
@@ -90,8 +91,8 @@ class Tracker:
         if tracked is None and happening is Happening.DIED:
             return
         may_ask_early = not self._slots[Urgency.EARLY].locked()
-        if self.is_hanging(container_id) and happening is not Happening.DIED:
-            self._tasks.create_task(self._do_without(container_id, HANGING))
+        if happening is not Happening.DIED and (hanging := self._hanging.get(container_id)):
+            self._tasks.create_task(self._bridge(container_id, hanging))
         self._take(
             tracking.on_event(
                 tracked or Tracked(container_id, self._url),
@@ -105,8 +106,7 @@ class Tracker:
 
     def is_hanging(self, container_id: str) -> bool:
         """Return whether an inspect is under way but no longer waited for."""
-        asked = self._asks.get(container_id)
-        return asked is not None and asked.is_set()
+        return container_id in self._hanging
 
     def removed(self, container_id: str, event_time: float | None) -> None:
         """Process the removal of a container."""
@@ -138,9 +138,15 @@ class Tracker:
         return container_id, not is_same
 
     def tell_item(self, container_id: str, item: Any) -> None:
-        """Report a container as listed, unless something newer is known."""
+        """Report a container as listed, unless something newer is known.
+
+        One that is known to have stopped waits for its inspect: the Engine lists it as running for
+        a while after its `die`.
+        """
         tracked = self._tracked.get(container_id)
-        if tracked is not None and container_id not in self.touched:
+        if tracked is None or container_id in self.touched:
+            return
+        if tracked.container is None or tracked.is_running:
             self._take_item(tracked, tracked.mark, item, "")
 
     # Inspects.
@@ -174,16 +180,22 @@ class Tracker:
             if tracked is None:
                 return
             tracked = self._tracked[container_id] = tracking.on_sent(tracked)
+            may_start = tracked.container is not None and not tracked.is_running
             inspecting = self._tasks.create_task(self._inspect(container_id))
             await asyncio.wait((inspecting,), timeout=INSPECT_PATIENCE)
         try:
             if not inspecting.done():
-                await self._do_without(container_id, HANGING)
+                self._hanging[container_id] = inspecting
+                if may_start:
+                    self._tasks.create_task(self._bridge(container_id, inspecting))
+                else:
+                    await self._do_without(container_id, HANGING, inspecting)
                 settled.set()
                 await self._wait_longer(inspecting)
             document = None if inspecting.cancelled() else inspecting.result()
         finally:
             inspecting.cancel()
+            self._hanging.pop(container_id, None)
         if self._tracked.get(container_id) is None:
             return  # destroyed meanwhile
         if isinstance(document, _Gone):
@@ -195,13 +207,19 @@ class Tracker:
 
     async def _wait_longer(self, inspecting: "asyncio.Task[Any]") -> None:
         """Wait for a hanging inspect, unless very many hang; it ends by itself within a minute."""
-        if self._hanging >= MAX_HANGING:
+        if len(self._hanging) > MAX_HANGING:
             inspecting.cancel()
-        self._hanging += 1
-        try:
-            await asyncio.wait((inspecting,))
-        finally:
-            self._hanging -= 1
+        await asyncio.wait((inspecting,))
+
+    async def _bridge(self, container_id: str, hanging: "asyncio.Task[Any]") -> None:
+        """Use the list at once, but call it a fault only if the inspect hangs on.
+
+        The Engine answers an inspect of a container that starts when it has started, which takes
+        seconds on a busy machine; our requests for the list may even overtake the answer.
+        """
+        await self._do_without(container_id, "", hanging)
+        await asyncio.wait((hanging,), timeout=INSPECT_PATIENCE)
+        await self._do_without(container_id, HANGING, hanging)
 
     async def _inspect(self, container_id: str) -> "dict[str, Any] | BadDocument | _Gone | None":
         """Inspect, and retry once if the document cannot be parsed, as from a busy proxy.
@@ -238,10 +256,12 @@ class Tracker:
         tracked = self._tracked[container_id]
         self._take(tracking.on_inspect(tracked, mark, container, fingerprint(document)))
 
-    async def _do_without(self, container_id: str, reason: str) -> None:
-        """Use the list item of a container whose inspect failed."""
+    async def _do_without(
+        self, container_id: str, reason: str, hanging: "asyncio.Task[Any] | None" = None
+    ) -> None:
+        """Use the list item of a container whose inspect failed, or is `hanging` still."""
         tracked = self._tracked.get(container_id)
-        if tracked is None:
+        if tracked is None or (hanging and hanging.done()):
             return
         mark = tracked.mark
         try:
@@ -250,15 +270,15 @@ class Tracker:
         except (EngineUnavailable, TimeoutError):
             return  # nothing new
         tracked = self._tracked.get(container_id)
-        if tracked is None:
-            return
+        if tracked is None or (hanging and hanging.done()):
+            return  # the answer is newer than the list
         if item is None:
             self.removed(container_id, None)
         else:
-            self._take_item(tracked, mark, item, f"inspect: {reason}")
+            self._take_item(tracked, mark, item, f"inspect: {reason}" if reason else "")
 
     def _take_item(self, tracked: Tracked, mark: tracking.Mark, item: Any, fault: str) -> None:
-        """Apply a list item; a container that is being created has time to start."""
+        """Apply a list item; what is being made, started or removed is no fault."""
         try:
             if isinstance(item, SkippedItem):
                 listed, unread = None, item.reason
@@ -270,7 +290,8 @@ class Tracker:
             name = _listed_name(item)
             self._take(tracking.on_unreadable_item(tracked, name, fault or unread))
             return
-        fault = "" if listed.state == "created" else fault
+        is_waiting = fault.endswith(HANGING) and not listed.is_running
+        fault = "" if is_waiting or listed.state in UNFINISHED else fault
         self._take(tracking.on_item(tracked, mark, listed, fault))
 
     def _take(self, step: Step) -> None:

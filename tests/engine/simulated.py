@@ -157,6 +157,17 @@ class SimulatedEngine:
         if announce:
             self.emit("container", "die", container_id)
 
+    def start_again(self, container_id: str, address: str) -> None:
+        """Start a container that died."""
+        self._inspects[container_id]["State"].update(Status="running", Running=True)
+        self._items[container_id].update(State="running", Status="Up 1 second")
+        self.move(container_id, address, announce=False)
+        self.emit("container", "start", container_id)
+
+    def begin_removal(self, container_id: str) -> None:
+        """Let the list show a container as it is while the Engine removes it."""
+        self._items[container_id].update(State="removing", Status="Removal In Progress")
+
     def remove(self, container_id: str, *, announce: bool = True) -> None:
         """Remove a container; one that runs dies first."""
         if announce and self._items[container_id]["State"] == "running":

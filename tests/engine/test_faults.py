@@ -465,6 +465,70 @@ async def test_late_answer_refines_what_the_list_told(socket: Path) -> None:
             assert not recorder.unreadable
 
 
+async def test_container_that_takes_long_to_start_is_not_sick(socket: Path) -> None:
+    """The Engine answers its inspect when it has started; on a busy machine, after seconds."""
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+        await recorder.until_listed()
+        slow = engine.ids()[0]
+        engine.die(slow)
+        engine.hold_answers.add(slow)
+        listings = engine.requests["/containers/json"]
+        engine.emit("network", "connect", "1" * 64, container=slow)
+        await until(lambda: engine.requests["/containers/json"] > listings)
+        engine.start_again(slow, "172.28.9.9")
+        await recorder.until(lambda: "web-0" in recorder.running())
+        assert address_of(recorder, "web-0") == "172.28.9.9"
+        engine.release(slow)
+        watcher.compare_soon()
+        await recorder.until_listed()
+        assert recorder.count("container_unreadable") == 0
+
+
+async def test_list_that_has_not_heard_of_a_death_revives_nobody(socket: Path) -> None:
+    """After `die` an Engine lists a container as running until it has cleaned up."""
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+        await recorder.until_listed()
+        dead = engine.ids()[0]
+        engine.emit("container", "die", dead)
+        await recorder.until(lambda: "web-0" not in recorder.running())
+        engine.inspect_delay = 1.0
+        engine.add("late", announce=False)
+        watcher.compare_soon()
+        await recorder.until(lambda: "late" in recorder.running())  # told from the list
+        assert "web-0" not in recorder.running()
+        engine.die(dead, announce=False)
+        await recorder.until_listed()
+        assert set(recorder.running()) == {"web-1", "late"}
+
+
+async def test_list_that_comes_after_the_answer_changes_nothing(socket: Path) -> None:
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+        await recorder.until_listed()
+        slow = engine.ids()[0]
+        engine.hold_answers.add(slow)
+        engine.delays["/containers/json"] = 1.0
+        listings = engine.requests["/containers/json"]
+        engine.emit("container", "update", slow)
+        await until(lambda: engine.requests["/containers/json"] > listings)
+        engine.release(slow)
+        watcher.compare_soon()  # its list comes after the other one
+        await recorder.until_listed()
+        assert recorder.count("container_unreadable") == 0
+
+
+async def test_container_that_is_being_removed_is_not_sick(socket: Path) -> None:
+    """The Engine may answer 500 once its layer is gone."""
+    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+        await recorder.until_listed()
+        going = engine.ids()[0]
+        engine.statuses[f"/containers/{going}/json"] = 500
+        engine.die(going)
+        engine.begin_removal(going)
+        watcher.compare_soon()
+        await recorder.until_listed()
+        assert recorder.count("container_unreadable") == 0
+
+
 async def test_many_sick_containers_do_not_hold_up_the_others(socket: Path) -> None:
     """More than there are slots for inspects, when they come and when they are listed."""
     async with SimulatedEngine(socket, 1) as engine, watching(engine.url) as (recorder, _):
