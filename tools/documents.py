@@ -47,7 +47,7 @@ wait for the next start.
 NOTHING = Gauges({}, 0, 0, 0, 0, {}, {}, {}, {}, {}, 0, {}, None, {}, 0)
 
 SEPARATORS = {
-    "spaces": "In the environment, values are separated by spaces, as they may contain commas.",
+    "forwards": "In the environment, the next `DOMAIN=` begins another value.",
     "templates": "In the environment, spaces and commas inside braces do not separate values.",
 }
 

@@ -45,7 +45,8 @@ class Option:
         is_repeatable: It may be given several times; an empty value means an empty list.
         is_needed: For a repeatable option: the list must not be empty.
         separator: Between values in an environment variable: "list" is spaces and commas,
-            "spaces" is spaces only, "templates" is spaces and commas outside braces.
+            "forwards" leaves a value without an equals sign with the one before it, "templates"
+            is spaces and commas outside braces.
         needs_restart: A change takes effect at the next start, not at a reload.
     """
 
@@ -246,7 +247,7 @@ OPTIONS: tuple[Option, ...] = (
         "DOMAIN=SERVER[,SERVER], each server as for --upstream",
         "Upstreams for one domain and everything below it.",
         "Only a company's own servers know its internal domain and the reverse zone of its LAN.",
-        metavar="DOMAIN=SERVER[,SERVER]", is_repeatable=True, separator="spaces",
+        metavar="DOMAIN=SERVER[,SERVER]", is_repeatable=True, separator="forwards",
     ),
     Option(
         "cache-size", "upstream.cache_size", values.whole(0, MAX_ENTRIES),
@@ -609,8 +610,8 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _split(value: str, separator: str) -> tuple[str, ...]:
     match separator:
-        case "spaces":  # values contain commas
-            return tuple(value.split())
+        case "forwards":  # each DOMAIN= begins one; a URL of a server may have an equals sign, too
+            return tuple(re.split(r"[\s,]+(?=[^\s,:=]*=)", value.strip(", \t\n")))
         case "templates":
             return tuple(re.findall(r"(?:\{[^{}]*\}|[^\s,])+", value))
         case _:

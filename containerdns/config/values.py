@@ -173,9 +173,9 @@ def _etcd_url(value: str) -> str:
 
 
 def label(value: str) -> str:
-    """Read one DNS label."""
+    """Read one DNS label, as host names have."""
     name = names.canonical(value)
-    if not names.is_single_label(name):
+    if not re.fullmatch(r"[a-z0-9_-]+\.", name):
         raise ValueError(value)
     return name.removesuffix(".")
 
@@ -226,7 +226,7 @@ def upstream(value: str) -> UpstreamServer:
 def forward(value: str) -> tuple[str, tuple[UpstreamServer, ...]]:
     """Read DOMAIN=SERVER[,SERVER]."""
     apex, _, servers = value.partition("=")
-    listed = (upstream(server.strip()) for server in servers.split(","))
+    listed = (upstream(server) for server in re.split(r"\s*,\s*|\s+", servers.strip()))
     return domain(apex.strip()), tuple(dict.fromkeys(listed))
 
 

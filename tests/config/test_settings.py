@@ -163,8 +163,18 @@ def test_list_in_the_environment_is_parted_by_spaces_or_commas(
     assert loaded({"CONTAINERDNS_DOMAIN": text}).zone.domains == domains
 
 
-def test_commas_part_the_servers_of_a_forward_and_not_forwards() -> None:
-    environ = {"CONTAINERDNS_FORWARD": "corp.example=10.0.0.1,10.0.0.2 lan.example=10.0.0.3"}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "corp.example=10.0.0.1,10.0.0.2 lan.example=10.0.0.3",
+        "corp.example=10.0.0.1,10.0.0.2,lan.example=10.0.0.3",
+        "corp.example=10.0.0.1, 10.0.0.2, lan.example=10.0.0.3,",
+        "corp.example=10.0.0.1 10.0.0.2 \nlan.example=10.0.0.3",
+    ],
+    ids=["spaces", "commas", "both", "lines"],
+)
+def test_forwards_in_the_environment_begin_with_their_domains(text: str) -> None:
+    environ = {"CONTAINERDNS_FORWARD": text}
     assert loaded(environ).upstream.forwards == (
         ("corp.example.", (udp("10.0.0.1"), udp("10.0.0.2"))),
         ("lan.example.", (udp("10.0.0.3"),)),
@@ -576,6 +586,10 @@ def test_host_address_refuses(text: str) -> None:
         ("label_prefix", ("containerdns", "com.example.dns"), "a b"),
         ("name_template", (("{name}.x",), ("{label:a.b}",)), ("{nam}.x",)),
         ("name_template", (("{name}-{id}",),), ("plain",)),
+        ("name_template", (("*.{name}.{id}.{service}",),), ("{name} {id}",)),
+        ("name_template", (("{label:a:/b}.x",),), ("http://{name}",)),
+        ("fleet_host", ("a", "A-1_b"), "a/b"),
+        ("fleet_host", ("a.",), "a.b"),
         ("notify", (("10.0.0.1",), ("[fd00::1]:5353",)), ("10.0.0.1:0",)),
         ("http_host", (("dns.example",), ("DNS.example.",)), ("a..b",)),
         ("http_host", (("a_b",),), ("a b",)),
@@ -587,7 +601,8 @@ def test_host_address_refuses(text: str) -> None:
         ("network", (("frontend",), ("my-net_1.x",)), ("",) * 2),
     ],
     ids=["unhealthy", "log level", "log format", "switch", "label prefix", "template field",
-         "template without field", "notify", "HTTP host", "Host of two", "Host with port",
+         "template without field", "two templates", "template as URL", "key of etcd",
+         "host name", "notify", "HTTP host", "Host of two", "Host with port",
          "Host as URL", "rebinding", "search domain", "forward", "network"],
 )  # fmt: skip
 def test_value_is_one_of_what_is_expected(option: str, right: tuple[Any, ...], wrong: Any) -> None:

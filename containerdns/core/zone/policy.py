@@ -227,15 +227,17 @@ def proxy_kind(container: Container, policy: Policy) -> str:
 
 
 def check_template(template: str) -> None:
-    """Check that a `--name-template` has known fields only.
+    """Check that a `--name-template` has known fields only, and that a name can come of it.
 
     Raises:
-        BadSettings: It has an unknown field; the message lists the known ones.
+        BadSettings: It has an unknown field, in which case the message lists the known ones, or
+            text that no name has: a blank, a port, a path.
     """
     fields = re.findall(r"\{([^{}]*)\}", template)
     known = ("name", "id", "hostname", "service", "project", "number")
     is_right = all(f in known or (f.startswith("label:") and len(f) > 6) for f in fields)
-    if not is_right or not fields or re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", template)):
+    filled = re.sub(r"\{[^{}]*\}", "x", template)
+    if not is_right or not fields or re.search(r"[{}\s,:/]|\.\.", filled):
         expected = "fields in braces: label:KEY, " + ", ".join(known)
         raise BadSettings("--name-template", template, expected)
 
