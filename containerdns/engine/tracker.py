@@ -7,6 +7,7 @@ from a snapshot, and refined when the response does arrive.
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from containerdns.core.zone import tracking
@@ -22,6 +23,9 @@ from containerdns.engine.sink import Sink
 from containerdns.errors import BadDocument, EngineUnavailable
 
 INSPECT_PATIENCE = 1.5  # seconds; an inspect takes milliseconds, while a container starts 0.25 s
+QUICK = (
+    0.2  # seconds that an inspect holds its slot while another one hangs; most take milliseconds
+)
 HANGING = f"no answer within {INSPECT_PATIENCE} s"
 INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be parsed
 UNFINISHED = frozenset({"created", "removing"})  # states in which an inspect may well fail
@@ -54,7 +58,7 @@ class Tracker:
         self._asks: dict[
             str, asyncio.Event
         ] = {}  # by id, while under way; set when no longer waited for
-        self._hanging: dict[str, asyncio.Task[Any]] = {}  # inspects after their timeout, by id
+        self._hanging: dict[str, _Hanging] = {}  # by id
         self._tasks: asyncio.TaskGroup
 
     def __len__(self) -> int:
@@ -92,7 +96,7 @@ class Tracker:
             return
         may_ask_early = not self._slots[Urgency.EARLY].locked()
         if happening is not Happening.DIED and (hanging := self._hanging.get(container_id)):
-            self._tasks.create_task(self._bridge(container_id, hanging))
+            hanging.news.set()
         self._take(
             tracking.on_event(
                 tracked or Tracked(container_id, self._url),
@@ -182,20 +186,16 @@ class Tracker:
             tracked = self._tracked[container_id] = tracking.on_sent(tracked)
             may_start = tracked.container is not None and not tracked.is_running
             inspecting = self._tasks.create_task(self._inspect(container_id))
-            await asyncio.wait((inspecting,), timeout=INSPECT_PATIENCE)
+            held = QUICK if self._hanging else INSPECT_PATIENCE
+            await asyncio.wait((inspecting,), timeout=held)
         try:
+            await asyncio.wait((inspecting,), timeout=INSPECT_PATIENCE - held)
             if not inspecting.done():
-                self._hanging[container_id] = inspecting
-                if may_start:
-                    self._tasks.create_task(self._bridge(container_id, inspecting))
-                else:
-                    await self._do_without(container_id, HANGING, inspecting)
-                settled.set()
-                await self._wait_longer(inspecting)
+                hanging = _Hanging(inspecting, settled, may_start)
+                await self._wait_longer(container_id, hanging)
             document = None if inspecting.cancelled() else inspecting.result()
         finally:
             inspecting.cancel()
-            self._hanging.pop(container_id, None)
         if self._tracked.get(container_id) is None:
             return  # destroyed meanwhile
         if isinstance(document, _Gone):
@@ -205,21 +205,35 @@ class Tracker:
         else:
             await self._learn(container_id, tracked.mark, document)
 
-    async def _wait_longer(self, inspecting: "asyncio.Task[Any]") -> None:
+    async def _wait_longer(self, container_id: str, hanging: "_Hanging") -> None:
         """Wait for a hanging inspect, unless very many hang; it ends by itself within a minute."""
-        if len(self._hanging) > MAX_HANGING:
-            inspecting.cancel()
-        await asyncio.wait((inspecting,))
+        self._hanging[container_id] = hanging
+        bridging = self._tasks.create_task(self._bridge(container_id, hanging))
+        try:
+            await asyncio.wait((hanging.inspecting,))
+        finally:
+            bridging.cancel()
+            del self._hanging[container_id]
 
-    async def _bridge(self, container_id: str, hanging: "asyncio.Task[Any]") -> None:
-        """Use the list at once, but call it a fault only if the inspect hangs on.
+    async def _bridge(self, container_id: str, hanging: "_Hanging") -> None:
+        """Use the list while an inspect hangs, now and after each event.
 
-        The Engine answers an inspect of a container that starts when it has started, which takes
-        seconds on a busy machine; our requests for the list may even overtake the answer.
+        It is a fault only if nothing happened of late: the Engine answers an inspect of a
+        container that starts when it has started, which takes seconds on a busy machine.
         """
-        await self._do_without(container_id, "", hanging)
-        await asyncio.wait((hanging,), timeout=INSPECT_PATIENCE)
-        await self._do_without(container_id, HANGING, hanging)
+        reason = "" if hanging.may_start else HANGING
+        while True:
+            hanging.news.clear()
+            await self._do_without(container_id, reason, hanging.inspecting)
+            hanging.settled.set()
+            if len(self._hanging) > MAX_HANGING:
+                hanging.inspecting.cancel()
+            try:
+                async with asyncio.timeout(None if reason else INSPECT_PATIENCE):
+                    await hanging.news.wait()
+                reason = ""
+            except TimeoutError:
+                reason = HANGING
 
     async def _inspect(self, container_id: str) -> "dict[str, Any] | BadDocument | _Gone | None":
         """Inspect, and retry once if the document cannot be parsed, as from a busy proxy.
@@ -310,6 +324,23 @@ class Tracker:
                     self._sink.container_died(self._url, tracked.id, event_time, status)
                 case tracking.TellFault(name, reason):
                     self._sink.container_unreadable(self._url, tracked.id, name, reason)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hanging:
+    """An inspect that is under way after its timeout.
+
+    Attributes:
+        inspecting: Its task.
+        settled: Set once the list was used instead.
+        may_start: The container was not running when the inspect was sent.
+        news: Set by each event of the container.
+    """
+
+    inspecting: "asyncio.Task[Any]"
+    settled: asyncio.Event
+    may_start: bool
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class _Gone:

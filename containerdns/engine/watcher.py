@@ -28,7 +28,7 @@ CANCEL_AGAIN_AFTER = 0.05  # seconds
 STABLE_AFTER = 2.0  # seconds; a session that lasted longer is retried immediately
 PATIENCE = 2.0  # seconds to wait for networks and services, which Engines list in milliseconds
 MAX_UNTOLD = 200  # containers of a listing that wait for an inspect before they are reported
-MAX_COMPARING = 16  # containers inspected concurrently
+MAX_COMPARING = 128  # containers waited for concurrently; the tracker limits their inspects
 TELL_AFTER = 0.3  # seconds that inspects may take before containers are reported from the list
 
 MAX_STATUS_DIGITS = 3  # of an exit status, 0 to 255

@@ -544,6 +544,34 @@ async def test_many_sick_containers_do_not_hold_up_the_others(socket: Path) -> N
         await recorder.until(lambda: recorder.count("resynced", "reconnect"), within=40)
 
 
+@best_of_three
+async def test_hanging_inspects_share_the_time_of_the_first_listing(socket: Path) -> None:
+    """A dead NFS server takes most containers along; 16 at a time were 18 times the patience."""
+    async with SimulatedEngine(socket, 300) as engine:
+        for sick in engine.ids()[:280]:
+            engine.slow[sick] = 3600.0
+        async with watching(engine.url) as (recorder, _):
+            patience = await recorder.until(lambda: recorder.unreadable)
+            rest = await recorder.until(lambda: recorder.count("listed"))
+            assert len(recorder.running()) == 300
+            assert len(recorder.unreadable) == 280
+    assert_within(rest, 8 * patience)
+
+
+async def test_storm_of_events_about_a_sick_container_is_a_few_lists(socket: Path) -> None:
+    async with SimulatedEngine(socket, 2) as engine:
+        sick = engine.ids()[0]
+        engine.slow[sick] = 3600.0
+        async with watching(engine.url) as (recorder, _):
+            await recorder.until_listed()
+            listings = engine.requests["/containers/json"]
+            for _ in range(1000):
+                engine.emit("container", "health_status: healthy", sick)
+            engine.move(sick, "172.28.9.9")
+            await recorder.until(lambda: address_of(recorder, "web-0") == "172.28.9.9")
+            assert engine.requests["/containers/json"] < listings + 100
+
+
 async def test_container_whose_inspect_fails_is_served_by_the_list(socket: Path) -> None:
     """Status 500: "RWLayer of container ... is unexpectedly nil"."""
     async with SimulatedEngine(socket, 2) as engine:
