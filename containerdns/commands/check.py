@@ -28,8 +28,9 @@ from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import PacketCache
-from containerdns.core.zone import hosts_file, special_names
-from containerdns.core.zone.policy import Publication
+from containerdns.core.zone import docker_labels, hosts_file, special_names
+from containerdns.core.zone.policy import Publication, proxy_kind
+from containerdns.core.zone.proxy_labels import kinds_of
 from containerdns.core.zone.views import packed
 from containerdns.core.zone.zone import Loss
 from containerdns.engine.watcher import Watcher
@@ -43,6 +44,7 @@ from containerdns.web.http import bound
 ENGINE_PATIENCE = 10.0  # seconds for the first listing
 UPSTREAM_PATIENCE = 1.0  # seconds for an answer; clients wait for at most five
 OWN_PATIENCE = 0.5  # seconds for an answer of a local server, which comes from memory
+MAX_LISTED = 5  # containers in one finding
 OPEN_PREFIX = 8  # a public network this wide or wider in --allow makes an open resolver
 # RFC 6762 and 7686: clients never send names below these to a DNS server.
 NEVER_ASKED = frozenset({"local.", "onion."})
@@ -119,6 +121,7 @@ async def _check(settings: Settings, environment: Mapping[str, str]) -> CheckRep
         *_of_engines(writer),
         *_of_networks(writer),
         *_of_names(writer),
+        *_of_proxies(writer),
         *await upstreams,
     )
     return CheckReport(findings, dict(_served(writer)))
@@ -359,6 +362,27 @@ def _of_loss(loss: Loss) -> Finding:
     has = f"{loss.winner} has it" if loss.winner else "several projects claim it, so nobody has it"
     remedy = "rename one of them, or set the label containerdns.names on one"
     return Finding("warning", f"{loss.loser} does not get the name {loss.owner}: {has}", remedy)
+
+
+def _of_proxies(writer: ZoneWriter) -> Iterator[Finding]:
+    """Examine whether the host names of `--proxy-labels` have a proxy to lead to."""
+    policy = writer.inventory.policy
+    if not policy.proxy_labels or policy.proxy_addresses:
+        return
+    running = [c for c in writer.inventory if c.is_running]
+    present = {(c.engine, proxy_kind(c, policy)) for c in running}
+    missing: dict[str, list[str]] = {}
+    for container in running:
+        for kind in kinds_of(container.docker_labels, container.virtual_host):
+            if (container.engine, kind) not in present:
+                missing.setdefault(kind, []).append(container.container_name)
+    for kind, sites in sorted(missing.items()):
+        of = ", ".join(sorted(sites)[:MAX_LISTED])
+        text = f"--proxy-labels: no {kind} is running for the host names of {of}"
+        label = f"{policy.label_prefix}.{docker_labels.PROXY.key}={kind}"
+        yield Finding(
+            "warning", text, f"set the label {label} on its container, or --proxy-address"
+        )
 
 
 def _served(writer: ZoneWriter) -> Iterator[tuple[str, tuple[str, ...]]]:

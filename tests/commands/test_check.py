@@ -198,6 +198,11 @@ def test_networks_and_names_of_a_real_engine_are_examined(engine: Dockerd) -> No
     assert "db.docker" not in checked.document["names"]["web"]
     assert "hidden" not in checked.document["names"]
 
+    engine.run("site", labels={"traefik.http.routers.site.rule": "Host(`site.docker`)"})
+    proxied = Checked("--docker", engine.socket_url, "--proxy-labels")
+    level, remedy = proxied.about("no traefik is running for the host names of site")
+    assert (level, "containerdns.proxy=traefik" in remedy) == ("warning", True)
+
     right = Checked("--docker", engine.socket_url, "--network", "shop_vpn")
     assert (right.status, right.document["errors"]) == (0, 0)
     assert right.lines[-1] == f"0 errors, {right.document['warnings']} warnings"
