@@ -32,6 +32,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._loop = loop
         self._idle: asyncio.TimerHandle | None = None
+        self._used_at = 0.0
 
     def close(self) -> None:
         """Close without notifying waiting questions."""
@@ -53,16 +54,18 @@ class Connection(asyncio.Protocol):
         self.fail(Trouble(TroubleKind.BROKEN))
 
     def rest(self) -> None:
-        """Close later, if nothing more is asked."""
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = self._loop.call_later(MAX_IDLE, self._close_if_idle)
+        """Close later, if nothing more is asked; one timer serves many questions."""
+        self._used_at = self._loop.time()
+        if self._idle is None:
+            self._idle = self._loop.call_later(MAX_IDLE, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
-        if self.waiting:
-            self.rest()
-        else:
+        now = self._loop.time()
+        closes_at = (now if self.waiting else self._used_at) + MAX_IDLE
+        if closes_at <= now:
             self.close()
+        elif not self.is_closed:
+            self._idle = self._loop.call_at(closes_at, self._close_if_idle)
 
 
 C = TypeVar("C", bound=Connection)

@@ -111,19 +111,18 @@ class _StreamConnection(Connection):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._unsent: list[bytes] = []
-        self._received = bytearray()
+        self._received = b""
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent:
-        """Send a question, now or once the connection stands."""
+        """Send a question with the others of this turn, once the connection stands."""
         message_id = int.from_bytes(os.urandom(2))
         while message_id in self.waiting:
             message_id = int.from_bytes(os.urandom(2))
         query = messages.query(message_id, flags, question, opt)
         frame = len(query).to_bytes(2) + query
-        if self.transport is None:
-            self._unsent.append(frame)
-        else:
-            self.transport.write(frame)
+        if not self._unsent and self.transport is not None:
+            self._loop.call_soon(self._send_all)
+        self._unsent.append(frame)
         sent = self.waiting[message_id] = Sent(question, take, message_id, self.waiting)
         self.rest()
         return sent
@@ -134,23 +133,28 @@ class _StreamConnection(Connection):
         if self.is_closed:
             stream.abort()
             return
-        stream.write(b"".join(self._unsent))
+        self._send_all()
+
+    def _send_all(self) -> None:
+        """Send what was asked in one turn of the loop at once: one TLS record, one segment."""
+        if self.transport is not None and not self.is_closed:
+            self.transport.write(b"".join(self._unsent))
         self._unsent.clear()
 
     def data_received(self, data: bytes) -> None:
         """Read whole frames; a stream that makes no sense is closed."""
         self.alive_at = self._loop.time()
-        received = self._received
-        received += data
-        while len(received) >= 2:
-            end = 2 + int.from_bytes(received[:2])
+        received = self._received + data
+        start = 0
+        while len(received) >= start + 2:
+            end = start + 2 + int.from_bytes(received[start : start + 2])
             if len(received) < end:
                 break
-            frame = bytes(received[2:end])
-            del received[:end]
-            if not self._deliver(frame):
+            if not self._deliver(received[start + 2 : end]):
                 self.fail(Trouble(TroubleKind.BROKEN))
                 return
+            start = end
+        self._received = received[start:]
         self.rest()
 
     def _deliver(self, frame: bytes) -> bool:

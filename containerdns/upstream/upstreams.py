@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from containerdns.core import names
 from containerdns.core.counters import Counters
@@ -392,6 +393,7 @@ class _Nobody:
         """Nothing: the server was heard already."""
 
 
+@lru_cache(maxsize=512)  # of 255 lengths, with and without DO
 def _padded_opt(wants_dnssec: bool, question_octets: int) -> bytes:
     """Pad a query so that its length tells little of the name (RFC 8467 section 4.1)."""
     bare = messages.opt_record(wants_dnssec, options=((messages.PADDING_OPTION, b""),))
