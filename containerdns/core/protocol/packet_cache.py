@@ -49,6 +49,7 @@ class Entry:
     """
 
     __slots__ = (
+        "ages_at",
         "end",
         "head",
         "hits",
@@ -69,12 +70,13 @@ class Entry:
         "table",
         "tail",
         "takes_options",
+        "ttls_at",
         "turn",
         "until",
         "upstream",
     )  # fmt: skip
 
-    def __init__(self, table: Table, query: bytes, end: int, reply: Reply, until: float) -> None:
+    def __init__(self, table: Table, query: bytes, end: int, reply: Reply, now: float) -> None:
         self.table = table
         self.key = query[2:].lower()
         self.end = end
@@ -96,11 +98,14 @@ class Entry:
         )
         self.is_kept = reply.is_kept
         self.turn = 0
-        self.until = until
+        is_fresh = reply.keeping == "fresh"
+        self.until = now + reply.fresh_for if is_fresh else 0.0
+        self.ages_at = now + reply.ages_in
+        self.ttls_at = tuple(at - end for at in reply.ttl_offsets) if reply.ages_in else ()
         self.hits = 0
         self.is_used = False
         self.shelf = reply.keeping
-        is_plain = self.source == "zone" and not (self.rotation or self.serial_at or until)
+        is_plain = self.source == "zone" and not (self.rotation or self.serial_at or is_fresh)
         self.tail = self.kept_tail if is_plain else None
         self.takes_options = self.kept_tail.endswith(PLAIN_ENDS)
 
@@ -109,6 +114,16 @@ class Entry:
         """The approximate memory that it takes."""
         of_names = NAME_OCTETS * (len(self.names) - 1)
         return len(self.key) + 2 * len(self.kept_tail) + ENTRY_OCTETS + of_names
+
+    def count_down(self, now: float) -> None:
+        """Count TTLs down by the seconds that have passed since they were right."""
+        age = int(now - self.ages_at) + 1
+        self.ages_at += age
+        tail = bytearray(self.kept_tail)
+        for at in self.ttls_at:
+            ttl = int.from_bytes(tail[at : at + 4])
+            tail[at : at + 4] = max(ttl - age, 0).to_bytes(4)
+        self.kept_tail = bytes(tail)
 
 
 class PacketCache:
@@ -181,6 +196,8 @@ class PacketCache:
             return None
         if entry.source != "zone":
             self.unusual[entry.source] += 1
+        if entry.ttls_at and now >= entry.ages_at:
+            entry.count_down(now)
         if entry.serial_at and entry.serial != self._serial and self._serial:
             at = entry.serial_at
             tail = entry.kept_tail
@@ -214,8 +231,7 @@ class PacketCache:
             return  # a name with a zero octet in a label, or an answer without a question
         if shelf == "absent" and not self._is_worth_keeping(query, reply):
             return
-        until = now + reply.fresh_for if shelf == "fresh" else 0.0
-        entry = Entry(self.table(view), query, end, reply, until)
+        entry = Entry(self.table(view), query, end, reply, now)
         if (former := entry.table.get(entry.key)) is not None:
             self._remove(former)
         self._make_room(entry)

@@ -27,6 +27,7 @@ from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
 from containerdns.errors import BadMessage
 
 MAX_ADDRESSES = 100  # in one answer; of more, each answer has the next hundred
+MAX_NEAR = 1.0  # seconds until a capped TTL is capped anew, rather than counted down
 MAX_LED = 1024  # chains of upstreams that are decided about in one second; then all anew
 MAX_TURNS = 4096  # RRsets whose answers are counted; then all start anew
 NOT_READY, FILTERED, PROHIBITED = 14, 17, 18  # extended errors, RFC 8914 section 4
@@ -77,6 +78,8 @@ class Reply:
             matter of policy) or "fresh" (an upstream's response, for `fresh_for` seconds).
         depends_on: Canonical names; when one of them changes, the kept octets are void.
         fresh_for: Seconds, with "fresh".
+        ages_in: Seconds until the TTLs are one less, as then every second; 0 for never.
+        ttl_offsets: Where these TTLs stand in `octets`.
         serial_at: Where the four octets of our serial stand in `octets`; 0 for nowhere.
         is_kept: It answers for a name that an upstream would else be asked for.
         rotation: Where in `octets` runs of records stand that rotate from answer to answer:
@@ -92,6 +95,8 @@ class Reply:
     keeping: str = "no"
     depends_on: tuple[str, ...] = ()
     fresh_for: float = 0.0
+    ages_in: float = 0.0
+    ttl_offsets: tuple[int, ...] = ()
     serial_at: int = 0
     rotation: tuple[tuple[int, int, int], ...] = ()
     is_kept: bool = False
@@ -264,7 +269,11 @@ class Responder:
             resolution.upstream,
             keeping="fresh" if can_keep and resolution.fresh_for > 0 else "no",
             depends_on=depends_on,
-            fresh_for=resolution.fresh_for,
+            fresh_for=min(resolution.fresh_for, MAX_NEAR) if is_near else resolution.fresh_for,
+            ages_in=resolution.ages_in,
+            ttl_offsets=tuple(
+                messages.HEADER_OCTETS + len(query.question) + at for at in body.ttl_offsets
+            ),
         )
 
     def _lead(

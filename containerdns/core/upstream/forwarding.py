@@ -49,8 +49,9 @@ class Resolution(NamedTuple):
         targets: Canonical names that the CNAMEs of `body` lead to, in order; whatever it
             says about one of ours does not count.
         drops_private: No private address may stand behind them (`--rebind-protection`).
-        fresh_for: Seconds for which the same octets may be given out again (to the next
-            whole second of its TTLs), 0 if they may not.
+        fresh_for: Seconds for which the same octets may be given out again, with TTLs
+            counted down; 0 if they may not.
+        ages_in: Seconds until its TTLs are one less, as then every second; 0 for never.
     """
 
     rcode: int
@@ -63,3 +64,4 @@ class Resolution(NamedTuple):
     fresh_for: float = 0.0
     targets: tuple[str, ...] = ()
     drops_private: bool = False
+    ages_in: float = 0.0

@@ -18,7 +18,9 @@ STALE_TTL = 30  # seconds, RFC 8767 section 4
 FAILURE_TTL = 5  # seconds, RFC 9520 section 3.2 allows 1 to 300
 OCTETS_PER_RESPONSE = 1024  # the mean that a full cache may have, overhead included
 OVERHEAD_OCTETS = 600  # of the objects that hold one response, measured with sys.getsizeof
-HOT_HITS = 3  # seconds with a hit that make a response worth asking for ahead of its end
+MIN_READY, MAX_READY = 1.0, 5.0  # seconds until a ready-made response is made anew
+READY_PART = 0.05  # of the TTL, within these bounds
+HOT_HITS = 3  # such pieces of time with a hit, for a response to be asked for ahead of its end
 PREFETCH_PART = 0.1  # of the TTL that is left when a hot response is asked for again
 PREFETCH_SHORTEST = 10  # seconds; shorter ones would be asked for all the time
 
@@ -62,7 +64,8 @@ class Cached:
             source="cache",
             extended_error=error,
             reason=why,
-            fresh_for=self.steady_for(now),
+            fresh_for=self.fresh_for(now),
+            ages_in=0.0 if now >= self.expires else 1.0 - (now - self.since) % 1.0,
         )
 
     def aged(self, now: float) -> Body:
@@ -73,11 +76,16 @@ class Cached:
         age = int(now - self.since)
         return messages.with_ttls(body, age) if age else body
 
-    def steady_for(self, now: float) -> float:
-        """Seconds until one of its octets changes."""
+    def fresh_for(self, now: float) -> float:
+        """Seconds for which it may be given out again, with its TTLs counted down.
+
+        If it may be asked for ahead of its end, that is short enough to notice.
+        """
         if now >= self.expires:
             return max(self.failing_until - now, 0.0)
-        return min(1.0 - (now - self.since) % 1.0, self.expires - now)
+        ttl = self.expires - self.since
+        piece = max(ttl * READY_PART, MIN_READY) if ttl >= PREFETCH_SHORTEST else MAX_READY
+        return min(piece, MAX_READY, self.expires - now)
 
     def is_wanted_again(self, now: float) -> bool:
         """Return whether it is hot, near its end, and worth asking for in advance."""

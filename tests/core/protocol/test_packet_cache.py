@@ -141,6 +141,23 @@ def test_response_of_an_upstream_is_fresh_until_its_time_and_not_at_it() -> None
 
 
 @pytest.mark.parametrize(
+    ("now", "ttl"), [(0.2, 5), (0.3, 4), (1.2, 4), (1.3, 3), (4.2, 1), (4.3, 0), (9.0, 0)]
+)
+@pytest.mark.parametrize("before", [0.0, 1.4])
+def test_ttls_of_an_upstream_are_counted_down_each_second(
+    before: float, now: float, ttl: int
+) -> None:
+    data = query("web.example")
+    at = reply(data).octets.index(struct.pack("!HHI", 1, 1, 5)) + 4
+    made = kept(data, keeping="fresh", fresh_for=10.0, ages_in=0.3, ttl_offsets=(at,))
+    answer(made, data, now=min(before, now))
+    octets = answer(made, data, now=now)
+    assert octets is not None
+    (record,) = dnslib.DNSRecord.parse(octets).rr
+    assert (record.ttl, str(record.rdata)) == (ttl, "172.18.0.2")
+
+
+@pytest.mark.parametrize(
     "changes",
     [{"keeping": "no"}, {"keeping": "fresh", "fresh_for": 0.0}],
     ids=["forbidden", "of no time"],

@@ -338,8 +338,9 @@ def test_response_of_an_upstream_takes_on_the_clients_spelling_and_is_not_ours()
 def test_ttl_below_a_search_domain_is_capped() -> None:
     made = responder()
     forward = forwarded(made, query("printer.corp.example."))
-    reply = made.finish(forward, resolved("printer.corp.example.", fresh_for=1.0), PEER, NOW)
+    reply = made.finish(forward, resolved("printer.corp.example.", fresh_for=5.0), PEER, NOW)
     assert read(reply).rr[0].ttl == 5
+    # Capped anew each second; it would otherwise be counted down, though it has longer.
     assert (reply.keeping, reply.fresh_for) == ("fresh", 1.0)
     assert reply.depends_on == ("printer.corp.example.",)
 
@@ -428,6 +429,16 @@ def test_response_of_an_upstream_is_kept_while_it_stays_the_same(
     forward = forwarded(made, query("www.example.net.", opt=opt))
     reply = made.finish(forward, resolved("www.example.net.", ttl, fresh_for=fresh_for), PEER, NOW)
     assert reply.keeping == keeping
+
+
+@pytest.mark.parametrize("opt", [b"", messages.opt_record()], ids=["plain", "EDNS"])
+def test_ttls_to_count_down_are_where_it_is_said(opt: bytes) -> None:
+    made = responder()
+    forward = forwarded(made, query("www.example.net.", opt=opt))
+    found = resolved("www.example.net.", 300, fresh_for=5.0)._replace(ages_in=0.5)
+    reply = made.finish(forward, found, PEER, NOW)
+    assert (reply.fresh_for, reply.ages_in) == (5.0, 0.5)
+    assert [reply.octets[at : at + 4] for at in reply.ttl_offsets] == [(300).to_bytes(4)]
 
 
 def test_truncated_response_of_an_upstream_is_not_kept() -> None:

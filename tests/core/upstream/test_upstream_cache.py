@@ -43,9 +43,32 @@ def test_ttls_are_counted_down_and_stale_ones_are_30(now: float, ttl: int) -> No
     assert ttl_of(cached().aged(now)) == ttl
 
 
-@pytest.mark.parametrize(("now", "steady"), [(1000.0, 1.0), (1000.25, 0.75), (1059.5, 0.5)])
-def test_octets_are_steady_until_the_next_second(now: float, steady: float) -> None:
-    assert cached().steady_for(now) == pytest.approx(steady)
+@pytest.mark.parametrize(("now", "ages_in"), [(1000.0, 1.0), (1000.25, 0.75), (1059.5, 0.5)])
+def test_ttls_are_counted_down_from_the_next_second(now: float, ages_in: float) -> None:
+    assert cached().given_out(now).ages_in == pytest.approx(ages_in)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "now", "fresh_for"),
+    [
+        (9, 1000.0, 5.0),
+        (10, 1000.0, 1.0),
+        (60, 1000.0, 3.0),
+        (60, 1059.5, 0.5),
+        (86400, 1000.0, 5.0),
+    ],
+    ids=[
+        "never asked for ahead of its end",
+        "at least a second",
+        "a twentieth",
+        "not beyond its end",
+        "at most five seconds",
+    ],
+)
+def test_response_is_ready_made_for_a_part_of_its_ttl(
+    ttl: int, now: float, fresh_for: float
+) -> None:
+    assert cached(ttl=ttl).fresh_for(now) == pytest.approx(fresh_for)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +155,8 @@ def test_a_failure_lets_what_is_stale_stand_in_for_5_s() -> None:
     stale = cache.fresh(WWW, 1104.9)
     assert stale is not None
     assert ttl_of(stale.aged(1104.9)) == 30
-    assert stale.steady_for(1104.0) == pytest.approx(1.0)
+    assert stale.fresh_for(1104.0) == pytest.approx(1.0)
+    assert stale.given_out(1104.0).ages_in == 0
     assert cache.fresh(WWW, 1105.0) is None
 
 
