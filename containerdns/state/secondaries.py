@@ -11,7 +11,8 @@ from typing import Protocol
 
 from containerdns.core import names
 from containerdns.core.protocol.messages import RR
-from containerdns.core.zone import records
+from containerdns.core.zone import catalog, records
+from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.secondary_copies import Copy, Cut, Seen, Work
 from containerdns.core.zone.special_names import nearest
 from containerdns.core.zone.views import View
@@ -87,6 +88,37 @@ class ZoneSource:
         return any(name.startswith("*.") or self._zone.befores_of(claim) for claim in holders)
 
 
+class CatalogSource:
+    """The catalog of our zones, for `secondary_copies`; all of it is at one name."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+
+    def soa(self) -> RR:
+        """Return the SOA record with the serial of all our zones."""
+        return records.soa(self._zone, CATALOG, self._zone.shape.ttl).rr()
+
+    def names(self) -> Iterator[str]:
+        """Yield the apex."""
+        yield CATALOG
+
+    def records(self, name: str) -> tuple[RR, ...]:
+        """Return the records, without SOA."""
+        return catalog.records_of(_zones_of(self._zone), self._zone.shape.ttl)
+
+    def is_large(self, name: str) -> bool:
+        """Return False: zones are few."""
+        return False
+
+    def later(self, name: str) -> Work:
+        """What `records` would give now."""
+        yield self.records(name)
+
+    def may_reveal(self, changed: str) -> bool:
+        """Return False: nothing in it depends on names."""
+        return False
+
+
 class Feed:
     """Records changes, keeps copies of the zones that are transferred, and sends NOTIFY.
 
@@ -103,7 +135,7 @@ class Feed:
         self._view = see()
         self._notifier = notifier
         self.notifies = notifies
-        self._sources: dict[str, ZoneSource] = {}
+        self._sources: dict[str, ZoneSource | CatalogSource] = {}
         self._copies: dict[str, Copy] = {}
         self._readers: dict[str, asyncio.Lock] = {}
         self._growth = asyncio.Event()  # set, and another one, when the serial grows
@@ -165,8 +197,11 @@ class Feed:
 
     def regrouped(self) -> None:
         """Record that the reverse zones changed, so that records may belong to other zones."""
-        for apex in [a for a in self._copies if a not in self._zone.shape.domains]:
+        kept = {*self._zone.shape.domains, CATALOG}
+        for apex in [a for a in self._copies if a not in kept]:
             del self._copies[apex], self._sources[apex]
+        if CATALOG in self._copies:
+            self._copies[CATALOG].touch((CATALOG,))
         self.all_changed()
 
     # -- called by transfers ---------------------------------------------------------------
@@ -239,14 +274,18 @@ class Feed:
     def _copy_of(self, apex: str) -> Copy:
         copy = self._copies.get(apex)
         if copy is None:
-            kind = SuffixKind.DOMAIN if apex in self._zone.shape.domains else SuffixKind.REVERSE
-            source = ZoneSource(self._zone, Suffix(apex, kind), self._view)
+            source = self._sources[apex] = self._source_of(apex)
             copy = self._copies[apex] = Copy(source)
-            self._sources[apex] = source
         return copy
 
+    def _source_of(self, apex: str) -> ZoneSource | CatalogSource:
+        if apex == CATALOG:
+            return CatalogSource(self._zone)
+        kind = SuffixKind.DOMAIN if apex in self._zone.shape.domains else SuffixKind.REVERSE
+        return ZoneSource(self._zone, Suffix(apex, kind), self._view)
+
     def _apexes(self) -> frozenset[str]:
-        return frozenset((*self._zone.shape.domains, *self._zone.reverse.apexes()))
+        return frozenset((*_zones_of(self._zone), CATALOG))
 
     # -- NOTIFY ---------------------------------------------------------------------------
 
@@ -269,3 +308,8 @@ class Feed:
         zone = self._zone
         for apex in sorted(apexes & self._apexes()):
             self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
+
+
+def _zones_of(zone: Zone) -> tuple[str, ...]:
+    """Return the apexes of our zones that can be transferred, without the catalog."""
+    return (*zone.shape.domains, *zone.reverse.apexes())

@@ -1,7 +1,13 @@
 """Servers of others that copy our zones: their configurations, and how they are started."""
 
-from collections.abc import Sequence
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from containerdns.core.zone.catalog import CATALOG
+from tests.clients.resolvers import lack
 
 ZONES = ("docker",)
 SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -132,3 +138,105 @@ zone "{zone}" {{
 
 
 COMMANDS = {"knotd": knot, "named": bind, "nsd": nsd}
+
+
+def knot_of_catalog(folder: Path, port: int, primary_ports: Sequence[int]) -> list[str]:
+    """Knot, which knows the catalog zone and nothing else; the first primary is asked first."""
+    path = folder / "knot.conf"
+    remotes = "".join(
+        f"  - id: primary{n}\n    address: 127.0.0.1@{p}\n" for n, p in enumerate(primary_ports)
+    )
+    masters = ", ".join(f"primary{n}" for n in range(len(primary_ports)))
+    path.write_text(
+        f"""
+server:
+    listen: 127.0.0.1@{port}
+    rundir: "{folder}"
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: "{folder}"
+remote:
+{remotes}
+acl:
+  - id: notify
+    address: 127.0.0.1
+    action: notify
+template:
+  - id: default
+    storage: "{folder}"
+    master: [{masters}]
+    acl: notify
+  - id: member
+    storage: "{folder}"
+    master: [{masters}]
+    acl: notify
+zone:
+  - domain: {CATALOG}
+    catalog-role: interpret
+    catalog-template: member
+log:
+  - target: stderr
+    any: info
+"""
+    )
+    return ["knotd", "-c", str(path)]
+
+
+def bind_of_catalog(folder: Path, port: int, primary_ports: Sequence[int]) -> list[str]:
+    """BIND, likewise."""
+    path = folder / "named.conf"
+    primaries = "".join(f"127.0.0.1 port {p}; " for p in primary_ports)
+    path.write_text(
+        f"""
+options {{
+    directory "{folder}";
+    listen-on port {port} {{ 127.0.0.1; }};
+    listen-on-v6 {{ none; }};
+    pid-file "{folder}/named.pid";
+    session-keyfile "{folder}/session.key";
+    managed-keys-directory "{folder}";
+    recursion no;
+    dnssec-validation no;
+    notify no;
+    catalog-zones {{
+        zone "{CATALOG}" default-primaries {{ {primaries}}} min-update-interval 1;
+    }};
+}};
+controls {{ }};
+zone "{CATALOG}" {{
+    type secondary;
+    file "catalog.zone";
+    primaries {{ {primaries}}};
+}};
+"""
+    )
+    return ["named", "-g", "-n", "1", "-c", str(path)]
+
+
+OF_CATALOGS = {"knotd": knot_of_catalog, "named": bind_of_catalog}
+
+
+@contextlib.contextmanager
+def following(
+    make: Callable[[Path, int, Sequence[int]], list[str]],
+    folder: Path,
+    port: int,
+    primary_ports: Sequence[int],
+) -> Iterator[Path]:
+    """Run a secondary of the catalog; where its log is."""
+    command = make(folder, port, primary_ports)
+    shutil.which(command[0]) or lack(f"{command[0]} is not installed")
+    path = folder / "secondary.log"
+    with path.open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield path
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

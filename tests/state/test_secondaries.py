@@ -15,6 +15,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone import records
+from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.containers import Attachment, Container
 from containerdns.core.zone.journal import serial_of
 from containerdns.core.zone.views import View
@@ -363,3 +364,18 @@ async def test_after_an_internal_error_zones_are_taken_whole() -> None:
         assert copy is not None
         assert copy.since(made.serials["docker."]) is None
         assert ("web.docker.", "A", "172.18.0.2") in await made.held()
+
+
+async def test_catalog_lists_the_zones_and_tells_of_new_ones_in_differences() -> None:
+    """RFC 9432; members come and go with domains and with Docker's networks."""
+    async with primary(domain=["docker", "corp.example"]) as made:
+        held = await made.held(CATALOG)
+        zones = {data for _, rtype, data in held if rtype == "PTR"}
+        assert {"docker.", "corp.example."} < zones
+        assert all(zone.endswith(".arpa.") for zone in zones - {"docker.", "corp.example."})
+        made.writer.networks_changed(ENGINE, NETWORKS[:1])
+        removed, added = await made.step(CATALOG)
+        assert removed
+        assert not added
+        made.start(1, "web")
+        assert await made.step(CATALOG) == (set(), set())

@@ -13,11 +13,13 @@ from containerdns.core.protocol.respond import (
     end_of,
     follow,
     lead,
+    of_catalog,
     refusal_of_type,
 )
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.upstream.upstream_cache import Cached
 from containerdns.core.zone import master_file
+from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.clues import Clues, moment
 from containerdns.core.zone.ownership import (
     BELOW_BOTH,
@@ -117,6 +119,9 @@ def explain(
             return Explanation(name, qtype, "policy", WAITING, messages.SERVFAIL, reason=WAITING)
         reason = "the whole zone, over TCP"
         return Explanation(name, qtype, "zone", "zone transfer", messages.NOERROR, reason=reason)
+    if name == CATALOG and view.may_transfer:
+        found = of_catalog(zone, qtype)
+        return Explanation(name, qtype, "zone", found.rule, 0, found.records, reason=found.reason)
     decision = ownership.decide(name, qtype, now)
     if decision.act is Act.WAIT:
         return Explanation(

@@ -20,6 +20,7 @@ from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.zone import answers, records
 from containerdns.core.zone.answers import Answer, TurnOf
+from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.views import View
@@ -363,6 +364,9 @@ class Responder:
             if not self._ownership.has_whole_zone:
                 return self._not_ready(query, peer, extra, WAITING)
             return self._respond_with_zone(query, data, peer, extra)
+        if query.name == CATALOG and peer.view.may_transfer:
+            answer = of_catalog(self._zone, query.qtype)
+            return self._reply(answer, query, peer, extra, "zone")
         decision = self._ownership.decide(query.name, query.qtype, now)
         reply = self._carry_out(decision, query, peer, extra, now)
         if isinstance(reply, Reply) and reply.rcode == messages.NXDOMAIN:
@@ -608,9 +612,20 @@ def refusal_of_type(zone: Zone, name: str, qtype: int, view: View) -> tuple[int,
         return None
     if not view.may_transfer:
         return messages.REFUSED, "the client is outside --allow-transfer"
-    if name not in zone.shape.domains and name not in zone.reverse.apexes():
+    if name != CATALOG and name not in zone.shape.domains and name not in zone.reverse.apexes():
         return messages.NOTAUTH, "not a zone of this server"
     return None
+
+
+def of_catalog(zone: Zone, qtype: int) -> Answer:
+    """Answer at the apex of the catalog zone, to those who may transfer it.
+
+    Secondaries ask for its SOA; everything else is in the transfer.
+    """
+    soa = records.soa(zone, CATALOG, zone.shape.ttl)
+    if qtype in (messages.SOA, messages.ANY):
+        return Answer(0, records=(soa,), rule="catalog zone")
+    return answers.negative(zone, 0, CATALOG, "catalog zone", "its records are in the transfer")
 
 
 class Led(NamedTuple):

@@ -12,6 +12,7 @@ from functools import cache
 from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.zone import special_names
+from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.reverse import REVERSE_TREES, is_reverse
 from containerdns.core.zone.zone import BARE, NS_LABEL, Suffix, SuffixKind, Zone
 
@@ -98,7 +99,7 @@ class Ownership:
             a for d in shape.domains for a in names.parents(d)
         ) | frozenset(a for s in shape.search_domains for a in (s, *names.parents(s)))
         noted = special_names.SPECIAL_NAMES | top_level_domains | self._above_ours | self._forwards
-        self._noted = noted | self._domains | {special_names.DOH_CANARY}
+        self._noted = noted | self._domains | {special_names.DOH_CANARY, CATALOG}
         self._ruled = frozenset(
             (
                 *self._domains,

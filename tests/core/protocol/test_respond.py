@@ -22,6 +22,7 @@ from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.questions import question_of
 from containerdns.core.upstream.scrub import Trust, scrub
 from containerdns.core.upstream.upstream_cache import Cached
+from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.ownership import Listing, Ownership
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
 from containerdns.core.zone.remembered_names import RememberedNames
@@ -314,6 +315,18 @@ def test_ixfr_over_udp_gets_the_soa_alone() -> None:
     """RFC 1995 section 2: the client then comes over TCP."""
     response = read(ask(responder(), query("docker.", messages.IXFR)))
     assert [dnslib.QTYPE[r.rtype] for r in response.rr] == ["SOA"]
+
+
+def test_soa_of_the_catalog_is_for_those_who_may_transfer_it() -> None:
+    """RFC 9432 section 3: who may not transfer it needs not know it; also after a denial."""
+    made = responder()
+    catalog = query(CATALOG, messages.SOA)
+    stranger = replace(PEER, view=replace(PEER.view, may_transfer=False))
+    ask(made, query(CATALOG.replace("catalog", "other")))
+    assert read(ask(made, catalog)).rr[0].rname == CATALOG
+    assert isinstance(made.respond(query(CATALOG, messages.AXFR), TCP, NOW), Transfer)
+    assert ask(made, catalog, stranger).rcode == messages.NXDOMAIN
+    assert made.denied(catalog, PEER) is None
 
 
 # -- what comes back from upstreams ------------------------------------------------------------
