@@ -24,11 +24,11 @@ from containerdns.config.top_level_domains import top_level_domains
 from containerdns.core.counters import Counters
 from containerdns.core.protocol.cookies import SECRET_OCTETS
 from containerdns.core.protocol.packet_cache import PacketCache
-from containerdns.core.zone.fleet import bridges
+from containerdns.core.zone.fleet import subnets_of
 from containerdns.engine.watcher import Watcher
 from containerdns.errors import BadSettings
 from containerdns.fleet.etcd import Etcd
-from containerdns.fleet.member import Member, Rules
+from containerdns.fleet.member import RENEWALS, Member, OwnHost, Rules
 from containerdns.processes import systemd
 from containerdns.processes.components import Components, Secrets
 from containerdns.processes.pool import Workers
@@ -158,9 +158,8 @@ class _Server:
         fleet, writer = self._settings.fleet, self._writer
         addresses = tuple(map(str, self._settings.rights.host_addresses))
         rules = Rules(fleet.name, fleet.lease, fleet.prefix, fleet.publish, addresses)
-        writer.listener = member = Member(
-            Etcd(urls, fleet.tls), rules, writer, lambda: bridges(writer.inventory.networks())
-        )
+        etcd = Etcd(urls, fleet.tls, fleet.lease / RENEWALS)
+        writer.listener = member = Member(etcd, rules, writer, partial(_own_host, writer))
         return member
 
     def _watching(self, url: str) -> Part:
@@ -228,6 +227,8 @@ class _Server:
         if self._http is not None:
             self._http.use(new.settings.http.hosts)
         await self._writer.publish_anew()
+        if self._writer.listener is not None:
+            self._writer.listener.settings_changed()
         log.info("reload: done; %s", ", ".join(o.flag for o in new.applied) or "nothing changed")
         systemd.notify("READY=1")
 
@@ -244,6 +245,13 @@ class _Server:
         while interval is not None:
             systemd.notify("WATCHDOG=1")
             await asyncio.sleep(interval)
+
+
+def _own_host(writer: ZoneWriter) -> OwnHost:
+    """Return what this host shares with its fleet beside containers."""
+    networks = writer.inventory.networks()
+    subnets, overlays = subnets_of(networks, "bridge"), subnets_of(networks, "overlay")
+    return OwnHost(subnets, overlays, writer.has_lost_all_engines)
 
 
 class _OpenAgain:

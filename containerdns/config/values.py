@@ -166,7 +166,8 @@ def fleet(value: str) -> tuple[str, ...]:
 
 def _etcd_url(value: str) -> str:
     url = urlsplit(value)
-    if url.scheme not in ("etcd", "etcds") or not url.hostname or url.path not in ("", "/"):
+    is_bare = url.path in ("", "/") and not (url.username or url.query or url.fragment)
+    if url.scheme not in ("etcd", "etcds") or not url.hostname or not is_bare:
         raise ValueError(value)
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return f"{url.scheme}://{host}:{url.port or ETCD_PORT}"

@@ -10,6 +10,7 @@ import contextlib
 import json
 import ssl
 from base64 import b64decode, b64encode
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,8 +18,11 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 
 from containerdns.errors import FleetUnavailable
+from containerdns.tasks.turns import turns
 
-CALL_TIMEOUT: Final = 3.0  # seconds
+MAX_CALL, MIN_CALL = 3.0, 1.0  # seconds
+MAX_KEYS: Final = 1000  # of one answer to `list`, which etcd makes in some 10 ms
+MEMBER_AT_FAULT: Final = 500  # status from which on another member may answer
 MAX_LINE: Final = 64 << 20  # octets of one message of a watch: the first may have all changes
 CREDENTIALS: Final = "user"  # the file of USER:PASSWORD beside the certificates
 
@@ -62,14 +66,16 @@ class Etcd:
 
     MAX_BATCH = 64  # keys of one transaction; etcd allows 128 by default
 
-    def __init__(self, urls: Sequence[str], tls: Path | None) -> None:
+    def __init__(self, urls: Sequence[str], tls: Path | None, timeout: float = MAX_CALL) -> None:
         """Take where the members are.
 
         Args:
             urls: "etcd://HOST:PORT" or "etcds://HOST:PORT" of each member.
             tls: A directory with ca.pem, perhaps cert.pem and key.pem, and perhaps USER:PASSWORD
                 in `user`.
+            timeout: Seconds for a call, within 1 and 3.
         """
+        self._timeout = min(max(timeout, MIN_CALL), MAX_CALL)
         self._members = [
             f"http{'s' if url.startswith('etcds:') else ''}://{url.partition('://')[2]}"
             for url in urls
@@ -143,11 +149,23 @@ class Etcd:
         await self._call("/v3/kv/deleterange", {"key": _encoded(key)})
 
     async def list(self, prefix: str) -> Listing:
-        """Return all keys below a prefix."""
-        found = await self._call("/v3/kv/range", _range(prefix))
-        header = found["header"]
-        values = tuple(_value(kv) for kv in found.get("kvs", ()))
-        return Listing(values, int(header["revision"]), str(header.get("cluster_id", "")))
+        """Return all keys below a prefix, as they were at one revision."""
+        fields = {**_range(prefix), "limit": MAX_KEYS}
+        values: list[Value] = []
+        revision, cluster, has_more = 0, "", True
+        while has_more:
+            found = await self._call("/v3/kv/range", fields)
+            revision = revision or int(found["header"]["revision"])
+            cluster = str(found["header"].get("cluster_id", ""))
+            kvs = found.get("kvs", ())
+            for kv in kvs:
+                values.append(_value(kv))
+                await turns().offer("the fleet")
+            has_more = bool(found.get("more")) and bool(kvs)
+            if has_more:
+                last = b64encode(b64decode(kvs[-1]["key"]) + b"\0").decode()
+                fields = {**fields, "key": last, "revision": revision}
+        return Listing(tuple(values), revision, cluster)
 
     async def watch(self, prefix: str, revision: int, silence: float) -> AsyncIterator[Changes]:
         """Yield the changes below a prefix, from a revision on.
@@ -160,24 +178,19 @@ class Etcd:
         """
         create = {**_range(prefix), "start_revision": revision, "progress_notify": True}
         async with self._opened("/v3/watch", {"create_request": create}) as response:
-            lines = _lines(response)
+            member, lines = self._members[0], _Lines(response)
             while True:
-                try:
-                    async with asyncio.timeout(silence):
-                        line = await anext(lines, None)
-                except TimeoutError:
-                    yield Changes((), 0)
-                    continue
-                if line is None:
-                    raise FleetUnavailable("etcd ended the watch")
-                yield _changes(line)
+                line = await lines.next(silence)
+                if self._members[0] != member:  # a stuck one would send nothing for ever
+                    raise FleetUnavailable("the member that was followed does not answer")
+                yield Changes((), 0) if line is None else _changes(line)
 
     async def _call(self, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(CALL_TIMEOUT), self._opened(path, fields) as response:
+            async with asyncio.timeout(self._timeout), self._opened(path, fields) as response:
                 document = json.loads(await response.read())
         except TimeoutError as error:
-            self._members.append(self._members.pop(0))  # a slow one is asked last
+            self._ask_last(self._members[0])  # a slow one
             raise FleetUnavailable("no answer from etcd") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise FleetUnavailable(f"etcd: {error}") from error
@@ -195,24 +208,32 @@ class Etcd:
             try:
                 await self._authenticate(member)
                 response = await self._post(member, path, fields)
+                refusal = await _refusal_in(response)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 failure = f"{member.partition('://')[2]}: {_text(error)}"
-                self._members.remove(member)
-                self._members.append(member)
+                self._ask_last(member)
                 continue
+            if refusal and response.status >= MEMBER_AT_FAULT:
+                failure = f"{member.partition('://')[2]}: {refusal}"
+                self._ask_last(member)
+                continue
+            if refusal:
+                raise FleetUnavailable(f"etcd: {refusal}")
             try:
-                if response.status != 200:
-                    raise FleetUnavailable(f"etcd: {_refusal(await response.read())}")
                 yield response
             finally:
                 response.close()
             return
         raise FleetUnavailable(f"etcd cannot be reached: {failure}")
 
+    def _ask_last(self, member: str) -> None:
+        self._members.remove(member)
+        self._members.append(member)
+
     async def _post(self, member: str, path: str, fields: dict[str, Any]) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CALL_TIMEOUT),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout),
                 connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context()),
             )
         headers = {"Authorization": self._token} if self._token else {}
@@ -225,13 +246,19 @@ class Etcd:
     async def _authenticate(self, member: str) -> None:
         if self._token or self._tls is None or not (self._tls / CREDENTIALS).is_file():
             return
-        name, _, password = (self._tls / CREDENTIALS).read_text().strip().partition(":")
+        try:
+            text = (self._tls / CREDENTIALS).read_text()
+        except UnicodeDecodeError as error:
+            raise FleetUnavailable(f"the file {CREDENTIALS} of --fleet-tls: {error}") from error
+        name, _, password = text.strip().partition(":")
         fields = {"name": name, "password": password}
         response = await self._post(member, "/v3/auth/authenticate", fields)
-        body = await response.read()
-        if response.status != 200:
-            raise FleetUnavailable(f"etcd: {_refusal(body)}")
-        self._token = str(json.loads(body)["token"])
+        if refusal := await _refusal_in(response):
+            raise FleetUnavailable(f"etcd: {refusal}")
+        try:
+            self._token = str(json.loads(await response.read())["token"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise FleetUnavailable("etcd sent no token") from error
 
     def _ssl_context(self) -> ssl.SSLContext | bool:
         if self._tls is None or not (self._tls / "ca.pem").is_file():
@@ -259,18 +286,40 @@ def _value(kv: dict[str, Any], *, is_deleted: bool = False) -> Value:
     return Value(key, value, int(kv.get("lease", 0)), int(kv.get("mod_revision", 0)))
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the messages of a stream, one a line."""
-    rest = b""
-    try:
-        async for octets in response.content.iter_any():
-            *lines, rest = (rest + octets).split(b"\n")
-            if len(rest) > MAX_LINE:
+class _Lines:
+    """The messages of a stream, one a line."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._content = response.content
+        self._whole: deque[bytes] = deque()
+        self._rest: list[bytes] = []
+        self._octets = 0  # of the rest
+
+    async def next(self, silence: float) -> bytes | None:
+        """Return the next message; None after some seconds without one."""
+        while not self._whole:
+            try:
+                async with asyncio.timeout(silence):
+                    octets = await self._content.readany()
+            except TimeoutError:
+                return None
+            except (aiohttp.ClientError, OSError) as error:
+                raise FleetUnavailable(f"etcd: {_text(error)}") from error
+            if not octets:
+                raise FleetUnavailable("etcd ended the watch")
+            self._take(octets)
+        return self._whole.popleft()
+
+    def _take(self, octets: bytes) -> None:
+        if b"\n" not in octets:
+            self._rest.append(octets)
+            self._octets += len(octets)
+            if self._octets > MAX_LINE:
                 raise FleetUnavailable("etcd sent a message that is too long")
-            for line in lines:
-                yield line
-    except (aiohttp.ClientError, OSError) as error:
-        raise FleetUnavailable(f"etcd: {_text(error)}") from error
+            return
+        *lines, rest = b"".join((*self._rest, octets)).split(b"\n")
+        self._whole.extend(line for line in lines if line)
+        self._rest, self._octets = [rest], len(rest)
 
 
 def _changes(line: bytes) -> Changes:
@@ -291,7 +340,11 @@ def _changes(line: bytes) -> Changes:
         raise FleetUnavailable("etcd sent a message that cannot be read") from error
 
 
-def _refusal(body: bytes) -> str:
+async def _refusal_in(response: aiohttp.ClientResponse) -> str:
+    """Return why a request was refused, and read that; "" if it was not."""
+    if response.status == 200:
+        return ""
+    body = await response.read()
     try:
         document = json.loads(body)
         text = str(document.get("message") or document.get("error"))

@@ -4,6 +4,7 @@ Keys, below the prefix and the version of the documents:
 
     HOST/host          what the host says of itself
     HOST/c/CONTAINER   one publication
+    serial             the base of the zone's serial, to which the revision is added
 
 All keys of a host go with its lease.  So a host that dies, or is cut off, takes its names
 along, and nobody else ever writes or deletes a key of it.  A host whose name is taken by a
@@ -12,38 +13,35 @@ living one does not write.
 A session is: get a lease, take the host's key, write everything, list everything, then follow.
 When etcd is lost, what is known stands; what a new session does not find has one lease of grace,
 as its host may be about to write it again.
+
+The revision of the last change is not known from a listing.  So the host's key is written once
+more after it, and when that comes back, everything is known as of its revision.
 """
 
 import asyncio
 import json
 import logging
 import secrets
+import socket
+import time
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 
-from containerdns.core.zone.fleet import (
-    ENGINE_PREFIX,
-    VERSION,
-    Host,
-    Remote,
-    document_of,
-    host_of,
-    placed,
-    remote_of,
-    shared_subnets,
-)
+from containerdns.config.machine import main_address
+from containerdns.core.zone.fleet import Host, base_document, base_for, document_of
 from containerdns.core.zone.policy import Publication
-from containerdns.errors import BadDocument, FleetUnavailable
+from containerdns.errors import FleetUnavailable
 from containerdns.fleet.etcd import Etcd, Value
-from containerdns.fleet.sink import Change, FleetSink
-from containerdns.tasks.turns import turns
+from containerdns.fleet.reader import SERIAL_KEY, Reader
+from containerdns.fleet.sink import FleetSink
 
 RENEWALS: Final = 3  # of a lease in its time
 FIRST_PAUSE, MAX_PAUSE = 0.25, 2.0  # seconds before another session; doubled each time
 MIN_OBSERVED: Final = 6  # seconds of a lease; etcd tells what is left in whole ones
 EXPIRY: Final = 1.5  # seconds that etcd may take to notice the end of a lease
 TRY_EVERY: Final = 0.2  # seconds
-SILENCE: Final = 1.0  # seconds of a watch without news, after which deadlines are looked at
+SILENCE: Final = 0.5  # seconds of a watch without news, after which deadlines are looked at
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +66,25 @@ class Rules(NamedTuple):
     addresses: tuple[str, ...]
 
 
+class OwnHost(NamedTuple):
+    """What this host has beside containers.
+
+    Attributes:
+        subnets: Of its bridges.
+        overlays: Of its overlay networks.
+        is_lost: All its Engines are lost, for `--engine-grace` seconds.
+    """
+
+    subnets: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
+    is_lost: bool = False
+
+
 class Member:
     """Takes part in a fleet; `run` is its whole life."""
 
     def __init__(
-        self, etcd: Etcd, rules: Rules, sink: FleetSink, subnets: Callable[[], tuple[str, ...]]
+        self, etcd: Etcd, rules: Rules, sink: FleetSink, look: Callable[[], OwnHost]
     ) -> None:
         """Take whom to ask, and who is told.
 
@@ -80,25 +92,21 @@ class Member:
             etcd: The cluster.
             rules: How this host takes part.
             sink: Called with the other hosts.
-            subnets: Returns those of this host's bridges.
+            look: Returns what this host has now.
         """
         self._etcd = etcd
         self._rules = rules
         self._sink = sink
-        self._subnets = subnets
-        self._base = f"{rules.prefix}v{VERSION}/"
+        self._look = look
+        own = Host(rules.host, (), ())
+        self._reader = Reader(rules.prefix, own, rules.lease, rules.publish, sink)
+        self._base = self._reader.base
         self._instance = secrets.token_hex(8)
         self._own: dict[str, str] = {}  # documents by container
         self._unwritten: dict[str, None] = {}
         self._has_unwritten = asyncio.Event()
-        self._hosts: dict[str, Host] = {}  # the others
-        self._remotes: dict[str, dict[str, Remote]] = {}
-        self._due: dict[tuple[str, str], float] = {}  # what a session did not find; "" is the host
-        self._shared: tuple[str, ...] = ()
         self._written_host = ""
-        self._cluster = ""
         self._is_refused = False
-        self._revision = 0
 
     # -- what others call ---------------------------------------------------------------
 
@@ -114,10 +122,15 @@ class Member:
             self._unwritten[container_id] = None
         self._has_unwritten.set()
 
-    def networks_changed(self) -> None:
-        """The networks of own Engines have changed: the subnets that others must not share."""
+    def host_changed(self) -> None:
+        """The networks of own Engines have changed, or whether these are lost."""
         self._has_unwritten.set()
-        self._place_again()
+        self._reader.set_own(Host(self._rules.host, (), self._look().subnets))
+
+    def settings_changed(self) -> None:
+        """The zone is another one without a change of containers: let its serial grow."""
+        self._written_host = ""
+        self._has_unwritten.set()
 
     async def run(self) -> None:
         """Take part until cancelled."""
@@ -144,7 +157,7 @@ class Member:
             is_writing = await self._take_host(lease)
             if is_writing:
                 await self._write_all(lease)
-            await self._list()
+            await self._read_all(lease, is_writing=is_writing)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow())
                 tasks.create_task(self._keep(lease) if is_writing else self._wait_for_name(lease))
@@ -182,7 +195,7 @@ class Member:
                 " does not: --fleet-host names it otherwise",
                 self._rules.host,
             )
-        self._is_refused = not is_ours
+        self._is_refused = self._reader.is_namesake_read = not is_ours
         return is_ours
 
     async def _is_left(self, found: Value, lease: int) -> bool:
@@ -220,6 +233,29 @@ class Member:
         self._unwritten.update(dict.fromkeys(known - self._own.keys()))
         await self._write(lease)
 
+    async def _read_all(self, lease: int, *, is_writing: bool) -> None:
+        """List everything, see to it that there is a serial, and mark the revision."""
+        listing = await self._etcd.list(self._base)
+        await self._reader.read(listing)
+        if not is_writing:
+            return
+        last = self._sink.fleet_serial()
+        if self._reader.lacks_serial(last):
+            key, found = self._base + SERIAL_KEY, self._reader.serial_base
+            base = json.dumps(base_document(base_for(last, time.time(), listing.revision)))
+            if found is None:
+                await self._etcd.create(key, base, 0)
+            else:
+                await self._etcd.replace(key, base, 0, found.revision)
+        host_key = f"{self._base}{self._rules.host}/host"
+        await self._etcd.put(host_key, self._host_document(), lease)
+
+    async def _follow(self) -> None:
+        """Apply what all hosts write, own one included, until the watch ends."""
+        after = self._reader.revision + 1
+        async for changes in self._etcd.watch(self._base, after, SILENCE):
+            await self._reader.apply(changes)
+
     async def _write(self, lease: int) -> None:
         document = self._host_document()
         if document != self._written_host:
@@ -250,119 +286,20 @@ class Member:
             await self._write(lease)
 
     def _host_document(self) -> str:
-        addresses = self._rules.addresses or tuple(filter(None, (self._etcd.local_address,)))
-        host = Host(self._rules.host, addresses, self._subnets(), self._instance)
+        own = self._look()
+        host = Host(
+            self._rules.host,
+            self._rules.addresses or self._addresses(),
+            own.subnets,
+            self._instance,
+            own.overlays,
+            own.is_lost,
+        )
         return json.dumps(host.document())
 
-    # -- the other hosts ----------------------------------------------------------------------
-
-    async def _list(self) -> None:
-        """Read everything; what is missing has one lease of grace."""
-        listing = await self._etcd.list(self._base)
-        if self._cluster and listing.cluster != self._cluster:
-            log.warning("fleet: this is another cluster of etcd; its hosts are read anew")
-        self._cluster = listing.cluster
-        missing = {(host, i) for host, found in self._remotes.items() for i in found}
-        missing |= {(host, "") for host in self._hosts}
-        for value in listing.values:
-            place = self._place_of(value.key)
-            missing.discard(place)
-            self._due.pop(place, None)
-            self._take(*place, value.value)
-            await turns().offer("the fleet")
-        until = asyncio.get_running_loop().time() + self._rules.lease
-        self._due.update((place, until) for place in missing if place not in self._due)
-        self._place_again()
-        self._revision = listing.revision
-        self._sink.fleet_connected()
-        self._sink.fleet_listed(listing.revision)
-        self._tell()
-
-    async def _follow(self) -> None:
-        revision = self._revision + 1
-        async for changes in self._etcd.watch(self._base, revision, SILENCE):
-            for value in changes.values:
-                place = self._place_of(value.key)
-                self._due.pop(place, None)
-                self._take(*place, value.value)
-                await turns().offer("the fleet")
-            self._revision = max(self._revision, changes.revision)
-            self._end_grace()
-            self._tell()
-
-    def _end_grace(self) -> None:
-        """Withdraw what did not come back in time."""
-        now = asyncio.get_running_loop().time()
-        for place, until in list(self._due.items()):
-            if until <= now:
-                del self._due[place]
-                self._take(*place, None)
-
-    def _place_of(self, key: str) -> tuple[str, str]:
-        """Return the host and the container of a key; "" for the host's own."""
-        host, _, rest = key.removeprefix(self._base).partition("/")
-        return host, rest.removeprefix("c/") if rest.startswith("c/") else ""
-
-    def _take(self, host: str, container_id: str, document: str | None) -> None:
-        """Apply the present value of a key."""
-        if host == self._rules.host or not host:
-            return
-        if not container_id:
-            self._take_over_host(host, document)
-            return
-        remotes = self._remotes.setdefault(host, {})
-        remote = None
-        if document is not None:
-            try:
-                remote = remote_of(host, container_id, json.loads(document))
-            except (BadDocument, ValueError) as fault:
-                log.warning("fleet: host %s: %s; it is left out", host, fault)
-        if remote is None:
-            remotes.pop(container_id, None)
-            self._sink.remote_changed([(f"{ENGINE_PREFIX}{host}/{container_id}", None)])
-        else:
-            remotes[container_id] = remote
-            if host in self._hosts:
-                self._sink.remote_changed([self._placed(host, remote)])
-
-    def _take_over_host(self, name: str, document: str | None) -> None:
-        """A host is like this now; None for gone, with everything that it had."""
-        found = None
-        if document is not None:
-            try:
-                found = host_of(name, json.loads(document))
-            except (BadDocument, ValueError) as fault:
-                log.warning("fleet: host %s: %s; its names are left out", name, fault)
-        if found is None:
-            self._hosts.pop(name, None)
-            gone = self._remotes.pop(name, {})
-            self._sink.remote_changed([(r.publication.id, None) for r in gone.values()])
-            log.info("fleet: host %s is gone, with %d containers", name, len(gone))
-        elif found != self._hosts.get(name):
-            if name not in self._hosts:
-                log.info("fleet: host %s", name)
-            self._hosts[name] = found
-        else:
-            return
-        self._place_again(name)
-
-    def _placed(self, host: str, remote: Remote) -> Change:
-        publication = placed(remote, self._hosts[host], self._shared, self._rules.publish)
-        return publication.id, publication
-
-    def _place_again(self, changed: str = "") -> None:
-        """Decide anew which addresses lead anywhere, after a host or a subnet came or went."""
-        own = Host(self._rules.host, (), self._subnets())
-        shared = shared_subnets((own, *self._hosts.values()))
-        is_same, self._shared = shared == self._shared, shared
-        hosts = [changed] if is_same and changed else list(self._hosts)
-        for host in hosts:
-            if host in self._hosts:
-                remotes = self._remotes.get(host, {}).values()
-                self._sink.remote_changed([self._placed(host, r) for r in remotes])
-
-    def _tell(self) -> None:
-        states = dict.fromkeys(self._hosts, "alive")
-        states |= {host: "late" for host, i in self._due if not i and host in self._hosts}
-        states[self._rules.host] = "own"
-        self._sink.fleet_moved(self._revision, states)
+    def _addresses(self) -> tuple[str, ...]:
+        """Return the address of this host towards etcd; where that is here, towards the world."""
+        towards = self._etcd.local_address
+        if towards and ip_address(towards).is_loopback:
+            towards = main_address(socket.AF_INET) or main_address(socket.AF_INET6) or towards
+        return (towards,) if towards else ()

@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from containerdns.core.zone.policy import Publication
-
-Change = tuple[str, Publication | None]  # an id of the zone, and what it publishes now
+from containerdns.core.zone.fleet import Change, Step
 
 
 class FleetSink(Protocol):
@@ -22,8 +20,15 @@ class FleetSink(Protocol):
 
         Args:
             revision: Of etcd.
-            hosts: By name, "alive", "late" (in its lease of grace) or "own".
+            hosts: By name, "alive", "late" (in its lease of grace), "lost" (without its Engines)
+                or "own".
         """
+
+    def fleet_shared(self, step: Step) -> None:
+        """Secondaries get this from now on."""
+
+    def fleet_serial(self) -> int:
+        """Return the serial that secondaries have got last; 0 if there was none."""
 
     def fleet_connected(self) -> None:
         """The cluster of etcd answers."""

@@ -16,6 +16,7 @@ from containerdns.core.protocol.respond import Responder
 from containerdns.core.protocol.tsig import Key
 from containerdns.server.servers import Servers
 from containerdns.server.transfer import Notifier, Transfers, read_keys
+from containerdns.state.fleet_secondaries import FleetFeed
 from containerdns.state.replica import Replica
 from containerdns.state.reports import version
 from containerdns.state.secondaries import Feed
@@ -72,13 +73,7 @@ class Components:
         targets = settings.transfer.notify if notifies else ()
         self._notifier = Notifier(targets, keys[0] if keys else None)
         self._listening: Sequence[Endpoint] = settings.dns.listen
-        self._feed = Feed(
-            replica.zone,
-            lambda: replica.neutral_view(self._listening),
-            self._notifier,
-            notifies=bool(targets),
-        )
-        replica.feed = self._feed
+        self._feed = replica.feed = self._make_feed(notifies=bool(targets))
         self._transfers = Transfers(self._feed, keys)
         self.servers = Servers(
             _share_of(settings.dns),
@@ -90,6 +85,17 @@ class Components:
             counters,
             self._transfers,
             keys,
+        )
+
+    def _make_feed(self, *, notifies: bool) -> Feed | FleetFeed:
+        replica = self._replica
+        if replica.settings.fleet.urls:
+            return FleetFeed(replica.zone, replica.steps, self._notifier, notifies=notifies)
+        return Feed(
+            replica.zone,
+            lambda: replica.neutral_view(self._listening),
+            self._notifier,
+            notifies=notifies,
         )
 
     def open(self, endpoints: Sequence[Endpoint] | None = None) -> None:
@@ -107,6 +113,8 @@ class Components:
         tasks.create_task(self.servers.run())
         tasks.create_task(parts.keep("the forwarder", self.forwarder.run))
         tasks.create_task(parts.keep("NOTIFY", self._notifier.run))
+        if isinstance(self._feed, FleetFeed):
+            tasks.create_task(parts.keep("the fleet's copies", self._feed.run))
 
     def follow(self, keys: Sequence[Key]) -> None:
         """Use the replica's settings, zone and rules after they were replaced.

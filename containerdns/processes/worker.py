@@ -79,6 +79,8 @@ def _replay(replica: Replica, method: str, arguments: tuple[Any, ...]) -> None:
             replica.tick(now)
         case "set_networks", (networks, own, now):
             replica.set_networks(networks, own, now)
+        case "share", (step,):
+            replica.share(step)
         case "set_machine", (addresses,):
             replica.set_machine(addresses)
         case "set_lost_engines", (lost_engines, now):

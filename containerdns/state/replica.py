@@ -17,6 +17,7 @@ from containerdns.core.counters import Counters
 from containerdns.core.endpoints import WILDCARDS, Endpoint
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone.containers import Network
+from containerdns.core.zone.fleet import Step
 from containerdns.core.zone.handover import Departure
 from containerdns.core.zone.ownership import Listing, Ownership
 from containerdns.core.zone.policy import Publication
@@ -24,6 +25,7 @@ from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.views import NO_CONTAINER, Own, View, Views
 from containerdns.core.zone.zone import MAX_ENDED, Zone
 from containerdns.errors import BadName
+from containerdns.state.fleet_secondaries import FleetFeed, Steps
 from containerdns.state.secondaries import Feed
 from containerdns.tasks.parts import contained
 
@@ -47,6 +49,7 @@ class Snapshot:
         listing: How far the Engines have been listed.
         departures: Departed holders of names that are held back, by owner.
         lost_engines: URLs of Engines whose grace period is over.
+        steps: Of a fleet, what secondaries get.
     """
 
     settings: Settings
@@ -60,6 +63,7 @@ class Snapshot:
     listing: Listing
     departures: tuple[tuple[str, Departure], ...]
     lost_engines: frozenset[str]
+    steps: Steps
 
 
 class Replica:
@@ -72,6 +76,7 @@ class Replica:
         ownership: Decides which names are ours.
         views: The views of clients.
         feed: The feed of secondaries, if any.
+        steps: Of a fleet, what secondaries get.
         mirrors: Those that replay our changes in other processes.
     """
 
@@ -86,7 +91,8 @@ class Replica:
     ) -> None:
         self.settings = settings
         self.counters = counters
-        self.feed: Feed | None = None
+        self.feed: Feed | FleetFeed | None = None
+        self.steps = Steps()
         self.mirrors: list[Mirror] = []
         self._packet_cache = packet_cache
         self._top_level_domains = top_level_domains
@@ -97,6 +103,7 @@ class Replica:
         for owner, until in remembered:
             memory.put(owner, until)
         self.zone = Zone(settings.zone, serial, memory)
+        self.zone.follows_clock = not settings.fleet.urls
         self.views = Views(settings.rights)
         self.ownership = self._make_ownership(Listing.PENDING)
         packet_cache.set_serial(self.zone.serial)
@@ -188,7 +195,7 @@ class Replica:
         self._own = own
         self._networks = networks
         self.views.set_networks(networks, own)
-        self.zone.reverse.set_networks(networks)
+        self.zone.reverse.set_networks((*networks, *self.steps.together.networks))
         has_other_zones = self.zone.reverse.apexes() != had
         has_moved = own.networks != self.zone.own_networks or self.neutral_view(()) != seen
         self.zone.own_networks = own.networks
@@ -205,6 +212,22 @@ class Replica:
             if self.views.epoch == epoch:
                 self.views.epoch += 1
         self._mirror("set_networks", networks, own, now)
+
+    def share(self, step: Step) -> None:
+        """Give secondaries of a fleet another revision of its zone, under its serial."""
+        had = [self.steps.published.get(publication_id) for publication_id, _ in step.changes]
+        networks = self.steps.together.networks
+        self.steps.add(step)
+        self.zone.serial = step.serial
+        self._packet_cache.set_serial(step.serial)
+        if step.together.networks != networks:
+            self.zone.reverse.set_networks((*self._networks, *step.together.networks))
+            self._packet_cache.forget_views()
+            self.views.epoch += 1
+        feed = self.feed
+        if isinstance(feed, FleetFeed):
+            self._tell_feed("noting a revision for secondaries", lambda _: feed.stepped(step, had))
+        self._mirror("share", step)
 
     def set_listing(self, listing: Listing) -> None:
         """Set how far the Engines have been listed."""
@@ -265,10 +288,12 @@ class Replica:
             self.listing,
             tuple(self.zone.handovers.items()),
             self.zone.lost_engines,
+            self.steps,
         )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Load the state of another process; must be called once, before anything else."""
+        self.steps = snapshot.steps
         for publication in snapshot.publications:
             self.zone.replace(publication.id, publication, 0.0, hands_over=False)
         for owner, departure in snapshot.departures:
@@ -327,7 +352,7 @@ class Replica:
         self._packet_cache.set_serial(self.zone.serial)
         self._tell_feed("noting a serial for secondaries", lambda feed: feed.grown())
 
-    def _tell_feed(self, what: str, tell: Callable[[Feed], None]) -> None:
+    def _tell_feed(self, what: str, tell: Callable[[Feed | FleetFeed], None]) -> None:
         """Let secondaries hear of something; after an internal error they take all zones whole."""
         if self.feed is None:
             return

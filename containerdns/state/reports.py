@@ -52,7 +52,7 @@ TALLY_AFTER = 10.0  # seconds between two looks at all ready-made responses, for
 EXPLAINING = "explain"  # key of the turns; one for all reports
 USUAL_TYPES = (messages.A, messages.AAAA)  # the types that a client asks for
 # Present from the start, since absence cannot be distinguished from 0.
-FLEET_STATES = ("own", "alive", "late")
+FLEET_STATES = ("own", "alive", "late", "lost")
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 PROJECT_LABEL = f"{COMPOSE}project"
 

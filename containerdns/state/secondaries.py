@@ -16,7 +16,7 @@ from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.secondary_copies import Copy, Cut, Seen, Work
 from containerdns.core.zone.special_names import nearest
 from containerdns.core.zone.views import View
-from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
+from containerdns.core.zone.zone import HOST_OWNER, Suffix, SuffixKind, Zone
 from containerdns.tasks.turns import turns
 
 LOOK_AGAIN = 0.05  # seconds between looks at what changed, while a copy waits for its serial
@@ -40,6 +40,10 @@ class ZoneSource:
         self._view = view
         self._searches = zone.searches_in(suffix.apex) if suffix.kind is SuffixKind.DOMAIN else []
         self._hiding: set[str] = set()
+
+    def see(self, view: View) -> None:
+        """Use another view from now on; the names that it concerns are to be read again."""
+        self._view = view
 
     def soa(self) -> RR:
         """Return the SOA record with the zone's serial."""
@@ -127,14 +131,30 @@ class Feed:
     """
 
     def __init__(
-        self, zone: Zone, see: Callable[[], View], notifier: ChangeListener, *, notifies: bool
+        self,
+        zone: Zone,
+        see: Callable[[], View],
+        notifier: ChangeListener,
+        *,
+        notifies: bool,
+        keeps_each_serial: bool = False,
     ) -> None:
-        """Set up without copies; `notifies` if there are secondaries to notify."""
+        """Set up without copies.
+
+        Args:
+            zone: The zone that is copied.
+            see: Returns the neutral view.
+            notifier: Sends NOTIFY.
+            notifies: There are secondaries to notify.
+            keeps_each_serial: `current` is called at each serial that touches a zone.
+        """
         self._zone = zone
         self._see = see
         self._view = see()
         self._notifier = notifier
         self.notifies = notifies
+        self._keeps_each_serial = keeps_each_serial
+        self._touched: set[str] = set()  # apexes with copies
         self._sources: dict[str, ZoneSource | CatalogSource] = {}
         self._copies: dict[str, Copy] = {}
         self._readers: dict[str, asyncio.Lock] = {}
@@ -161,7 +181,7 @@ class Feed:
         """
         if not self._copies and not self.notifies:
             return
-        apexes = self._apexes()
+        apexes = self.apexes()
         news: set[str] = set()
         for name in changed:
             apex = nearest(name, apexes)
@@ -174,6 +194,7 @@ class Feed:
                     copy.restart()
                 else:
                     copy.touch((name,))
+        self._touched |= news & self._copies.keys()
         self._note(news)
 
     def renewed(self) -> None:
@@ -185,7 +206,7 @@ class Feed:
 
     def all_changed(self) -> None:
         """Record that all zones changed in some way, if only in their serial."""
-        self._note(self._apexes())
+        self._note(self.apexes())
 
     def grown(self) -> None:
         """Record that the serial grew, and is that of all changes until now."""
@@ -202,7 +223,27 @@ class Feed:
             del self._copies[apex], self._sources[apex]
         if CATALOG in self._copies:
             self._copies[CATALOG].touch((CATALOG,))
+            self._touched.add(CATALOG)
         self.all_changed()
+
+    def see_again(self) -> None:
+        """Have the addresses of the server and of `host` read again in each domain."""
+        self._view = self._see()
+        for apex, source in self._sources.items():
+            if isinstance(source, ZoneSource) and apex in self._zone.shape.domains:
+                source.see(self._view)
+                self._copies[apex].touch((apex, names.join(HOST_OWNER, apex)))
+                self._touched.add(apex)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether there is any copy."""
+        return bool(self._copies)
+
+    def take_touched(self) -> set[str]:
+        """Return the zones with copies that were touched since the last call."""
+        touched, self._touched = self._touched, set()
+        return touched
 
     # -- called by transfers ---------------------------------------------------------------
 
@@ -213,7 +254,7 @@ class Feed:
         before its next await, as it keeps changing.
         """
         async with self._readers.setdefault(apex, asyncio.Lock()):
-            while apex in self._apexes():
+            while apex in self.apexes():
                 copy = self._copy_of(apex)
                 if copy.is_whole and copy.serial == self._zone.serial:
                     return copy
@@ -275,7 +316,7 @@ class Feed:
         copy = self._copies.get(apex)
         if copy is None:
             source = self._sources[apex] = self._source_of(apex)
-            copy = self._copies[apex] = Copy(source)
+            copy = self._copies[apex] = Copy(source, keeps_each_serial=self._keeps_each_serial)
         return copy
 
     def _source_of(self, apex: str) -> ZoneSource | CatalogSource:
@@ -284,7 +325,8 @@ class Feed:
         kind = SuffixKind.DOMAIN if apex in self._zone.shape.domains else SuffixKind.REVERSE
         return ZoneSource(self._zone, Suffix(apex, kind), self._view)
 
-    def _apexes(self) -> frozenset[str]:
+    def apexes(self) -> frozenset[str]:
+        """Return the zones that can be transferred."""
         return frozenset((*_zones_of(self._zone), CATALOG))
 
     # -- NOTIFY ---------------------------------------------------------------------------
@@ -306,7 +348,7 @@ class Feed:
         self._is_scheduled = False
         apexes, self._to_notify = self._to_notify, set()
         zone = self._zone
-        for apex in sorted(apexes & self._apexes()):
+        for apex in sorted(apexes & self.apexes()):
             self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
 
 

@@ -22,6 +22,7 @@ from containerdns.core.counters import Counters
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone.change_history import MAX_KEPT, Changes, line
 from containerdns.core.zone.containers import Container, Network
+from containerdns.core.zone.fleet import ENGINE_PREFIX, Step
 from containerdns.core.zone.hosts_file import HostsChange
 from containerdns.core.zone.inventory import Inventory, lender_of
 from containerdns.core.zone.ownership import Listing
@@ -48,6 +49,7 @@ RELOAD_SLICE = 0.001  # seconds of republishing between queries
 STATE_EVERY = 5.0  # minimum number of seconds between two writes of the state file
 HOSTS_AT_ONCE = 32  # names from hosts files that change in one step, within a millisecond
 FREEZES = 2  # gc.freeze: after the first listing, and after its refinement
+UNKNOWN_SERIAL = 1  # until the fleet has one; lower than any other
 FLEET = "fleet"  # in the place of an Engine: other hosts
 COLLECT_AFTER = (20_000, 20, 100)  # objects and collections, for `gc.set_threshold`
 
@@ -91,7 +93,7 @@ class FleetStatus:
         has_listed: All other hosts have been read once.
         cause: Why it is not connected; "" if it is.
         revision: Of etcd, at which the zone is.
-        hosts: By name, "alive", "late" or "own".
+        hosts: By name, "alive", "late", "lost" or "own".
     """
 
     is_connected: bool = False
@@ -110,8 +112,11 @@ class OwnListener(Protocol):
     def own_changed(self, changes: OwnChanges) -> None:
         """Own containers publish this now, with these published ports; None takes one away."""
 
-    def networks_changed(self) -> None:
-        """The networks of own Engines have changed."""
+    def host_changed(self) -> None:
+        """The networks of own Engines have changed, or whether these are lost."""
+
+    def settings_changed(self) -> None:
+        """The zone is another one without a change of containers."""
 
 
 class ZoneWriter(Replica):
@@ -136,6 +141,8 @@ class ZoneWriter(Replica):
         if settings.state.file is not None:
             last = state_file.read(settings.state.file, now, settings.state.remember)
         serial = next_serial(last.serial, now)
+        if settings.fleet.urls:  # its serial comes from etcd
+            serial = last.serial or UNKNOWN_SERIAL
         super().__init__(
             settings, counters, packet_cache, top_level_domains, serial, last.remembered
         )
@@ -147,6 +154,7 @@ class ZoneWriter(Replica):
         self.inventory = Inventory(settings.policy)
         self.fleet = FleetStatus() if settings.fleet.urls else None
         self.listener: OwnListener | None = None  # of the fleet
+        self.has_lost_all_engines = False  # and their grace period is over
         self._started = time.monotonic()
         self._warned: dict[str, set[str]] = {}  # by publication id, the faults already logged
         self._names_before = 0
@@ -319,7 +327,20 @@ class ZoneWriter(Replica):
     def fleet_moved(self, revision: int, hosts: Mapping[str, str]) -> None:
         """The fleet is at a revision, with these hosts."""
         assert self.fleet is not None
+        is_same = self.fleet.hosts is hosts
         self.fleet.revision, self.fleet.hosts = revision, hosts
+        if not is_same:
+            self.revision += 1
+            self._look_at_lost_engines()
+
+    def fleet_shared(self, step: Step) -> None:
+        """Secondaries get this from now on."""
+        with contained(self.counters, "sharing a revision of the fleet"):
+            self.share(step)
+
+    def fleet_serial(self) -> int:
+        """Return the serial that secondaries have got last; 0 if there was none."""
+        return 0 if self.zone.serial == UNKNOWN_SERIAL else self.zone.serial
 
     def fleet_connected(self) -> None:
         """The cluster of etcd answers."""
@@ -469,7 +490,7 @@ class ZoneWriter(Replica):
     def _networks_changed(self) -> None:
         self.set_networks(self.inventory.networks(), self._as_container(), time.time())
         if self.listener is not None:
-            self.listener.networks_changed()
+            self.listener.host_changed()
         self.revision += 1
 
     def _is_on_unlisted_network(self, container_id: str) -> bool:
@@ -534,9 +555,15 @@ class ZoneWriter(Replica):
 
     def _look_at_lost_engines(self) -> None:
         """Leave out the addresses of Engines whose grace period is over, but not those of all."""
-        grace = self.settings.engines.grace
-        lost = frozenset(e.url for e in self.engines.values() if e.has_been_lost_for(grace))
-        if len(lost) == len(self.engines):
+        lost = frozenset(self._lost_engines())
+        hosts = self.fleet.hosts if self.fleet is not None else {}
+        others = {ENGINE_PREFIX + host for host, state in hosts.items() if state != "own"}
+        lost |= frozenset(ENGINE_PREFIX + host for host, state in hosts.items() if state == "lost")
+        is_own_loss = self.has_lost_all_engines
+        self.has_lost_all_engines = lost >= self.engines.keys()
+        if self.listener is not None and self.has_lost_all_engines != is_own_loss:
+            self.listener.host_changed()
+        if lost >= self.engines.keys() | others:
             lost = frozenset()  # there are no better addresses
         had = self.zone.lost_engines
         if not self.set_lost_engines(lost, time.time()):
@@ -547,10 +574,15 @@ class ZoneWriter(Replica):
                 "Docker %s: unreachable for %d s; its addresses are left out of answers that have "
                 "others",
                 url,
-                grace,
+                self.settings.engines.grace,
             )
         for url in sorted(had - lost):
             log.info("Docker %s: its addresses are included in all answers again", url)
+
+    def _lost_engines(self) -> Iterator[str]:
+        """Yield the URLs of own Engines whose grace period is over."""
+        grace = self.settings.engines.grace
+        return (e.url for e in self.engines.values() if e.has_been_lost_for(grace))
 
     def _tell(self) -> None:
         """Log the changes since the last time in one line."""

@@ -1,13 +1,19 @@
 """A real etcd for the tests, of one member."""
 
+import base64
+import contextlib
+import json
 import shutil
+import signal
+import ssl
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.clients.resolvers import lack
 from tests.engine.running import free_port
@@ -21,10 +27,14 @@ class Cluster:
         url: What `--fleet` takes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str, tls: Path | None = None) -> None:
+        """Take further options of etcd, and a folder of certificates as `--fleet-tls` takes."""
+        self._options = options
+        self._tls = tls
         self._folder = Path(tempfile.mkdtemp(prefix="cdns-etcd-"))
         self._client, self._peer = free_port(), free_port()
-        self.url = f"etcd://127.0.0.1:{self._client}"
+        self.url = f"etcd{'s' if tls else ''}://127.0.0.1:{self._client}"
+        self._address = f"http{'s' if tls else ''}://127.0.0.1:{self._client}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -38,7 +48,11 @@ class Cluster:
     def start(self) -> None:
         """Start it, and return once it answers."""
         program = shutil.which("etcd") or lack("etcd is not installed")
-        client, peer = f"http://127.0.0.1:{self._client}", f"http://127.0.0.1:{self._peer}"
+        client, peer = self._address, f"http://127.0.0.1:{self._peer}"
+        certificates = [
+            *("--cert-file", f"{self._tls}/cert.pem", "--key-file", f"{self._tls}/key.pem"),
+            *("--trusted-ca-file", f"{self._tls}/ca.pem", "--client-cert-auth"),
+        ]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -47,18 +61,71 @@ class Cluster:
                     *("--listen-client-urls", client, "--advertise-client-urls", client),
                     *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                     *("--initial-cluster", f"one={peer}", "--logger", "zap"),
+                    *(certificates if self._tls else ()),
+                    *self._options,
                 ],
                 stdout=log,
                 stderr=log,
             )
         deadline = time.monotonic() + MAX_WAIT
         while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{client}/health", timeout=1):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                self.call("/v3/maintenance/status")
+                return
+            time.sleep(0.05)
         raise AssertionError((self._folder / "log").read_text()[-2000:])
+
+    def call(self, path: str, token: str = "", **fields: object) -> Any:
+        """Call its JSON gateway; keys and values in `fields` are texts."""
+        coded = self.coded(fields)
+        headers = {"Authorization": token} if token else {}
+        request = urllib.request.Request(
+            self._address + path, json.dumps(coded).encode(), headers, method="POST"
+        )
+        context = None
+        if self._tls:
+            context = ssl.create_default_context(cafile=self._tls / "ca.pem")
+            context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
+        with urllib.request.urlopen(request, timeout=5, context=context) as response:
+            return json.loads(response.read())
+
+    @staticmethod
+    def coded(fields: Mapping[str, object]) -> dict[str, object]:
+        """Encode the keys and values among some fields."""
+        return {
+            key: base64.b64encode(value.encode()).decode()
+            if key in ("key", "value", "range_end") and isinstance(value, str)
+            else value
+            for key, value in fields.items()
+        }
+
+    def put(self, key: str, value: str) -> None:
+        """Set a key, without a lease."""
+        self.call("/v3/kv/put", key=key, value=value)
+
+    def keys(self, prefix: str = "/containerdns/", token: str = "") -> list[str]:
+        """All keys below a prefix."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        found = self.call("/v3/kv/range", token, key=prefix, range_end=end, keys_only=True)
+        return [base64.b64decode(kv["key"]).decode() for kv in found.get("kvs", ())]
+
+    def revision(self) -> int:
+        """Its present revision."""
+        return int(self.call("/v3/kv/range", key="none")["header"]["revision"])
+
+    def forget(self) -> None:
+        """Lose all data, of a cluster that does not run."""
+        shutil.rmtree(self._folder / "data")
+
+    def stop(self) -> None:
+        """Stop it with SIGSTOP, so that connections stay open and nothing comes."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on after `stop`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill it with SIGKILL; its data stay."""

@@ -1,26 +1,76 @@
-"""An Engine without containers, for servers that only read the fleet."""
+"""Simulated Engines for servers of a fleet, each on a loop of its own."""
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from tests.engine.simulated import SimulatedEngine
+
+T = TypeVar("T")
+
+
+class Engine:
+    """A simulated Engine that a test may call from its own thread.
+
+    Attributes:
+        url: What `--docker` takes.
+    """
+
+    def __init__(self, engine: SimulatedEngine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._loop = loop
+        self.url = engine.url
+
+    def add(self, name: str, **labels: str) -> str:
+        """Run a container, and give its id."""
+        docker_labels = {f"containerdns.{key}": value for key, value in labels.items()} or None
+        return self._do(lambda: self._engine.add(name, docker_labels=docker_labels))
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container."""
+        self._do(lambda: self._engine.remove(container_id))
+
+    def set_health(self, container_id: str, health: str) -> None:
+        """Give a container a health check with this outcome."""
+        self._do(lambda: self._engine.set_health(container_id, health))
+
+    def vanish(self) -> None:
+        """Close the socket with all connections, as a killed Engine."""
+        asyncio.run_coroutine_threadsafe(self._engine.stop(), self._loop).result(10)
+
+    def come_back(self) -> None:
+        """Listen again."""
+        asyncio.run_coroutine_threadsafe(self._engine.start(), self._loop).result(10)
+
+    def _do(self, act: Callable[[], T]) -> T:
+        async def do() -> T:
+            return act()
+
+        return asyncio.run_coroutine_threadsafe(do(), self._loop).result(10)
+
+
+@contextlib.contextmanager
+def simulated(folder: Path, name: str = "quiet") -> Iterator[Engine]:
+    """An Engine without containers, at a socket in a folder."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    engine = Engine(SimulatedEngine(folder / f"{name}.sock"), loop)
+    engine.come_back()
+    try:
+        yield engine
+    finally:
+        engine.vanish()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 @contextlib.contextmanager
 def quiet_engine(folder: Path) -> Iterator[str]:
-    """A simulated Engine that has nothing, on a loop of its own; its URL."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    engine = SimulatedEngine(folder / "quiet.sock")
-    asyncio.run_coroutine_threadsafe(engine.start(), loop).result(10)
-    try:
+    """An Engine that has nothing; its URL."""
+    with simulated(folder) as engine:
         yield engine.url
-    finally:
-        asyncio.run_coroutine_threadsafe(engine.stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()

@@ -5,16 +5,21 @@ that its own operator chose.  The reader decides which of the addresses are reac
 from outside that host.  A document has no environment and no labels.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
+from containerdns.core import names
+from containerdns.core.endpoints import MAX_PORT, IPNetwork
 from containerdns.core.zone.containers import Network
+from containerdns.core.zone.journal import is_newer
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress
-from containerdns.errors import BadDocument
+from containerdns.errors import BadDocument, BadName
 
 VERSION: Final = 1
+UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError, BadName)
 ENGINE_PREFIX: Final = "fleet:"  # of the engine of a remote publication
 BEHIND_OWN: Final = 1000  # added to the preference of remote addresses: own replicas come first
 
@@ -28,12 +33,16 @@ class Host:
         addresses: Where others reach the host, and the published ports of its containers.
         subnets: Of the bridges of its Engines, "172.17.0.0/16": other hosts may have the same.
         instance: Of the process that writes; another one is another server of the same name.
+        overlays: The subnets of its overlay networks, which span hosts.
+        is_lost: None of its Engines has answered for `--engine-grace` seconds.
     """
 
     name: str
     addresses: tuple[str, ...]
     subnets: tuple[str, ...]
     instance: str = ""
+    overlays: tuple[str, ...] = ()
+    is_lost: bool = False
 
     def document(self) -> dict[str, Any]:
         """The same as a document."""
@@ -42,6 +51,8 @@ class Host:
             "addresses": list(self.addresses),
             "subnets": list(self.subnets),
             "instance": self.instance,
+            "overlays": list(self.overlays),
+            "lost": self.is_lost,
         }
 
 
@@ -58,14 +69,19 @@ def host_of(name: str, document: object) -> Host:
             tuple(str(ip_address(text)) for text in fields["addresses"]),
             tuple(str(ip_network(text)) for text in fields["subnets"]),
             str(fields["instance"]),
+            tuple(str(ip_network(text)) for text in fields["overlays"]),
+            bool(fields["lost"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise BadDocument(name, f"its host document ({error})") from error
 
 
-def bridges(networks: Iterable[Network]) -> tuple[str, ...]:
-    """Return the subnets of bridges, sorted: those that are reachable on their host alone."""
-    return tuple(sorted({s for n in networks if n.driver == "bridge" for s in n.subnets}))
+def subnets_of(networks: Iterable[Network], driver: str) -> tuple[str, ...]:
+    """Return the subnets of the networks of a driver, sorted.
+
+    Those of bridges are reachable on their host alone.
+    """
+    return tuple(sorted({s for n in networks if n.driver == driver for s in n.subnets}))
 
 
 def document_of(
@@ -134,7 +150,7 @@ def remote_of(host: str, container_id: str, document: object) -> Remote:
             ttl=min(max(int(fields["ttl"]), 0), 3600),
             claims=tuple(
                 Claim(
-                    str(owner),
+                    _name_of(owner),
                     int(rank),
                     str(rule),
                     publication_id,
@@ -149,8 +165,8 @@ def remote_of(host: str, container_id: str, document: object) -> Remote:
                 for text, network, network_id in fields["addresses"]
             ),
             on_host=bool(fields["on_host"]),
-            cname=str(fields["cname"]),
-            texts={str(k): tuple(map(str, v)) for k, v in fields["texts"].items()} or None,
+            cname=_name_of(fields["cname"]) if fields["cname"] else "",
+            texts={_before(k): tuple(map(str, v)) for k, v in fields["texts"].items()} or None,
             services=_ports(fields["services"]) or None,
             is_wildcard=bool(fields["wildcard"]),
             pointers=tuple(str(ip_address(text)) for text in fields["pointers"]),
@@ -158,12 +174,29 @@ def remote_of(host: str, container_id: str, document: object) -> Remote:
             project=str(fields["project"]),
         )
         return Remote(publication, _ports(fields["published"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise BadDocument(container_id, f"its fleet document ({error!r})") from error
 
 
 def _ports(table: Mapping[str, Iterable[int]]) -> dict[str, tuple[int, ...]]:
-    return {str(key): tuple(int(port) for port in ports) for key, ports in table.items()}
+    found = {_before(key): tuple(int(port) for port in ports) for key, ports in table.items()}
+    if not all(0 <= port <= MAX_PORT for ports in found.values() for port in ports):
+        raise ValueError("a port out of range")
+    return found
+
+
+def _name_of(text: object) -> str:
+    """Read a relative or absolute name, which others have made canonical."""
+    name = str(text)
+    names.to_wire(name if name.endswith(".") else name + ".")
+    if name != name.lower():
+        raise ValueError(name)
+    return name
+
+
+def _before(text: object) -> str:
+    """Read a relative name before another one; "" for none."""
+    return _name_of(text) if text else ""
 
 
 def _fields_of(document_id: str, document: object) -> Mapping[str, Any]:
@@ -174,19 +207,186 @@ def _fields_of(document_id: str, document: object) -> Mapping[str, Any]:
     return document
 
 
+Change = tuple[str, Publication | None]  # an id of the zone, and what it publishes now
+
+
+class Placement:
+    """Hosts of a fleet and what they publish, each container placed by its host's rules.
+
+    What is placed follows from the documents alone, not from the order in which they came.
+
+    Attributes:
+        hosts: By name.
+    """
+
+    def __init__(self, mode: str, own: Host | None = None) -> None:
+        """Begin without hosts.
+
+        Args:
+            mode: As for `placed`.
+            own: A host that is not among them; its bridges are looked at as well.
+        """
+        self.hosts: dict[str, Host] = {}
+        self._mode = mode
+        self._own = own
+        self._remotes: dict[str, dict[str, Remote]] = {}
+        self._shared: tuple[str, ...] = ()
+        if own is not None:
+            self._shared = shared_subnets((own,))
+
+    def containers(self) -> Iterator[tuple[str, str]]:
+        """Yield host and id of each container, also of hosts that have no document."""
+        for host, remotes in self._remotes.items():
+            yield from ((host, container_id) for container_id in remotes)
+
+    def has_host(self, name: str) -> bool:
+        """Return whether there is a host of a name."""
+        return name in self.hosts
+
+    def set_own(self, own: Host) -> list[Change]:
+        """Replace the host that is not among them."""
+        self._own = own
+        return self._place(())
+
+    def set_host(self, host: Host) -> list[Change]:
+        """Add or replace a host."""
+        if self.hosts.get(host.name) == host:
+            return []
+        self.hosts[host.name] = host
+        return self._place((host.name,))
+
+    def remove_host(self, name: str) -> list[Change]:
+        """Remove a host; its containers stay unpublished until they are removed, or it is back."""
+        if self.hosts.pop(name, None) is None:
+            return []
+        gone = self._remotes.get(name, {})  # kept, for when the host comes back
+        return [(r.publication.id, None) for r in gone.values()] + self._place(())
+
+    def set(self, host: str, container_id: str, remote: Remote) -> list[Change]:
+        """Add or replace a container."""
+        remotes = self._remotes.setdefault(host, {})
+        if remotes.get(container_id) == remote:
+            return []
+        remotes[container_id] = remote
+        return [self._placed(host, remote)] if host in self.hosts else []
+
+    def remove(self, host: str, container_id: str) -> list[Change]:
+        """Remove a container."""
+        remote = self._remotes.get(host, {}).pop(container_id, None)
+        return [(remote.publication.id, None)] if remote is not None else []
+
+    def _placed(self, host: str, remote: Remote) -> Change:
+        publication = placed(remote, self.hosts[host], self._shared, self._mode)
+        return publication.id, publication
+
+    def _place(self, changed: Iterable[str]) -> list[Change]:
+        """Decide anew which addresses lead anywhere, after a host or a subnet came or went."""
+        own = (self._own,) if self._own is not None else ()
+        shared = shared_subnets((*own, *self.hosts.values()))
+        hosts = list(changed) if shared == self._shared else list(self.hosts)
+        self._shared = shared
+        return [
+            self._placed(host, remote)
+            for host in hosts
+            for remote in self._remotes.get(host, {}).values()
+        ]
+
+
+class Together(NamedTuple):
+    """What all hosts of a fleet are together.
+
+    Attributes:
+        addresses: At which their servers answer, sorted.
+        networks: Their bridge and overlay networks, whose reverse zones are ours.
+        lost: The engines of hosts that lost all theirs, "fleet:NAME".
+    """
+
+    addresses: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    lost: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, hosts: Iterable[Host]) -> Self:
+        """Put hosts together."""
+        known = list(hosts)
+        subnets = {text for host in known for text in (*host.subnets, *host.overlays)}
+        networks = (Network("", "", "", "bridge", (text,)) for text in sorted(subnets))
+        addresses = {address for host in known for address in host.addresses}
+        lost = frozenset(ENGINE_PREFIX + host.name for host in known if host.is_lost)
+        return cls(tuple(sorted(addresses)), tuple(networks), lost)
+
+
+class Step(NamedTuple):
+    """One revision of the fleet's zone, which every server gives alike.
+
+    Attributes:
+        serial: As for `serial_at`.
+        changes: Of publications since the step before, in their order.
+        together: All hosts.
+    """
+
+    serial: int
+    changes: tuple[Change, ...]
+    together: Together
+
+
+def serial_at(base: int, revision: int) -> int:
+    """Return the serial of a revision, 1 to 2**32 - 1."""
+    return (base + revision) % 2**32 or 1
+
+
+def base_for(last: int, now: float, revision: int) -> int:
+    """Return a base so that the serials after a revision follow the last one, and the clock.
+
+    Args:
+        last: The serial that was in use last; 0 if there was none.
+        now: Seconds since the epoch.
+        revision: The present one.
+    """
+    clock = int(now) % 2**32
+    serial = clock if not last or is_newer(clock, last) else last + 1
+    return (serial - revision) % 2**32
+
+
+def base_document(base: int) -> dict[str, Any]:
+    """Make the document of a base."""
+    return {"version": VERSION, "base": base}
+
+
+def base_of(document: object) -> int:
+    """Read the document of a base.
+
+    Raises:
+        BadDocument: It is of another version, or cannot be read.
+    """
+    try:
+        return int(_fields_of("serial", document)["base"]) % 2**32
+    except UNREADABLE as error:
+        raise BadDocument("serial", f"its document ({error!r})") from error
+
+
 def shared_subnets(hosts: Iterable[Host]) -> tuple[str, ...]:
     """Return the bridge subnets that overlap with one of another host; reachable from neither."""
-    everything = [(host.name, ip_network(text)) for host in hosts for text in host.subnets]
-    return tuple(
-        sorted(
-            {
-                str(subnet)
-                for name, subnet in everything
-                for other, its in everything
-                if other != name and its.version == subnet.version and its.overlaps(subnet)
-            }
-        )
-    )
+    owners: dict[str, set[str]] = {}  # by subnet
+    for host in hosts:
+        for text in host.subnets:
+            owners.setdefault(text, set()).add(host.name)
+    ordered = sorted((_range_of(text), text) for text in owners)
+    shared = {text for text, having in owners.items() if len(having) > 1}
+    around: list[tuple[tuple[int, int, int], str]] = []  # that contain the one before
+    for (version, first, last), text in ordered:
+        around = [(r, t) for r, t in around if r[0] == version and r[2] >= first]
+        for _, outer in around:
+            if len(owners[text] | owners[outer]) > 1:
+                shared |= {text, outer}
+        around.append(((version, first, last), text))
+    return tuple(sorted(shared))
+
+
+def _range_of(subnet: str) -> tuple[int, int, int]:
+    """Return version, first and last address of a subnet."""
+    network = ip_network(subnet)
+    return network.version, int(network.network_address), int(network.broadcast_address)
 
 
 def placed(remote: Remote, host: Host, shared: Iterable[str], mode: str) -> Publication:
@@ -206,8 +406,10 @@ def placed(remote: Remote, host: Host, shared: Iterable[str], mode: str) -> Publ
         return _on_host(publication, host, publication.services)
     if mode == "container":
         return publication
-    networks = [ip_network(text) for text in shared]
-    kept = tuple(a for a in publication.addresses if not _is_within(a.text, networks))
+    networks = _networks(tuple(shared))
+    kept = tuple(
+        a for a in publication.addresses if not (a.network_id and _is_within(a.text, networks))
+    )
     if mode == "auto" and (kept or not publication.addresses):
         texts = {a.text for a in kept}
         pointers = tuple(p for p in publication.pointers if p in texts)
@@ -232,6 +434,11 @@ def _on_host(
         services=services or None,
         pointers=(),
     )
+
+
+@lru_cache(maxsize=8)
+def _networks(subnets: tuple[str, ...]) -> tuple[IPNetwork, ...]:
+    return tuple(map(ip_network, subnets))
 
 
 def _is_within(text: str, networks: Iterable[Any]) -> bool:

@@ -37,7 +37,14 @@ class Difference(NamedTuple):
 class Journal:
     """The latest changes of one zone, without gaps."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_each_serial: bool = False) -> None:
+        """Begin empty.
+
+        Args:
+            keeps_each_serial: Each change happened at its last serial; at those between, the
+                zone was as before.
+        """
+        self._keeps_each_serial = keeps_each_serial
         self._changes: deque[Difference] = deque()
         self._records = 0
 
@@ -61,6 +68,11 @@ class Journal:
         for change in reversed(self._changes):
             chain.append(change)
             if change.before == serial:
+                return chain[::-1]
+            if self._keeps_each_serial and is_newer(serial, change.before):
+                if not is_newer(change.after, serial):
+                    return None
+                chain[-1] = change._replace(before=serial)
                 return chain[::-1]
         return None
 

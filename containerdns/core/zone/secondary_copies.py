@@ -53,10 +53,16 @@ class Copy:
         serial: The serial of the contents; 0 before the first.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, keeps_each_serial: bool = False) -> None:
+        """Begin empty.
+
+        Args:
+            source: The zone.
+            keeps_each_serial: `cut` is called at each serial at which a record changes.
+        """
         self.serial = 0
         self._source = source
-        self._journal = Journal()
+        self._journal = Journal(keeps_each_serial=keeps_each_serial)
         self._generation = 0
         self.restart()
 

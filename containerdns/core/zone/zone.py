@@ -125,6 +125,7 @@ class Zone:
     Attributes:
         shape: Its suffixes and times; changed by `reshape`.
         serial: The SOA serial of all our zones, 1 to 2**32 - 1; increased by `grow` only.
+        follows_clock: The serial is the clock's; False if it is set from outside.
         is_ahead: Records changed since the serial was increased, so that the current contents
             have no serial yet.
         generation: Increases with every change, also with those that affect no record.
@@ -139,6 +140,7 @@ class Zone:
         self.handovers = Handovers(shape.handover)
         self._take_shape(shape)
         self.serial = serial
+        self.follows_clock = True
         self.is_ahead = False
         self.generation = 0
         self.remembered = remembered
@@ -243,6 +245,8 @@ class Zone:
             is_tick: A second has passed; a serial that is higher than the clock, because the
                 clock was set back, then increases by one.
         """
+        if not self.follows_clock:
+            return False
         serial = next_serial(self.serial, now, is_tick=is_tick)
         if serial == self.serial:
             return False

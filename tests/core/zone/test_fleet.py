@@ -12,12 +12,12 @@ from containerdns.core.zone.containers import Network
 from containerdns.core.zone.fleet import (
     BEHIND_OWN,
     Host,
-    bridges,
     document_of,
     host_of,
     placed,
     remote_of,
     shared_subnets,
+    subnets_of,
 )
 from containerdns.core.zone.policy import (
     Claim,
@@ -138,7 +138,7 @@ def test_only_bridges_count_as_subnets_of_a_host() -> None:
         Network("1", "bridge", "e", "bridge", ("172.17.0.0/16",), ()),
         Network("2", "over", "e", "overlay", ("10.0.1.0/24",), ()),
     ]
-    assert bridges(networks) == ("172.17.0.0/16",)
+    assert subnets_of(networks, "bridge") == ("172.17.0.0/16",)
 
 
 def addresses(publication: Publication) -> list[str]:
