@@ -195,7 +195,8 @@ class Member:
                 " does not: --fleet-host names it otherwise",
                 self._rules.host,
             )
-        self._is_refused = self._reader.is_namesake_read = not is_ours
+        self._is_refused = not is_ours
+        self._reader.read_namesake(is_read=not is_ours)
         return is_ours
 
     async def _is_left(self, found: Value, lease: int) -> bool:

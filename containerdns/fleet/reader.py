@@ -53,8 +53,6 @@ class Reader:
 
     Attributes:
         revision: Up to which everything was read.
-        is_namesake_read: Another server has the name of this host, so that its containers are
-            read as another host's.
         serial_base: The key of the serial as it was listed; None if there is none.
     """
 
@@ -70,7 +68,7 @@ class Reader:
         """
         self.base = f"{prefix}v{VERSION}/"
         self.revision = 0
-        self.is_namesake_read = False
+        self._is_namesake_read = False
         self.serial_base: Value | None = None
         self._own = own.name
         self._lease = lease
@@ -89,6 +87,14 @@ class Reader:
     def set_own(self, own: Host) -> None:
         """Look at other subnets of this host from now on."""
         self._sink.remote_changed(self._others.set_own(own))
+
+    def read_namesake(self, *, is_read: bool) -> None:
+        """Read what another server wrote under the name of this host as another host's, or not."""
+        if self._is_namesake_read and not is_read:
+            for place in [p for p in _places_of(self._others) if p.host == self._own]:
+                self._due.pop(place, None)
+                self._withdraw(place)
+        self._is_namesake_read = is_read
 
     async def read(self, listing: Listing) -> None:
         """Read everything anew; what is missing has one lease of grace."""
@@ -189,7 +195,7 @@ class Reader:
             self._unshared += _removed(self._everybody, place)
         else:
             self._unshared += _put(self._everybody, place, found)
-        if place.host == self._own and not self.is_namesake_read:
+        if place.host == self._own and not self._is_namesake_read:
             return
         if found is None:
             self._withdraw(place)

@@ -103,7 +103,15 @@ class Cluster:
         """Set a key, without a lease."""
         self.call("/v3/kv/put", key=key, value=value)
 
-    def keys(self, prefix: str = "/containerdns/", token: str = "") -> list[str]:
+    def has_room(self) -> bool:
+        """Write something large; return whether its disk quota allowed that."""
+        try:
+            self.put(f"/else/{time.monotonic_ns()}", "x" * 20_000)
+        except urllib.error.HTTPError:
+            return False
+        return True
+
+    def listed(self, prefix: str = "/containerdns/", token: str = "") -> list[str]:
         """All keys below a prefix."""
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         found = self.call("/v3/kv/range", token, key=prefix, range_end=end, keys_only=True)

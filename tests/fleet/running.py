@@ -24,10 +24,10 @@ class Engine:
         self._loop = loop
         self.url = engine.url
 
-    def add(self, name: str, **labels: str) -> str:
-        """Run a container, and give its id."""
+    def add(self, name: str, at: str | None = None, **labels: str) -> str:
+        """Run a container with some address of the network, and give its id."""
         docker_labels = {f"containerdns.{key}": value for key, value in labels.items()} or None
-        return self._do(lambda: self._engine.add(name, docker_labels=docker_labels))
+        return self._do(lambda: self._engine.add(name, address=at, docker_labels=docker_labels))
 
     def remove(self, container_id: str) -> None:
         """Remove a container."""

@@ -1,0 +1,321 @@
+"""What a fleet survives: a real etcd in each of its moods, with servers on simulated Engines."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from containerdns.core.zone.fleet import Host, document_of
+from containerdns.core.zone.policy import Claim, Publication, PublishedAddress
+from tests.engine.running import RecordingUpstream, Running, serving
+from tests.fleet.cluster import Cluster
+from tests.fleet.running import Engine, simulated
+from tests.fleet.test_serials import of_fleet
+from tests.timing import wait_until
+
+pytestmark = pytest.mark.engine
+
+PREFIX = "/containerdns/v1/"
+SHARED = "172.31.200.{}"  # in a bridge network that each simulated Engine has
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """An etcd that runs."""
+    with Cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
+    """Two Engines."""
+    with simulated(tmp_path, "a") as first, simulated(tmp_path, "b") as second:
+        yield first, second
+
+
+def has(server: Running, name: str, *addresses: str) -> bool:
+    """Return whether a name below the domain has exactly these addresses."""
+    return server.addresses(f"{name}.docker") == sorted(addresses)
+
+
+def test_documents_that_cannot_be_read_cost_their_own_names_alone(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """Of another version, no JSON, a name that is none; and keys that nobody of us wrote."""
+    a, b = engines
+    a.add("web", address="10.1.0.1")
+    with (
+        serving(*of_fleet(cluster, "a"), docker=a.url) as first,
+        serving(*of_fleet(cluster, "b"), docker=b.url) as second,
+    ):
+        wait_until(lambda: has(second, "web", "10.1.0.1"))
+        [key] = [key for key in cluster.listed() if "/a/c/" in key]
+        cluster.put(f"{PREFIX}a/c/{'1' * 64}", '{"version": 99}')
+        cluster.put(f"{PREFIX}a/c/{'2' * 64}", "no JSON")
+        cluster.put(f"{PREFIX}c/host", json.dumps({"version": 1, "addresses": ["somewhere"]}))
+        cluster.put(f"{PREFIX}d/c/{'3' * 64}", "{}")
+        cluster.put(f"{PREFIX}odd", "")
+        cluster.put(PREFIX, "")
+        wait_until(lambda: second.log().count("it is left out") >= 4)
+        assert key.startswith(PREFIX)
+        assert "version 99" in second.log()
+        assert has(second, "web", "10.1.0.1")
+        a.add("late", address="10.1.0.2")
+        wait_until(lambda: has(second, "late", "10.1.0.2"))
+        assert second.metric("fleet_connected") == first.metric("fleet_connected") == 1
+
+
+def test_idle_fleet_stays_connected_and_compaction_costs_nothing(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    a, b = engines
+    with (
+        serving(*of_fleet(cluster, "a"), docker=a.url),
+        serving(*of_fleet(cluster, "b"), docker=b.url) as second,
+    ):
+        container = a.add("web", address="10.1.0.1")
+        wait_until(lambda: has(second, "web", "10.1.0.1"))
+        before = second.metric("fleet_revision")
+        cluster.call("/v3/kv/compaction", revision=cluster.revision(), physical=True)
+        upstream = RecordingUpstream()  # a moment of silence, longer than the watch waits
+        upstream.close()
+        subprocess.run(["sleep", "2"], check=True)
+        a.remove(container)
+        wait_until(lambda: second.rcode("web.docker") == "NXDOMAIN")
+        assert "retrying" not in second.log()
+        assert second.metric("fleet_revision") > before
+
+
+def test_disk_quota_that_is_used_up_is_a_clear_line_and_costs_nothing(
+    engines: tuple[Engine, Engine],
+) -> None:
+    """NOSPACE: etcd takes no more writes, but renews leases and is read."""
+    a, b = engines
+    with Cluster("--quota-backend-bytes", "200000") as cluster:
+        a.add("web", address="10.1.0.1")
+        with (
+            serving(*of_fleet(cluster, "a"), docker=a.url) as first,
+            serving(*of_fleet(cluster, "b"), docker=b.url) as second,
+        ):
+            wait_until(lambda: has(second, "web", "10.1.0.1"))
+            wait_until(lambda: not cluster.has_room())
+            a.add("late", address="10.1.0.2")
+            wait_until(lambda: "NOSPACE" in first.log())
+            assert has(first, "late", "10.1.0.2")
+            assert has(second, "web", "10.1.0.1")
+
+
+def test_stopped_etcd_is_noticed_and_nothing_is_withdrawn(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """SIGSTOP: connections stay open, and nothing comes; as a machine that swaps."""
+    a, b = engines
+    a.add("web", address="10.1.0.1")
+    with (
+        serving(*of_fleet(cluster, "a"), docker=a.url) as first,
+        serving(*of_fleet(cluster, "b"), docker=b.url) as second,
+    ):
+        wait_until(lambda: has(second, "web", "10.1.0.1"))
+        cluster.stop()
+        wait_until(lambda: second.metric("fleet_connected") == 0)
+        wait_until(lambda: first.metric("fleet_connected") == 0)
+        a.add("late", address="10.1.0.2")
+        wait_until(lambda: has(first, "late", "10.1.0.2"))
+        assert has(second, "web", "10.1.0.1")
+        cluster.go_on()
+        wait_until(lambda: has(second, "late", "10.1.0.2"))
+        assert has(second, "web", "10.1.0.1")
+        assert second.log().count("retrying") == 1
+
+
+def test_server_that_was_stopped_loses_its_names_and_gets_them_back(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """SIGSTOP beyond its lease, as a machine that was suspended."""
+    a, b = engines
+    a.add("web", address="10.1.0.1")
+    with (
+        serving(*of_fleet(cluster, "a"), docker=a.url) as first,
+        serving(*of_fleet(cluster, "b"), docker=b.url) as second,
+    ):
+        wait_until(lambda: has(second, "web", "10.1.0.1"))
+        first.send_signal(signal.SIGSTOP)
+        wait_until(lambda: second.rcode("web.docker") == "NXDOMAIN")
+        first.send_signal(signal.SIGCONT)
+        wait_until(lambda: has(second, "web", "10.1.0.1"))
+        wait_until(lambda: 'fleet_hosts{state="alive"} 1.0' in second.get("/metrics"))
+
+
+def test_wrong_password_is_a_clear_line_and_the_right_one_heals_it(
+    engines: tuple[Engine, Engine], tmp_path: Path
+) -> None:
+    """A user of etcd that may touch the prefix alone."""
+    a, _ = engines
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    (folder / "user").write_text("dns:wrong\n")
+    with Cluster() as cluster:
+        for user in ("root", "dns"):
+            cluster.call("/v3/auth/user/add", name=user, password="secret")
+            cluster.call("/v3/auth/role/add", name=user)
+            cluster.call("/v3/auth/user/grant", user=user, role=user)
+        granted = {"permType": "READWRITE", "key": PREFIX, "range_end": PREFIX[:-1] + "0"}
+        cluster.call("/v3/auth/role/grant", name="dns", perm=cluster.coded(granted))
+        cluster.call("/v3/auth/enable")
+        options = of_fleet(cluster, "a", "--fleet-tls", str(folder))
+        with serving(*options, docker=a.url) as first:
+            wait_until(lambda: "authentication failed" in first.log())
+            assert first.metric("fleet_connected") == 0
+            (folder / "user").write_text("dns:secret\n")
+            wait_until(lambda: first.metric("fleet_connected") == 1)
+            a.add("web", address="10.1.0.1")
+            wait_until(lambda: has(first, "web.a", "10.1.0.1"))
+            token = cluster.call("/v3/auth/authenticate", name="dns", password="secret")["token"]
+            wait_until(lambda: any("/a/c/" in key for key in cluster.listed(PREFIX, token)))
+
+
+def test_fleet_over_tls_with_client_certificates(
+    engines: tuple[Engine, Engine], tmp_path: Path
+) -> None:
+    a, b = engines
+    tls = certificates(tmp_path / "tls")
+    strangers = certificates(tmp_path / "strangers")
+    a.add("web", address="10.1.0.1")
+    with (
+        Cluster(tls=tls) as cluster,
+        serving(*of_fleet(cluster, "a", "--fleet-tls", str(tls)), docker=a.url) as first,
+        serving(*of_fleet(cluster, "b", "--fleet-tls", str(strangers)), docker=b.url) as second,
+    ):
+        wait_until(lambda: first.metric("fleet_connected") == 1)
+        wait_until(lambda: "certificate verify failed" in second.log())
+        assert second.metric("fleet_connected") == 0
+
+
+def certificates(folder: Path) -> Path:
+    """A directory as `--fleet-tls` takes it: an authority, and a certificate for 127.0.0.1."""
+    folder.mkdir()
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    make = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test"]
+    for command in (
+        [*make, "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem"],
+        [*make, "-keyout", "key.pem", "-out", "request.pem"],
+        [
+            *("openssl", "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key"),
+            *("-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "cert.pem"),
+        ],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def test_engine_of_a_host_that_is_lost_yields_on_all_hosts(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """As one of several Engines of one server; alone, its addresses stay."""
+    a, b = engines
+    grace = ("--engine-grace", "1")
+    a.add("web", address="10.1.0.1")
+    a.add("alone", address="10.1.0.2")
+    b.add("web", address="10.2.0.1")
+    with (
+        serving(*of_fleet(cluster, "a", *grace), docker=a.url) as first,
+        serving(*of_fleet(cluster, "b", *grace), docker=b.url) as second,
+    ):
+        wait_until(lambda: has(second, "web", "10.1.0.1", "10.2.0.1"))
+        wait_until(lambda: has(first, "web", "10.1.0.1", "10.2.0.1"))
+        a.vanish()
+        wait_until(lambda: has(second, "web", "10.2.0.1") and has(first, "web", "10.2.0.1"))
+        assert has(second, "alone", "10.1.0.2")
+        assert 'fleet_hosts{state="lost"} 1.0' in second.get("/metrics")
+        a.come_back()
+        wait_until(lambda: has(second, "web", "10.1.0.1", "10.2.0.1"))
+
+
+def test_second_server_of_a_name_reads_the_first_and_takes_over_after_it(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """It says so and does not write; what the first one has is answered all the same."""
+    a, b = engines
+    a.add("web", address="10.1.0.1")
+    b.add("other", address="10.2.0.1")
+    with Running(*of_fleet(cluster, "a"), docker=a.url) as first:
+        wait_until(lambda: any("/a/c/" in key for key in cluster.listed()))
+        with serving(*of_fleet(cluster, "a"), docker=b.url) as twin:
+            wait_until(lambda: "already has the name a" in twin.log())
+            wait_until(lambda: has(twin, "web", "10.1.0.1"))
+            assert has(twin, "other", "10.2.0.1")
+            assert sum("/a/c/" in key for key in cluster.listed()) == 1
+            first.kill()
+            wait_until(lambda: "the name a is ours now" in twin.log())
+            wait_until(lambda: twin.rcode("web.docker") == "NXDOMAIN")
+            assert sum("/a/c/" in key for key in cluster.listed()) == 1
+
+
+def test_own_replicas_come_first_and_shared_subnets_are_published_by_their_host(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """Both Engines have one bridge with one subnet, as Docker's own ones everywhere."""
+    a, b = engines
+    a.add("web", address="10.1.0.1")
+    b.add("web", address="10.2.0.1")
+    a.add("inner", at=SHARED.format(5))
+    left_out = Publication(
+        "1" * 64,
+        "lonely",
+        claims=(Claim("lonely", 0, "container name", ""),),
+        addresses=(PublishedAddress(SHARED.format(6), "frontend", "f"),),
+    )
+    cluster.put(f"{PREFIX}c/host", json.dumps(Host("c", (), (SHARED.format("0/24"),)).document()))
+    cluster.put(f"{PREFIX}c/c/{left_out.id}", json.dumps(document_of(left_out, None)))
+    with (
+        serving(*of_fleet(cluster, "a"), docker=a.url) as first,
+        serving(*of_fleet(cluster, "b"), docker=b.url) as second,
+    ):
+        wait_until(lambda: has(second, "web", "10.1.0.1", "10.2.0.1"))
+        wait_until(lambda: has(first, "web", "10.1.0.1", "10.2.0.1"))
+        for server, own in ((first, "10.1.0.1"), (second, "10.2.0.1")):
+            for _ in range(4):
+                assert str(server.ask("web.docker").rr[0].rdata) == own
+        assert has(first, "inner", SHARED.format(5))
+        wait_until(lambda: has(second, "inner", "192.0.2.1"))
+        response = second.ask("_80._tcp.inner.docker", "SRV")
+        assert [str(rr.rdata) for rr in response.rr] == ["0 0 18080 inner.docker."]
+        wait_until(lambda: second.rcode("lonely.docker") == "NXDOMAIN")
+        zone = second.get_json("/zone?format=json")
+        [skipped] = [s for s in zone["skipped"] if s["container"] == "lonely"]
+        assert "its subnet is another host's, too" in skipped["reason"]
+        assert "another host's" in second.get("/explain?name=lonely.docker")
+        for server, name in ((first, "web.b"), (second, "web.a")):
+            wanted = "10.2.0.1" if name == "web.b" else "10.1.0.1"
+            assert has(server, name, wanted)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("fleet", "http://etcd:2379"),
+        ("fleet", "etcd://user:secret@etcd"),
+        ("fleet", "etcd://etcd:99999"),
+        ("fleet", "etcd://etcd/path"),
+        ("fleet-host", "a.b"),
+        ("fleet-lease", "1"),
+        ("fleet-lease", "61"),
+        ("fleet-tls", "/nowhere"),
+        ("fleet-publish", "all"),
+    ],
+)
+def test_wrong_values_stop_the_start_with_one_line(option: str, value: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "containerdns", "serve", f"--{option}", value],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"--{option}" in done.stderr
+    assert value in done.stderr
