@@ -181,7 +181,7 @@ class Etcd:
             member, lines = self._members[0], _Lines(response)
             while True:
                 line = await lines.next(silence)
-                if self._members[0] != member:  # a stuck one would send nothing for ever
+                if self._members[0] != member:  # a stuck one sends nothing
                     raise FleetUnavailable("the member that was followed does not answer")
                 yield Changes((), 0) if line is None else _changes(line)
 
