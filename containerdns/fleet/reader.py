@@ -147,7 +147,7 @@ class Reader:
         return bool(last) and serial != last and not is_newer(serial, last)
 
     def _share(self) -> None:
-        """Give secondaries what etcd has now, under its serial.
+        """Hand secondaries what etcd has now, under its serial.
 
         After a listing the revision of the last change is unknown until the next one; and while
         hosts have a lease of grace, secondaries keep what they have.

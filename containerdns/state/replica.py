@@ -214,7 +214,7 @@ class Replica:
         self._mirror("set_networks", networks, own, now)
 
     def share(self, step: Step) -> None:
-        """Give secondaries of a fleet another revision of its zone, under its serial."""
+        """Apply a step: from now on, secondaries of a fleet get it under its serial."""
         had = [self.steps.published.get(publication_id) for publication_id, _ in step.changes]
         networks = self.steps.together.networks
         self.steps.add(step)
