@@ -5,16 +5,32 @@ import re
 import shutil
 import subprocess
 import tomllib
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from containerdns.config.settings import load
+from tests.clients.resolvers import lack
+from tests.timing import wait_until
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "systemd/containerdns.service"
+FLEETS = sorted((DEPLOY / "fleet").glob("compose*.yaml"))
 COMPOSE_FILES = sorted(DEPLOY.rglob("compose*.yaml"))
 MAX_EXPOSURE = 2.0
-GROUP = {"DOCKER_GID": "999"}  # what the compositions of VPNs want on their command line
+WANTED = {  # what the compositions of VPNs and fleets want on their command line
+    "DOCKER_GID": "999",
+    "FLEET_HOST": "b",
+    "FLEET_ADDRESS": "127.0.4.2",
+    "FLEET_ETCD": "etcd://127.0.4.1:2379,etcd://127.0.4.2:2379",
+    "FLEET_A": "127.0.4.1",
+    "FLEET_B": "127.0.4.2",
+    "FLEET_C": "127.0.4.3",
+}
 URL = "https://github.com/containerdns/containerdns"
 
 
@@ -28,7 +44,7 @@ def ask(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a program; without it, skip the test, under CI=true fail."""
     if shutil.which(command[0]) is None and os.environ.get("CI") != "true":
         pytest.skip(f"{command[0]} is not installed")
-    environment = os.environ | GROUP | {"SYSTEMD_COLORS": "0", "SYSTEMD_EMOJI": "0"}
+    environment = os.environ | WANTED | {"SYSTEMD_COLORS": "0", "SYSTEMD_EMOJI": "0"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -105,7 +121,54 @@ def test_head_tells_how_to_start_it(path: Path) -> None:
         assert wanted <= set(re.findall(r"^(\w+)=", example, re.MULTILINE))
         assert f"docker compose -f deploy/{path.name} up -d" in head
     else:
-        assert wanted <= set(re.findall(r"(\w+)=\$\(", head))
+        assert wanted <= set(re.findall(r"(\w+)=\S", head))
+
+
+def fleet_service(path: Path, service: str, **values: str) -> Any:
+    """A service of a composition for fleets, as Compose reads it."""
+    environment = os.environ | WANTED | values
+    if shutil.which("docker-compose") is None and os.environ.get("CI") != "true":
+        pytest.skip("docker-compose is not installed")
+    command = ["docker-compose", "-f", path, "config"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return yaml.safe_load(done.stdout)["services"][service]
+
+
+@pytest.mark.parametrize("path", FLEETS, ids=lambda path: path.name)
+def test_composition_of_a_fleet_has_settings_that_are_taken(path: Path, tmp_path: Path) -> None:
+    environment = fleet_service(path, "containerdns")["environment"]
+    settings = load({}, environment | {"CONTAINERDNS_STATE": str(tmp_path / "state")})
+    assert settings.fleet.name == "b"
+    assert settings.fleet.urls
+    assert "etcd://127.0.4.2:2379" in settings.fleet.urls
+    assert [str(a) for a in settings.rights.host_addresses] == ["127.0.4.2"]
+
+
+def test_etcd_of_three_hosts_becomes_one_cluster(tmp_path: Path) -> None:
+    """With the very arguments of the composition, each at an address of loopback."""
+    shutil.which("etcd") or lack("etcd is not installed")
+    path = DEPLOY / "fleet/compose.three.yaml"
+    processes = []
+    try:
+        for host, address in (("a", "127.0.4.1"), ("b", "127.0.4.2"), ("c", "127.0.4.3")):
+            words = fleet_service(path, "etcd", FLEET_HOST=host, FLEET_ADDRESS=address)["command"]
+            words = [word.replace("/etcd-data", str(tmp_path / host)) for word in words]
+            with (tmp_path / f"log-{host}").open("wb") as log:
+                processes.append(subprocess.Popen(words, stdout=log, stderr=log))
+        wait_until(lambda: all(is_healthy(f"127.0.4.{n}") for n in (1, 2, 3)))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def is_healthy(address: str) -> bool:
+    """Return whether a member of etcd answers, and has a leader."""
+    try:
+        with urllib.request.urlopen(f"http://{address}:2379/health", timeout=1) as response:
+            return b"true" in response.read()
+    except OSError:
+        return False
 
 
 def test_base_of_the_image_is_pinned_and_its_version_is_the_project_s() -> None:
