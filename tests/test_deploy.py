@@ -129,7 +129,7 @@ def fleet_service(path: Path, service: str, **values: str) -> Any:
     environment = os.environ | WANTED | values
     if shutil.which("docker-compose") is None and os.environ.get("CI") != "true":
         pytest.skip("docker-compose is not installed")
-    command = ["docker-compose", "-f", path, "config"]
+    command = ["docker-compose", "-f", str(path), "config"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     return yaml.safe_load(done.stdout)["services"][service]
 

@@ -37,6 +37,12 @@ class Cluster:
         self._address = f"http{'s' if tls else ''}://127.0.0.1:{self._client}"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self.start()
         return self
