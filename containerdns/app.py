@@ -93,7 +93,7 @@ class _Server:
             self._rooms.history,
             self._counters,
             lambda: self._rooms.servers.endpoints,
-            self._rooms.servers.tally,
+            self._rooms.servers.tally_in_pieces,
             self._parts.failing,
         )
 
@@ -235,7 +235,7 @@ class _Server:
     async def _count(self) -> None:
         """Count the records of a large zone, a few at a time, and what is kept in a day."""
         while True:
-            self._reports.take_sample()
+            await self._reports.take_sample()
             await asyncio.sleep(1.0 if self._reports.count_on() else COUNT_EVERY)
 
     async def _show_life(self) -> None:

@@ -139,16 +139,16 @@ class MoreCounters(Counters):
 class MoreMetrics(Metrics):
     """All metrics, and a new one."""
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Metric | None]:
         yield from super().collect()
         count = getattr(self._counters, "samples", 0)
         yield metrics._counter("samples", "Queries sampled.", (), {(): count})
 
 
 def test_new_metric_is_exposed_and_documented(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = MoreMetrics(MoreCounters(samples=7), lambda: documents.NOTHING, "")
-    text, _ = made.exposition("text/plain")
-    assert b"\ncontainerdns_samples_total 7.0\n" in text
+    made = MoreMetrics(MoreCounters(samples=7), lambda: iter((documents.NOTHING,)), "")
+    pieces, _ = made.exposition("text/plain")
+    assert b"\ncontainerdns_samples_total 7.0\n" in b"".join(pieces)
     monkeypatch.setattr(documents, "Metrics", MoreMetrics)
     row = "| `containerdns_samples_total` |  | Queries sampled. |"
     assert row in documents.http_page().splitlines()

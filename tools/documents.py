@@ -138,7 +138,7 @@ def _paths_table() -> Iterator[str]:
 def _metrics_table() -> Iterator[str]:
     yield "| metric | labels | meaning |"
     yield "| --- | --- | --- |"
-    for metric in Metrics(Counters(), lambda: NOTHING, "").collect():
+    for metric in filter(None, Metrics(Counters(), lambda: iter((NOTHING,)), "").collect()):
         name = metric.name + ("_total" if metric.type == "counter" else "")
         labels = vars(metric)[
             "_labelnames"

@@ -21,6 +21,7 @@ from containerdns.processes.pool import MAX_ROWS, framed, read_frame
 from containerdns.server.transfer import read_keys
 from containerdns.state.replica import Replica
 from containerdns.tasks.parts import Parts
+from containerdns.tasks.turns import turns
 
 REPORT_EVERY = 0.1  # seconds between reports of the counters
 
@@ -102,7 +103,8 @@ async def _report(writer: asyncio.StreamWriter, rooms: Components, counters: Cou
     seen = 0
     while True:
         await asyncio.sleep(REPORT_EVERY)
-        rooms.servers.tally()
+        for _ in rooms.servers.tally_in_pieces():
+            await turns().offer("counting")
         rows, seen = rooms.history.rows_since(seen, MAX_ROWS)
         writer.write(framed((os.getpid(), counters.take(), rows)))
         with suppress(ConnectionError):  # `_follow` notices the end of the connection too

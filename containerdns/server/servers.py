@@ -1,7 +1,7 @@
 """All DNS sockets: open, serve and close them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from containerdns.config.groups import DNSSettings
@@ -101,7 +101,12 @@ class Servers:
 
     def tally(self) -> None:
         """Update the counters; must be called before they are read."""
-        self._packet_cache.tally()
+        for _ in self.tally_in_pieces():
+            pass
+
+    def tally_in_pieces(self) -> Iterator[None]:
+        """Do the same with pauses."""
+        yield from self._packet_cache.tally_in_pieces()
         self._answering.tally()
         dropped = sum(listener.datagrams_dropped() for listener in self._listeners)
         self._counters.datagrams_dropped = dropped

@@ -48,11 +48,10 @@ class RecordCount:
         """The claims that others have the names of."""
         return self._shown.found[LOST]
 
-    def bring_up_to_date(self, zone: Zone, view: View) -> None:
-        """Count a small zone at once."""
-        if len(zone) <= QUICK_COUNT:
-            while not self.go_on(zone, view):
-                pass
+    def bring_up_to_date(self, zone: Zone, view: View) -> Iterator[None]:
+        """Count a small zone, in pieces; a large one shows the last count."""
+        while len(zone) <= QUICK_COUNT and not self.go_on(zone, view):
+            yield
 
     def go_on(self, zone: Zone, view: View) -> bool:
         """Count for a moment; return whether the count is that of the zone, or not due yet."""
@@ -62,7 +61,7 @@ class RecordCount:
                 return True
             suffix = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
             recorded = records.in_pieces(zone, suffix, view)
-            self._next = _Count(_version_of(zone), chain(recorded, zone.losses()))
+            self._next = _Count(_version_of(zone), chain(recorded, zone.losses_in_pieces()))
         until = time.perf_counter() + COUNT_SLICE
         for counted in self._next.left:
             if isinstance(counted, Loss):

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.metadata import version as package_version
 from ipaddress import ip_address
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from containerdns.config import client_targets
@@ -32,7 +32,7 @@ from containerdns.core.protocol.explain import (
 )
 from containerdns.core.protocol.query_history import History
 from containerdns.core.times import rfc3339
-from containerdns.core.zone import master_file, records
+from containerdns.core.zone import master_file, records, zone_dump
 from containerdns.core.zone.change_history import ContainerChange, line
 from containerdns.core.zone.clues import Clues, whose_address
 from containerdns.core.zone.containers import Container
@@ -49,7 +49,8 @@ from containerdns.upstream.forwarder import Forwarder, Prospect
 from containerdns.web.state import Document, Gauges
 
 TALLY_AFTER = 10.0  # seconds between two looks at all ready-made responses, for the page
-EXPLAINING = "explain"  # key of the turns; one for all reports
+EXPLAINING, COUNTING = "explain", "counting"  # keys of the turns; one for all reports
+PUBLICATIONS_AT_ONCE = 200  # that are looked at between two turns, within 0.1 ms
 USUAL_TYPES = (messages.A, messages.AAAA)  # the types that a client asks for
 # Present from the start, since absence cannot be distinguished from 0.
 FLEET_STATES = ("own", "alive", "late", "lost")
@@ -87,7 +88,7 @@ class Reports:
         history: History,
         counters: Counters,
         endpoints: Callable[[], Sequence[Endpoint]],
-        tally: Callable[[], None],
+        tally: Callable[[], Iterator[None]],
         failing: Mapping[str, str],
     ) -> None:
         """Set the sources of the documents.
@@ -98,7 +99,7 @@ class Reports:
             history: The last queries.
             counters: Counts of the process.
             endpoints: Returns the addresses that DNS is answered on.
-            tally: Brings the counters up to date.
+            tally: Brings the counters up to date, in pieces.
             failing: Parts of the process that are failing, each with its error.
         """
         self._failing = failing
@@ -114,6 +115,7 @@ class Reports:
         self._containers_counted_at = -1.0
         self._kept_of_day = LastDay()
         self._tallied_at = -TALLY_AFTER
+        self._is_count_wanted = False
         self._started_at = time.time()
 
     # -- the zone ----------------------------------------------------------------
@@ -130,24 +132,30 @@ class Reports:
             suffixes = [s for s in suffixes if s.apex == names.canonical(domain)]
             if not suffixes:
                 return None
-        found = self._records(suffixes, name)
         zone = self._writer.zone
+        found = self._records(suffixes, name)
         return {
             "serial": zone.serial,
             "engines": self._engines(),
             "zones": [{"apex": s.apex, "serial": zone.serial} for s in self._suffixes()],
-            "records": (_record_document(record, apex) for apex, record in found),
+            "records": (each and _record_document(each[1], each[0]) for each in found),
             "skipped": self._skipped(),
             "remembered": (
-                {"name": owner, "until": rfc3339(until)}
-                for owner, until in zone.remembered.items()
-                if name is None or owner == name.rstrip(".")
+                {"name": owner, "until": rfc3339(until)} for owner, until in self._remembered(name)
             ),
             "faults": self._faults(),
-            "losses": (_loss_document(loss) for loss in zone.losses()),
+            "losses": (loss and _loss_document(loss) for loss in zone.losses_in_pieces()),
         }
 
-    def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
+    def _remembered(self, name: str | None) -> Iterator[tuple[str, float]]:
+        """Yield one remembered owner, or all, with their expiry times."""
+        remembered = self._writer.zone.remembered
+        if name is None:
+            yield from remembered.items()
+        elif (owner := name.rstrip(".")) in remembered:
+            yield owner, remembered.until(owner)
+
+    def zone_text(self, domain: str | None, name: str | None) -> Iterable[str | None] | None:
         """Return the lines of a master file."""
         apex = self._writer.zone.shape.domains[0] if domain is None else names.canonical(domain)
         suffix = next((s for s in self._suffixes() if s.apex == apex), None)
@@ -155,7 +163,9 @@ class Reports:
             return None
         return self._text(suffix, self._records([suffix], name))
 
-    def _text(self, suffix: Suffix, found: Iterator[tuple[str, Record]]) -> Iterator[str]:
+    def _text(
+        self, suffix: Suffix, found: Iterator[tuple[str, Record] | None]
+    ) -> Iterator[str | None]:
         zone = self._writer.zone
         yield master_file.comment(f"containerdns {version()}: zone {suffix.apex} as of now")
         for other in self._suffixes():
@@ -166,50 +176,49 @@ class Reports:
                 state += "; its addresses are left out of answers that have others"
             yield master_file.comment(f"engine {engine['url']}: {state}")
         for item in self._skipped():
-            yield master_file.comment(
-                f"skipped {item['container']} ({item['id']}): {item['reason']}"
-            )
+            text = item and f"skipped {item['container']} ({item['id']}): {item['reason']}"
+            yield master_file.comment(text) if text else None
         for item in self._faults():
-            yield master_file.comment(f"bad {item['container']}: {item['text']}: {item['reason']}")
-        for loss in zone.losses():
-            if loss.held_for:
-                text = f"held back {loss.owner}: for {loss.held_for} until {rfc3339(loss.until)}"
-                yield master_file.comment(f"{text}, then {loss.loser} may have it ({loss.rule})")
-                continue
-            winner = loss.winner or "nobody, as several projects have it"
-            yield master_file.comment(f"lost {loss.owner}: {loss.loser} to {winner} ({loss.rule})")
+            text = item and f"bad {item['container']}: {item['text']}: {item['reason']}"
+            yield master_file.comment(text) if text else None
+        for loss in zone.losses_in_pieces():
+            yield loss and master_file.comment(_loss_text(loss))
         for owner, until in zone.remembered.items():
             yield master_file.comment(f"remembered {owner} until {rfc3339(until)}")
         view = self._neutral_view()
         if not view.host_addresses:
             text = "whose address is unknown here: left out"
             yield master_file.comment(f"{HOST_OWNER} is the host, {text}")
-            for publication in zone.publications():
-                if publication.on_host and publication.is_running:
+            for publication in self._publications():
+                if publication is None:
+                    yield None
+                elif publication.on_host and publication.is_running:
                     name = publication.container_name
                     yield master_file.comment(f"{name} is on the host, {text}")
         knows_address = bool(view.server_addresses)
-        yield from master_file.lines(zone, suffix, (r for _, r in found), knows_address)
+        dumped = (each and each[1] for each in found)
+        yield from master_file.lines(zone, suffix, dumped, knows_address)
 
     def _records(
         self, suffixes: Iterable[Suffix], name: str | None
-    ) -> Iterator[tuple[str, Record]]:
-        """Yield records with their apex, of one name or of all."""
-        if name is None:
-            return self._all_records(list(suffixes))
-        wanted = names.canonical(name)
-        return (
-            (apex, record)
-            for apex, record in self._all_records(list(suffixes))
-            if record.name == wanted
-            or (not name.endswith(".") and record.name == names.join(wanted[:-1], apex))
-        )
+    ) -> Iterator[tuple[str, Record] | None]:
+        """Yield records with their apex, of one name or of all, and None in between."""
+        wanted = None if name is None else names.canonical(name)
+        is_absolute = name is None or name.endswith(".")
+        return self._dumped(list(suffixes), wanted, is_absolute=is_absolute)
 
-    def _all_records(self, suffixes: list[Suffix]) -> Iterator[tuple[str, Record]]:
-        view = self._neutral_view()
+    def _dumped(
+        self, suffixes: list[Suffix], wanted: str | None, *, is_absolute: bool
+    ) -> Iterator[tuple[str, Record] | None]:
+        zone, view = self._writer.zone, self._neutral_view()
         for suffix in suffixes:
-            for record in records.in_zone(self._writer.zone, suffix, view):
-                yield suffix.apex, record
+            if wanted is None:
+                dumps = [zone_dump.dump(zone, suffix, view)]
+            else:
+                asked = [wanted] if is_absolute else [wanted, names.join(wanted[:-1], suffix.apex)]
+                dumps = [zone_dump.dump_name(zone, n, suffix, view) for n in dict.fromkeys(asked)]
+            for record in chain.from_iterable(dumps):
+                yield None if record is None else (suffix.apex, record)
 
     def _suffixes(self) -> list[Suffix]:
         zone = self._writer.zone
@@ -223,20 +232,32 @@ class Reports:
     def _neutral_view(self) -> View:
         return self._writer.neutral_view(self._endpoints())
 
-    def _skipped(self) -> Iterator[dict[str, str]]:
+    def _publications(self) -> Iterator[Publication | None]:
+        """Yield all publications, and None between some of them."""
+        for number, publication in enumerate(self._writer.zone.publications()):
+            if number % PUBLICATIONS_AT_ONCE == 0:
+                yield None
+            yield publication
+
+    def _skipped(self) -> Iterator[dict[str, str] | None]:
         for container_id, (name, reason) in list(self._writer.inventory.unreadable.items()):
             shown = _shown_id(container_id)
             yield {"container": name, "id": shown, "reason": f"unreadable: {reason}"}
-        for p in self._writer.zone.publications():
-            if p.skipped:
+        for p in self._publications():
+            if p is None:
+                yield None
+            elif p.skipped:
                 yield {
                     "container": p.container_name,
                     "id": _shown_id(p.id),
                     "reason": p.skipped,
                 }
 
-    def _faults(self) -> Iterator[dict[str, str]]:
-        for p in self._writer.zone.publications():
+    def _faults(self) -> Iterator[dict[str, str] | None]:
+        for p in self._publications():
+            if p is None:
+                yield None
+                continue
             for text, reason in p.faults:
                 yield {
                     "container": p.container_name,
@@ -288,7 +309,10 @@ class Reports:
         if typed.address:
             remarks.append(await self._who_has(typed.address))
         clues = await self._clues({t.owner for t in told if t.owner and not t.records})
-        queries = [self._told(with_clues(t, clues), view, now) for t in told]
+        queries = []
+        for each in told:
+            queries.append(self._told(with_clues(each, clues), view, now))
+            await turns().offer(EXPLAINING)
         mark_unsent(queries)
         return {"queries": queries, "remarks": remarks}
 
@@ -452,11 +476,11 @@ class Reports:
         return tuple(listening)
 
     def kept(self) -> Document:
-        """Count the questions that no upstream saw, within a day and since the start."""
-        now = time.monotonic()
-        if now - self._tallied_at >= TALLY_AFTER:
-            self._tally()
-            self._tallied_at = now
+        """Return how many questions no upstream saw, within a day and since the start.
+
+        The ready-made responses among them are those of some seconds ago, see `take_sample`.
+        """
+        self._is_count_wanted = time.monotonic() - self._tallied_at >= TALLY_AFTER
         total = self._counters.kept_from_upstream
         return {
             "day": self._kept_of_day.growth(total),
@@ -464,11 +488,13 @@ class Reports:
             "since": rfc3339(self._started_at),
         }
 
-    def take_sample(self) -> None:
+    async def take_sample(self) -> None:
         """Record how many questions were kept so far, whether or not somebody looks."""
         now = time.monotonic()
-        if self._kept_of_day.is_due(now):
-            self._tally()
+        if self._kept_of_day.is_due(now) or self._is_count_wanted:
+            for _ in self._tally():
+                await turns().offer(COUNTING)
+            self._is_count_wanted, self._tallied_at = False, now
             self._kept_of_day.note(self._counters.kept_from_upstream, now)
 
     def _container_counts(self) -> dict[str, int]:
@@ -480,7 +506,7 @@ class Reports:
             self._container_count = {
                 "containers": len(containers),
                 "running": sum(1 for c in containers if c.is_running),
-                "skipped": sum(1 for _ in self._skipped()),
+                "skipped": sum(1 for skipped in self._skipped() if skipped),
             }
             self._counted_revision = self._writer.revision
             self._containers_counted_at = time.monotonic()
@@ -509,7 +535,9 @@ class Reports:
             ),
             "skipped": self._skipped(),
             "faults": self._faults(),
-            "losses": (_loss_document(loss) for loss in self._writer.zone.losses()),
+            "losses": (
+                loss and _loss_document(loss) for loss in self._writer.zone.losses_in_pieces()
+            ),
         }
 
     def _container_document(self, publication: Publication) -> Document:
@@ -537,13 +565,18 @@ class Reports:
             "unanswered": _unanswered(publication) if not held else "",
         }
 
-    def gauges(self) -> Gauges:
-        """Return the current values for the metrics."""
-        self._tally()
+    def gauges(self) -> Iterator[Gauges | None]:
+        """Yield None after each piece of work, and then the current values for the metrics."""
+        yield from self._tally()
         zone = self._writer.zone
-        self._record_count.bring_up_to_date(zone, self._neutral_view())
+        yield from self._record_count.bring_up_to_date(zone, self._neutral_view())
+        states = dict.fromkeys(STATES, 0)
+        for number, container in enumerate(self._containers()):
+            states[container.state] = states.get(container.state, 0) + 1
+            if number % PUBLICATIONS_AT_ONCE == 0:
+                yield None
         fleet = self._writer.fleet
-        return Gauges(
+        yield Gauges(
             zone_records=self._record_count.by_type,
             zone_names=len(zone),
             zone_serial=zone.serial,
@@ -556,7 +589,7 @@ class Reports:
             docker_last_sync={
                 e.url: e.last_sync for e in self._writer.engines.values() if e.last_sync
             },
-            containers={**dict.fromkeys(STATES, 0), **Counter(c.state for c in self._containers())},
+            containers=states,
             upstream_healthy={u.name: u.is_healthy for u in self._forwarder.status()},
             cache_entries=self._forwarder.cache_entries,
             part_failing={part: part in self._failing for part in self._counters.part_restarts},
@@ -656,6 +689,14 @@ def _record_document(record: Record, apex: str) -> Document:
         "network": record.network or None,
         "rule": bare + record.rule if record.rule else None,
     }
+
+
+def _loss_text(loss: Loss) -> str:
+    if loss.held_for:
+        text = f"held back {loss.owner}: for {loss.held_for} until {rfc3339(loss.until)}"
+        return f"{text}, then {loss.loser} may have it ({loss.rule})"
+    winner = loss.winner or "nobody, as several projects have it"
+    return f"lost {loss.owner}: {loss.loser} to {winner} ({loss.rule})"
 
 
 def _loss_document(loss: Loss) -> Document:

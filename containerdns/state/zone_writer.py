@@ -373,6 +373,7 @@ class ZoneWriter(Replica):
                     await turns().offer("forgetting expired names")
                 await self._end_handovers()
                 self._tell()
+                await self._warn_of_losses()
                 await self._save_state_if_due()
                 await asyncio.sleep(HOUSEKEEPING)
         finally:
@@ -600,15 +601,20 @@ class ZoneWriter(Replica):
             names - self._names_before,
         )
         self._told_version, self._names_before = version, names
+
+    async def _warn_of_losses(self) -> None:
+        """Log the names that containers lost since the last time, some at a time."""
         touched, self._touched = self._touched, set()
-        for loss in self.zone.losses(touched):
-            if loss.held_for:
-                continue  # temporary; /zone and explain show it
-            winner = loss.winner or "nobody, since several projects claim it"
-            text = (
-                f"{loss.loser} does not get the name {loss.owner}: {loss.owner} belongs to {winner}"
-            )
-            self._warn_once(loss.loser_id, f"{loss.owner} {loss.winner}", text)
+        for loss in self.zone.losses_in_pieces(touched):
+            if loss is not None and not loss.held_for:  # that is temporary; /zone shows it
+                winner = loss.winner or "nobody, since several projects claim it"
+                self._warn_once(
+                    loss.loser_id,
+                    f"{loss.owner} {loss.winner}",
+                    f"{loss.loser} does not get the name {loss.owner}: "
+                    f"{loss.owner} belongs to {winner}",
+                )
+            await turns().offer("warning of lost names")
 
     def _warn_of_faults(self, publication: Publication) -> None:
         for text, reason in publication.faults:

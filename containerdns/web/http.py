@@ -185,7 +185,7 @@ class Paths:
         lines = self._state.zone_text(domain, name)
         if lines is None:
             raise _no_such_zone(domain)
-        return (line + "\n" for line in lines)
+        return ("" if line is None else line + "\n" for line in lines)
 
     async def explain(self, request: web.Request) -> web.StreamResponse:
         """Explain how a name is resolved, query by query."""
@@ -243,8 +243,14 @@ class Paths:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Return the metrics, for Prometheus."""
-        body, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
-        response = web.Response(body=body, headers={**_FRESH, "Content-Type": content_type})
+        pieces, content_type = self._metrics.exposition(request.headers.get("Accept", ""))
+        body = []
+        for piece in pieces:
+            body.append(piece)
+            await turns().offer(packed(client_of(request)))
+        response = web.Response(
+            body=b"".join(body), headers={**_FRESH, "Content-Type": content_type}
+        )
         compress(request, response)
         return response
 

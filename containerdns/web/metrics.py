@@ -5,10 +5,11 @@ cost more time than a response does.
 """
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -16,44 +17,53 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from containerdns.core.counters import DURATION_BOUNDS, OTHER_RCODE, Counters, Distribution
 from containerdns.core.protocol.messages import has_mnemonic, rcode_text, type_text
 from containerdns.web.state import Gauges
 
 PREFIX = "containerdns_"
+END_OF_OPENMETRICS = b"# EOF\n"
 Samples = Mapping[Any, float]  # by label values, in the order of the labels
 SOURCES = ("zone", "cache", "upstream", "policy")
 
 
-class Metrics(Collector):
+class Metrics:
     """All metrics of one server."""
 
-    def __init__(self, counters: Counters, gauges: Callable[[], Gauges], version: str) -> None:
+    def __init__(
+        self, counters: Counters, gauges: Callable[[], Iterator[Gauges | None]], version: str
+    ) -> None:
         self._counters = counters
         self._gauges = gauges
         self._version = version
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._process = ProcessCollector(registry=None)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return all metrics, in the format that an Accept header prefers.
+    def exposition(self, accept: str) -> tuple[Iterator[bytes], str]:
+        """Return all metrics in pieces, in the format that an Accept header prefers.
 
         Returns:
-            The text, and its Content-Type.
+            The text, some pieces of which may be empty, and its Content-Type.
         """
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        return self._pieces(encode), content_type
 
-    def describe(self) -> Iterable[Metric]:
-        """Return no names, as there is no other collector in the registry to collide with."""
-        return ()
+    def _pieces(self, encode: Callable[[Any], bytes]) -> Iterator[bytes]:
+        end = b""
+        for family in chain(self.collect(), self._process.collect()):
+            piece = b"" if family is None else encode(_Single(family))
+            if piece.endswith(END_OF_OPENMETRICS):
+                piece, end = piece.removesuffix(END_OF_OPENMETRICS), END_OF_OPENMETRICS
+            yield piece
+        yield end
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield all metrics with their current values; called by prometheus_client."""
-        gauges = self._gauges()  # first, as it updates the counters
+    def collect(self) -> Iterator[Metric | None]:
+        """Yield all metrics with their current values, and None after other work."""
+        gauges = None
+        for found in self._gauges():  # first, as it updates the counters
+            gauges = found
+            yield None
+        assert gauges is not None
         yield from _dns_metrics(self._counters)
         yield from _zone_metrics(self._counters, gauges)
         yield from _docker_metrics(self._counters, gauges)
@@ -66,6 +76,17 @@ class Metrics(Collector):
             ("version", "python"),
             {(self._version, platform.python_version()): 1},
         )
+
+
+class _Single:
+    """One metric, as an encoder takes it."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield it."""
+        yield self._family
 
 
 def _dns_metrics(counters: Counters) -> Iterator[Metric]:

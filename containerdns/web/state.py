@@ -2,10 +2,11 @@
 
 docs/http.md describes the documents.  An "iterable" in a document may be a generator; it is
 read piece by piece while queries are answered in between, so it must work on a snapshot.
+None in it stands for nothing, found after some work: others may have a turn.
 Invalid parameters raise errors in the call itself, never in such a generator.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,7 +72,7 @@ class State(Protocol):
             BadName: `domain` or `name` is not a domain name.
         """
 
-    def zone_text(self, domain: str | None, name: str | None) -> Iterable[str] | None:
+    def zone_text(self, domain: str | None, name: str | None) -> Iterable[str | None] | None:
         """Return the lines of a master file without line ends, or None as for `zone_json`.
 
         Args:
@@ -157,5 +158,8 @@ class State(Protocol):
             prints it.
         """
 
-    def gauges(self) -> Gauges:
-        """Return the current values for the metrics."""
+    def gauges(self) -> Iterator[Gauges | None]:
+        """Bring the counters up to date, and yield the current values for the metrics.
+
+        Yields None after each piece of that work, and the values at last.
+        """

@@ -36,7 +36,10 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def json_pieces(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a document as JSON, item by item where a value is an iterable but not a list."""
+    """Yield a document as JSON, item by item where a value is an iterable but not a text.
+
+    For None in such an iterable, which took its time to find nothing, "" is yielded.
+    """
     opening = "{"
     for key, value in document.items():
         yield f"{opening}{_encode(key)}:"
@@ -51,6 +54,9 @@ def json_pieces(document: Mapping[str, Any]) -> Iterator[str]:
 def _array_pieces(items: Iterable[Any]) -> Iterator[str]:
     opening = "["
     for item in items:
+        if item is None:
+            yield ""
+            continue
         yield opening + _encode(item)
         opening = ",\n"
     yield "]" if opening != "[" else "[]"

@@ -95,7 +95,7 @@ def zone_texts(world: World) -> dict[str, str]:
         suffix = Suffix(apex, kind)
         found = records.in_zone(world.writer.zone, suffix, view)
         lines = master_file.lines(world.writer.zone, suffix, found, knows_address=True)
-        texts[apex] = "\n".join(lines) + "\n"
+        texts[apex] = "\n".join(filter(None, lines)) + "\n"
     return texts
 
 

@@ -1,6 +1,6 @@
 """A running server as HTTP sees it, without one: for speed, scale and odd moments."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -233,8 +233,9 @@ class FakeState:
             ],
         }
 
-    def gauges(self) -> Gauges:
-        return Gauges(
+    def gauges(self) -> Iterator[Gauges | None]:
+        yield None
+        yield Gauges(
             zone_records={"A": len(self.records)},
             zone_names=len(self.records),
             zone_serial=self.number,

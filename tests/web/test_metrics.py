@@ -63,8 +63,8 @@ def busy_counters() -> Counters:
 
 
 def text_of(counters: Counters, accept: str = "text/plain") -> str:
-    body, _ = Metrics(counters, FakeState().gauges, "1.0.0").exposition(accept)
-    return body.decode()
+    pieces, _ = Metrics(counters, FakeState().gauges, "1.0.0").exposition(accept)
+    return b"".join(pieces).decode()
 
 
 def test_every_metric_of_the_contract_is_there_with_its_labels() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from containerdns.core import names
 from containerdns.core.protocol import messages
-from containerdns.core.zone.records import Record
+from containerdns.core.zone.records import MAX_OF_TYPE, Record
 from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
 
 NOWHERE = "ns.invalid."  # BIND requires an NS record, and an address if it is in the zone
@@ -13,26 +13,45 @@ _PRINTABLE = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
 
 
 def lines(
-    zone: Zone, suffix: Suffix, found: Iterable[Record], knows_address: bool
-) -> Iterator[str]:
+    zone: Zone, suffix: Suffix, found: Iterable[Record | None], knows_address: bool
+) -> Iterator[str | None]:
     """Yield the lines of one zone, without comments at its head.
+
+    Of one type at one name there are the first hundred records, as BIND loads no more.
 
     Args:
         zone: For its TTL.
         suffix: The zone's.
-        found: The records, the SOA first.
+        found: The records, the SOA first; None, which is passed on, where there is none for long.
         knows_address: Whether they include an address of `ns.DOMAIN`.
     """
     yield f"$ORIGIN {suffix.apex}"
     yield f"$TTL {zone.shape.ttl}"
     is_hollow = not knows_address and suffix.kind is SuffixKind.DOMAIN
+    rrset, count = ("", 0), 0
     for record in found:
+        if record is None:
+            yield None
+            continue
+        if rrset != (record.name, record.rtype):
+            yield from _left_out(*rrset, count)
+            rrset, count = (record.name, record.rtype), 0
+        count += 1
         if is_hollow and record.rtype == messages.NS:
             yield "; no address of this server is known: --listen is a wildcard, and there is"
             yield "; no --host-address, so the NS record has no target"
             yield f"{record.name}\t{record.ttl}\tIN\tNS\t{NOWHERE}"
         else:
-            yield line(record)
+            yield line(record) if count <= MAX_OF_TYPE else None
+    yield from _left_out(*rrset, count)
+
+
+def _left_out(name: str, rtype: int, count: int) -> Iterator[str]:
+    """Yield a comment about the records of an RRset beyond those that BIND loads."""
+    more = count - MAX_OF_TYPE
+    if more > 0:
+        text = f"{more} more {messages.type_text(rtype)} records of {name}"
+        yield comment(f"{text} are left out, as BIND loads at most {MAX_OF_TYPE}")
 
 
 def line(record: Record) -> str:

@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 
 from containerdns.core import names
 from containerdns.core.protocol import messages
+from containerdns.core.zone.claims import befores_of
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
 from containerdns.core.zone.special_names import LOOPBACK_NAME
 from containerdns.core.zone.views import View
-from containerdns.core.zone.zone import NS_LABEL, Node, Shape, Suffix, SuffixKind, Zone, befores
+from containerdns.core.zone.zone import NS_LABEL, Node, Shape, Suffix, SuffixKind, Zone
 
 MAX_STRING = 255  # octets of one character-string, RFC 1035 section 3.3
 MANY_HOLDERS = 100  # of a name; of more, a part is chosen before records are made
@@ -106,7 +107,7 @@ class Moment:
 
     def befores_of(self, claim: Claim) -> tuple[str, ...]:
         """As `Zone.befores_of`, of a claim to the name."""
-        return () if claim.owner.endswith(".") else befores(self._publications[claim.publication])
+        return befores_of(claim, self._publications[claim.publication])
 
 
 def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) -> tuple[Record, ...]:
@@ -126,14 +127,13 @@ def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) ->
         held = [(c, p) for c, p in held if c.proxy or not p.cname]
     records = list(_address_records(zone, name, held, view)) if is_plain else []
     before = "" if node.before == "*" else node.before
-    can_serve = _has_address(zone, node.base, view, suffix)
     for claim, publication in held:
         if claim.proxy:
             continue  # what else the container has is not at the proxy
         for text in (publication.texts or {}).get(before, ()):
             records.append(_record(name, messages.TXT, _strings(text), publication, claim))
         ports = (publication.services or {}).get(node.before, ())
-        if ports and can_serve:
+        if ports and _has_address(zone, node.base, view, suffix):
             target = names.to_wire(suffix.name_of(node.base))
             for port in ports:
                 rdata = bytes(4) + port.to_bytes(2) + target  # priority 0, weight 0, RFC 2782
@@ -232,6 +232,7 @@ def in_pieces(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record | None]
     for name in names_in(zone, suffix):
         if not is_large(zone, name, suffix):
             yield from at_most(of_name(zone, name, suffix, view))
+            yield None
             continue
         for found in later(zone, name, suffix, view):
             if found is None:
@@ -497,7 +498,7 @@ def _of_apex(zone: Zone, suffix: Suffix, view: View) -> list[Record]:
 
 def of_owner(zone: Zone, owner: str, suffix: Suffix, view: View) -> list[Record]:
     """Return the records of a claimed owner, with its texts, services and wildcards."""
-    place = _place_of(zone, owner, suffix)
+    place = place_of(zone, owner, suffix)
     if place is None:
         return []
     relative, suffix = place
@@ -544,7 +545,7 @@ def of_type(found: Iterable[Record], qtype: int) -> tuple[Record, ...]:
     return tuple(r for r in records if r.rtype == qtype)
 
 
-def _place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | None:
+def place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | None:
     """Return the name of a claimed owner below a suffix; None if it is not there."""
     if not owner.endswith("."):
         if suffix.kind is SuffixKind.BARE and (
@@ -584,10 +585,10 @@ def _address_records(
         for address in _addresses(zone, publication, claim, view)
     ]
     found.sort(key=lambda r: (r.rtype, r.preference))
-    best: dict[int, int] = {}  # by type, the position of its first record
+    best: dict[int, int] = {}  # by type, the tier of its first record
     for record in found:
-        best.setdefault(record.rtype, record.preference // _UNHEALTHY)
-    found = [r for r in found if r.preference // _UNHEALTHY == best[r.rtype]]
+        best.setdefault(record.rtype, tier_of(record))
+    found = [r for r in found if tier_of(r) == best[r.rtype]]
     seen: set[bytes] = set()
     for record in found:
         if record.rdata not in seen:
@@ -599,6 +600,11 @@ def _address_records(
 def _packed(text: str) -> bytes:
     """The octets of an address; each is that of some names, read one after the other."""
     return ip_address(text).packed
+
+
+def tier_of(record: Record) -> int:
+    """Return how an address's container is doing: those of a higher tier are left out."""
+    return record.preference // _UNHEALTHY
 
 
 def _behind(zone: Holding, publication: Publication) -> int:
@@ -714,9 +720,14 @@ def held_by(zone: Zone, publication: Publication, view: View) -> Iterator[Held]:
         if claim.owner.endswith("."):
             suffix = Suffix(names.parent(claim.owner), SuffixKind.EXACT)
         holders = zone.holders(claim.owner, suffix)
-        mine = [c for c in holders if c.publication == publication.id]
         name = suffix.name_of(claim.owner)
-        if not mine or not names.fits(name):
+        if not holders or not names.fits(name):
+            continue
+        if len(holders) > MANY_HOLDERS:
+            yield from _held_with_many(zone, publication, Node(claim.owner, "", holders), view)
+            continue
+        mine = [c for c in holders if c.publication == publication.id]
+        if not mine:
             continue
         found = alone.get(mine[0].network) if len(holders) == 1 else None
         if found is None:
@@ -726,6 +737,25 @@ def held_by(zone: Zone, publication: Publication, view: View) -> Iterator[Held]:
         own = tuple(record for record in found if record.container_id == publication.id)
         if own or len(mine) == len(holders) or not _leads_elsewhere(found):
             yield Held(mine[0], own)
+
+
+def _held_with_many(zone: Zone, publication: Publication, node: Node, view: View) -> Iterator[Held]:
+    """Yield a name that a publication has with very many others, unless these leave it out."""
+    is_absolute = node.base.endswith(".")
+    domain = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
+    suffix = Suffix(names.parent(node.base), SuffixKind.EXACT) if is_absolute else domain
+    wanted = (c for c in publication.claims if c.owner == node.base)
+    mine = tuple(c for c in wanted if zone.is_holder(c, suffix))
+    behind = _behind(zone, publication)
+    is_last = bool(behind or publication.cname)
+    others = islice(node.holders, MAX_ALIKE) if is_last else ()
+    is_left_out = any(
+        (_behind(zone, p), bool(p.cname)) < (behind, bool(publication.cname))
+        for p in map(zone.holder, others)
+    )
+    if mine and not is_left_out:
+        own = at_node(zone, suffix.name_of(node.base), node._replace(holders=mine), view, suffix)
+        yield Held(mine[0], own)
 
 
 def _leads_elsewhere(found: Iterable[Record]) -> bool:

@@ -11,13 +11,22 @@ This module knows which container has which name; `records` builds its records.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
 from containerdns.core import names
 from containerdns.core.zone import handover
+from containerdns.core.zone.claims import (
+    Chosen,
+    Claims,
+    added,
+    befores,
+    befores_of,
+    removed,
+    samples,
+)
 from containerdns.core.zone.handover import Departure, Handovers, may_have
 from containerdns.core.zone.policy import SERVICE_ID, Claim, Publication, Rank
 from containerdns.core.zone.remembered_names import RememberedNames
@@ -27,10 +36,10 @@ from containerdns.core.zone.special_names import nearest
 Key = TypeVar("Key")
 
 HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
-MANY_CLAIMS = 32  # to one owner
 MAX_SORTED = 5000  # owners that are sorted within some milliseconds
 MAX_ENDED = 500  # handovers at once, within some milliseconds
-TYPE_TXT, TYPE_AAAA = 16, 28
+LOOKED_AT_ONCE = 200  # claims or owners that are looked at for losses between two turns
+TYPE_CNAME, TYPE_TXT, TYPE_AAAA = 5, 16, 28
 NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
 
 
@@ -102,9 +111,6 @@ class Shape:
     unhealthy: str = "drop"  # or "keep"
 
 
-Claims = tuple[Claim, ...] | dict[Claim, None]  # to one owner, in the order of arrival
-
-
 class Node(NamedTuple):
     """The claims that hold a name.
 
@@ -154,7 +160,7 @@ class Zone:
         self._above: Counter[str] = Counter()
         self._having: Counter[int] = Counter()  # publications that run, by type of record
         self._contested: dict[str, None] = {}  # owners with several claims
-        self._best: dict[str, dict[bool, tuple[Claim, ...]]] = {}  # results of `handover.holders`
+        self._best: dict[str, dict[bool, Chosen]] = {}
         self._services: dict[str, Counter[str]] = {}  # bare services by owner: their projects
         self._exact = 0  # absolute owners, usually none
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
@@ -296,8 +302,7 @@ class Zone:
             return False  # a replica has the name, or none had
         before = self.handovers.of(claim.owner)
         counts_services = len(services) == 1  # ambiguous: several projects claimed it
-        claims = self._claims.get(claim.owner, ())
-        others = (c for c in claims if counts_services or not c.project)
+        others = (c for c in self._samples(claim.owner) if counts_services or not c.project)
         if not before:  # if many share a name, the first one decides
             return all(
                 c.rank > claim.rank and not may_have(c, self._project_of(c), left) for c in others
@@ -326,7 +331,7 @@ class Zone:
         if not new.stopped_at or since + self.handovers.lifetime <= now:
             return False
         for claim in new.claims:
-            others = self._claims.get(claim.owner, ())
+            others = self._samples(claim.owner)
             left = Departure(claim, new.project, new.container_name, since, True, not claim.project)
             is_known = claim.rank <= Rank.LABEL or claim.project
             if claim.owner.endswith(".") or not is_known:
@@ -336,6 +341,10 @@ class Zone:
                 self._best.pop(claim.owner, None)
                 is_withdrawn |= bool(others)
         return is_withdrawn
+
+    def _samples(self, owner: str) -> Sequence[Claim]:
+        """Return the claims to an owner; of very many, one of each that the rules treat alike."""
+        return samples(self._claims.get(owner, ()))
 
     def _project_of(self, claim: Claim) -> str:
         return self._publications[claim.publication].project
@@ -350,7 +359,7 @@ class Zone:
                     _count(self._above_reserved, names.above_owner(owner), -1)
             return self._names_of(publication)
         for claim in publication.claims:
-            self._set_claims(claim.owner, _without(self._claims[claim.owner], claim))
+            self._set_claims(claim.owner, removed(self._claims[claim.owner], claim, publication))
             if claim.project:
                 services = self._services[claim.owner]
                 _count(services, (claim.project,), -1)
@@ -370,7 +379,8 @@ class Zone:
             return self._names_of(publication)
         for claim in publication.claims:
             self.handovers.admit(claim.owner, claim, publication.project)
-            self._set_claims(claim.owner, _with(self._claims.get(claim.owner, ()), claim))
+            claims = self._claims.get(claim.owner, ())
+            self._set_claims(claim.owner, added(claims, claim, self.holder))
             if claim.project:
                 self._services.setdefault(claim.owner, Counter())[claim.project] += 1
         for owner in _owners_to_keep(publication):
@@ -380,11 +390,13 @@ class Zone:
         return self._names_of(publication) | pointers
 
     def _count_types(self, publication: Publication, change: int) -> None:
-        """Count what runs with IPv6 addresses, and with texts, which few or all have."""
+        """Count what runs with IPv6 addresses, texts and aliases, which few or all have."""
         if any(":" in address.text for address in publication.addresses):
             _count(self._having, (TYPE_AAAA,), change)
         if publication.texts:
             _count(self._having, (TYPE_TXT,), change)
+        if publication.cname:
+            _count(self._having, (TYPE_CNAME,), change)
 
     def is_without(self, rtype: int, host_addresses: Iterable[str]) -> bool:
         """Return whether no container is known to have records of a type, without a search."""
@@ -496,8 +508,7 @@ class Zone:
         """Return whether an existing container keeps an owner, as a bare service does not."""
         if owner in self._reserved:
             return True
-        claims = self._claims.get(owner)
-        return claims is not None and not all(claim.project for claim in claims)
+        return not all(claim.project for claim in self._samples(owner))
 
     def is_ours(self, owner: str, now: float) -> bool:
         """Return whether an owner belongs to a container, or did until recently.
@@ -545,37 +556,69 @@ class Zone:
 
     # -- nodes -----------------------------------------------------------------
 
-    def _relative_holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
-        """Return the claims with the best rank to an owner, below a kind of suffix."""
+    def _best_claims(self, owner: str, *, is_domain: bool) -> tuple[Claim, ...]:
+        """Return the claims to an owner that have it, all of one rank."""
         claims = self._claims.get(owner)
         if not claims:
             return ()
         is_alone = isinstance(claims, tuple) and len(claims) == 1 and not claims[0].project
         if is_alone and owner not in self.handovers:
             return tuple(claims)
+        return self._chosen(owner, claims, is_domain=is_domain).holders
+
+    def _chosen(self, owner: str, claims: Claims, *, is_domain: bool) -> Chosen:
         known = self._best.setdefault(owner, {})
-        is_domain = suffix.kind is SuffixKind.DOMAIN
         if is_domain not in known:
-            known[is_domain] = handover.holders(
-                claims, self.handovers.of(owner), self._project_of, is_domain=is_domain
-            )
+            left = self.handovers.of(owner)
+            best = handover.holders(samples(claims), left, self._project_of, is_domain=is_domain)
+            known[is_domain] = Chosen(claims, best)
         return known[is_domain]
 
     def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
-        """Return the claims of `_relative_holders`, and absolute claims to the same name.
+        """Return the claims that have an owner below a suffix, and absolute ones to that name.
 
         `ns.DOMAIN` and the names derived from it always belong to this server.
         """
-        if owner == NS_LABEL and suffix.kind is SuffixKind.DOMAIN:
+        is_domain = suffix.kind is SuffixKind.DOMAIN
+        if is_domain and owner == NS_LABEL:
             return ()
-        holders = self._relative_holders(owner, suffix)
+        holders = self._best_claims(owner, is_domain=is_domain)
         if suffix.kind is SuffixKind.EXACT or not self._exact:
             return holders
-        exact = tuple(self._claims.get(suffix.name_of(owner), ()))
-        if not exact:
-            return holders
-        best = min(c.rank for c in holders + exact)
-        return tuple(c for c in holders + exact if c.rank == best)
+        exact = self._best_claims(suffix.name_of(owner), is_domain=False)
+        if not (holders and exact):
+            return holders or exact
+        if holders[0].rank != exact[0].rank:
+            return min(holders, exact, key=lambda claims: claims[0].rank)
+        return holders + exact
+
+    def is_holder(self, claim: Claim, suffix: Suffix) -> bool:
+        """Return whether a claim is one of `holders`, however many these are."""
+        holders = self.holders(claim.owner, suffix)
+        chosen = self._many(claim.owner, holders, suffix)
+        return claim in (holders if chosen is None else chosen)
+
+    def _many(self, owner: str, holders: tuple[Claim, ...], suffix: Suffix) -> Chosen | None:
+        """Return more about the holders of an owner if they are many, and no others are there."""
+        known = self._best.get(owner)
+        chosen = known.get(suffix.kind is SuffixKind.DOMAIN) if known else None
+        return chosen if chosen and chosen.is_many and chosen.holders is holders else None
+
+    def _holders_with(self, owner: str, before: str, suffix: Suffix) -> tuple[Claim, ...]:
+        """Return the holders of an owner that have a relative name before it."""
+        holders = self.holders(owner, suffix)
+        chosen = self._many(owner, holders, suffix)
+        if chosen is not None:
+            return chosen.having(before)
+        return tuple(c for c in holders if before in self.befores_of(c))
+
+    def _is_above_some(self, owner: str, before: str, suffix: Suffix) -> bool:
+        """Return whether a relative name before an owner is above one that a holder has."""
+        holders = self.holders(owner, suffix)
+        chosen = self._many(owner, holders, suffix)
+        if chosen is not None:
+            return chosen.is_above(before)
+        return any(b.endswith(f".{before}") for c in holders for b in self.befores_of(c))
 
     def node(self, owner: str, suffix: Suffix) -> Node | None:
         """Return the node of an owner, or of the text, service or wildcard it matches."""
@@ -585,8 +628,7 @@ class Zone:
         if suffix.kind in (SuffixKind.EXACT, SuffixKind.BARE):
             return None
         for base, before in reversed(self._claimed_above(owner, suffix)):
-            having = tuple(c for c in self.holders(base, suffix) if before in self.befores_of(c))
-            if having:
+            if having := self._holders_with(base, before, suffix):
                 return Node(base, before, having)
         return None
 
@@ -608,7 +650,7 @@ class Zone:
 
     def befores_of(self, claim: Claim) -> tuple[str, ...]:
         """Return the relative names that exist before a claimed name; none for an fqdn."""
-        return () if claim.owner.endswith(".") else befores(self._publications[claim.publication])
+        return befores_of(claim, self._publications[claim.publication])
 
     def is_empty_non_terminal(self, owner: str, suffix: Suffix) -> bool:
         """Return whether there are no records at an owner, but some below."""
@@ -620,10 +662,8 @@ class Zone:
             if is_inside and self.is_empty_non_terminal(inner.owner_of(name), inner):
                 return True
         return any(
-            before.endswith(f".{labels}")
-            for base, labels in self._claimed_above(owner, suffix)
-            for claim in self.holders(base, suffix)
-            for before in self.befores_of(claim)
+            self._is_above_some(base, before, suffix)
+            for base, before in self._claimed_above(owner, suffix)
         )
 
     def _exists(self, owner: str, suffix: Suffix) -> bool:
@@ -702,31 +742,51 @@ class Zone:
 
     def losses(self, owners: Iterable[str] | None = None) -> Iterator[Loss]:
         """Yield the lost claims, for some owners or for all."""
+        return (loss for loss in self.losses_in_pieces(owners) if loss is not None)
+
+    def losses_in_pieces(self, owners: Iterable[str] | None = None) -> Iterator[Loss | None]:
+        """Yield the lost claims, and None after each small piece of work without any.
+
+        The zone may change meanwhile; what is gone is left out.
+        """
         if NS_LABEL in self._claims and (owners is None or NS_LABEL in owners):
-            for claim in self._claims[NS_LABEL]:
-                yield Loss(
-                    NS_LABEL, self._called(claim), "this server", claim.rule, claim.publication
-                )
+            for claim in self.claims(NS_LABEL):
+                if called := self._called(claim):
+                    yield Loss(NS_LABEL, called, "this server", claim.rule, claim.publication)
         held = (owner for owner, _ in self.handovers.items())
-        for owner in dict.fromkeys((*self._contested, *held)) if owners is None else owners:
+        wanted = dict.fromkeys((*self._contested, *held)) if owners is None else list(owners)
+        for count, owner in enumerate(wanted):
+            if count % LOOKED_AT_ONCE == 0:
+                yield None
             is_told = owner in self._contested or owner in self.handovers
-            if not is_told or owner == NS_LABEL or owner not in self._claims:
+            if is_told and owner != NS_LABEL and owner in self._claims:
+                yield from self._losses_of(owner)
+
+    def _losses_of(self, owner: str) -> Iterator[Loss | None]:
+        """Yield the lost claims to one owner, and None now and then."""
+        claims = self.claims(owner)
+        holders = self.holders(owner, Suffix(self.shape.domains[0], SuffixKind.DOMAIN))
+        if len(holders) == len(claims) and TYPE_CNAME not in self._having:
+            return  # all share it, perhaps thousands
+        having: set[str] = set()
+        winner = ""
+        is_service = False
+        for count, claim in enumerate(self._told_of(holders)):
+            if count % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1:
+                yield None
+            having.add(claim.publication)
+            is_service = is_service or claim.publication.startswith(SERVICE_ID)
+            if (called := self._called(claim)) and not (winner and winner <= called):
+                winner = called
+        for count, claim in enumerate(claims):
+            if count % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1:
+                yield None
+            is_task = claim.rank in (Rank.TASK, Rank.TASK_HYPHENS)
+            if claim.publication in having or (is_task and is_service):
                 continue
-            claims = self._claims[owner]
-            holders = self.holders(owner, Suffix(self.shape.domains[0], SuffixKind.DOMAIN))
-            if holders == tuple(claims) and not any(self.holder(c).cname for c in holders):
-                continue  # all share it, perhaps thousands
-            winners = self._told_of(holders)
-            having = {c.publication for c in winners}
-            winner = min(map(self._called, winners), default="")
-            is_service = any(c.publication.startswith(SERVICE_ID) for c in winners)
-            for claim in claims:
-                is_task = claim.rank in (Rank.TASK, Rank.TASK_HYPHENS)
-                if claim.publication not in having and not (is_task and is_service):
-                    yield self._with_cause(
-                        Loss(owner, self._called(claim), winner, claim.rule, claim.publication),
-                        claim,
-                    )
+            if called := self._called(claim):
+                loss = Loss(owner, called, winner, claim.rule, claim.publication)
+                yield self._with_cause(loss, claim)
 
     def held_back(self, claim: Claim) -> Departure | None:
         """Return the departure that holds a name back from a running container, or None."""
@@ -746,34 +806,22 @@ class Zone:
 
     def _told_of(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
         """Return the holders that a name resolves to: all with addresses, else one CNAME."""
+        if TYPE_CNAME not in self._having:
+            return holders
         addressed = tuple(c for c in holders if c.proxy or not self.holder(c).cname)
         if addressed or not holders:
             return addressed
         return (min(holders, key=lambda c: (self.holder(c).container_name, c.publication)),)
 
     def _called(self, claim: Claim) -> str:
-        """Return the name of a claimant for people: a container, or another source."""
+        """Return the name of a claimant for people: a container, or another source.
+
+        "" if it is gone, as the zone may change while losses are listed.
+        """
         if claim.publication == HOST_ID:
             return HOST_OWNER
-        return self.holder(claim).container_name or claim.rule
-
-
-def _with(known: Claims, claim: Claim) -> Claims:
-    """Return claims with one added; many are kept in a dict, for fast removal."""
-    if isinstance(known, dict):
-        known[claim] = None
-        return known
-    if len(known) < MANY_CLAIMS:
-        return (*known, claim)
-    return dict.fromkeys((*known, claim))
-
-
-def _without(known: Claims, claim: Claim) -> Claims:
-    """Return claims with one removed."""
-    if isinstance(known, dict):
-        del known[claim]
-        return known
-    return tuple(c for c in known if c != claim)
+        publication = self._publications.get(claim.publication)
+        return (publication.container_name or claim.rule) if publication else ""
 
 
 def _host(ttl: int) -> Publication:
@@ -810,14 +858,6 @@ def _owners_to_keep(publication: Publication) -> Iterator[str]:
             yield claim.owner
             if not claim.owner.endswith("."):
                 yield from (f"{part}.{claim.owner}" for part in parts)
-
-
-def befores(publication: Publication) -> tuple[str, ...]:
-    """Return the relative names that exist before each of a publication's names."""
-    if not (publication.texts or publication.services or publication.is_wildcard):
-        return ()
-    found = [b for b in (*(publication.texts or ()), *(publication.services or ())) if b]
-    return (*found, "*") if publication.is_wildcard else tuple(found)
 
 
 def _count(counts: Counter[Key], keys: Iterable[Key], change: int) -> None:
