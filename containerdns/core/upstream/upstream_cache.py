@@ -5,6 +5,7 @@ answers (RFC 8767).  A failure is remembered too (RFC 9520): beside a response i
 only says until when that one is given out without asking.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from containerdns.core.protocol import messages
@@ -122,7 +123,8 @@ class Cache:
         self.capacity = capacity
         self.octets = 0
         self.evictions = 0
-        self._responses: dict[Question, Cached] = {}
+        # A dict would find its oldest entry only after all the slots of removed ones.
+        self._responses: OrderedDict[Question, Cached] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._responses)
@@ -133,7 +135,7 @@ class Cache:
         if cached is None or (now >= cached.expires and now >= cached.failing_until):
             return None
         cached.hits += 1
-        self._responses[question] = self._responses.pop(question)
+        self._responses.move_to_end(question)
         return cached
 
     def stale(self, question: Question, now: float) -> Cached | None:

@@ -107,7 +107,7 @@ class Chosen:
     __slots__ = ("_above", "_claims", "_having", "holders", "samples")
 
     def __init__(self, claims: Claims, samples: tuple[Claim, ...]) -> None:
-        """Take in what was chosen of the samples of some claims, until these change."""
+        """Initialise with claims and the samples of them that were chosen; until these change."""
         self.samples = samples
         self._claims = claims if isinstance(claims, ManyClaims) else None
         self._having: dict[str, tuple[Claim, ...]] = {}

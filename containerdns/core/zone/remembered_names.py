@@ -51,7 +51,7 @@ class RememberedNames:
         self._since[owner] = since
         self._above.update(names.above_owner(owner))
         if len(self._since) > MAX_REMEMBERED:
-            self.discard(next(iter(self._since)))
+            self._discard_oldest()
         if len(self._by_time) > 2 * len(self._since) + MIN_STALE:
             self._by_time = [(time, owner) for owner, time in self._since.items()]
             heapq.heapify(self._by_time)
@@ -66,6 +66,14 @@ class RememberedNames:
             self._above[above] -= 1
             if not self._above[above]:
                 del self._above[above]
+
+    def _discard_oldest(self) -> None:
+        """Forget the owner that was removed first; a dict would look through all its free slots."""
+        while self._by_time:
+            since, owner = heapq.heappop(self._by_time)
+            if self._since.get(owner) == since:
+                self.discard(owner)
+                return
 
     def is_above(self, owner: str) -> bool:
         """Return whether there is a remembered owner below one."""

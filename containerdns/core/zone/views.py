@@ -6,6 +6,7 @@ all cached views are invalid.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     ip_address,
     ip_network,
@@ -68,6 +69,35 @@ class Rights:
     ask_own: bool = True
 
 
+class _Networks:
+    """Networks that an address is looked for in, at a tenth of the cost of `ipaddress`.
+
+    The first query of each client needs that some times, and a flood has many clients.
+    """
+
+    def __init__(self, networks: Iterable[tuple[IPNetwork, str]]) -> None:
+        self._of_octets: dict[int, list[tuple[int, int, str]]] = {4: [], 16: []}
+        for network, network_id in networks:
+            known = int(network.netmask), int(network.network_address), network_id
+            self._of_octets[len(network.network_address.packed)].append(known)
+
+    def __contains__(self, octets: bytes) -> bool:
+        number = int.from_bytes(octets)
+        for mask, base, _ in self._of_octets[len(octets)]:  # noqa: SIM110 - `any` takes twice as long
+            if number & mask == base:
+                return True
+        return False
+
+    def having(self, octets: bytes) -> list[str]:
+        """Return the ids of the networks that have an address."""
+        number = int.from_bytes(octets)
+        return [i for mask, base, i in self._of_octets[len(octets)] if number & mask == base]
+
+
+def _unnamed(networks: Iterable[IPNetwork]) -> _Networks:
+    return _Networks((network, "") for network in networks)
+
+
 class Own(NamedTuple):
     """This server as a container with its own network; empty if it is not one.
 
@@ -96,24 +126,28 @@ class Views:
     def __init__(self, rights: Rights) -> None:
         self.epoch = 0
         self._own = NO_CONTAINER
-        self._machine: frozenset[IPAddress] = frozenset()
+        self._machine: frozenset[bytes] = frozenset()
+        self._in_docker = self._in_subnet = _unnamed(())
         self._docker_subnets: tuple[IPNetwork, ...] = ()
         self._own_gateways: tuple[tuple[IPNetwork, str], ...] = ()
         self._subnets: tuple[tuple[IPNetwork, str], ...] = ()
-        self._gateways: frozenset[IPAddress] = frozenset()
-        self._gateways_of: dict[str, frozenset[IPAddress]] = {}
+        self._gateways: frozenset[bytes] = frozenset()
+        self._gateways_of: dict[str, frozenset[bytes]] = {}
         self._views: dict[tuple[bytes, bytes], View] = {}
         self.set_rights(rights)
 
     def set_rights(self, rights: Rights) -> None:
         """Set the access rights."""
         self._rights = rights
+        self._may_ask = _unnamed(rights.ask)
+        self._may_transfer = _unnamed(rights.transfer)
+        self._may_see_history = _unnamed(rights.history)
         self._views.clear()
         self.epoch += 1
 
     def set_machine(self, addresses: Iterable[str]) -> None:
         """Set the addresses of this machine, as canonical text."""
-        machine = frozenset(map(ip_address, addresses))
+        machine = frozenset(map(packed, addresses))
         if machine != self._machine:
             self._machine = machine
             self._views.clear()
@@ -131,7 +165,7 @@ class Views:
             ip_network(s) for n in listed if n.driver in OWN_DRIVERS for s in n.subnets
         )
         subnets = tuple((ip_network(s), n.id) for n in listed for s in n.subnets)
-        gateways_of = {n.id: frozenset(ip_address(g) for g in n.gateways) for n in listed}
+        gateways_of = {n.id: frozenset(map(packed, n.gateways)) for n in listed}
         own_gateways = tuple(
             (ip_network(subnet), gateway)
             for network in listed
@@ -149,6 +183,8 @@ class Views:
         ):
             return
         self._docker_subnets, self._own = docker_subnets, own
+        self._in_docker = _unnamed(docker_subnets)
+        self._in_subnet = _Networks(subnets)
         self._subnets, self._gateways_of, self._own_gateways = subnets, gateways_of, own_gateways
         self._gateways = frozenset().union(*gateways_of.values()) if gateways_of else frozenset()
         self._views.clear()
@@ -169,28 +205,25 @@ class Views:
         return view
 
     def _make(self, client: bytes, local: bytes) -> View:
-        address = ip_address(packed(ip_address(client)))
-        is_gateway = address in self._gateways
+        octets = client.removeprefix(_MAPPED)
         host_addresses = self.host_addresses(local)
         return View(
-            may_ask=self._may_ask(address),
-            may_transfer=_is_in(address, self._rights.transfer),
-            may_see_history=_is_in(address, self._rights.history),
-            is_limited=is_gateway or not is_private(address),
+            may_ask=octets in self._may_ask or self._is_own(octets),
+            may_transfer=octets in self._may_transfer,
+            may_see_history=octets in self._may_see_history,
+            is_limited=octets in self._gateways or not is_private(octets),
             networks=frozenset(
                 network_id
-                for subnet, network_id in self._subnets
-                if address in subnet and address not in self._gateways_of[network_id]
+                for network_id in self._in_subnet.having(octets)
+                if octets not in self._gateways_of[network_id]
             ),
             host_addresses=host_addresses,
             server_addresses=self.server_addresses(local, host_addresses),
         )
 
-    def _may_ask(self, address: IPAddress) -> bool:
-        if _is_in(address, self._rights.ask):
-            return True
-        is_own = address in self._machine or _is_in(address, self._docker_subnets)
-        return self._rights.ask_own and is_own
+    def _is_own(self, octets: bytes) -> bool:
+        """Return whether the default of `--allow` has an address besides the private ones."""
+        return self._rights.ask_own and (octets in self._machine or octets in self._in_docker)
 
     def host_addresses(self, local: bytes) -> tuple[str, ...]:
         """Return the host's addresses for a query that arrived on a local address, or b"".
@@ -226,16 +259,13 @@ class Views:
         return own.addresses if own.networks else host_addresses
 
 
+@lru_cache(maxsize=256)  # queries arrive on few addresses
 def _text_of(octets: bytes) -> str:
     """Return an address as canonical text, also an IPv4 address mapped into IPv6."""
     return str(ip_address(packed(ip_address(octets))))
 
 
-def is_private(address: IPAddress) -> bool:
-    """Return whether an address is loopback, private, link-local, ULA or 100.64.0.0/10."""
-    return _is_in(address, PRIVATE_NETWORKS)
-
-
+# Loopback, private, link-local, ULA and 100.64.0.0/10.
 PRIVATE_NETWORKS: tuple[IPNetwork, ...] = tuple(
     ip_network(text)
     for text in (
@@ -250,7 +280,9 @@ PRIVATE_NETWORKS: tuple[IPNetwork, ...] = tuple(
         "fc00::/7",
     )
 )
+_PRIVATE = _unnamed(PRIVATE_NETWORKS)
 
 
-def _is_in(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:
-    return any(address in network for network in networks)
+def is_private(octets: bytes) -> bool:
+    """Return whether an address, of 4 or 16 octets, is in one of `PRIVATE_NETWORKS`."""
+    return octets in _PRIVATE

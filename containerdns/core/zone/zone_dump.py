@@ -1,6 +1,6 @@
 """All records of a zone, or those of one name, in pieces that each take little time.
 
-`None` stands for a piece without a record: whoever reads a dump may let others go on after
+`None` stands for a piece without a record, so that the caller can let other work continue after
 each item.  The zone may change meanwhile; a change is then visible in part.
 """
 

@@ -3,7 +3,10 @@
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from containerdns.core.endpoints import IPAddress
 from containerdns.core.zone.containers import Network
 from containerdns.core.zone.views import (
     PRIVATE_NETWORKS,
@@ -201,4 +204,31 @@ def test_epoch_grows_with_what_views_depend_on_and_not_otherwise() -> None:
     ],
 )  # fmt: skip
 def test_private_addresses_end_where_they_end(text: str, is_one: bool) -> None:
-    assert is_private(ip_address(text)) is is_one
+    assert is_private(packed(text)) is is_one
+
+
+NEAR = tuple(
+    map(ip_address, ("10.1.2.3", "10.1.2.4", "172.32.0.1", "0.0.0.0", "fd00::1", "fd00::2", "::"))
+)
+
+
+@given(
+    st.lists(st.one_of(st.ip_addresses(), st.sampled_from(NEAR)), min_size=1),
+    st.lists(st.tuples(st.sampled_from(NEAR), st.integers(0, 128)), max_size=6),
+)
+def test_rights_are_those_of_the_networks(
+    clients: list[IPAddress], given_networks: list[tuple[IPAddress, int]]
+) -> None:
+    """They are compared as numbers, since each first query of a client needs them."""
+    networks = tuple(
+        ip_network((address, min(length, address.max_prefixlen)), strict=False)
+        for address, length in given_networks
+    )
+    made = Views(Rights(networks, networks[:1], networks[1:], ask_own=False))
+    for client in clients:
+        view = made.of(client.packed)
+        mapped = getattr(client, "ipv4_mapped", None) or client
+        assert view.may_ask == any(mapped in network for network in networks)
+        assert view.may_transfer == any(mapped in network for network in networks[:1])
+        assert view.may_see_history == any(mapped in network for network in networks[1:])
+        assert view.is_limited != any(mapped in network for network in PRIVATE_NETWORKS)
