@@ -54,7 +54,6 @@ docs: $(VENV)/dev
 bench: $(VENV)/dev
 	tools/install-test-programs
 	$(BIN)/python -m tests.bench.report --write
-	$(BIN)/python -m tests.bench.forward
 
 fuzz: $(VENV)/dev
 	$(BIN)/python -m tests.fuzz $(COUNT)

@@ -1,8 +1,9 @@
 """How fast we forward, beside dnsmasq and Unbound over the same local upstream.
 
-    python -m tests.bench.forward [--queries N] [--turns N] [--only NAME]...
+    python -m tests.bench.forward [--queries N] [--turns N] [--tls] [--only NAME]... [--json FILE]
 
-Needs dnsmasq, unbound and dnsperf.  An Unbound with local data is the upstream of all.
+Needs dnsmasq, unbound and dnsperf; with `--tls`, the upstream is asked over TLS, which dnsmasq
+cannot do.  An Unbound with local data is the upstream of all.
 For each server: queries per second and CPU per query for misses (every name new) and
 for cached answers, and what a miss costs over asking the upstream directly.  The servers
 are asked in turns; what is told is the median, and the median of the ratios of each turn.
@@ -10,6 +11,8 @@ are asked in turns; what is told is the median, and the median of the ratios of 
 
 import argparse
 import contextlib
+import json
+import math
 import os
 import re
 import socket
@@ -24,6 +27,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dnslib import DNSRecord
+
+from tests.upstream.unbound import NAME, make_certificate
 
 TICK = os.sysconf("SC_CLK_TCK")
 HIT_NAMES = 1000
@@ -40,6 +45,15 @@ class Server:
     pid: int
 
 
+class Tls(NamedTuple):
+    """Files of the upstream's authority, certificate and key, and its port."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+    port: int
+
+
 class Turn(NamedTuple):
     """One turn of one server: queries per second and microseconds of CPU a query."""
 
@@ -54,24 +68,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--queries", type=int, default=20000, help="misses in a turn")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--tls", action="store_true")
     parser.add_argument("--only", action="append")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        source = stack.enter_context(upstream(folder))
+        tls = Tls(*make_certificate(folder), _free_port()) if options.tls else None
+        source = stack.enter_context(upstream(folder, tls))
         direct = statistics.median(latencies(source.port, "direct"))
         print(f"{'upstream itself':14} latency p50 {direct * 1e3:.3f} ms")
         servers = [
             stack.enter_context(running(name, command))
-            for name, command in commands(folder, source.port).items()
+            for name, command in commands(folder, source.port, tls).items()
             if name in (options.only or [name])
         ]
         turns = [
             {server.name: measure(server, turn, options.queries, folder) for server in servers}
             for turn in range(options.turns)
         ]
-        for server in servers:
-            tell(server, turns, direct)
+        rows = [tell(server, turns, direct) for server in servers]
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measure(server: Server, turn: int, queries: int, folder: Path) -> Turn:
@@ -85,8 +103,9 @@ def measure(server: Server, turn: int, queries: int, folder: Path) -> Turn:
     return Turn(*missed, *load(server, hits, max(queries // HIT_NAMES, 1)))
 
 
-def tell(server: Server, turns: list[dict[str, Turn]], direct: float) -> None:
+def tell(server: Server, turns: list[dict[str, Turn]], direct: float) -> dict[str, object]:
     """Print the medians of a server, and those of our ratios to it in each turn."""
+    ratios = [math.nan] * 4
     own = [turn[server.name] for turn in turns]
     miss, miss_cpu, hit, hit_cpu = (statistics.median(column) for column in zip(*own, strict=True))
     added = sorted(seconds - direct for seconds in latencies(server.port, server.name))
@@ -106,6 +125,15 @@ def tell(server: Server, turns: list[dict[str, Turn]], direct: float) -> None:
             f"{'':14} ours: {ratios[0]:.2f} times the misses, {ratios[1]:.2f} times the CPU;"
             f" cached {ratios[2]:.2f} and {ratios[3]:.2f} times"
         )
+    return {
+        "server": server.name,
+        "queries": round(miss),
+        "cpu_us": round(miss_cpu, 1),
+        "our_queries_ratio": round(ratios[0], 2),
+        "our_cpu_ratio": round(ratios[1], 2),
+        "added_p50": round(statistics.median(added) * 1e3, 3),
+        "added_p99": round(added[len(added) * 99 // 100] * 1e3, 3),
+    }
 
 
 def load(server: Server, names: Path, rounds: int) -> tuple[float, float]:
@@ -136,8 +164,14 @@ def latencies(port: int, tag: str) -> list[float]:
     return taken
 
 
-def commands(folder: Path, upstream_port: int) -> dict[str, list[str]]:
+def commands(folder: Path, upstream_port: int, tls: Tls | None) -> dict[str, list[str]]:
     """How each server is started on a port that stands in for `PORT`."""
+    asked, bundle, over_tls = f"127.0.0.1@{upstream_port}", "", "no"
+    ours_asks = f"127.0.0.1:{upstream_port}"
+    if tls is not None:
+        asked, over_tls = f"127.0.0.1@{tls.port}#{NAME}", "yes"
+        bundle = f'tls-cert-bundle: "{tls.authority}"'
+        ours_asks = f"tls://127.0.0.1:{tls.port}#{NAME}"
     unbound = folder / "forwarder.conf"
     unbound.write_text(f"""server:
   {_UNBOUND}
@@ -148,9 +182,11 @@ def commands(folder: Path, upstream_port: int) -> dict[str, list[str]]:
   do-not-query-localhost: no
   local-zone: "example." nodefault
   module-config: "iterator"
+  {bundle}
 forward-zone:
   name: "."
-  forward-addr: 127.0.0.1@{upstream_port}
+  forward-addr: {asked}
+  forward-tls-upstream: {over_tls}
 remote-control:
   control-enable: no
 """)
@@ -161,24 +197,26 @@ remote-control:
     )
     ours = (
         f"{sys.executable} -m containerdns serve --http off --docker unix://{folder}/none.sock"
-        f" --listen 127.0.0.1:PORT --upstream 127.0.0.1:{upstream_port}"
+        f" --listen 127.0.0.1:PORT --upstream {ours_asks}"
         f" --cache-size {CACHE_SIZE}"
     )
-    return {
-        "dnsmasq": dnsmasq.split(),
-        "unbound": ["unbound", "-d", "-c", str(unbound)],
-        "containerdns": ours.split(),
-    }
+    both = {"unbound": ["unbound", "-d", "-c", str(unbound)], "containerdns": ours.split()}
+    if tls is None:
+        return {"dnsmasq": dnsmasq.split(), **both}
+    both["containerdns"] = ["env", f"SSL_CERT_FILE={tls.authority}", *both["containerdns"]]
+    return both
 
 
 @contextlib.contextmanager
-def upstream(folder: Path) -> Iterator[Server]:
+def upstream(folder: Path, tls: Tls | None) -> Iterator[Server]:
     """Run the upstream of all: local data, so that it is faster than any forwarder."""
     configuration = folder / "upstream.conf"
+    listening = "" if tls is None else _listening_for(tls)
     configuration.write_text(f"""server:
   {_UNBOUND}
   directory: "{folder}"
   interface: 127.0.0.1@PORT
+  {listening}
   local-zone: "example." redirect
   local-data: "example. 300 IN A 192.0.2.10"
 remote-control:
@@ -210,6 +248,14 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def _listening_for(tls: Tls) -> str:
+    return f"""interface: 127.0.0.1@{tls.port}
+  tls-port: {tls.port}
+  tls-service-pem: "{tls.certificate}"
+  tls-service-key: "{tls.key}"
+"""
 
 
 _UNBOUND = """chroot: ""

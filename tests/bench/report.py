@@ -8,6 +8,7 @@ plot.  Needs root for the private Engine, and the peers from Debian.
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -39,11 +40,15 @@ def main() -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     turns, names = ("3", ("1000",)) if options.quick else ("5", ("100", "1000", "10000"))
     sizes = [word for count in names for word in ("--names", count)]
-    length = ("--turns", turns, "--seconds", "1.5")
+    length = ("--turns", turns, "--seconds", "0.6" if options.quick else "1.5")
     _run("throughput", *sizes, *length)
     _run("churn", "--names", "1000", "--case", "positive", "--churn", "100", *length)
+    _run("conditions", "--turns", turns)
+    _run("forward", "--turns", turns, "--queries", "5000")
+    _run("forward-tls", "--tls", "--turns", turns, "--queries", "5000")
     _run("events")
     _run("scale")
+    _run("transfers")
     _run("fairness")
     _run("workers")
     found = {path.stem: json.loads(path.read_text()) for path in BUILD.glob("*.json")}
@@ -55,7 +60,7 @@ def main() -> None:
 
 def _run(name: str, *options: str) -> None:
     """Run one measure in a process of its own; its JSON goes to build/bench."""
-    module = "throughput" if name == "churn" else name
+    module = {"churn": "throughput", "forward-tls": "forward"}.get(name, name)
     command = [sys.executable, "-m", f"tests.bench.{module}", *options]
     print(f"# {' '.join(command[1:])}", flush=True)
     subprocess.run([*command, "--json", str(BUILD / f"{name}.json")], check=True, cwd=ROOT)
@@ -76,6 +81,10 @@ def page(found: dict[str, Any], *, is_quick: bool) -> Iterator[str]:
     yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {system}"
     yield f"- CPython {platform.python_version()}; {', '.join(_versions())}"
     yield "- `make bench`: installs the others and runs `tests.bench.report`"
+    load, cores = os.getloadavg()[2], os.cpu_count()
+    yield f"- load average of the last 15 minutes {load:.1f} on {cores} cores"
+    if load > 2 * (cores or 1):
+        yield "- so other work had much of the machine: only the ratios of one turn say anything"
     if is_quick:
         yield "- shortened: fewer names and turns than that"
     yield ""
@@ -84,12 +93,20 @@ def page(found: dict[str, Any], *, is_quick: bool) -> Iterator[str]:
     yield "## Queries per second"
     yield ""
     yield "*Ours beside it* is the median, over the turns, of our figure divided by that server's."
+    yield "The names of *random* (below a domain), *lengths* (the same, of many lengths), *special*"
+    yield "(below a special name) and *single* (at the root) are never asked twice."
     yield ""
     yield from _throughput_table(found["throughput"])
     yield ""
     yield "While 100 containers a second come and go:"
     yield ""
     yield from _throughput_table(found["churn"])
+    yield ""
+    yield from _aims(found)
+    yield ""
+    yield from _conditions_table(found["conditions"])
+    yield ""
+    yield from _forward_table({"UDP": found["forward"], "TLS": found["forward-tls"]})
     yield ""
     yield "## From event to answer"
     yield ""
@@ -112,6 +129,8 @@ def page(found: dict[str, Any], *, is_quick: bool) -> Iterator[str]:
         if what != "containers":
             yield f"| {what} | " + " | ".join(str(row[what]) for row in found["scale"]) + " |"
     yield ""
+    yield from _transfers_table(found["transfers"])
+    yield ""
     yield "## Others at full load"
     yield ""
     yield "dnsperf keeps the UDP socket full, on the other core. *Waited* is how much of the time"
@@ -133,6 +152,94 @@ def page(found: dict[str, Any], *, is_quick: bool) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for row in found["workers"]:
         yield "| {what} | {p50:.2f} | {p99:.2f} | {max:.2f} |".format(**row)
+
+
+def _aims(found: dict[str, Any]) -> Iterator[str]:
+    """The aims of the project beside what was measured, whether reached or not."""
+    yield "## The aims"
+    yield ""
+    yield "| what | beside | measured | aim | reached |"
+    yield "| --- | --- | --- | --- | --- |"
+    for what, beside, measured, sign, aim in _measured(found):
+        is_reached = measured >= aim if sign == ">=" else measured <= aim
+        shown = "at least" if sign == ">=" else "at most"
+        answer = "yes" if is_reached else "**no**"
+        yield f"| {what} | {beside} | {measured:.2f} | {shown} {aim:g} | {answer} |"
+
+
+def _measured(found: dict[str, Any]) -> Iterator[tuple[str, str, float, str, float]]:
+    """Each aim: what is measured, beside what, the figure, and its bound."""
+    conditions = {row["what"]: row for row in found["conditions"]}
+    *variants, many, redeploys = conditions
+    for what in variants:
+        yield what, "the plain query", conditions[what]["queries_ratio"], ">=", 0.9
+    rates = {
+        row["case"]: row["our_queries_ratio"]
+        for row in found["throughput"]
+        if row["server"] == "dnsmasq" and row["names"] == 1000
+    }
+    aims = {"random": 1.0, "lengths": 1.0, "special": 0.9, "single": 0.9, "public": 1.05}
+    for case, aim in aims.items():
+        yield f"queries/s, {case}", "dnsmasq", rates[case], ">=", aim
+    for key, over, peer in (("forward", "UDP", "dnsmasq"), ("forward-tls", "TLS", "unbound")):
+        (row,) = (row for row in found[key] if row["server"] == peer)
+        yield f"forwarded misses over {over}", peer, row["our_queries_ratio"], ">=", 0.9
+    yield many, "few names", conditions[many]["queries_ratio"], ">=", 0.9
+    yield f"CPU, {redeploys}", "quiet", conditions[redeploys]["cpu_ratio"], "<=", 1.05
+    for row in found["events"]:
+        if row["what"] == "die to withdrawal, beyond it":
+            yield "die to withdrawal, p50, ms", "a bare follower", row["p50"], "<=", 1.0
+            yield "die to withdrawal, p95, ms", "a bare follower", row["p95"], "<=", 3.0
+    for row in found["fairness"]:
+        if row["load"] == "full":
+            yield f"{row['what']} at full load, p99, ms", "", row["p99"], "<=", 3.0
+    for row in found["workers"]:
+        yield f"{row['what']}, p99, ms", "", row["p99"], "<=", 2.0
+    copied = found["transfers"][-1]
+    yield "answers while four secondaries copy, p99.9, ms", "", copied["p99.9"], "<=", 5.0
+    for row, aim in zip(found["scale"], (60, 110), strict=True):
+        yield f"MB for {row['containers']:,} containers", "", row["resident, MB"], "<=", aim
+
+
+def _conditions_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    yield "## What is asked, and what happens meanwhile"
+    yield ""
+    yield "Each beside a plain query for one of 1,000 names in the same turn, which has EDNS too if"
+    yield "that is what the row is about."
+    yield ""
+    yield "| what | queries/s | beside the plain one: queries | CPU |"
+    yield "| --- | --- | --- | --- |"
+    for row in rows:
+        yield "| {what} | {queries:,} | {queries_ratio} | {cpu_ratio} |".format(**row)
+
+
+def _forward_table(measured: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    yield "## Forwarded misses"
+    yield ""
+    yield "Every name is new; an Unbound with local data is the upstream of all."
+    yield ""
+    yield "| over | server | queries/s | CPU, µs | added p50, ms | ours beside it: queries | CPU |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for over, rows in measured.items():
+        for row in rows:
+            yield (
+                f"| {over} | {row['server']} | {row['queries']:,} | {row['cpu_us']} "
+                f"| {row['added_p50']} | {row['our_queries_ratio']} | {row['our_cpu_ratio']} |"
+            )
+
+
+def _transfers_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    yield "## While secondaries copy"
+    yield ""
+    yield "10,000 containers; a client sends 1,000 queries a second meanwhile."
+    yield ""
+    yield "| secondaries | transfers | p50, ms | p99, ms | p99.9, ms | longest, ms |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for row in rows:
+        yield (
+            f"| {row['secondaries']} | {row['transfers']} | {row['p50']} | {row['p99']} "
+            f"| {row['p99.9']} | {row['max']} |"
+        )
 
 
 def _throughput_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
