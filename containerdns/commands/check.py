@@ -30,7 +30,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone import docker_labels, hosts_file, special_names
 from containerdns.core.zone.policy import Publication, proxy_kind
-from containerdns.core.zone.proxy_labels import kinds_of
+from containerdns.core.zone.proxy_labels import hosts_of
 from containerdns.core.zone.views import packed
 from containerdns.core.zone.zone import Loss
 from containerdns.engine.watcher import Watcher
@@ -373,7 +373,8 @@ def _of_proxies(writer: ZoneWriter) -> Iterator[Finding]:
     present = {(c.engine, proxy_kind(c, policy)) for c in running}
     missing: dict[str, list[str]] = {}
     for container in running:
-        for kind in kinds_of(container.docker_labels, container.virtual_host):
+        hosts = hosts_of(container.docker_labels, container.virtual_host)
+        for kind in {host.kind for host in hosts if not host.fault}:
             if (container.engine, kind) not in present:
                 missing.setdefault(kind, []).append(container.container_name)
     for kind, sites in sorted(missing.items()):

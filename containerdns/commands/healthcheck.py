@@ -69,7 +69,7 @@ def _answers(where: Endpoint, may_refuse: bool) -> tuple[bool, str]:
         try:
             return _judged(where, may_refuse)
         except OSError as error:
-            reason = f"DNS on {where}: {error}"
+            reason = f"DNS on {where}: {error.strerror or error}"
     return False, reason
 
 

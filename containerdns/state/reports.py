@@ -308,7 +308,7 @@ class Reports:
         remarks = [typed.remark] if typed.remark else []
         if typed.address:
             remarks.append(await self._who_has(typed.address))
-        clues = await self._clues({t.owner for t in told if t.owner and not t.records})
+        clues = await self._clues([t for t in told if not t.records])
         queries = []
         for each in told:
             queries.append(self._told(with_clues(each, clues), view, now))
@@ -316,11 +316,12 @@ class Reports:
         mark_unsent(queries)
         return {"queries": queries, "remarks": remarks}
 
-    async def _clues(self, owners: set[str]) -> Clues:
-        """Look around some owners, with turns for others."""
+    async def _clues(self, unanswered: Sequence[Explanation]) -> Clues:
+        """Look around some names, with turns for others."""
         inventory = self._writer.inventory
         clues = Clues(self._writer.zone, inventory.get, inventory.policy)
-        for _ in clues.look(owners):
+        owners = {told.owner for told in unanswered if told.owner}
+        for _ in clues.look(owners, {told.name for told in unanswered}):
             await turns().offer(EXPLAINING)
         return clues
 

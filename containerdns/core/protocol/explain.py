@@ -164,8 +164,10 @@ def with_clues(told: Explanation, clues: Clues) -> Explanation:
         clues: Which have looked at its owner, if it has no records.
     """
     if told.decision == "upstream" and told.asks == told.name:
-        meant = clues.instead(told.name)
+        meant = clues.unproxied(told.name) or clues.instead(told.name)
         return replace(told, reason=f"{told.reason}; {meant}") if meant else told
+    if not told.records and (lack := clues.unproxied(told.name)):
+        return replace(told, reason=lack)
     if not told.owner or told.suffix.kind is SuffixKind.REVERSE or told.rule == BELOW_BOTH:
         return told
     if told.reason.startswith(REMOVED):

@@ -12,7 +12,14 @@ from ipaddress import ip_address, ip_network
 
 from containerdns.core import names
 from containerdns.core.zone.containers import SHORT_ID_DIGITS, Container, Network
-from containerdns.core.zone.policy import UNPUBLISHED_NETWORKS, Claim, Policy, Publication
+from containerdns.core.zone.policy import (
+    UNPUBLISHED_NETWORKS,
+    Claim,
+    Policy,
+    Publication,
+    proxy_kind,
+)
+from containerdns.core.zone.proxy_labels import hosts_of
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
 
@@ -44,8 +51,9 @@ class Clues:
         self._stopped: dict[str, list[Publication]] = {}
         self._nearest: dict[str, list[str]] = {}
         self._longer: dict[str, list[str]] = {}
+        self._unproxied: dict[str, str] = {}
 
-    def look(self, owners: Collection[str]) -> Iterator[None]:
+    def look(self, owners: Collection[str], asked: Collection[str] = ()) -> Iterator[None]:
         """Look at all containers for those that claim some owners but do not run.
 
         Of an owner that nobody claims, the most similar ones of as many labels are found, and
@@ -53,8 +61,11 @@ class Clues:
 
         Args:
             owners: Relative, or absolute with a final dot.
+            asked: Names without an answer, which may be host names of a reverse proxy.
         """
         zone = self._zone
+        if self._policy.proxy_labels:
+            yield from self._look_for_hosts(asked)
         claimed = {owner for owner in owners if zone.is_claimed(owner)}
         for publication in zone.publications() if claimed else ():
             if not publication.is_running:
@@ -89,6 +100,22 @@ class Clues:
             names.join(other, self._zone.shape.domains[0])[:-1] for other in longer
         ]
 
+    def _look_for_hosts(self, asked: Collection[str]) -> Iterator[None]:
+        """Find the running containers that have a name as a host name of a reverse proxy."""
+        kinds: dict[str, tuple[str, str]] = {}  # by name, the proxy's kind and the container
+        running: set[str] = set()
+        for publication in self._zone.publications():
+            container = self._find(publication.id)
+            if container is not None and container.is_running:
+                running.add(proxy_kind(container, self._policy))
+                for host in hosts_of(container.docker_labels, container.virtual_host):
+                    kinds[f"{host.host.lower().rstrip('.')}."] = host.kind, container.container_name
+            yield
+        for name in kinds.keys() & set(asked):
+            kind, holder = kinds[name]
+            lack = "it is below no --proxy-domain" if kind in running else f"no {kind} is running"
+            self._unproxied[name] = f"it is a host name of {kind} for {holder}, but {lack}"
+
     # -- no answer -----------------------------------------------------------------
 
     def absence(self, owner: str, suffix: Suffix) -> str:
@@ -114,6 +141,10 @@ class Clues:
             return ""
         are = "the nearest name is" if len(nearest) == 1 else "the nearest names are"
         return f"no container is called {owner.rstrip('.')}; {are} {_listed(nearest)}"
+
+    def unproxied(self, name: str) -> str:
+        """Return why a host name of a reverse proxy does not lead to it; "" if it is none."""
+        return self._unproxied.get(name, "")
 
     def instead(self, name: str) -> str:
         """Return which name of ours was meant by one that is forwarded; "" if none is likely.

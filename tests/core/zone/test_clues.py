@@ -56,8 +56,8 @@ def explained(
     ownership.listing = Listing.COMPLETE
     told = explain(zone, ownership, names.canonical(name), qtype, VIEW, NOW)
     clues = Clues(zone, inventory.get, inventory.policy)
-    if told.owner and not told.records:
-        for _ in clues.look({told.owner}):
+    if not told.records:
+        for _ in clues.look({told.owner} - {""}, {told.name}):
             continue
     return with_clues(told, clues).reason
 
@@ -230,6 +230,33 @@ def test_networks_that_are_none_of_ours_are_named() -> None:
     assert explained("web", web, policy=policy) == (
         "web has no usable network: its networks a, b are none of --network c"
     )
+
+
+PROXIED = Policy(suffixes=("docker.", "localdomain."), proxy_labels=True)
+SITE = container("site", labels={"traefik.http.routers.a.rule": "Host(`a.docker`, `a.example`)"})
+TRAEFIK = container("edge", labels={"containerdns.proxy": "traefik"})
+
+
+@pytest.mark.parametrize(
+    ("name", "containers", "reason"),
+    [
+        ("a.docker", (SITE,), "it is a host name of traefik for site, but no traefik is running"),
+        (
+            "a.example",
+            (SITE, TRAEFIK),
+            (
+                "forwarded to the upstreams: not ours; "
+                "it is a host name of traefik for site, but it is below no --proxy-domain"
+            ),
+        ),
+        ("a.docker", (SITE, TRAEFIK), "the container site is running"),
+    ],
+    ids=["no proxy", "another domain", "right"],
+)
+def test_host_name_of_a_proxy_says_what_it_lacks(
+    name: str, containers: tuple[Container, ...], reason: str
+) -> None:
+    assert explained(name, *containers, policy=PROXIED) == reason
 
 
 def test_missing_aaaa_of_an_ipv4_container_is_nothing_odd() -> None:
