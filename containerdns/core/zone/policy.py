@@ -483,6 +483,8 @@ class _Author:
         if len(self._claims) >= MAX_CLAIMS:
             self._faults.append((owner, f"more than {MAX_CLAIMS} names"))
             return
+        if not absolute:
+            self._check_length(owner)
         is_asked_for = rank <= Rank.LABEL
         claim = Claim(owner, rank, rule, self._container.id, network, project, is_asked_for, proxy)
         self._keep(claim)
@@ -491,6 +493,16 @@ class _Author:
             # A service's virtual address precedes its tasks in this spelling as well.
             weaker = Rank.TASK_HYPHENS if rank is Rank.TASK else Rank.HYPHENS
             self._keep(claim._replace(owner=spelled, rank=weaker, rule=f"{rule}, hyphens"))
+
+    def _check_length(self, owner: str) -> None:
+        """Report below which suffixes a relative name is too long; it exists below the others."""
+        for suffix in self._policy.suffixes:
+            if len(owner) + len(suffix) < names.MAX_NAME - 1:
+                continue
+            try:
+                names.to_wire(names.join(owner, suffix))
+            except BadName as bad:
+                self._faults.append((f"{_short(owner)} below {suffix}", bad.reason))
 
     def _relative(self, text: str, rank: Rank) -> str:
         """Parse a relative name; in labels, it may end in one of our suffixes.

@@ -77,6 +77,19 @@ def test_name_claimed_twice_has_its_best_rank() -> None:
     assert len([c for c in found.claims if c.owner == "x"]) == 1
 
 
+@pytest.mark.parametrize(("octets", "below"), [(246, []), (247, ["docker."])])
+def test_name_that_is_too_long_below_a_suffix_is_reported_for_it(
+    octets: int, below: list[str]
+) -> None:
+    """247 octets, "docker" and their lengths are 256 in wire form; bare or shorter it is right."""
+    name = ".".join([*["a" * 63] * 3, "a" * (octets - 192)])
+    policy = Policy(suffixes=("docker.", "lan."))
+    found = publish(container({"containerdns.names": name}), policy)
+    reason = "name longer than 255 octets"
+    assert found.faults == tuple((f"{'a' * 61}... below {suffix}", reason) for suffix in below)
+    assert name in owners(found)
+
+
 def test_spelling_with_hyphens_is_claimed_beside_each_name_with_underscores() -> None:
     found = published({"containerdns.names": "a_b.c_d"}, container_name="my_web")
     ranks = owners(found)
