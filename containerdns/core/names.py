@@ -18,6 +18,7 @@ from containerdns.errors import BadName
 
 MAX_LABEL = 63  # octets, RFC 1035 section 2.3.4
 MAX_NAME = 255  # octets in wire form, RFC 1035 section 2.3.4
+MAX_TEXT = 4 * MAX_NAME  # characters of a name as typed, if each octet is escaped
 
 ROOT = "."
 
@@ -44,6 +45,8 @@ def canonical(text: str) -> str:
         return ROOT
     if not text:
         raise BadName(text, "empty")
+    if len(text) > MAX_TEXT:
+        raise BadName(f"{text[:MAX_LABEL]}...", f"name longer than {MAX_NAME} octets")
     if _is_open(text):  # an appended dot would be escaped
         raise BadName(text, "ends in a backslash")
     try:

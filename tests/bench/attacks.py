@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from dnslib import DNSRecord
 
+from containerdns.server.udp import leaving_from
 from tests.bench.scale import QUESTION, RATE, _resident_mb, _settle, engine
 from tests.engine.running import Running, free_port
 from tests.fuzz.searching import long_names, worst_queries
@@ -186,6 +187,22 @@ async def locals_(dns: Address, _: Address) -> None:
             await asyncio.sleep(0.001)
 
 
+async def sources(dns: Address, _: Address) -> None:
+    """First questions of 300,000 clients, 5,000 a second, over UDP."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for number in range(300_000):
+            source = bytes((127, 64 | number >> 16, number >> 8 & 255, number & 255))
+            with contextlib.suppress(OSError):
+                asking.sendmsg([QUESTION], leaving_from(source), 0, dns)
+            if number % 10 == 0:
+                await asyncio.sleep(0.002)
+
+
+async def one_name(_: Address, http: Address) -> None:
+    """8 clients ask /zone for a name that does not exist."""
+    await _together(8, http, "/zone?format=json&name=nosuch")
+
+
 ATTACKS: Final[dict[str, Callable[[Address, Address], Awaitable[None]]]] = {
     "zone": zone,
     "explain": explain,
@@ -198,6 +215,8 @@ ATTACKS: Final[dict[str, Callable[[Address, Address], Awaitable[None]]]] = {
     "connects": connects,
     "unread": unread,
     "locals": locals_,
+    "sources": sources,
+    "one-name": one_name,
     "pointers": pointers,
     "pointer-frames": pointer_frames,
     "labels": labels,

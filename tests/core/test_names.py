@@ -129,3 +129,13 @@ def test_single_label_is_told(name: str, is_single: bool) -> None:
 @pytest.mark.parametrize("apex", [".", "docker.", "a.b."], ids=["root", "one label", "two"])
 def test_join_and_strip_suffix_are_inverse(apex: str) -> None:
     assert names.strip_suffix(names.join("web.x", apex), apex) == "web.x"
+
+
+def test_text_is_not_read_if_it_is_longer_than_any_name() -> None:
+    """Docker accepts a label of 17 MiB, which took seconds."""
+    longest = ".".join(("\\001" * 63, "\\001" * 63, "\\001" * 63, "\\001" * 61))
+    assert len(longest) < names.MAX_TEXT
+    assert names.canonical(longest) == longest + "."
+    with pytest.raises(BadName, match="name longer than 255 octets") as caught:
+        names.canonical("\\001" * 255 + "a")
+    assert len(str(caught.value)) < 200

@@ -17,6 +17,11 @@ from containerdns.errors import BadName
 
 MAX_NAMES = 100  # that one Docker label may add; a Compose file has a handful
 MAX_TEXT = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
+MAX_ADDRESSES = 1000  # in one Docker label; an answer has a hundred
+MAX_LABELS = 1000  # of ours on one container
+MAX_VALUE = (
+    32768  # characters of one Docker label, room for MAX_NAMES long names; Docker has no limit
+)
 MAX_TTL = 3600  # seconds; longer ones outlive redeploys, which is the fault we exist to end
 MAX_DIGITS = 6  # of a number in a label; Python refuses to read thousands of them
 TRUE = frozenset({"true", "1", "yes", "on"})
@@ -138,7 +143,10 @@ def _target(text: str, tell: Tell) -> str | None:
 
 
 def _addresses(text: str, tell: Tell) -> tuple[str, ...] | None:
-    found = {item: address_text(item) for item in items(text)}
+    listed = list(items(text))
+    if len(listed) > MAX_ADDRESSES:
+        tell(f"more than {MAX_ADDRESSES} addresses", f"{len(listed)} addresses")
+    found = {item: address_text(item) for item in listed[:MAX_ADDRESSES]}
     for item in (item for item, address in found.items() if not address):
         tell(f"{item!r} is no IP address")
     return tuple(filter(None, found.values())) or None

@@ -25,6 +25,7 @@ from containerdns.errors import BadName, BadSettings
 MAX_CLAIMS = 500  # names of one container, from all sources together
 MAX_SERVICES = 100  # exposed ports with an SRV record; images expose a handful
 UNKNOWN_TOLD = 10  # unknown labels reported per container
+MAX_FAULTS = 100  # reported per container, each with a line in the log
 PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # internal networks of the swarm
 
@@ -290,7 +291,7 @@ class _Author:
             services=None if cname else self._services() or None,
             is_wildcard=self._value(docker_labels.WILDCARD, self._policy.wildcard),
             pointers=self._pointers(),
-            faults=tuple(self._faults),
+            faults=self._shown_faults(),
             skipped=skipped,
             project=next(iter(projects_of(container)), ""),
             stopped_at=0.0 if container.is_running else container.finished_at,
@@ -549,7 +550,14 @@ class _Author:
     def _read_labels(self) -> dict[str, Any]:
         """Read every label that the table knows; of the others some are misspelt."""
         prefix, unknown, read = f"{self._policy.label_prefix}.", [], {}
-        for key, text in self._labels.items():
+        for number, (key, text) in enumerate(self._labels.items()):
+            if number == docker_labels.MAX_LABELS:
+                count = len(self._labels) - number
+                self._faults.append((f"{prefix}*", f"{count} labels beyond {number} left out"))
+                break
+            if len(text) > docker_labels.MAX_VALUE:
+                self._fault(key, f"longer than {docker_labels.MAX_VALUE} characters")
+                continue
             label = docker_labels.find(key)
             if self._is_one_off and not (label and label.holds_for_one_offs):
                 continue
@@ -636,6 +644,13 @@ class _Author:
             self._fault(label, "an asterisk is not a key; see the label wildcard")
             return None
         return before
+
+    def _shown_faults(self) -> tuple[tuple[str, str], ...]:
+        """Return what is wrong; of very much the first, and how much more there is."""
+        more = len(self._faults) - MAX_FAULTS
+        shown = tuple(self._faults[:MAX_FAULTS])
+        prefix = self._policy.label_prefix
+        return (*shown, (f"{prefix}.*", f"{more} more faults")) if more > 0 else shown
 
     def _fault(self, key: str, reason: str, shown: str | None = None) -> None:
         text = self._labels[key] if shown is None else shown

@@ -20,8 +20,12 @@ MAX_RULE = 8192  # characters of one label; longer ones are not read
 _TRAEFIK_RULE = re.compile(r"traefik\.(?:http|tcp)\.routers\.[^.]+\.rule", re.IGNORECASE)
 _TRAEFIK_ENABLE = "traefik.enable"
 _CADDY = re.compile(r"caddy(?:_[0-9]+)?")
-# A literal between back quotes or double quotes, a word, or one other character.
-_TOKEN = re.compile(r"`(?P<raw>[^`]*)`|\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<word>\w+)|(?P<sign>\S)")
+# A literal between back quotes or double quotes, one that does not end, a word, or one other
+# character.  Nothing is read twice: the end of a literal is looked for only once.
+_TOKEN = re.compile(
+    r"`(?P<raw>[^`]*+)`|\"(?P<quoted>(?:[^\"\\]|\\.)*+)\"|(?P<open>[`\"].*)|(?P<word>\w+)|(?P<sign>\S)",
+    re.DOTALL,
+)
 _HOST_MATCHERS = frozenset({"host", "hostsni"})  # in any case
 _PATTERN = re.compile(r"[*~{}()^$]")  # in what is no single host name
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

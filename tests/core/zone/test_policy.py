@@ -527,3 +527,34 @@ def test_swarm_task_has_names_of_its_service_and_slot() -> None:
     ranks = owners(published(labels, container_name="shop_web.2.abcdef"))
     assert ranks["shop_web"] is Rank.TASK
     assert ranks["tasks.shop_web"] is ranks["2.shop_web"] is Rank.DERIVED
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        ({"address": "x," * 20_000}, ("address=", "longer than 32768 characters")),
+        ({"address": "x," * 2000}, ("address=2000 addresses", "more than 1000 addresses")),
+        ({"names": "a." * 20_000}, ("names=", "longer than 32768 characters")),
+        ({"names": "a." * 5000}, ("a.a.", "name longer than 255 octets")),
+        ({f"txt.k{n}": "text" for n in range(2000)}, ("*", "1000 labels beyond 1000 left out")),
+    ],
+    ids=["long list", "many addresses", "long names", "long name", "many labels"],
+)
+def test_what_one_container_says_is_read_and_reported_in_bounds(
+    labels: dict[str, str], fault: tuple[str, str]
+) -> None:
+    """Docker accepts labels of 17 MiB, of which each part was read, and was a line in the log."""
+    given = {f"containerdns.{key}": text for key, text in labels.items()}
+    faults = publish(container(given), Policy()).faults
+    assert len(faults) <= policy.MAX_FAULTS + 1
+    text, reason = fault
+    assert any(text in shown and reason == why for shown, why in faults), faults[:3]
+
+
+def test_only_the_first_faults_of_a_container_are_reported() -> None:
+    for count, lines in ((policy.MAX_FAULTS, 0), (policy.MAX_FAULTS + 1, 1)):
+        given = {"containerdns.address": ",".join(f"x{n}" for n in range(count))}
+        faults = publish(container(given), Policy()).faults
+        more = [why for shown, why in faults if shown == "containerdns.*"]
+        assert more == ["1 more faults"] * lines
+        assert len(faults) == policy.MAX_FAULTS + lines
