@@ -53,7 +53,7 @@ class Denial:
     """
 
     __slots__ = (
-        *("decision", "end", "head", "hits", "is_kept", "name"),
+        *("decision", "end", "has_letters", "head", "hits", "is_kept", "name"),
         *("qtype", "rest", "serial_at", "source", "tail"),
     )
     rcode: Final = messages.NXDOMAIN
@@ -62,7 +62,8 @@ class Denial:
     def __init__(self, data: bytes, denied: Denied, parent: str, end: int) -> None:
         self.head = denied.octets[2 : messages.HEADER_OCTETS]
         self.end = end  # of the question's name
-        self.rest = data[end:]  # compared as sent
+        self.rest = data[end:]
+        self.has_letters = _has_letters(self.rest)  # in its octets: compared as sent
         self.tail = denied.octets[end:]
         self.name = parent
         self.qtype = denied.qtype
@@ -102,7 +103,7 @@ class Denials:
             return None
         behind = FOLDED_LABEL_AT + folded[FOLDED_LABEL_AT - 1]
         denial = self._known.get(folded[:FOLDED_LABEL_AT] + folded[behind:])
-        if denial is None or not data.endswith(denial.rest):
+        if denial is None or (denial.has_letters and not data.endswith(denial.rest)):
             return None
         octets = folded[FOLDED_LABEL_AT:behind]
         if not octets.isalnum() and (not octets or octets.translate(None, PLAIN)):
@@ -140,7 +141,7 @@ class Denials:
         behind = LABEL_AT + data[LABEL_AT - 1]
         end = behind + len(names.to_wire(parent))
         header = data[2 : messages.HEADER_OCTETS]
-        if header.lower() != header.upper() or TO_QUESTION in denied.octets[end:]:
+        if _has_letters(header) or TO_QUESTION in denied.octets[end:]:
             return  # a letter in the header, which `find` would fold; or a pointer to this label
         if zone.serial != self._serial or len(self._known) >= MAX_KNOWN:
             self._forget()
@@ -160,3 +161,7 @@ class Denials:
                 self._counters.asked("udp", denial.qtype, hits)
                 self._counters.answered(denial.rcode, denial.source, hits)
                 self._counters.kept_from_upstream += hits if denial.is_kept else 0
+
+
+def _has_letters(octets: bytes) -> bool:
+    return octets.lower() != octets.upper()
