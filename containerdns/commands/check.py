@@ -44,6 +44,7 @@ from containerdns.web.http import bound
 ENGINE_PATIENCE = 10.0  # seconds for the first listing
 UPSTREAM_PATIENCE = 1.0  # seconds for an answer; clients wait for at most five
 OWN_PATIENCE = 0.5  # seconds for an answer of a local server, which comes from memory
+CORRECT = "correct the container's labels or name"
 MAX_LISTED = 5  # containers in one finding
 OPEN_PREFIX = 8  # a public network this wide or wider in --allow makes an open resolver
 # RFC 6762 and 7686: clients never send names below these to a DNS server.
@@ -349,12 +350,16 @@ def _of_names(writer: ZoneWriter) -> Iterator[Finding]:
     yield Finding("ok", f"{counted} below {domains}")
     for publication in sorted(zone.publications(), key=lambda p: p.container_name):
         who = publication.container_name
+        causes = [f"{text}: {reason}" for text, reason in publication.faults]
         if publication.skipped:
-            remedy = "ignore this if the container is meant to have no names"
+            is_fault = any(cause in publication.skipped for cause in causes)
+            remedy = (
+                CORRECT if is_fault else "ignore this if the container is meant to have no names"
+            )
             yield Finding("warning", f"{who} is skipped: {publication.skipped}", remedy)
-        for text, reason in publication.faults:
-            remedy = "correct the container's labels or name"
-            yield Finding("warning", f"{who}: {text}: {reason}", remedy)
+        for cause in causes:
+            if cause not in publication.skipped:
+                yield Finding("warning", f"{who}: {cause}", CORRECT)
     yield from map(_of_loss, zone.losses())
 
 

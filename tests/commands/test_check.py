@@ -181,6 +181,7 @@ def test_networks_and_names_of_a_real_engine_are_examined(engine: Dockerd) -> No
     engine.run("web", network="shop_vpn", labels=labels, hostname="db")
     engine.run("db", network="shop_vpn")
     engine.run("hidden", labels={"containerdns.enable": "false"})
+    engine.run("unsure", labels={"containerdns.enable": "maybe"})
     checked = Checked(
         *("--docker", engine.socket_url, "--network", "vpn"),
         *("--allow", "127.0.0.0/8", "--allow", str(engine.subnet)),
@@ -193,6 +194,7 @@ def test_networks_and_names_of_a_real_engine_are_examined(engine: Dockerd) -> No
     assert (level, "--allow 192.0.2.0/24" in remedy) == ("warning", True)
     assert checked.about("web does not get the name db: db has it")[0] == "warning"
     assert checked.about("hidden is skipped")[0] == "warning"
+    assert "correct" in checked.about("containerdns.enable=maybe")[1]
     assert checked.status == 1
     assert "front.docker" in checked.document["names"]["web"]
     assert "db.docker" not in checked.document["names"]["web"]
