@@ -209,6 +209,39 @@ def test_it_resolves_names_for_other_containers_and_becomes_healthy(
     assert "NXDOMAIN" in told
 
 
+def test_it_answers_by_the_networks_that_it_shares(image: dict[str, Any], engine: Dockerd) -> None:
+    """And knows itself, the host, and in the mode `container:X` whose networks it has.
+
+    The host asks from the bridge's gateway, behind which anyone may be.
+    """
+    assert image
+    engine.create_network("front")
+    engine.create_network("back")
+    engine.run("web", network="front")
+    engine.connect("web", "back")
+    engine.run("db", network="back")
+    engine.run("agent", network="host")
+    web = {network: engine.address("web", network) for network in ("front", "back")}
+    for network, server_network in (("front", "front"), ("back", "container:db")):
+        server = start(engine, server_network, CONTAINERDNS_UPSTREAM="")
+        until(engine, server, "healthy")
+        own = engine.address("db" if network == "back" else server, network)
+        gateway = engine.inspect("web")["NetworkSettings"]["Networks"][network]["Gateway"]
+        assert asked(own, "web.docker") == [web[network]]
+        assert asked(own, "web") == [web[network]]
+        assert asked(own, "db.docker") == [engine.address("db", "back")]
+        assert asked(own, "ns.docker") == [own]
+        assert asked(own, "host.docker") == asked(own, "agent.docker") == [gateway]
+        assert asked(own, "containerdns.docker") == [own]
+        engine.remove(server)
+
+
+def asked(server: str, name: str) -> list[str]:
+    """The addresses that a server answers with, in order."""
+    command = ["dig", "+short", "+tries=3", f"@{server}", name]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
 def test_it_keeps_its_state_in_a_named_volume(image: dict[str, Any], engine: Dockerd) -> None:
     """As all Compose files mount it: the names of removed containers outlive the server's."""
     assert image
