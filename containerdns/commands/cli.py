@@ -195,6 +195,8 @@ def zone(
     """
     from containerdns.commands import terminal
 
+    if rtype is not None:
+        _check_type(rtype)
     server = _server(url)
     query = {"domain": domain, "name": name}
     if form == "text":
@@ -216,6 +218,13 @@ def zone(
     elif not is_found:
         click.echo("containerdns: nothing found", err=True)
         sys.exit(EXIT_FAILED)
+
+
+def _check_type(rtype: str) -> None:
+    from containerdns.core.protocol.messages import type_number
+
+    if type_number(rtype) is None:
+        raise BadSettings("--type", rtype, "a record type, such as A or TXT")
 
 
 def _watch(server: "Server", form: str, name: str | None) -> None:

@@ -413,6 +413,7 @@ def test_wrong_file_is_exit_2_by_its_name(run: Run, tmp_path: Path) -> None:
         ("serv", "serv: expected a command, perhaps serve: "),
         ("--bogus zone", "--bogus: expected an option of `containerdns`; "),
         ("zone --format xml", "--format='xml': expected table, text or json"),
+        ("zone --type FOO", "--type='FOO': expected a record type, such as A or TXT"),
         ("zone --bogus", "--bogus: expected an option of `containerdns zone`; "),
         ("zone --name", "--name: expected a value, found no value"),
         ("queries --format text", "--format='text': expected table or json"),
