@@ -39,6 +39,7 @@ PATIENCE = 120.0  # seconds
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Row = dict[str, Any]
+Written = tuple[Etcd, list[int]]
 
 
 def main() -> None:
@@ -179,29 +180,30 @@ def publication(host: int, number: int, turn: int = 0) -> tuple[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def hosts(cluster: Cluster, count: int, containers: int) -> AsyncIterator[Etcd]:
-    """Hosts with containers, whose leases are renewed."""
+async def hosts(cluster: Cluster, count: int, containers: int) -> AsyncIterator[Written]:
+    """Hosts with containers, whose leases are renewed: etcd, and the leases."""
     etcd = Etcd([cluster.url], None)
-    leases = [await etcd.grant(LEASE) for _ in range(count)]
-    for number, lease in enumerate(leases):
-        base = f"{PREFIX}host{number}/"
-        address = f"10.{number % 250}.0.1"
-        host = Host(f"host{number}", (address,), (f"10.{number % 250}.{number // 250}.0/24",))
-        await etcd.put(f"{base}host", json.dumps(host.document()), lease)
-        documents = dict(publication(number, n) for n in range(containers))
-        batch = {f"{base}c/{key}": value for key, value in documents.items()}
-        await etcd.write(batch, lease)
+    leases: list[int] = []
 
     async def renew() -> None:
         while True:
             for lease in leases:
                 await etcd.renew(lease)
                 await asyncio.sleep(LEASE / 3 / count * 0.8)
+            await asyncio.sleep(0.1)
 
     renewing = asyncio.create_task(renew())
     try:
-        etcd.leases = leases  # type: ignore[attr-defined]
-        yield etcd
+        for number in range(count):
+            lease = await etcd.grant(LEASE)
+            leases.append(lease)
+            base = f"{PREFIX}host{number}/"
+            address = f"10.{number % 250}.0.1"
+            host = Host(f"host{number}", (address,), (f"10.{number % 250}.{number // 250}.0/24",))
+            documents = dict(publication(number, n) for n in range(containers))
+            batch = {f"{base}c/{key}": value for key, value in documents.items()}
+            await etcd.write({f"{base}host": json.dumps(host.document()), **batch}, lease)
+        yield etcd, leases
     finally:
         renewing.cancel()
         await asyncio.wait([renewing])
@@ -225,7 +227,7 @@ def busy() -> Iterator[Row]:
 
 
 async def _busy(cluster: Cluster, servers: list[Running]) -> dict[int, Row]:
-    async with hosts(cluster, 100, 50) as etcd:
+    async with hosts(cluster, 100, 50) as (etcd, leases):
         knows = [asyncio.to_thread(until, lambda s=s: _alive(s) >= 100) for s in servers]  # type: ignore[misc]
         await asyncio.gather(*knows)
         await asyncio.sleep(5)
@@ -237,7 +239,7 @@ async def _busy(cluster: Cluster, servers: list[Running]) -> dict[int, Row]:
             turn += 1
             host, number = random.randrange(100), random.randrange(50)
             key, value = publication(host, number, turn)
-            await etcd.put(f"{PREFIX}host{host}/c/{key}", value, etcd.leases[host])  # type: ignore[attr-defined]
+            await etcd.put(f"{PREFIX}host{host}/c/{key}", value, leases[host])
             await asyncio.sleep(max(turn / CHANGES - passed, 0))
         took = time.monotonic() - began
         return {
