@@ -98,10 +98,10 @@ class Member:
         self._rules = rules
         self._sink = sink
         self._look = look
-        own = Host(rules.host, (), ())
+        self._instance = secrets.token_hex(8)
+        own = Host(rules.host, (), (), self._instance)
         self._reader = Reader(rules.prefix, own, rules.lease, rules.publish, sink)
         self._base = self._reader.base
-        self._instance = secrets.token_hex(8)
         self._own: dict[str, str] = {}  # documents by container
         self._unwritten: dict[str, None] = {}
         self._has_unwritten = asyncio.Event()
@@ -115,12 +115,17 @@ class Member:
     ) -> None:
         """Own containers publish this now, with these published ports; None takes one away."""
         for container_id, publication, published in changes:
-            if publication is None:
-                self._own.pop(container_id, None)
+            document = None
+            if publication is not None:
+                document = json.dumps(document_of(publication, published))
+            if document == self._own.get(container_id):
+                continue  # as after each full listing
+            if document is None:
+                del self._own[container_id]
             else:
-                self._own[container_id] = json.dumps(document_of(publication, published))
+                self._own[container_id] = document
             self._unwritten[container_id] = None
-        self._has_unwritten.set()
+            self._has_unwritten.set()
 
     def host_changed(self) -> None:
         """The networks of own Engines have changed, or whether these are lost."""
@@ -180,13 +185,17 @@ class Member:
         key = f"{self._base}{self._rules.host}/host"
         document = self._host_document()
         is_ours = await self._etcd.create(key, document, lease)
-        if not is_ours and (found := await self._etcd.get(key)) is not None:
+        if not is_ours:
+            found = await self._etcd.get(key)
+            if found is None:  # it has gone in between
+                return await self._take_host(lease)
             if self._instance in (found.value or ""):
                 await self._etcd.put(key, document, lease)
                 is_ours = True
-            elif self._rules.lease >= MIN_OBSERVED and await self._is_left(found, lease):
+            elif self._rules.lease < MIN_OBSERVED:
+                is_ours = await self._outlive(key, document, lease)
+            elif await self._is_left(found, lease):
                 is_ours = await self._etcd.replace(key, document, lease, found.revision)
-        is_ours = is_ours or await self._outlive(key, document, lease)
         if is_ours:
             self._written_host = document
         elif not self._is_refused:
@@ -200,11 +209,15 @@ class Member:
         return is_ours
 
     async def _is_left(self, found: Value, lease: int) -> bool:
-        """Return whether the lease of a key is renewed no more."""
-        before = await self._etcd.time_to_live(found.lease)
-        await asyncio.sleep(self._rules.lease / 2)
-        await self._etcd.renew(lease)
-        return await self._etcd.time_to_live(found.lease) < before - self._rules.lease / 4
+        """Return whether two renewals of a key's lease are overdue; False once it is renewed."""
+        left = await self._etcd.time_to_live(found.lease)
+        while left > self._rules.lease / RENEWALS:
+            await asyncio.sleep(TRY_EVERY)
+            await self._etcd.renew(lease)
+            before, left = left, await self._etcd.time_to_live(found.lease)
+            if left > before:
+                return False
+        return True
 
     async def _outlive(self, key: str, document: str, lease: int) -> bool:
         """Take a key as soon as the lease of its owner ends; return False if it does not end."""

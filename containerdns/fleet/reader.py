@@ -61,7 +61,7 @@ class Reader:
 
         Args:
             prefix: Of all keys of the fleet, with its final slash.
-            own: This host, with its present subnets.
+            own: This host, as far as other hosts' addresses depend on it.
             lease: Seconds.
             publish: "auto", "container" or "host".
             sink: Called with the other hosts.
@@ -70,7 +70,7 @@ class Reader:
         self.revision = 0
         self._is_namesake_read = False
         self.serial_base: Value | None = None
-        self._own = own.name
+        self._own, self._instance = own.name, own.instance
         self._lease = lease
         self._sink = sink
         self._others = Placement(publish, own)
@@ -103,6 +103,7 @@ class Reader:
         self._cluster = listing.cluster
         self._is_exact, self._base, self.serial_base = False, None, None
         found: set[Place] = set()
+        self._take_hosts(listing.values)
         for value in listing.values:
             if value.key == self.base + SERIAL_KEY:
                 self.serial_base = value
@@ -195,6 +196,7 @@ class Reader:
             self._unshared += _removed(self._everybody, place)
         else:
             self._unshared += _put(self._everybody, place, found)
+            self._look_for_namesake(found)
         if place.host == self._own and not self._is_namesake_read:
             return
         if found is None:
@@ -203,6 +205,32 @@ class Reader:
         if not place.container and not self._others.has_host(place.host):
             log.info("fleet: host %s", place.host)
         self._sink.remote_changed(_put(self._others, place, found))
+
+    def _take_hosts(self, values: Iterable[Value]) -> None:
+        """Apply the documents of many hosts at once, before those of their containers."""
+        hosts = []
+        for value in values:
+            place = self._place_of(value.key)
+            if not place.container and value.value is not None and value.key.endswith("/host"):
+                found = self._read(place, value.value)
+                if isinstance(found, Host):
+                    hosts.append(found)
+        self._unshared += self._everybody.set_hosts(hosts)
+        new = [h for h in hosts if h.name != self._own or self._is_namesake_read]
+        for host in new:
+            if not self._others.has_host(host.name):
+                log.info("fleet: host %s", host.name)
+        self._sink.remote_changed(self._others.set_hosts(new))
+
+    def _look_for_namesake(self, found: Host | Remote) -> None:
+        """Stop writing if another server took over the name of this host.
+
+        That may be right: this one was silent for so long that it was taken for dead.
+        """
+        if self._is_namesake_read or not isinstance(found, Host) or found.name != self._own:
+            return
+        if found.instance != self._instance:
+            raise FleetUnavailable(f"another server took over the name {self._own}")
 
     def _read(self, place: Place, text: str) -> Host | Remote | None:
         """Read a document; one that cannot be read costs what it is about, and one line."""
@@ -252,7 +280,7 @@ def _places_of(placement: Placement) -> set[Place]:
 
 def _put(placement: Placement, place: Place, found: Host | Remote) -> list[Change]:
     if isinstance(found, Host):
-        return placement.set_host(found)
+        return placement.set_hosts((found,))
     return placement.set(place.host, place.container, found)
 
 

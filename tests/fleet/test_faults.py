@@ -255,6 +255,27 @@ def test_second_server_of_a_name_reads_the_first_and_takes_over_after_it(
             assert sum("/a/c/" in key for key in cluster.listed()) == 1
 
 
+def test_server_whose_name_was_taken_over_in_its_silence_does_not_write_any_more(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """It was stopped, and another one took it for dead: no two write one key."""
+    a, b = engines
+    a.add("web", address="10.1.0.1")
+    b.add("other", address="10.2.0.1")
+    with serving(*of_fleet(cluster, "a"), docker=a.url) as first:
+        wait_until(lambda: any("/a/c/" in key for key in cluster.listed()))
+        first.send_signal(signal.SIGSTOP)
+        with serving(*of_fleet(cluster, "a"), docker=b.url) as twin:
+            wait_until(lambda: has(twin, "other.a", "10.2.0.1"))
+            wait_until(lambda: twin.metric("fleet_connected") == 1)
+            first.send_signal(signal.SIGCONT)
+            wait_until(lambda: "already has the name a" in first.log())
+            wait_until(lambda: has(first, "other", "10.2.0.1"))
+            assert has(first, "web", "10.1.0.1")
+            assert "already has the name a" not in twin.log()
+            assert sum("/a/c/" in key for key in cluster.listed()) == 1
+
+
 def test_own_replicas_come_first_and_shared_subnets_are_published_by_their_host(
     cluster: Cluster, engines: tuple[Engine, Engine]
 ) -> None:

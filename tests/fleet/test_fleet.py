@@ -107,6 +107,29 @@ def test_zone_stands_while_etcd_is_away_and_is_whole_after_its_return(
         assert second.addresses("web.docker") == [engine.address("web")]
 
 
+def test_killed_dockerd_costs_the_fleet_nothing_and_its_return_is_noticed(
+    engine: Dockerd, cluster: Cluster, tmp_path: Path
+) -> None:
+    """kill -9 of a host's dockerd: its containers run on, and stay in all answers."""
+    steady = ("--fleet-lease", "6")
+    engine.create_network("front")
+    engine.run("web", network="front")
+    address = engine.address("web")
+    with (
+        quiet_engine(tmp_path) as quiet,
+        serving(*of_fleet(cluster, "a", *steady), docker=engine.socket_url) as first,
+        serving(*of_fleet(cluster, "b", *steady), docker=quiet) as second,
+    ):
+        wait_until(lambda: second.addresses("web.docker") == [address])
+        engine.kill()
+        wait_until(lambda: first.metric("docker_connected") == 0)
+        assert second.addresses("web.docker") == [address]
+        engine.start()
+        wait_until(lambda: first.metric("docker_connected") == 1)
+        engine.run("late", network="front")
+        wait_until(lambda: second.addresses("late.docker") == [engine.address("late")])
+
+
 def test_second_server_of_a_name_says_so_and_does_not_write(
     engine: Dockerd, cluster: Cluster, tmp_path: Path
 ) -> None:

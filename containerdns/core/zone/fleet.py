@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple, Self
 
 from containerdns.core import names
-from containerdns.core.endpoints import MAX_PORT, IPNetwork
+from containerdns.core.endpoints import MAX_PORT, IPAddress, IPNetwork
 from containerdns.core.zone.containers import Network
 from containerdns.core.zone.journal import is_newer
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress
@@ -161,7 +161,7 @@ def remote_of(host: str, container_id: str, document: object) -> Remote:
                 for owner, rank, rule, network, project in fields["claims"]
             ),
             addresses=tuple(
-                PublishedAddress(str(ip_address(text)), str(network), str(network_id), BEHIND_OWN)
+                PublishedAddress(_canonical(text), str(network), str(network_id), BEHIND_OWN)
                 for text, network, network_id in fields["addresses"]
             ),
             on_host=bool(fields["on_host"]),
@@ -169,7 +169,7 @@ def remote_of(host: str, container_id: str, document: object) -> Remote:
             texts={_before(k): tuple(map(str, v)) for k, v in fields["texts"].items()} or None,
             services=_ports(fields["services"]) or None,
             is_wildcard=bool(fields["wildcard"]),
-            pointers=tuple(str(ip_address(text)) for text in fields["pointers"]),
+            pointers=tuple(_canonical(text) for text in fields["pointers"]),
             skipped=str(fields["skipped"]),
             project=str(fields["project"]),
         )
@@ -248,12 +248,11 @@ class Placement:
         self._own = own
         return self._place(())
 
-    def set_host(self, host: Host) -> list[Change]:
-        """Add or replace a host."""
-        if self.hosts.get(host.name) == host:
-            return []
-        self.hosts[host.name] = host
-        return self._place((host.name,))
+    def set_hosts(self, hosts: Iterable[Host]) -> list[Change]:
+        """Add or replace hosts; many at once cost little more than one."""
+        changed = [host for host in hosts if self.hosts.get(host.name) != host]
+        self.hosts.update((host.name, host) for host in changed)
+        return self._place([host.name for host in changed]) if changed else []
 
     def remove_host(self, name: str) -> list[Change]:
         """Remove a host; its containers stay unpublished until they are removed, or it is back."""
@@ -410,7 +409,9 @@ def placed(remote: Remote, host: Host, shared: Iterable[str], mode: str) -> Publ
     kept = tuple(
         a for a in publication.addresses if not (a.network_id and _is_within(a.text, networks))
     )
-    if mode == "auto" and (kept or not publication.addresses):
+    if mode == "auto" and len(kept) == len(publication.addresses):
+        return publication
+    if mode == "auto" and kept:
         texts = {a.text for a in kept}
         pointers = tuple(p for p in publication.pointers if p in texts)
         return replace(publication, addresses=kept, pointers=pointers)
@@ -441,6 +442,20 @@ def _networks(subnets: tuple[str, ...]) -> tuple[IPNetwork, ...]:
     return tuple(map(ip_network, subnets))
 
 
+@lru_cache(maxsize=1024)  # addresses of a container come several times in a row
+def _parsed(text: str) -> IPAddress:
+    return ip_address(text)
+
+
+def _canonical(text: object) -> str:
+    """Return an address as canonical text."""
+    if not isinstance(text, str):
+        raise TypeError(text)
+    return str(_parsed(text))
+
+
 def _is_within(text: str, networks: Iterable[Any]) -> bool:
-    address = ip_address(text)
+    if not networks:
+        return False
+    address = _parsed(text)
     return any(address.version == n.version and address in n for n in networks)
