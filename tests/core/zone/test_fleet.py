@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -12,10 +13,15 @@ from containerdns.core.zone.containers import Network
 from containerdns.core.zone.fleet import (
     BEHIND_OWN,
     Host,
+    Placement,
+    base_document,
+    base_for,
+    base_of,
     document_of,
     host_of,
     placed,
     remote_of,
+    serial_at,
     shared_subnets,
     subnets_of,
 )
@@ -177,3 +183,101 @@ def test_operator_may_choose_one_way_for_all() -> None:
 def test_container_on_the_network_of_its_host_has_that_hosts_address() -> None:
     on_host = replace(WEB, addresses=(), on_host=True, pointers=())
     assert addresses(placed(remote(on_host), A, (), "auto")) == ["192.0.2.1"]
+
+
+def test_serial_follows_the_clock_at_first_and_the_last_one_ever_after() -> None:
+    """RFC 1982; also when etcd is another one, whose revisions begin anew."""
+    now = 1_800_000_000.0
+    base = base_for(0, now, revision=500)
+    assert serial_at(base, 500) == 1_800_000_000
+    assert serial_at(base, 501) == 1_800_000_001
+    ahead = serial_at(base, 100_000)
+    assert serial_at(base_for(ahead, now, revision=3), 3) == ahead + 1
+    assert base_of(json.loads(json.dumps(base_document(base)))) == base
+
+
+@pytest.mark.parametrize("document", [None, {}, {"version": 1, "base": "x"}, {"version": 2}])
+def test_base_that_cannot_be_read_is_a_bad_document(document: object) -> None:
+    with pytest.raises(BadDocument):
+        base_of(document)
+
+
+subnets = st.sampled_from(
+    [
+        *("10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.3.0/24", "172.17.0.0/16"),
+        *("172.17.1.0/24", "fd00::/16", "fd00:1::/32"),
+    ]
+)
+fleets = st.lists(st.lists(subnets, max_size=4), max_size=5)
+
+
+@given(fleets)
+def test_shared_subnets_are_those_that_overlap_with_another_hosts(found: list[list[str]]) -> None:
+    hosts = [Host(str(number), (), tuple(subnets)) for number, subnets in enumerate(found)]
+    pairs = [(host.name, ip_network(text)) for host in hosts for text in host.subnets]
+    expected = {
+        str(subnet)
+        for name, subnet in pairs
+        for other, its in pairs
+        if name != other and its.version == subnet.version and its.overlaps(subnet)
+    }
+    assert shared_subnets(hosts) == tuple(sorted(expected))
+
+
+actions = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["host", "other", "gone", "1", "2", "-1"])),
+    max_size=12,
+)
+
+
+@given(actions)
+def test_placement_follows_from_the_documents_and_not_from_their_order(
+    done: list[tuple[str, str]],
+) -> None:
+    """What came by changes is what is made anew of the documents at the end."""
+    changing, known = Placement("auto"), dict[str, Publication]()
+    hosts: dict[str, Host] = {}
+    containers: dict[tuple[str, str], Any] = {}
+    for name, action in done:
+        if action in ("host", "other"):
+            subnet = "172.17.0.0/16" if action == "host" else f"10.{ord(name)}.0.0/16"
+            hosts[name] = Host(name, (f"192.0.2.{ord(name)}",), (subnet,))
+            changes = changing.set_hosts((hosts[name],))
+        elif action == "gone":
+            hosts.pop(name, None)
+            changes = changing.remove_host(name)
+        elif action.startswith("-"):
+            containers.pop((name, action[1:]), None)
+            changes = changing.remove(name, action[1:])
+        else:
+            document = json.loads(json.dumps(document_of(WEB, PUBLISHED)))
+            containers[name, action] = remote_of(name, action, document)
+            changes = changing.set(name, action, containers[name, action])
+        for publication_id, publication in changes:
+            known.pop(publication_id, None)
+            if publication is not None:
+                known[publication_id] = publication
+    anew = Placement("auto")
+    expected = dict(anew.set_hosts(hosts.values()))
+    for (name, container), found in containers.items():
+        expected |= dict(anew.set(name, container, found))
+    assert known == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("claims", [["we b" * 40, 0, "r", "", ""]]),
+        ("claims", [["WEB", 0, "r", "", ""]]),
+        ("claims", [["a..b", 0, "r", "", ""]]),
+        ("services", {"_80._tcp": [65536]}),
+        ("texts", {"x" * 64: ["text"]}),
+        ("addresses", [[1, "front", "n1"]]),
+        ("ttl", float("inf")),
+        ("cname", "no..name."),
+    ],
+)
+def test_document_with_what_cannot_be_published_is_bad(field: str, value: object) -> None:
+    """It must not become a fault of the zone later."""
+    with pytest.raises(BadDocument):
+        remote_of("a", "x", document_of(WEB, PUBLISHED) | {field: value})

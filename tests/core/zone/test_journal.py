@@ -94,3 +94,19 @@ def test_serial_of_a_soa_is_read_and_replaced() -> None:
     assert journal.serial_of(other) == 2**32 - 1
     assert other.rdata[: len(names)] == names
     assert len(other.rdata) == len(soa.rdata)
+
+
+@pytest.mark.parametrize(
+    ("serial", "steps"),
+    [(3, [(3, 5), (5, 9)]), (2, [(2, 5), (5, 9)]), (7, [(7, 9)]), (9, None), (1, None)],
+    ids=["between two", "the oldest", "between the last two", "the last", "before"],
+)
+def test_zone_that_is_looked_at_at_each_change_is_known_between_two(
+    serial: int, steps: list[tuple[int, int]] | None
+) -> None:
+    """So a secondary that comes from another primary finds its serial."""
+    made = Journal(keeps_each_serial=True)
+    made.add(Difference(2, 5, [], []))
+    made.add(Difference(5, 9, [], []))
+    found = made.since(serial)
+    assert (None if found is None else [(c.before, c.after) for c in found]) == steps
