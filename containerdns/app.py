@@ -34,11 +34,12 @@ from containerdns.processes.components import Components, Secrets
 from containerdns.processes.pool import Workers
 from containerdns.server.transfer import read_keys
 from containerdns.state.reports import Reports, version
-from containerdns.state.zone_writer import COLLECT_AFTER, ZoneWriter
+from containerdns.state.zone_writer import ZoneWriter
 from containerdns.tasks.parts import Part, Parts
 from containerdns.web.http import HTTPServer
 
 SWITCH_INTERVAL = 0.001  # seconds until another thread must release the GIL
+COLLECT_AFTER = (20_000, 20, 100)  # objects and collections, for `gc.set_threshold`
 MAX_FILES = 65536  # file descriptors, even if the system allows more
 COUNT_EVERY = 0.01  # seconds between steps of counting a large zone
 
@@ -91,9 +92,7 @@ class _Server:
             self._writer,
             self._rooms.forwarder,
             self._rooms.history,
-            self._counters,
-            lambda: self._rooms.servers.endpoints,
-            self._rooms.servers.tally_in_pieces,
+            self._rooms.servers,
             self._parts.failing,
         )
 
@@ -185,7 +184,6 @@ class _Server:
             self._reports,
             self._counters,
             hosts=self._settings.http.hosts,
-            version=version(),
         )
         return self._http
 
@@ -193,7 +191,6 @@ class _Server:
         rooms = self._rooms
         return Workers(
             self._writer,
-            self._counters,
             rooms.history,
             self._secrets,
             rooms.servers.endpoints,

@@ -142,11 +142,11 @@ class MoreMetrics(Metrics):
     def collect(self) -> Iterator[Metric | None]:
         yield from super().collect()
         count = getattr(self._counters, "samples", 0)
-        yield metrics._counter("samples", "Queries sampled.", (), {(): count})
+        yield metrics._counter("samples", "Queries sampled.", count)
 
 
 def test_new_metric_is_exposed_and_documented(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = MoreMetrics(MoreCounters(samples=7), lambda: iter((documents.NOTHING,)), "")
+    made = MoreMetrics(MoreCounters(samples=7), lambda: iter((documents.NOTHING,)))
     pieces, _ = made.exposition("text/plain")
     assert b"\ncontainerdns_samples_total 7.0\n" in b"".join(pieces)
     monkeypatch.setattr(documents, "Metrics", MoreMetrics)

@@ -37,12 +37,22 @@ PHRASES = {
     r"\b(no|an?) zone of ours that\b": 'say "not served here"',
     r"\bstand in for\b": 'say "replace"',
     r"\bzone stands\b": 'zones are "kept" or "served"',
+    r"\bset aside\b": 'say "marked down", as load balancers do',
+    r"\banew\b": 'say "again"',
+    r"\bgiv(e|es|en|ing) out\b": 'say "serve" or "return"',
+    r"\bsomebody\b": 'name the actor: "a client", "a secondary", or use the passive',
+    r"\bhold(s|ing)? up\b": 'say "delay"',
+    r"\b(is|are) no (failure|option|error|object|success)\b": 'say "is not a(n) ..."',
+    r"\bbut for (the|those|that|one|what)\b": 'say "except"',
 }
 OPENINGS = {
     r"Tell\b": '"Tell" addresses a person; functions "Return", "Report" or "Log"',
     r"Give (?!each\b|a negative\b)": 'functions "Return"; iterators "Yield"',
     r"Say\b": 'functions "Return" or "Report"',
     r"Take (in|over)\b": 'say "Apply", "Set" or "Process"',
+    r"Take (what|where|the|a|an|no|it)\b": 'say "Initialise", "Add" or "Ignore"',
+    r"Make (an?|what|the)\b": 'functions "Return", "Create" or "Build"',
+    r"Who\b": "modules and functions describe things; name them",
     r"Note (that|the|a|an|how|why|what)\b": 'say "Record" or "Count"',
 }
 

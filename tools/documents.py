@@ -44,7 +44,7 @@ wait for the next start.
 
 
 # All that metrics need to show what they are.
-NOTHING = Gauges({}, 0, 0, 0, 0, {}, {}, {}, {}, {}, 0, {}, None, {}, 0)
+NOTHING = Gauges("", {}, 0, 0, 0, 0, {}, {}, {}, {}, {}, 0, {}, None, {}, 0)
 
 SEPARATORS = {
     "forwards": "In the environment, the next `DOMAIN=` begins another value.",
@@ -138,7 +138,7 @@ def _paths_table() -> Iterator[str]:
 def _metrics_table() -> Iterator[str]:
     yield "| metric | labels | meaning |"
     yield "| --- | --- | --- |"
-    for metric in filter(None, Metrics(Counters(), lambda: iter((NOTHING,)), "").collect()):
+    for metric in filter(None, Metrics(Counters(), lambda: iter((NOTHING,))).collect()):
         name = metric.name + ("_total" if metric.type == "counter" else "")
         labels = vars(metric)[
             "_labelnames"

@@ -51,10 +51,8 @@ OPEN_PREFIX = 8  # a public network this wide or wider in --allow makes an open 
 NEVER_ASKED = frozenset({"local.", "onion."})
 
 # CH TXT version.bind., which a running containerdns answers.
-VERSION_QUERY = (
-    struct.pack("!6H", 0x6364, 0, 1, 0, 0, 0)
-    + names.to_wire("version.bind.")
-    + struct.pack("!2H", messages.TXT, 3)
+VERSION_QUERY = messages.query(
+    0x6364, 0, names.to_wire("version.bind.") + struct.pack("!2H", messages.TXT, messages.CH)
 )
 
 
@@ -234,7 +232,7 @@ def _of_listening(endpoint: Endpoint) -> Iterator[Finding]:
     try:
         listeners = sockets.open_all((endpoint,))
     except CannotListen as fault:
-        if _is_running_at((endpoint,)):
+        if _is_running_at(endpoint):
             yield Finding("ok", f"DNS on {endpoint}, in use by a running containerdns")
         elif not (
             endpoint.is_default
@@ -256,20 +254,17 @@ def _of_listening(endpoint: Endpoint) -> Iterator[Finding]:
         yield Finding("ok", f"DNS on {endpoint}")
 
 
-def _is_running_at(endpoints: Iterable[Endpoint]) -> bool:
-    """Return whether a containerdns answers at any of these addresses."""
-    for endpoint in endpoints:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)
-        with suppress(OSError):
-            response = http_client.ask_dns(host, endpoint.port, VERSION_QUERY, OWN_PATIENCE)
-            if b"containerdns" in response:
-                return True
+def _is_running_at(endpoint: Endpoint) -> bool:
+    """Return whether a containerdns answers DNS at an address."""
+    with suppress(OSError):
+        response = http_client.ask_dns(endpoint.from_here(), VERSION_QUERY, OWN_PATIENCE)
+        return b"containerdns" in response
     return False
 
 
 def _is_ours(endpoint: Endpoint) -> bool:
     """Return whether a containerdns answers HTTP at an address."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host, endpoint.host)
+    host = endpoint.from_here().host
     connection = http.client.HTTPConnection(host, endpoint.port, timeout=OWN_PATIENCE)
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("HEAD", "/healthz")

@@ -185,7 +185,7 @@ def serve(config: Path | None, **flags: Any) -> None:
 @click.option("--name", metavar="NAME", help="Print only this name.")
 @click.option("--type", "rtype", metavar="TYPE", help="Records of one type, A or TXT, a row each.")
 @click.option("--all", "is_whole", is_flag=True, help="A row for each record, with its rule.")
-@click.option("--watch", is_flag=True, help="Go on with a line for each change of a container.")
+@click.option("--watch", is_flag=True, help="Continue with a line for each change of a container.")
 def zone(
     url: str, form: str, domain: str | None, name: str | None, rtype: str | None, **how: bool
 ) -> None:
@@ -250,9 +250,7 @@ def _watch(server: "Server", form: str, name: str | None) -> None:
 )
 @_url_option
 @_format_option("text", "json")
-def explain(
-    name: str, qtype: str | None, client: str | None, search: tuple[str, ...], url: str, form: str
-) -> None:
+def explain(name: str, search: tuple[str, ...], url: str, form: str, **asked: str | None) -> None:
     """Explain how a name is resolved: each query that a client sends, in order, and why.
 
     NAME may be an address, a URL or host:port, also in letters beyond ASCII.
@@ -260,7 +258,7 @@ def explain(
     from containerdns.core.protocol import typed_names
 
     typed = typed_names.for_url(name)
-    query = [("name", typed.host), ("type", qtype), ("client", client)]
+    query = [("name", typed.host), ("type", asked["qtype"]), ("client", asked["client"])]
     document = _server(url).json("/explain", [*query, *(("search", domain) for domain in search)])
     if typed.remark:
         document["remarks"] = [typed.remark, *document.get("remarks", ())]
@@ -297,7 +295,7 @@ def check(config: Path | None, form: str, **flags: Any) -> None:
 
 
 @main.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on with those to come.")
+@click.option("--follow", "-f", is_flag=True, help="Continue with new ones.")
 @_url_option
 @_format_option("table", "json")
 def queries(follow: bool, url: str, form: str) -> None:
@@ -322,7 +320,7 @@ def queries(follow: bool, url: str, form: str) -> None:
 
 
 @main.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on with those to come.")
+@click.option("--follow", "-f", is_flag=True, help="Continue with new ones.")
 @_url_option
 @_format_option("text", "json")
 def changes(follow: bool, url: str, form: str) -> None:

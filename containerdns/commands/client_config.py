@@ -16,7 +16,7 @@ from containerdns.config import values
 from containerdns.config.client_targets import Ours
 from containerdns.config.groups import Settings
 from containerdns.config.machine import main_address
-from containerdns.core.endpoints import DNS_PORT, WILDCARDS, Endpoint
+from containerdns.core.endpoints import DNS_PORT, Endpoint
 from containerdns.errors import BadName, BadSettings, ServerUnreachable
 
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))  # created by Docker and Podman
@@ -98,7 +98,7 @@ def _from_settings(settings: Settings) -> Ours:
 
 def _addresses(listening: Sequence[Endpoint], url: str) -> tuple[str, ...]:
     """Return addresses that clients can use: those listened on, or the one in the URL."""
-    told = [e.host for e in listening if e.host not in WILDCARDS]
+    told = [e.host for e in listening if not e.is_wildcard]
     if told:
         return tuple(dict.fromkeys(told))
     host = urlsplit(url).hostname or ""

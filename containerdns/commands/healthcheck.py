@@ -9,18 +9,12 @@ from containerdns.config.values import endpoint
 from containerdns.core import names
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
-from containerdns.errors import BadSettings, ServerUnreachable
+from containerdns.errors import BadMessage, BadSettings, ServerUnreachable
 
 DNS_TIMEOUT = 2.0  # seconds; the server answers from memory
 TRIES = 2  # datagrams may be lost
-HEADER = struct.Struct("!6H")  # RFC 1035 section 4.1.1
-RCODE = 0x000F  # in the flags
 OK, FORBIDDEN = 200, 403
 QUESTION = names.to_wire(messages.HEALTH_CHECK) + struct.pack("!2H", messages.TXT, messages.CH)
-STANDARD = {
-    "0.0.0.0": "127.0.0.1",
-    "::": "::1",
-}  # where a wildcard address is reached from this machine
 
 
 def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, str]:
@@ -40,7 +34,8 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
         BadSettings: `dns` is not an address and port.
     """
     where, may_refuse = _dns_of(dns, settings), True
-    url = url or (f"http://{_reachable(settings.http.listen)}" if settings.http.listen else None)
+    if not url and settings.http.listen:
+        url = f"http://{settings.http.listen.from_here()}"
     if url is not None:
         server = http_client.Server(url)
         try:
@@ -58,7 +53,7 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
 def _as_it_says(server: http_client.Server, where: Endpoint) -> Endpoint:
     """Return what the server reports, as its flags are unknown here; else the settings' values."""
     try:
-        return _reachable(endpoint(server.json("/status")["dns"][0]))
+        return endpoint(server.json("/status")["dns"][0]).from_here()
     except (ServerUnreachable, KeyError, IndexError, ValueError):
         return where
 
@@ -75,29 +70,24 @@ def _answers(where: Endpoint, may_refuse: bool) -> tuple[bool, str]:
 
 def _judged(where: Endpoint, may_refuse: bool) -> tuple[bool, str]:
     identity = secrets.randbelow(1 << 16)
-    query = HEADER.pack(identity, 0, 1, 0, 0, 0) + QUESTION
-    response = http_client.ask_dns(where.host, where.port, query, DNS_TIMEOUT)
-    if len(response) < HEADER.size:
-        return False, f"DNS on {where}: the response is not a DNS message"
-    echoed, flags, _, answers, _, _ = HEADER.unpack_from(response)
-    rcode = flags & RCODE
-    if echoed != identity or not flags & messages.QR:
+    query = messages.query(identity, 0, QUESTION)
+    try:
+        response = messages.parse_response(http_client.ask_dns(where, query, DNS_TIMEOUT))
+    except BadMessage as bad:
+        return False, f"DNS on {where}: the response is not a DNS message ({bad})"
+    if response.id != identity:
         return False, f"DNS on {where}: the response is not for our query"
-    if rcode == messages.REFUSED and may_refuse:
+    if response.rcode == messages.REFUSED and may_refuse:
         return True, f"ready; DNS on {where} answers, but refuses this address (--allow)"
-    if rcode != messages.NOERROR or not flags & messages.AA or not answers:
-        return False, f"DNS on {where}: no answer to the health check (rcode {rcode})"
+    if response.rcode or not response.flags & messages.AA or not response.answer:
+        return False, f"DNS on {where}: no answer to the health check (rcode {response.rcode})"
     return True, f"ready; DNS on {where} answers"
 
 
 def _dns_of(dns: str | None, settings: Settings) -> Endpoint:
     if dns is None:
-        return _reachable(settings.dns.listen[0])
+        return settings.dns.listen[0].from_here()
     try:
-        return _reachable(endpoint(dns))
+        return endpoint(dns).from_here()
     except ValueError as error:
         raise BadSettings("--dns", dns, "an address and a port, 127.0.0.1:53") from error
-
-
-def _reachable(listening: Endpoint) -> Endpoint:
-    return Endpoint(STANDARD.get(listening.host, listening.host), listening.port)

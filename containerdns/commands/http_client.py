@@ -12,6 +12,7 @@ from typing import IO, Any
 from urllib.parse import urlencode
 
 from containerdns.config.machine import family_of
+from containerdns.core.endpoints import Endpoint
 from containerdns.errors import QuestionRefused, ServerUnreachable
 
 TIMEOUT = 10.0  # seconds for an answer
@@ -43,9 +44,9 @@ class Server:
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise ServerUnreachable(self.url, "what answers is no containerdns") from error
+            raise ServerUnreachable(self.url, "what answers is not containerdns") from error
         if not isinstance(document, dict):
-            raise ServerUnreachable(self.url, "what answers is no containerdns")
+            raise ServerUnreachable(self.url, "what answers is not containerdns")
         return document
 
     def text(self, path: str, query: QueryParameters = NOTHING, accept: str = "text/plain") -> str:
@@ -95,12 +96,11 @@ class Server:
         return response
 
 
-def ask_dns(host: str, port: int, message: bytes, timeout: float) -> bytes:
+def ask_dns(where: Endpoint, message: bytes, timeout: float) -> bytes:
     """Send a DNS message over UDP and return the response; OSError if there is none."""
-    family = family_of(host)
-    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+    with socket.socket(family_of(where.host), socket.SOCK_DGRAM) as asking:
         asking.settimeout(timeout)
-        asking.connect((host, port))
+        asking.connect((where.host, where.port))
         asking.send(message)
         return asking.recv(65535)
 

@@ -11,8 +11,8 @@ import click
 from containerdns.core.protocol import explanation_text
 from containerdns.core.protocol.explanation_text import plain
 
-WIDTH_LEAST = 40  # columns; narrower tables are unreadable anyway
-COLUMN_LEAST = 8  # characters that are left of a truncated column
+MIN_WIDTH = 40  # columns; narrower tables are unreadable anyway
+MIN_COLUMN = 8  # characters that are left of a truncated column
 GAP = "  "
 ELLIPSIS = "…"
 
@@ -54,14 +54,14 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator
         for at, column in enumerate(columns)
     ]
     if _is_terminal():
-        _shrink(widths, max(WIDTH_LEAST, shutil.get_terminal_size().columns))
+        _shrink(widths, max(MIN_WIDTH, shutil.get_terminal_size().columns))
     yield click.style(_line([column.upper() for column in columns], widths), bold=True)
     for row in cells:
         yield _line(row, widths)
 
 
 def _shrink(widths: list[int], available: int) -> None:
-    while sum(widths) + len(GAP) * (len(widths) - 1) > available and max(widths) > COLUMN_LEAST:
+    while sum(widths) + len(GAP) * (len(widths) - 1) > available and max(widths) > MIN_COLUMN:
         widths[widths.index(max(widths))] -= 1
 
 
@@ -117,7 +117,7 @@ def _engines(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _wrong(document: Mapping[str, Any], name: str | None) -> Iterator[str]:
-    """Yield who is skipped, which names and labels are invalid, and who lost a name to whom."""
+    """Yield the skipped containers, invalid names and labels, and lost names."""
     lost = [
         {**loss, "to": loss["winner"] or loss.get("held_for") or "nobody, as several have it"}
         for loss in document.get("losses", ())

@@ -28,7 +28,7 @@ class WrongUsage(click.ClickException):
 
 
 class UnknownCommand(click.UsageError):
-    """Somebody typed a command that there is not."""
+    """An unknown command was typed."""
 
     def __init__(self, name: str, ctx: click.Context, known: list[str]) -> None:
         super().__init__(
@@ -92,7 +92,7 @@ def _of_option(fault: click.exceptions.BadOptionUsage) -> str:
     from containerdns.config.settings import OPTIONS  # noqa: PLC0415 - for the others' quick start
 
     option = next((o for o in OPTIONS if o.flag == fault.option_name), None)
-    if "does not take a value" in fault.message:  # click does not say so otherwise
+    if "does not take a value" in fault.message:  # the only sign of it in click
         other = f", or --no-{option.key}" if option and option.is_switch else ""
         return f"expected no value{other}"
     return f"expected {option.expected if option else 'a value'}, found no value"

@@ -1,8 +1,8 @@
 """The settings of `serve` in groups, one for each part that reads them.
 
-Each field but those named below is one option of `settings.OPTIONS`, which says what it means;
-its default here is that of the option.  What the zone, the publications of containers and the
-rights of clients depend on are values of core, and groups as they are.
+Except where noted, each field is an option in `settings.OPTIONS`, where it is described; its
+default is here.  The settings of the zone, of the publications of containers and of the rights of
+clients are values of core.
 """
 
 from dataclasses import dataclass, field, replace
@@ -23,8 +23,8 @@ class EngineSettings:
     """Which Docker Engines are watched, and how.
 
     Attributes:
-        source: What named the Engines, for the log; no option.
-        verifies: Whether the certificate of an Engine is verified; no option.
+        source: Where the URLs come from, for the log; not an option.
+        verifies: Whether the certificates of Engines are verified; not an option.
     """
 
     urls: tuple[str, ...] = (DEFAULT_SOCKET,)
@@ -59,12 +59,12 @@ class HTTPSettings:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings:
-    """Who is asked for what is not ours, and what is kept of the responses.
+    """The upstreams, and how their responses are cached and filtered.
 
     Attributes:
-        ttl: That of the zone; no option.
-        suffixes: The domains and search domains of the zone; no option.
-        listen: Where DNS is answered: ourselves are no upstream; no option.
+        ttl: That of the zone; not an option.
+        suffixes: The domains and search domains of the zone; not an option.
+        listen: Where DNS is answered, to recognise ourselves as an upstream; not an option.
     """
 
     servers: tuple[UpstreamServer, ...] = (
@@ -82,7 +82,7 @@ class UpstreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class StateSettings:
-    """What the zone holds besides containers, and what outlives the process."""
+    """Static records, and the state that outlives the process."""
 
     file: Path | None = None
     remember: int = 86400
@@ -91,7 +91,7 @@ class StateSettings:
 
 @dataclass(frozen=True, slots=True)
 class TransferSettings:
-    """What secondaries need, and which of them are notified."""
+    """Zone transfers and NOTIFY."""
 
     keys: tuple[Path, ...] = ()
     notify: tuple[Endpoint, ...] = ()
@@ -99,7 +99,7 @@ class TransferSettings:
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """How this host shares its names with others, through etcd."""
+    """Sharing names with other hosts through etcd."""
 
     urls: tuple[str, ...] | None = None
     host: str | None = None
@@ -128,7 +128,7 @@ class LogSettings:
 class Settings:
     """All settings of `serve`, checked; names are canonical. See docs/options.md.
 
-    What two groups need is an option of one; making the settings copies it to the other.
+    A value that two groups need is an option of one, and copied to the other here.
     """
 
     engines: EngineSettings = field(default_factory=EngineSettings)
@@ -148,5 +148,5 @@ class Settings:
         host = self.fleet.name
         policy = replace(self.policy, ttl=ttl, suffixes=suffixes, fleet_host=host)
         upstream = replace(self.upstream, ttl=ttl, suffixes=suffixes, listen=self.dns.listen)
-        object.__setattr__(self, "policy", policy)  # frozen, but for the one that makes it
+        object.__setattr__(self, "policy", policy)  # frozen, except during initialisation
         object.__setattr__(self, "upstream", upstream)

@@ -1,9 +1,10 @@
-"""The addresses of the machine, or of the network namespace, that this process runs in.
+"""The machine, or the network namespace, that this process runs in: addresses and limits.
 
-On Linux they come from netlink (rtnetlink(7)), which lists the addresses of all interfaces.
-Elsewhere, the addresses that the host name resolves to have to do.
+On Linux, netlink lists the addresses of all interfaces (rtnetlink(7)).  Elsewhere, those that the
+host name resolves to are used instead.
 """
 
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC
 _HEADER = struct.Struct("=LHHLL")  # length, type, flags, sequence number, port id
 _ADDRESS = struct.Struct("=BBBBL")  # family, prefix length, flags, scope, interface
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
+
+
+def descriptor_limit() -> int:
+    """Return how many file descriptors this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def own_addresses() -> frozenset[str]:

@@ -35,12 +35,12 @@ class Option:
 
     Attributes:
         key: In the TOML file; the flag is this with two hyphens before it.
-        field: Of `Settings`: group and field of it, "zone.ttl"; the default is what stands there.
+        field: Its group and field in `Settings`, such as "zone.ttl", which has the default.
         read: Parses one text; raises ValueError or `BadName` if it is invalid.
         expected: What a valid text is, for error messages and the documents.
         meaning: What it does, a sentence.
         why: Why it exists, or why its default is what it is, a sentence.
-        default_text: What the documents say of a default that the field alone does not tell.
+        default_text: The default in the documents, if the field alone is not enough.
         metavar: The placeholder for its value; "" for a switch.
         is_repeatable: It may be given several times; an empty value means an empty list.
         is_needed: For a repeatable option: the list must not be empty.

@@ -25,8 +25,6 @@ from containerdns.errors import BadSettings
 
 DNS_OVER_TLS_PORT = 853  # RFC 7858 section 3.1
 HTTPS_PORT = 443
-
-
 ETCD_PORT = 2379
 TLS_FILES = ("ca.pem", "cert.pem", "key.pem")  # as the docker command names them
 
@@ -93,7 +91,7 @@ def tls_directory(value: str) -> Path:
 def engine_url(value: str) -> str:
     """Read the URL of an Engine: unix:///PATH, tcp://HOST[:PORT], ssh://[USER@]HOST[:PORT].
 
-        A path may also have one slash in front (`unix:/run/docker.sock`) or two, as for the docker
+    A path may also have one slash in front (`unix:/run/docker.sock`) or two, as for the docker
     command; the value has three.  `engine/transport` parses the value.
     """
     scheme, _, path = text(value).partition(":")
@@ -102,7 +100,7 @@ def engine_url(value: str) -> str:
             raise ValueError(value)
         return f"unix:///{path.lstrip('/')}"
     url = urlsplit(value)
-    _ = url.port  # a ValueError if it is none
+    _ = url.port  # raises ValueError if invalid
     match url.scheme:
         case "tcp" if url.hostname and url.path in ("", "/"):
             return value
@@ -143,7 +141,7 @@ def network(value: str) -> IPNetwork:
 def domain(value: str) -> str:
     """Read a domain other than the root.
 
-        DNS allows any octet, but a space or comma here separates domains, and a colon precedes a
+    DNS allows any octet, but a space or comma here separates domains, and a colon precedes a
     port.  The slash occurs in reverse zones smaller than a /24 (RFC 2317).
     """
     name = names.canonical(value)
@@ -196,7 +194,7 @@ def etcd_prefix(value: str) -> str:
 def web_url(value: str) -> str:
     """Read the URL of a running server: http://HOST[:PORT], possibly with a path."""
     url = urlsplit(text(value))
-    _ = url.port  # a ValueError if it is none
+    _ = url.port  # raises ValueError if invalid
     if url.scheme not in ("http", "https") or not url.hostname or " " in value:
         raise ValueError(value)
     return value
@@ -246,7 +244,7 @@ def _host_and_port(value: str) -> tuple[str, int | None]:
     plain = re.fullmatch(r"([^:\[\]]*)(?::([0-9]{1,5}))?", value)
     match = bracketed or plain
     if match is None:
-        return value, None  # a bare IPv6 address, or invalid: `_address` will tell
+        return value, None  # a bare IPv6 address, or invalid, which `_address` detects
     port = int(match[2]) if match[2] else None
     if port is not None and port > MAX_PORT:
         raise ValueError(value)

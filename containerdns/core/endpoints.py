@@ -11,7 +11,8 @@ IPNetwork = IPv4Network | IPv6Network
 
 DNS_PORT = 53
 MAX_PORT = 65535
-WILDCARDS = ("0.0.0.0", "::")  # all addresses of a family, to listen on
+# All addresses of a family, to listen on, and the one at which this machine reaches them.
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 LOOPBACK: tuple[IPNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 PRIVATE: tuple[IPNetwork, ...] = (
@@ -24,7 +25,7 @@ PRIVATE: tuple[IPNetwork, ...] = (
 
 
 def address_text(text: str) -> str:
-    """Return the canonical text of an IP address; "" if the text is none."""
+    """Return the canonical text of an IP address; "" if it is not one."""
     try:
         return str(ip_address(text))
     except ValueError:
@@ -47,6 +48,15 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for all addresses of a family."""
+        return self.host in WILDCARDS
+
+    def from_here(self) -> "Endpoint":
+        """Return where it is reached from this machine: a wildcard, over loopback."""
+        return Endpoint(WILDCARDS.get(self.host, self.host), self.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class LastDay:
         return not self._samples or now - self._samples[-1][0] >= INTERVAL
 
     def note(self, total: int, now: float) -> None:
-        """Take a sample if it is due; forget those that the day no longer needs."""
+        """Add a sample if it is due; forget those that the day no longer needs."""
         if self.is_due(now):
             self._samples.append((now, total))
         while len(self._samples) > 1 and now - self._samples[1][0] >= DAY:

@@ -22,12 +22,12 @@ from urllib.parse import urlencode
 from containerdns.engine.decoding import MAX_DOCUMENT, ArrayDecoder
 from containerdns.engine.transport import EngineConnections, EngineResponse, parse_url
 from containerdns.errors import BadDocument, EngineUnavailable
+from containerdns.tasks.turns import turns
 
 CALL_TIMEOUT = 10.0  # seconds for the response to a small request
 INSPECT_TIMEOUT = 60.0  # seconds; the Engine delays it while a container starts
 HEAD_TIMEOUT = 30.0  # seconds until a listing or the event stream begins
 PIECE_TIMEOUT = 10.0  # seconds between pieces of a listing
-SLICE = 0.001  # seconds that a long computation may hold the event loop
 EVENT_HEAD = 1 << 12  # octets kept from the head of an event that is too long: action and actor
 EVENT_TAIL = 256  # octets kept from its end: the time
 
@@ -162,7 +162,6 @@ class EngineClient:
         Other work on the event loop gets its turn in between.
         """
         target = self._prefix + path
-        turn = Turn()
         async with self._get(target) as response:
             if response.status != 200:
                 raise self._refusal(response, await response.body(), target)
@@ -170,7 +169,7 @@ class EngineClient:
             while octets := await self._next_piece(response):
                 for item in self._items(decoder, octets):
                     yield item
-                    await turn.offer()
+                    await turns().offer(self.address.url)
             if not decoder.is_complete:
                 raise EngineUnavailable(
                     f"{self.address.url} sent a listing that is not a JSON array"
@@ -269,20 +268,6 @@ class EngineClient:
         return EngineUnavailable(cause, status)
 
 
-class Turn:
-    """Lets other work on the event loop run during a long computation."""
-
-    def __init__(self) -> None:
-        self._clock = asyncio.get_running_loop().time
-        self._end = self._clock() + SLICE
-
-    async def offer(self) -> None:
-        """Yield to other work if this turn has lasted long enough."""
-        if self._clock() > self._end:
-            await asyncio.sleep(0)
-            self._end = self._clock() + SLICE
-
-
 class EventStream:
     """The event stream of a subscription."""
 
@@ -290,7 +275,7 @@ class EventStream:
         self.clock = _clock_of(response)
         self._response = response
         self._url = url
-        self._line = _Line()
+        self._line = _EventLine()
 
     async def next(self) -> list[Event]:
         """Wait for events and return all that have arrived; empty at the end of the stream.
@@ -304,20 +289,20 @@ class EventStream:
             if not others:
                 continue
             found = [self._event(self._line)]
-            found += [self._event(_Line(line)) for line in others[:-1]]
-            self._line = _Line(others[-1])
+            found += [self._event(_EventLine(line)) for line in others[:-1]]
+            self._line = _EventLine(others[-1])
             if events := [event for event in found if event is not None]:
                 return events
         return []
 
-    def _event(self, line: "_Line") -> Event | None:
+    def _event(self, line: "_EventLine") -> Event | None:
         try:
             return line.event()
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise EngineUnavailable(f"{self._url} sent a malformed event") from fault
 
 
-class _Line:
+class _EventLine:
     """A line of the event stream, which may arrive in pieces.
 
     Events contain all labels of a container.  If one is too long, only its action, actor and

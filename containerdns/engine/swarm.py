@@ -11,19 +11,20 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
 from ipaddress import ip_interface
 from typing import Any
 from urllib.parse import urlencode
 
 from containerdns.core.zone.containers import Attachment, Container
-from containerdns.engine.client import EngineClient, Turn
+from containerdns.core.zone.policy import SERVICE_ID, SWARM
+from containerdns.engine.client import EngineClient
 from containerdns.engine.decoding import SkippedItem
 from containerdns.engine.sink import Sink
 from containerdns.errors import BadDocument, EngineUnavailable
+from containerdns.tasks.turns import turns
 
-LABEL = "com.docker.swarm."
 POLL_EVERY = 5.0  # seconds between listings of the tasks of a manager
 LOOK_EVERY = 60.0  # seconds between checks whether this Engine has become a manager
 MAX_RETRY = 60.0  # seconds between retries while the swarm has no leader
@@ -170,11 +171,10 @@ class Swarm:
             self._sink.container_changed(self._url, container, None)
 
     async def _withdraw(self, container_ids: set[str]) -> None:
-        turn = Turn()
         for container_id in container_ids:
             self._told.pop(container_id, None)
             self._sink.container_removed(self._url, container_id, None)
-            await turn.offer()
+            await turns().offer(self._url)
 
     def _note_unreadable(self, fault: BadDocument) -> None:
         if fault.document_id not in self._unreadable:
@@ -202,7 +202,7 @@ def service_from_document(
         if not attachments:
             return None
         return Container(
-            id=f"service:{document_id}",
+            id=f"{SERVICE_ID}{document_id}",
             container_name=service,
             engine=engine,
             state="running",
@@ -263,10 +263,10 @@ def task_from_document(
             attachments=tuple(sorted(attachments, key=lambda item: item.network)),
             docker_labels={
                 **_labels(spec.get("Labels")),
-                f"{LABEL}service.id": service_id,
-                f"{LABEL}service.name": service,
-                f"{LABEL}task.id": document_id,
-                f"{LABEL}task.name": task_name,
+                f"{SWARM}service.id": service_id,
+                f"{SWARM}service.name": service,
+                f"{SWARM}task.id": document_id,
+                f"{SWARM}task.name": task_name,
             },
         )
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
@@ -287,12 +287,8 @@ def _attachment(network: str, network_id: str, addresses: list[str]) -> Attachme
         network=sys.intern(network or network_id),
         network_id=sys.intern(network_id),
         addresses=tuple(str(interface.ip) for interface in interfaces),
-        subnets=tuple(_distinct(str(interface.network) for interface in interfaces)),
+        subnets=tuple(dict.fromkeys(str(interface.network) for interface in interfaces)),
     )
-
-
-def _distinct(texts: Iterator[str]) -> Iterator[str]:
-    yield from dict.fromkeys(texts)
 
 
 def _labels(document: Any) -> dict[str, str]:

@@ -16,7 +16,15 @@ from containerdns.core.zone.containers import (
     container_from_list,
     fingerprint,
 )
-from containerdns.core.zone.tracking import Ask, Happening, Phase, Step, Tracked, Urgency
+from containerdns.core.zone.tracking import (
+    Ask,
+    ContainerEvent,
+    Happening,
+    Phase,
+    Step,
+    Tracked,
+    Urgency,
+)
 from containerdns.engine.client import CALL_TIMEOUT, EngineClient
 from containerdns.engine.decoding import SkippedItem
 from containerdns.engine.sink import Sink
@@ -81,32 +89,17 @@ class Tracker:
 
     # Events and listings.
 
-    def happened(
-        self,
-        container_id: str,
-        happening: Happening,
-        event_time: float | None,
-        name: str = "",
-        exit_status: int | None = None,
-    ) -> None:
+    def happened(self, container_id: str, event: ContainerEvent) -> None:
         """Process an event."""
         self.touched.add(container_id)
         tracked = self._tracked.get(container_id)
-        if tracked is None and happening is Happening.DIED:
-            return
-        may_ask_early = not self._slots[Urgency.EARLY].locked()
-        if happening is not Happening.DIED and (hanging := self._hanging.get(container_id)):
-            hanging.news.set()
-        self._take(
-            tracking.on_event(
-                tracked or Tracked(container_id, self._url),
-                happening,
-                event_time,
-                name,
-                exit_status=exit_status,
-                may_ask_early=may_ask_early,
-            )
-        )
+        if event.happening is not Happening.DIED:
+            tracked = tracked or Tracked(container_id, self._url)
+            if hanging := self._hanging.get(container_id):
+                hanging.news.set()
+        if tracked is not None:
+            may_ask_early = not self._slots[Urgency.EARLY].locked()
+            self._take(tracking.on_event(tracked, event, may_ask_early=may_ask_early))
 
     def is_hanging(self, container_id: str) -> bool:
         """Return whether an inspect is under way but no longer waited for."""
@@ -115,7 +108,7 @@ class Tracker:
     def removed(self, container_id: str, event_time: float | None) -> None:
         """Process the removal of a container."""
         tracked = self._tracked.pop(container_id, None)
-        if tracked is not None and tracked.is_told:
+        if tracked is not None and tracked.was_reported:
             self._sink.container_removed(self._url, container_id, event_time)
 
     def examine(self, item: object) -> tuple[str, bool]:
@@ -141,7 +134,7 @@ class Tracker:
         is_same = tracked.is_whole and likeness != 0 and likeness == tracked.likeness
         return container_id, not is_same
 
-    def tell_item(self, container_id: str, item: Any) -> None:
+    def report_item(self, container_id: str, item: Any) -> None:
         """Report a container as listed, unless something newer is known.
 
         One that is known to have stopped waits for its inspect: the Engine lists it as running for
@@ -318,11 +311,11 @@ class Tracker:
                     if tracked.id not in self._asks:  # otherwise its task continues by itself
                         settled = self._asks[tracked.id] = asyncio.Event()
                         self._tasks.create_task(self._ask(tracked.id, settled, urgency))
-                case tracking.Tell(container, event_time):
+                case tracking.Report(container, event_time):
                     self._sink.container_changed(self._url, container, event_time)
-                case tracking.TellDeath(event_time, status):
+                case tracking.ReportDeath(event_time, status):
                     self._sink.container_died(self._url, tracked.id, event_time, status)
-                case tracking.TellFault(name, reason):
+                case tracking.ReportFault(name, reason):
                     self._sink.container_unreadable(self._url, tracked.id, name, reason)
 
 

@@ -15,21 +15,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from containerdns.core.zone.containers import Container, Network, network_from_document
-from containerdns.core.zone.tracking import Happening
-from containerdns.engine.client import ACTIONS, EngineClient, Event, EventStream, Turn, Version
+from containerdns.core.zone.tracking import ContainerEvent, Happening
+from containerdns.engine.client import ACTIONS, EngineClient, Event, EventStream, Version
 from containerdns.engine.sink import Sink
 from containerdns.engine.swarm import Swarm
 from containerdns.engine.tracker import Tracker
 from containerdns.engine.watchdog import Watchdog
 from containerdns.errors import BadDocument, EngineUnavailable
+from containerdns.tasks.turns import turns
 
 MAX_RETRY_NEAR = 1.0  # seconds; on a local socket, and while a zone is known
 CANCEL_AGAIN_AFTER = 0.05  # seconds
 STABLE_AFTER = 2.0  # seconds; a session that lasted longer is retried immediately
 PATIENCE = 2.0  # seconds to wait for networks and services, which Engines list in milliseconds
-MAX_UNTOLD = 200  # containers of a listing that wait for an inspect before they are reported
+MAX_UNREPORTED = 200  # containers of a listing that wait for an inspect before they are reported
 MAX_COMPARING = 128  # containers waited for concurrently; the tracker limits their inspects
-TELL_AFTER = 0.3  # seconds that inspects may take before containers are reported from the list
+REPORT_AFTER = 0.3  # seconds that inspects may take before containers are reported from the list
 
 MAX_STATUS_DIGITS = 3  # of an exit status, 0 to 255
 
@@ -52,14 +53,14 @@ class Timing:
     Attributes:
         compare_every: Between full listings.
         listen_check_every: Between checks of the event stream.
-        retry_first: Before the second attempt to connect; doubled each time.
-        retry_longest: The upper limit of that.
+        first_retry: Before the second attempt to connect; doubled each time.
+        max_retry: The upper limit of that.
     """
 
     compare_every: float = 60.0
     listen_check_every: float = 1.5
-    retry_first: float = 0.5
-    retry_longest: float = 30.0
+    first_retry: float = 0.5
+    max_retry: float = 30.0
 
 
 DEFAULT_TIMING = Timing()
@@ -120,16 +121,16 @@ class Watcher:
 
     async def _watch(self) -> None:
         clock = asyncio.get_running_loop().time
-        delay = self._timing.retry_first
+        delay = self._timing.first_retry
         try:
             while True:
                 begun = clock()
                 self._lost(await self._session())
                 if self._is_synced and clock() - begun > STABLE_AFTER:
-                    delay = self._timing.retry_first
+                    delay = self._timing.first_retry
                     continue  # it worked until now, so retry immediately
                 near = self._client.address.is_local or self._has_listed
-                delay = min(delay, MAX_RETRY_NEAR if near else self._timing.retry_longest)
+                delay = min(delay, MAX_RETRY_NEAR if near else self._timing.max_retry)
                 await asyncio.sleep(delay * random.uniform(0.75, 1.0))  # noqa: S311 - no secret
                 delay *= 2
         finally:
@@ -206,11 +207,11 @@ class Watcher:
             case "container", action if event.actor_id:
                 happening = HAPPENINGS.get(action, Happening.CHANGED)
                 name = event.attributes.get("name", "").removeprefix("/")
-                status = _exit_status(event)
-                self._tracker.happened(event.actor_id, happening, event.time, name, status)
+                happened = ContainerEvent(happening, event.time, name, _exit_status(event))
+                self._tracker.happened(event.actor_id, happened)
             case "network", "connect" | "disconnect" if event.container_id:
-                happening = HAPPENINGS[event.action]
-                self._tracker.happened(event.container_id, happening, event.time)
+                happened = ContainerEvent(HAPPENINGS[event.action], event.time)
+                self._tracker.happened(event.container_id, happened)
             case "network", _:
                 self._list_networks_now.set()
             case "service" | "node", _:
@@ -257,8 +258,8 @@ class Watcher:
                 self._doubt(container_id, reason)
                 doubtful.append(container_id)
                 items[container_id] = item
-                if len(doubtful) > MAX_UNTOLD or self._tracker.is_hanging(container_id):
-                    await self._tell_from_list(items)
+                if len(doubtful) > MAX_UNREPORTED or self._tracker.is_hanging(container_id):
+                    await self._report_from_list(items)
         await self._check_missing(missing - self._tracker.touched)
         await self._settle(doubtful, items)
         if not self._has_listed:
@@ -279,24 +280,22 @@ class Watcher:
             self._is_complete = False
             self._sink.incomplete(self.url)
 
-    async def _tell_from_list(self, items: dict[str, Any]) -> None:
+    async def _report_from_list(self, items: dict[str, Any]) -> None:
         """Report listed containers without an inspect, and clear the items."""
-        turn = Turn()
         while items:
             container_id, item = items.popitem()
-            await turn.offer()
-            self._tracker.tell_item(container_id, item)
+            await turns().offer(self.url)
+            self._tracker.report_item(container_id, item)
 
     async def _check_missing(self, container_ids: set[str]) -> None:
         """Remove containers that the list lacks; an inspect decides, as lists are snapshots."""
-        if len(container_ids) <= MAX_UNTOLD:
+        if len(container_ids) <= MAX_UNREPORTED:
             await self._settle(list(container_ids), {})
             return
-        turn = Turn()
         for container_id in container_ids:
             self._surprises += 1
             self._tracker.removed(container_id, None)
-            await turn.offer()
+            await turns().offer(self.url)
 
     async def _settle(self, container_ids: list[str], items: dict[str, Any]) -> None:
         """Inspect containers concurrently; report them from the list if that takes long."""
@@ -304,19 +303,17 @@ class Watcher:
         waiting = iter(container_ids)
 
         async def settle_next() -> None:
-            turn = Turn()
             for container_id in waiting:
-                await turn.offer()
+                await turns().offer(self.url)
                 await self._tracker.settle(container_id)
                 items.pop(container_id, None)  # the inspect is newer
 
         async with asyncio.TaskGroup() as tasks:
             settling = [tasks.create_task(settle_next()) for _ in range(MAX_COMPARING)]
-            await asyncio.wait(settling, timeout=TELL_AFTER)
-            await self._tell_from_list(items)
-        turn = Turn()
+            await asyncio.wait(settling, timeout=REPORT_AFTER)
+            await self._report_from_list(items)
         for container_id, was in before.items():
-            await turn.offer()
+            await turns().offer(self.url)
             tracked = self._tracker.get(container_id)
             differs = _visibly(was, None if tracked is None else tracked.container)
             self._surprises += differs and container_id not in self._tracker.touched
@@ -380,7 +377,7 @@ class Watcher:
 
 
 def _exit_status(event: Event) -> int | None:
-    """The status that a container died with, if the event says so."""
+    """Return the exit status of a container, if the event has it."""
     text = event.attributes.get("exitCode", "")
     return int(text) if text.isdecimal() and len(text) <= MAX_STATUS_DIGITS else None
 

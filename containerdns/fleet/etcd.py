@@ -67,7 +67,7 @@ class Etcd:
     MAX_BATCH = 64  # keys of one transaction; etcd allows 128 by default
 
     def __init__(self, urls: Sequence[str], tls: Path | None, timeout: float = MAX_CALL) -> None:
-        """Take where the members are.
+        """Initialise without connecting.
 
         Args:
             urls: "etcd://HOST:PORT" or "etcds://HOST:PORT" of each member.

@@ -176,7 +176,7 @@ class Member:
         return "the session has ended"
 
     async def _take_host(self, lease: int) -> bool:
-        """Take the key of this host; return False if a living server of its name has it.
+        """Acquire the key of this host; return False if a living server of its name has it.
 
         A server that was killed leaves the key behind for the rest of its lease.  A living one
         renews that: where the lease is long enough to see it, its key is taken over before
@@ -220,7 +220,7 @@ class Member:
         return True
 
     async def _outlive(self, key: str, document: str, lease: int) -> bool:
-        """Take a key as soon as the lease of its owner ends; return False if it does not end."""
+        """Acquire a key as soon as the lease of its owner ends; return False if it does not end."""
         clock = asyncio.get_running_loop().time
         until = clock() + self._rules.lease + EXPIRY
         while clock() < until:

@@ -81,7 +81,7 @@ class Reader:
         self._base: int | None = None
         self._is_exact = False  # everybody is what etcd had at the revision
         self._unshared: list[Change] = []
-        self._together: Together | None = None  # None: to be worked out anew
+        self._together: Together | None = None  # None: to be computed again
         self._states: dict[str, str] | None = None  # likewise
 
     def set_own(self, own: Host) -> None:
@@ -97,9 +97,9 @@ class Reader:
         self._is_namesake_read = is_read
 
     async def read(self, listing: Listing) -> None:
-        """Read everything anew; what is missing has one lease of grace."""
+        """Read all keys again; those missing have one lease of grace."""
         if self._cluster and listing.cluster != self._cluster:
-            log.warning("fleet: this is another cluster of etcd; its hosts are read anew")
+            log.warning("fleet: this is another etcd cluster; its hosts are read again")
         self._cluster = listing.cluster
         self._is_exact, self._base, self.serial_base = False, None, None
         found: set[Place] = set()
@@ -261,7 +261,7 @@ class Reader:
         try:
             self._base = base_of(json.loads(value.value or ""))
         except (BadDocument, ValueError) as fault:
-            log.warning("fleet: the serial in etcd cannot be read (%s); it is written anew", fault)
+            log.warning("fleet: the serial in etcd cannot be read (%s); it is written again", fault)
 
     def _report(self) -> None:
         if self._states is None:

@@ -14,8 +14,11 @@ from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.query_history import History
 from containerdns.core.protocol.respond import Responder
 from containerdns.core.protocol.tsig import Key
+from containerdns.server.answering import Answering
 from containerdns.server.servers import Servers
+from containerdns.server.tcp import Connections
 from containerdns.server.transfer import Notifier, Transfers, read_keys
+from containerdns.server.udp import Datagrams
 from containerdns.state.fleet_secondaries import FleetFeed
 from containerdns.state.replica import Replica
 from containerdns.state.reports import version
@@ -61,7 +64,6 @@ class Components:
         self.history = History(settings.dns.query_history)
         self.forwarder = Forwarder(settings.upstream, counters, self._is_ours, secrets.loop)
         self._responder = Responder(
-            replica.zone,
             replica.ownership,
             Cookies(secrets.cookie),
             counters,
@@ -75,15 +77,11 @@ class Components:
         self._listening: Sequence[Endpoint] = settings.dns.listen
         self._feed = replica.feed = self._make_feed(notifies=bool(targets))
         self._transfers = Transfers(self._feed, keys)
+        answering = Answering(self._responder, self.forwarder, self.history, counters)
         self.servers = Servers(
             _share_of(settings.dns),
-            self._responder,
-            replica.views,
-            self.forwarder,
-            packet_cache,
-            self.history,
-            counters,
-            self._transfers,
+            Datagrams(replica.views, packet_cache, answering, None),
+            Connections(replica.views, packet_cache, answering, self._transfers),
             keys,
         )
 
@@ -123,7 +121,7 @@ class Components:
             keys: The TSIG keys for transfers, as returned by `read_keys`.
         """
         settings = self._replica.settings
-        self._responder.use(self._replica.zone, self._replica.ownership)
+        self._responder.use(self._replica.ownership)
         self.forwarder.reload(settings.upstream)
         self._feed.look_again()
         self.history.resize(settings.dns.query_history)

@@ -15,7 +15,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol.query_history import History
 from containerdns.processes.components import Secrets
@@ -36,7 +35,6 @@ class Workers:
     def __init__(
         self,
         replica: Replica,
-        counters: Counters,
         history: History,
         secrets: Secrets,
         endpoints: Sequence[Endpoint],
@@ -45,15 +43,14 @@ class Workers:
         """Initialise without starting any.
 
         Args:
-            replica: Its changes are replayed by the workers.
-            counters: Their counts are added here.
+            replica: Its changes are replayed by the workers, whose counts are added to its own.
             history: Their queries are added here.
             secrets: Shared by all processes.
             endpoints: The addresses bound by this process.
             parts: Runs the connection to each worker.
         """
         self._replica = replica
-        self._counters = counters
+        self._counters = replica.counters
         self._history = history
         history.is_shared = True
         self._secrets = secrets

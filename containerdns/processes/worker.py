@@ -20,6 +20,7 @@ from containerdns.processes.components import Components
 from containerdns.processes.pool import MAX_ROWS, framed, read_frame
 from containerdns.server.transfer import read_keys
 from containerdns.state.replica import Replica
+from containerdns.state.state_file import SavedState
 from containerdns.tasks.parts import Parts
 from containerdns.tasks.turns import turns
 
@@ -39,10 +40,11 @@ async def _run(connection: socket.socket) -> None:
     logs.configure(settings.logs.level, settings.logs.format)
     counters = Counters()
     asyncio.get_running_loop().set_exception_handler(logs.LoopFaults(counters))
-    wire = PacketCache(counters)
-    replica = Replica(settings, counters, wire, top_level_domains(), snapshot.serial)
+    packet_cache = PacketCache(counters)
+    saved = SavedState(snapshot.serial)
+    replica = Replica(settings, counters, packet_cache, top_level_domains(), saved)
     replica.restore(snapshot)
-    rooms = Components(replica, wire, counters, secrets, notifies=False)
+    rooms = Components(replica, packet_cache, counters, secrets, notifies=False)
     rooms.open(endpoints)
     gc.freeze()
     async with asyncio.TaskGroup() as tasks:

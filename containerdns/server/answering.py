@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_WAITING: Final = 5000  # questions in the forwarder; more are REFUSED
-KEPT_IF_CUT: Final = messages.AA | messages.RA | messages.AD | messages.CD
+KEPT_IF_CUT: Final = messages.AA | messages.RA | messages.AD | messages.CD | messages.RCODE
 COOKIE_HEAD: Final = struct.pack(
     "!HH", messages.COOKIE_OPTION, CLIENT_OCTETS + SERVER_OCTETS
 )  # octets of a cookie option with a server cookie of ours
@@ -62,16 +62,14 @@ class Answering:
         forwarder: Resolver,
         history: History,
         counters: Counters,
-        log_queries: bool = False,
-        keys: Sequence[tsig.Key] = (),
     ) -> None:
         self._responder = responder
         self.denied = responder.denied
         self._forwarder = forwarder
         self.history = history
         self.counters = counters
-        self._log_queries = log_queries
-        self._keys = keys
+        self._log_queries = False
+        self._keys: Sequence[tsig.Key] = ()
         self._waiting: set[_Waiting] = set()
 
     def use(self, keys: Sequence[tsig.Key], *, log_queries: bool) -> None:
@@ -208,7 +206,7 @@ class Answering:
             return Reply(octets, messages.FORMERR, "policy") if octets else None
         if standing.error:
             empty, limit = messages.EMPTY_BODY, messages.PLAIN_OCTETS
-            octets = messages.assemble(query, 0, messages.NOTAUTH, empty, limit)
+            octets = messages.assemble(query, messages.NOTAUTH, empty, limit)
             octets, _ = tsig.sign_response(octets, standing, now)
             return Reply(octets, messages.NOTAUTH, "policy", query.qtype, query.name)
         decision = self._responder.respond(data, peer, now, query)
@@ -285,9 +283,8 @@ def failure(data: bytes) -> Reply | None:
     except BadMessage:
         octets = messages.refusal(data, messages.SERVFAIL)
         return Reply(octets, messages.SERVFAIL, "policy") if octets else None
-    octets = messages.assemble(
-        query, 0, messages.SERVFAIL, messages.EMPTY_BODY, messages.PLAIN_OCTETS
-    )
+    empty, limit = messages.EMPTY_BODY, messages.PLAIN_OCTETS
+    octets = messages.assemble(query, messages.SERVFAIL, empty, limit)
     return Reply(octets, messages.SERVFAIL, "policy", query.qtype, query.name)
 
 
@@ -317,7 +314,7 @@ def _signed(reply: Reply, query: Query, standing: tsig.SignatureStanding, peer: 
     if len(octets) > limit:
         opt = messages.opt_record(query.edns.dnssec_ok, reply.rcode) if query.edns else b""
         flags = messages.TC | int.from_bytes(reply.octets[2:4]) & KEPT_IF_CUT
-        cut = messages.assemble(query, flags, reply.rcode, messages.EMPTY_BODY, limit, opt)
+        cut = messages.assemble(query, flags, messages.EMPTY_BODY, limit, opt)
         octets, _ = tsig.sign_response(cut, standing, now)
     return replace(reply, octets=octets, keeping="no")
 

@@ -2,27 +2,16 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from containerdns.config.groups import DNSSettings
-from containerdns.core.connections.places import Limits
-from containerdns.core.counters import Counters
+from containerdns.core.connections.places import ACCEPTED_AT_ONCE
 from containerdns.core.endpoints import Endpoint
-from containerdns.core.protocol.packet_cache import PacketCache
-from containerdns.core.protocol.query_history import History
 from containerdns.core.protocol.rate_limit import Limiter
-from containerdns.core.protocol.respond import Responder
 from containerdns.core.protocol.tsig import Key
-from containerdns.core.zone.views import Views
 from containerdns.server import batch, sockets
-from containerdns.server.answering import Answering, Resolver
 from containerdns.server.batch import BatchLoop
-from containerdns.server.tcp import Connections, TransferSender
+from containerdns.server.tcp import Connections
 from containerdns.server.udp import Datagrams, PlainLoop
-
-# asyncio's `backlog` is also how many connections it accepts in one pass of the loop; each
-# costs a tenth of a millisecond, and a flood of them must not hold up the others.
-ACCEPTED_AT_ONCE: Final = 4
 
 
 class Servers:
@@ -34,31 +23,29 @@ class Servers:
     def __init__(
         self,
         settings: DNSSettings,
-        responder: Responder,
-        views: Views,
-        forwarder: Resolver,
-        packet_cache: PacketCache,
-        history: History,
-        counters: Counters,
-        transfers: TransferSender | None = None,
+        datagrams: Datagrams,
+        connections: Connections,
         keys: Sequence[Key] = (),
+        *,
         may_batch: bool = True,
-        tcp_limits: Limits | None = None,
     ) -> None:
+        """Initialise without opening a socket.
+
+        Args:
+            settings: Where to listen, and the limits.
+            datagrams: Answers over UDP.
+            connections: Answers over TCP.
+            keys: The TSIG keys.
+            may_batch: Receive many datagrams per system call where the system can.
+        """
         self._settings = settings
         self._may_batch = may_batch
-        self._counters = counters
-        self._packet_cache = packet_cache
-        self._answering = Answering(
-            responder, forwarder, history, counters, settings.log_queries, keys
-        )
-        self._datagrams = Datagrams(
-            views, packet_cache, self._answering, _limiter(settings), settings.log_queries
-        )
-        self._connections = Connections(
-            views, packet_cache, self._answering, counters, transfers, tcp_limits
-        )
+        self._datagrams = datagrams
+        self._connections = connections
+        self._answering = connections.answering
         self._listeners: list[sockets.Listener] = []
+        datagrams.limiter = _limiter(settings)
+        self.use(settings, keys)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -106,10 +93,10 @@ class Servers:
 
     def tally_in_pieces(self) -> Iterator[None]:
         """Do the same with pauses."""
-        yield from self._packet_cache.tally_in_pieces()
+        yield from self._datagrams.wire.tally_in_pieces()
         self._answering.tally()
         dropped = sum(listener.datagrams_dropped() for listener in self._listeners)
-        self._counters.datagrams_dropped = dropped
+        self._datagrams.counters.datagrams_dropped = dropped
 
     async def run(self) -> None:
         """Serve until cancelled, then close the sockets."""

@@ -10,15 +10,14 @@ has read.
 
 import asyncio
 import logging
-import resource
 import socket
 import time
 from collections import deque
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
+from containerdns.config.machine import descriptor_limit
 from containerdns.core.connections.places import Limits, Places, limits_by
-from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.respond import Peer, Reply, Transfer
@@ -59,19 +58,17 @@ class Connections:
         views: Views,
         packet_cache: PacketCache,
         answering: Answering,
-        counters: Counters,
         transfers: TransferSender | None = None,
         limits: Limits | None = None,
     ) -> None:
         """Initialise; the default limits follow from the limit of file descriptors."""
         self.views = views
-        self.wire = packet_cache
+        self.packet_cache = packet_cache
         self.answering = answering
-        self.counters = counters
+        self.counters = answering.counters
         self.transfers = transfers
         self.received = memoryview(bytearray(READ_OCTETS))
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._places = Places(limits or limits_by(descriptors))
+        self._places = Places(limits or limits_by(descriptor_limit()))
 
     def new(self) -> "Connection":
         """Return the protocol of a new connection, for `create_server`."""
@@ -270,7 +267,8 @@ class Connection(asyncio.BufferedProtocol):
         connections = self._connections
         view = connections.views.of(self.address, self._local)
         peer = Peer(self.address, self._local, view, over_tcp=True)
-        ready = connections.wire.answer(connections.wire.table(view), data, started)
+        packet_cache = connections.packet_cache
+        ready = packet_cache.answer(packet_cache.table(view), data, started)
         if ready is not None and not ready[1].head[0] & messages.TC >> 8:
             self.send(ready[0])
             connections.answering.told_ready(ready[1], peer, started)
@@ -316,8 +314,8 @@ class Connection(asyncio.BufferedProtocol):
         self._tasks.add(task)
         task.add_done_callback(self._transferred)
         query = transfer.query
-        told = Reply(b"", messages.NOERROR, "zone", query.qtype, query.name)
-        self._connections.answering.told(told, peer, started)
+        reply = Reply(b"", messages.NOERROR, "zone", query.qtype, query.name)
+        self._connections.answering.told(reply, peer, started)
 
     def _transferred(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

@@ -158,25 +158,25 @@ class Notifier:
 
     async def run(self) -> None:
         """Notify the targets until cancelled, including targets added by a reload."""
-        telling: dict[Endpoint, asyncio.Task[None]] = {}
+        tasks: dict[Endpoint, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
             while True:
                 self._has_changed.clear()
-                for target in telling.keys() - self._news.keys():
-                    telling.pop(target).cancel()
-                for target in self._news.keys() - telling.keys():
-                    telling[target] = group.create_task(self._tell(target))
+                for target in tasks.keys() - self._news.keys():
+                    tasks.pop(target).cancel()
+                for target in self._news.keys() - tasks.keys():
+                    tasks[target] = group.create_task(self._notify(target))
                 await self._has_changed.wait()
 
-    async def _tell(self, target: Endpoint) -> None:
+    async def _notify(self, target: Endpoint) -> None:
         """Notify one target, with retries; it will request the newest serial anyway."""
         news, waker = self._news[target], self._wakers[target]
         attempt = 0
         while True:
             await waker.wait()
-            told = dict(news)
-            answered = await self._ask(target, told, NOTIFY_WAITS[attempt])
-            for apex, soa in told.items():
+            pending = dict(news)
+            answered = await self._ask(target, pending, NOTIFY_WAITS[attempt])
+            for apex, soa in pending.items():
                 if apex in answered and news[apex] is soa:
                     del news[apex]
             attempt = 0 if answered else attempt + 1
@@ -188,10 +188,10 @@ class Notifier:
                 waker.clear()
             await asyncio.sleep(NOTIFY_PAUSE)
 
-    async def _ask(self, target: Endpoint, told: dict[str, RR], wait: float) -> set[str]:
+    async def _ask(self, target: Endpoint, news: dict[str, RR], wait: float) -> set[str]:
         """Send a NOTIFY for each zone; return the zones that were acknowledged in time."""
         loop = asyncio.get_running_loop()
-        apexes = {secrets.token_bytes(2): apex for apex in told}
+        apexes = {secrets.token_bytes(2): apex for apex in news}
         answered: set[str] = set()
         family = family_of(target.host)
         with socket.socket(family, socket.SOCK_DGRAM) as asking:
@@ -199,9 +199,9 @@ class Notifier:
             try:
                 asking.connect((target.host, target.port))
                 for message_id, apex in apexes.items():
-                    asking.send(self._query(message_id, apex, told[apex]))
+                    asking.send(self._query(message_id, apex, news[apex]))
                 async with asyncio.timeout(wait):
-                    while len(answered) < len(told):
+                    while len(answered) < len(news):
                         response = await loop.sock_recv(asking, messages.PAYLOAD_OCTETS)
                         answered.add(apexes.get(response[:2], ""))
                         answered.discard("")
@@ -266,9 +266,9 @@ def _message(query: Query, records: Sequence[RR]) -> bytes:
     body = messages.encode(query.question[:-4], records)
     opt = messages.opt_record() if query.edns else b""
     limit = messages.TCP_OCTETS
-    return messages.assemble(query, messages.AA, messages.NOERROR, body, limit, opt)
+    return messages.assemble(query, messages.AA, body, limit, opt)
 
 
 def _refusal(query: Query) -> bytes:
     limit = messages.PLAIN_OCTETS
-    return messages.assemble(query, 0, messages.REFUSED, messages.EMPTY_BODY, limit)
+    return messages.assemble(query, messages.REFUSED, messages.EMPTY_BODY, limit)

@@ -5,7 +5,7 @@ included, without what only one server knows (hosts files, handovers, its own ad
 secondary that goes from one server to the next finds its serial in the other's journal, so each
 step is one difference.
 
-Steps are kept, and worked out when somebody asks; from then on, or with `--notify`, as they
+Steps are kept, and computed when a secondary asks; from then on, or with `--notify`, as they
 come.
 """
 
@@ -161,7 +161,7 @@ class FleetFeed:
         self._note({*self._shape.domains, *touched, *([] if apexes == known else [CATALOG])})
 
     def renewed(self) -> None:
-        """Record other settings: the zone is copied anew, under the next serial."""
+        """Record other settings: the zone is copied again, under the next serial."""
         if self._answering.shape != self._shape:
             self._shape = self._answering.shape
             self._at = None
@@ -229,7 +229,7 @@ class FleetFeed:
                 self._at = at._replace(next=at.next + 1)
 
     async def _begin(self) -> _Place:
-        """Make the zone as it was before the steps that are kept, with copies of it."""
+        """Build the zone as it was before the steps that are kept, with copies of it."""
         number, published, first = self._steps.beginning()
         zone = Zone(self._shape, first.serial, RememberedNames(0))
         zone.follows_clock = False

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from containerdns.core.zone.hosts_file import HostsChange, HostsFile
+from containerdns.core.zone.hosts_file import HostsFile
+from containerdns.core.zone.policy import PublicationChange
 
 MAX_OCTETS: Final = 256 << 20  # maximum size of a file; a million lines are 50 MB
 MAX_FAULTS_LOGGED: Final = 20  # per reading; a file of the wrong kind may have a million
@@ -51,7 +52,7 @@ class HostsFiles:
 
     def changes(
         self, loaded: Loaded, paths: Sequence[Path], ttl: int
-    ) -> Iterator[HostsChange | None]:
+    ) -> Iterator[PublicationChange | None]:
         """Yield changes of publications, or None after a unit of work without a change.
 
         Args:

@@ -45,7 +45,7 @@ class RecordCount:
 
     @property
     def lost(self) -> int:
-        """The claims that others have the names of."""
+        """The number of claims whose names others have."""
         return self._shown.found[LOST]
 
     def bring_up_to_date(self, zone: Zone, view: View) -> Iterator[None]:
@@ -54,7 +54,7 @@ class RecordCount:
             yield
 
     def go_on(self, zone: Zone, view: View) -> bool:
-        """Count for a moment; return whether the count is that of the zone, or not due yet."""
+        """Count for a moment; return whether the count is current, or not due yet."""
         if self._next is None:
             is_due = time.monotonic() >= self._due_at or len(zone) <= QUICK_COUNT
             if self._shown.version == _version_of(zone) or not is_due:
@@ -76,5 +76,5 @@ class RecordCount:
 
 
 def _version_of(zone: Zone) -> tuple[int, int]:
-    """Return what differs whenever there are other records; the serial alone may lag a second."""
+    """Return a version that changes with the records; the serial alone may lag a second."""
     return zone.serial, zone.generation

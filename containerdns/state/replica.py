@@ -14,22 +14,23 @@ from urllib.parse import urlsplit
 from containerdns.config.groups import Settings
 from containerdns.core import names
 from containerdns.core.counters import Counters
-from containerdns.core.endpoints import WILDCARDS, Endpoint
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone.containers import Network
 from containerdns.core.zone.fleet import Step
 from containerdns.core.zone.handover import Departure
 from containerdns.core.zone.ownership import Listing, Ownership
-from containerdns.core.zone.policy import Publication
+from containerdns.core.zone.policy import Publication, PublicationChange
 from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.views import NO_CONTAINER, Own, View, Views
 from containerdns.core.zone.zone import MAX_ENDED, Zone
 from containerdns.errors import BadName
 from containerdns.state.fleet_secondaries import FleetFeed, Steps
 from containerdns.state.secondaries import Feed
+from containerdns.state.state_file import SavedState
 from containerdns.tasks.parts import contained
 
-Changes = Sequence[tuple[str, Publication | None]]
+Changes = Sequence[PublicationChange]
 Mirror = Callable[[str, tuple[Any, ...]], None]  # a method of `Replica`, and its arguments
 
 
@@ -86,8 +87,7 @@ class Replica:
         counters: Counters,
         packet_cache: PacketCache,
         top_level_domains: frozenset[str],
-        serial: int,
-        remembered: Iterable[tuple[str, float]] = (),
+        last: SavedState,
     ) -> None:
         self.settings = settings
         self.counters = counters
@@ -100,9 +100,9 @@ class Replica:
         self._own = NO_CONTAINER
         self._machine: frozenset[str] = frozenset()
         memory = RememberedNames(settings.state.remember)
-        for owner, until in remembered:
+        for owner, until in last.remembered:
             memory.put(owner, until)
-        self.zone = Zone(settings.zone, serial, memory)
+        self.zone = Zone(settings.zone, last.serial, memory)
         self.zone.follows_clock = not settings.fleet.urls
         self.views = Views(settings.rights)
         self.ownership = self._make_ownership(Listing.PENDING)
@@ -119,7 +119,7 @@ class Replica:
         Args:
             endpoints: The addresses listened on, except for wildcards.
         """
-        listening = tuple(dict.fromkeys(e.host for e in endpoints if e.host not in WILDCARDS))
+        listening = tuple(dict.fromkeys(e.host for e in endpoints if not e.is_wildcard))
         host = self.views.host_addresses(b"")
         server = self.views.server_addresses(b"", host)
         if not self._own.networks:
@@ -202,11 +202,13 @@ class Replica:
         if has_moved or has_other_zones:
             self._grow(now)
         if has_other_zones:
-            self._tell_feed("noting other reverse zones", lambda feed: feed.regrouped())
+            self._notify_feed("noting other reverse zones", lambda feed: feed.regrouped())
         if has_moved:
-            self._tell_feed("noting other addresses of this server", lambda feed: feed.look_again())
+            self._notify_feed(
+                "noting other addresses of this server", lambda feed: feed.look_again()
+            )
             moved = self.zone.names_with_choice()
-            self._tell_feed("noting other addresses", lambda feed: feed.changed(moved))
+            self._notify_feed("noting other addresses", lambda feed: feed.changed(moved))
         if self.views.epoch != epoch or has_moved or has_other_zones:
             self._packet_cache.forget_views()
             if self.views.epoch == epoch:
@@ -226,7 +228,9 @@ class Replica:
             self.views.epoch += 1
         feed = self.feed
         if isinstance(feed, FleetFeed):
-            self._tell_feed("noting a revision for secondaries", lambda _: feed.stepped(step, had))
+            self._notify_feed(
+                "noting a revision for secondaries", lambda _: feed.stepped(step, had)
+            )
         self._mirror("share", step)
 
     def set_listing(self, listing: Listing) -> None:
@@ -243,7 +247,7 @@ class Replica:
         self.zone.lost_engines = lost_engines
         self._grow(now)
         self._packet_cache.forget_all()
-        self._tell_feed("telling secondaries of a lost Engine", lambda feed: feed.renewed())
+        self._notify_feed("notifying secondaries of a lost Engine", lambda feed: feed.renewed())
         self._mirror("set_lost_engines", lost_engines, now)
         return True
 
@@ -318,7 +322,7 @@ class Replica:
         self.views.set_rights(settings.rights)
         self._packet_cache.forget_views()
         if self.zone.shape != had:
-            self._tell_feed("telling secondaries of a reload", lambda feed: feed.renewed())
+            self._notify_feed("notifying secondaries of a reload", lambda feed: feed.renewed())
         self._mirror("use", settings, now)
 
     def _make_ownership(self, listing: Listing) -> Ownership:
@@ -336,7 +340,7 @@ class Replica:
         """Remove changed names from the packet cache, and record them for secondaries."""
         has_grown = self.zone.is_ahead and self.zone.grow(now)
         self._packet_cache.forget(changed)
-        self._tell_feed("noting a change for secondaries", lambda feed: feed.changed(changed))
+        self._notify_feed("noting a change for secondaries", lambda feed: feed.changed(changed))
         if has_grown:
             self._has_grown()
 
@@ -344,22 +348,22 @@ class Replica:
         """Increase the serial after a change of records in any zone."""
         self.zone.is_ahead = True
         has_grown = self.zone.grow(now)
-        self._tell_feed("noting a change for all secondaries", lambda feed: feed.all_changed())
+        self._notify_feed("noting a change for all secondaries", lambda feed: feed.all_changed())
         if has_grown:
             self._has_grown()
 
     def _has_grown(self) -> None:
         self._packet_cache.set_serial(self.zone.serial)
-        self._tell_feed("noting a serial for secondaries", lambda feed: feed.grown())
+        self._notify_feed("noting a serial for secondaries", lambda feed: feed.grown())
 
-    def _tell_feed(self, what: str, tell: Callable[[Feed | FleetFeed], None]) -> None:
-        """Let secondaries hear of something; after an internal error they take all zones whole."""
+    def _notify_feed(self, what: str, notify: Callable[[Feed | FleetFeed], None]) -> None:
+        """Report a change to the feed; after an internal error, all zones are copied again."""
         if self.feed is None:
             return
         with contained(self.counters, what):
-            tell(self.feed)
+            notify(self.feed)
             return
-        with contained(self.counters, "having zones copied anew"):
+        with contained(self.counters, "having zones copied again"):
             self.feed.renewed()
 
     def _mirror(self, method: str, *arguments: Any) -> None:

@@ -5,18 +5,16 @@ Nothing is decided here; the zone, the rules and the forwarder are called as for
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.metadata import version as package_version
-from ipaddress import ip_address
 from itertools import chain, product
-from typing import Any
+from typing import Any, Protocol
 
 from containerdns.config import client_targets
 from containerdns.config.client_targets import Ours
 from containerdns.core import names
-from containerdns.core.counters import Counters
 from containerdns.core.endpoints import DNS_PORT, Endpoint
 from containerdns.core.last_day import LastDay
 from containerdns.core.protocol import messages, typed_names
@@ -69,13 +67,24 @@ def version() -> str:
 
 @cache
 def documentation() -> str | None:
-    """The URL of the documents, as the package's metadata has it."""
+    """Return the URL of the documents, from the package's metadata."""
     try:
         urls = metadata("containerdns").get_all("Project-URL") or []
     except PackageNotFoundError:
         return None
     named = dict(url.split(", ", 1) for url in urls if ", " in url)
     return named.get("Documentation")
+
+
+class DNSServers(Protocol):
+    """The DNS sockets, as needed for the documents."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """The addresses that DNS is answered on."""
+
+    def tally_in_pieces(self) -> Iterator[None]:
+        """Update the counters of the process, with pauses."""
 
 
 class Reports:
@@ -86,9 +95,7 @@ class Reports:
         writer: ZoneWriter,
         forwarder: Forwarder,
         history: History,
-        counters: Counters,
-        endpoints: Callable[[], Sequence[Endpoint]],
-        tally: Callable[[], Iterator[None]],
+        servers: DNSServers,
         failing: Mapping[str, str],
     ) -> None:
         """Set the sources of the documents.
@@ -97,18 +104,15 @@ class Reports:
             writer: The zone and the Engines.
             forwarder: The upstreams.
             history: The last queries.
-            counters: Counts of the process.
-            endpoints: Returns the addresses that DNS is answered on.
-            tally: Brings the counters up to date, in pieces.
+            servers: The DNS sockets.
             failing: Parts of the process that are failing, each with its error.
         """
         self._failing = failing
         self._writer = writer
         self._forwarder = forwarder
         self._history = history
-        self._counters = counters
-        self._endpoints = endpoints
-        self._tally = tally
+        self._counters = writer.counters
+        self._servers = servers
         self._record_count = RecordCount()
         self._container_count: dict[str, int] = {}
         self._counted_revision = -1
@@ -230,7 +234,7 @@ class Reports:
         ]
 
     def _neutral_view(self) -> View:
-        return self._writer.neutral_view(self._endpoints())
+        return self._writer.neutral_view(self._servers.endpoints)
 
     def _publications(self) -> Iterator[Publication | None]:
         """Yield all publications, and None between some of them."""
@@ -302,8 +306,7 @@ class Reports:
         asked = [typed.host] if typed.address else Search(typed.host, search).names()
         told = []
         for one, number in product(map(names.canonical, asked), qtypes):
-            zone, ownership = self._writer.zone, self._writer.ownership
-            told.append(explain(zone, ownership, one, number, view, now))
+            told.append(explain(self._writer.ownership, one, number, view, now))
             await turns().offer(EXPLAINING)
         remarks = [typed.remark] if typed.remark else []
         if typed.address:
@@ -340,16 +343,15 @@ class Reports:
             return as_document(told, UpstreamExplanation())
         prospect = self._forwarder.describe(told.asks, told.qtype)
         if prospect.cached is not None:
-            zone, ownership = self._writer.zone, self._writer.ownership
-            told = led_home(zone, ownership, told, view, prospect.cached, now)
+            told = led_home(self._writer.ownership, told, view, prospect.cached, now)
         return as_document(told, _upstream_of(told, prospect))
 
     def _local_for(self, address: bytes) -> bytes:
         """Return an address of ours that such a client would send its query to."""
-        for endpoint in self._endpoints():
-            host = ip_address(endpoint.host)
-            if not host.is_unspecified and len(host.packed) == len(address):
-                return host.packed
+        for endpoint in self._servers.endpoints:
+            own = packed(endpoint.host)
+            if not endpoint.is_wildcard and len(own) == len(address):
+                return own
         return b""
 
     # -- queries -----------------------------------------------------------------------
@@ -371,7 +373,7 @@ class Reports:
         )
 
     def _name_at(self, address: str) -> str | None:
-        """Return who has an address: what its PTR record would say, without the domain."""
+        """Return the container with an address, by its PTR record, without the domain."""
         zone = self._writer.zone
         publication = zone.publication(zone.reverse.holder(reverse_name(address)) or "")
         return None if publication is None else publication.container_name or None
@@ -408,7 +410,7 @@ class Reports:
 
     def readiness(self) -> tuple[bool, str]:
         """Return whether all Engines were listed, all sockets are open and all parts run."""
-        if not self._endpoints():
+        if not self._servers.endpoints:
             return False, "no socket is open yet"
         if self._failing:
             failing = "; ".join(f"{part}: {error}" for part, error in self._failing.items())
@@ -424,7 +426,7 @@ class Reports:
             "revision": self._writer.revision,
             "domains": list(zone.shape.domains),
             "search_domains": list(zone.shape.search_domains),
-            "dns": [str(endpoint) for endpoint in self._endpoints()],
+            "dns": [str(endpoint) for endpoint in self._servers.endpoints],
             "engines": self._engines(),
             "failing": dict(self._failing),
             "kept": self.kept(),
@@ -467,9 +469,9 @@ class Reports:
         }
 
     def _endpoints_for_clients(self, server: str, *, is_given: bool) -> tuple[Endpoint, ...]:
-        """Where a client that reached `server` over HTTP asks us; a given one is right anyway."""
-        listening = self._endpoints()
-        everywhere = [e for e in listening if ip_address(e.host).is_unspecified]
+        """Return the DNS addresses for a client that reached `server` over HTTP, or gave it."""
+        listening = self._servers.endpoints
+        everywhere = [e for e in listening if e.is_wildcard]
         same = [e for e in listening if e.host == server]
         if is_given or same or everywhere or not listening:
             port = next((e.port for e in (*same, *everywhere, *listening)), DNS_PORT)
@@ -490,10 +492,10 @@ class Reports:
         }
 
     async def take_sample(self) -> None:
-        """Record how many questions were kept so far, whether or not somebody looks."""
+        """Record how many questions were kept so far."""
         now = time.monotonic()
         if self._kept_of_day.is_due(now) or self._is_count_wanted:
-            for _ in self._tally():
+            for _ in self._servers.tally_in_pieces():
                 await turns().offer(COUNTING)
             self._is_count_wanted, self._tallied_at = False, now
             self._kept_of_day.note(self._counters.kept_from_upstream, now)
@@ -568,7 +570,7 @@ class Reports:
 
     def gauges(self) -> Iterator[Gauges | None]:
         """Yield None after each piece of work, and then the current values for the metrics."""
-        yield from self._tally()
+        yield from self._servers.tally_in_pieces()
         zone = self._writer.zone
         yield from self._record_count.bring_up_to_date(zone, self._neutral_view())
         states = dict.fromkeys(STATES, 0)
@@ -578,6 +580,7 @@ class Reports:
                 yield None
         fleet = self._writer.fleet
         yield Gauges(
+            version=version(),
             zone_records=self._record_count.by_type,
             zone_names=len(zone),
             zone_serial=zone.serial,
@@ -605,12 +608,12 @@ class Reports:
 
 
 def _tcp_ports(container: Container) -> list[int]:
-    """The TCP ports that a container exposes, at its own addresses."""
+    """Return the TCP ports that a container exposes, at its own addresses."""
     return sorted({binding.port for binding in container.ports if binding.protocol == "tcp"})
 
 
 def _types(qtype: str | None, *, is_address: bool) -> Sequence[int]:
-    """The types that are asked for: one that was given, or the usual ones.
+    """Return the types to explain: the given one, or the usual ones.
 
     Raises:
         BadSettings: There is no such type.

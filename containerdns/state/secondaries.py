@@ -19,8 +19,8 @@ from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import HOST_OWNER, Suffix, SuffixKind, Zone
 from containerdns.tasks.turns import turns
 
-LOOK_AGAIN = 0.05  # seconds between looks at what changed, while a copy waits for its serial
-MAX_AT_GROWTH = 16  # names that are looked at at once when the serial grows, within 2 ms
+LOOK_AGAIN = 0.05  # seconds between checks for changes, while a copy waits for its serial
+MAX_AT_GROWTH = 16  # names read when the serial grows, within 2 ms
 GATHER = 0.1  # seconds in which changes are notified together
 
 
@@ -65,7 +65,7 @@ class ZoneSource:
         return records.is_large(self._zone, name, self._suffix)
 
     def later(self, name: str) -> Work:
-        """What `records` would give now of a large name, to be worked out in pieces."""
+        """Compute the current records of a large name, in pieces."""
         work = records.later(self._zone, name, self._suffix, self._view)
         return (None if found is None else tuple(r.rr() for r in found) for found in work)
 
@@ -209,7 +209,7 @@ class Feed:
         self._note(self.apexes())
 
     def grown(self) -> None:
-        """Record that the serial grew, and is that of all changes until now."""
+        """Record that the serial grew and now includes all changes so far."""
         growth, self._growth = self._growth, asyncio.Event()
         growth.set()
         self._cut_those_waiting()
@@ -271,10 +271,10 @@ class Feed:
         return None
 
     async def _wait_for_serial(self, copy: Copy, apex: str) -> None:
-        """Wait until what the zone holds has a serial, or until there is more to look at.
+        """Wait until what the zone holds has a serial, or until there are more changes.
 
-        A copy made before that would be the contents of no serial: another process, or this
-        one a moment later, would have others under the same.
+        A copy made before that would not be the contents of any serial: another process, or this
+        one a moment later, would have other records under the same serial.
         """
         self._waiting[apex] = copy
         try:
@@ -304,7 +304,7 @@ class Feed:
             await turns().offer(("copy", apex))
 
     async def _finish(self, copy: Copy, apex: str, cut: Cut | None) -> bool:
-        """Work out what a cut left; return False if the zone is to be read anew."""
+        """Finish the work of a cut; return False if the zone has to be read again."""
         if cut is None:
             return True
         seen: dict[str, Seen] = {}
@@ -332,7 +332,7 @@ class Feed:
     # -- NOTIFY ---------------------------------------------------------------------------
 
     def _note(self, apexes: Iterable[str]) -> None:
-        """Have some zones notified soon, if their changes have a serial, else when they have."""
+        """Schedule NOTIFY for some zones, now or once their changes have a serial."""
         if not self.notifies:
             return
         if self._zone.is_ahead:

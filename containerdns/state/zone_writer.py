@@ -20,16 +20,16 @@ from containerdns.config.groups import Settings
 from containerdns.config.machine import own_addresses
 from containerdns.core.counters import Counters
 from containerdns.core.protocol.packet_cache import PacketCache
-from containerdns.core.zone.change_history import MAX_KEPT, Changes, line
+from containerdns.core.zone.change_history import MAX_KEPT, ChangeHistory, line
 from containerdns.core.zone.containers import Container, Network
 from containerdns.core.zone.fleet import ENGINE_PREFIX, Step
-from containerdns.core.zone.hosts_file import HostsChange
 from containerdns.core.zone.inventory import Inventory, lender_of
 from containerdns.core.zone.ownership import Listing
 from containerdns.core.zone.policy import (
     SERVICE_ID,
     UNPUBLISHED_NETWORKS,
     Publication,
+    PublicationChange,
     published_addresses,
 )
 from containerdns.core.zone.views import NO_CONTAINER, Own
@@ -50,8 +50,7 @@ STATE_EVERY = 5.0  # minimum number of seconds between two writes of the state f
 HOSTS_AT_ONCE = 32  # names from hosts files that change in one step, within a millisecond
 FREEZES = 2  # gc.freeze: after the first listing, and after its refinement
 UNKNOWN_SERIAL = 1  # until the fleet has one; lower than any other
-FLEET = "fleet"  # in the place of an Engine: other hosts
-COLLECT_AFTER = (20_000, 20, 100)  # objects and collections, for `gc.set_threshold`
+FLEET = "fleet"  # in place of an Engine: other hosts
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +85,13 @@ class EngineStatus:
 
 @dataclass(slots=True)
 class FleetStatus:
-    """How the fleet is doing, as far as this host knows.
+    """The status of the fleet, as far as this host knows.
 
     Attributes:
-        is_connected: etcd answers, and its changes are followed.
+        is_connected: etcd responds, and its changes are being followed.
         has_listed: All other hosts have been read once.
         cause: Why it is not connected; "" if it is.
-        revision: Of etcd, at which the zone is.
+        revision: The revision of etcd that the zone reflects.
         hosts: By name, "alive", "late", "lost" or "own".
     """
 
@@ -107,10 +106,10 @@ OwnChanges = Iterable[tuple[str, Publication | None, Mapping[str, tuple[int, ...
 
 
 class OwnListener(Protocol):
-    """Publishes to other hosts what this one has."""
+    """Publishes this host's containers to other hosts."""
 
     def own_changed(self, changes: OwnChanges) -> None:
-        """Own containers publish this now, with these published ports; None takes one away."""
+        """Publications of own containers changed, with published ports; None removes one."""
 
     def host_changed(self) -> None:
         """The networks of own Engines have changed, or whether these are lost."""
@@ -143,13 +142,12 @@ class ZoneWriter(Replica):
         serial = next_serial(last.serial, now)
         if settings.fleet.urls:  # its serial comes from etcd
             serial = last.serial or UNKNOWN_SERIAL
-        super().__init__(
-            settings, counters, packet_cache, top_level_domains, serial, last.remembered
-        )
-        self.zone.is_ahead = True  # the life before may have had other records at that serial
+        last = last._replace(serial=serial)
+        super().__init__(settings, counters, packet_cache, top_level_domains, last)
+        self.zone.is_ahead = True  # the previous process may have had other records at that serial
         self.revision = 0
-        self.changes = Changes()
-        self._changes_told = 0
+        self.changes = ChangeHistory()
+        self._changes_logged = 0
         self.engines = {url: EngineStatus(url) for url in settings.engines.urls}
         self.inventory = Inventory(settings.policy)
         self.fleet = FleetStatus() if settings.fleet.urls else None
@@ -159,7 +157,7 @@ class ZoneWriter(Replica):
         self._warned: dict[str, set[str]] = {}  # by publication id, the faults already logged
         self._names_before = 0
         self._touched: set[str] = set()  # owners, since the last log line
-        self._told_version = (0, 0)
+        self._logged_version = (0, 0)
         self._hosts = HostsFiles()
         self._state_written = (0, 0.0)
         self._own_container = _own_container_id()
@@ -197,13 +195,13 @@ class ZoneWriter(Replica):
 
     def _publish(self, engine: str, container: Container, event_time: float | None) -> None:
         was_unreadable = container.id in self.inventory.unreadable
-        tells_of_network = self.inventory.has_unknown_gateway(container)
-        tells_of_network |= self._is_on_unlisted_network(container.id)
+        shows_network = self.inventory.has_unknown_gateway(container)
+        shows_network |= self._is_on_unlisted_network(container.id)
         publications = self.inventory.put(container)
         if was_unreadable:
             self.revision += 1
         if publications:
-            if tells_of_network or self.inventory.has_unlisted_network(container):
+            if shows_network or self.inventory.has_unlisted_network(container):
                 self._networks_changed()
             self._apply(((p.id, p) for p in publications), engine, event_time)
             self._notice_own(container.id)
@@ -224,11 +222,11 @@ class ZoneWriter(Replica):
     def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
         """A container was removed."""
         with contained(self.counters, f"removing the container {container_id[:12]}"):
-            told_of_network = self._is_on_unlisted_network(container_id)
-            changes: list[tuple[str, Publication | None]] = [(container_id, None)]
+            was_on_unlisted = self._is_on_unlisted_network(container_id)
+            changes: list[PublicationChange] = [(container_id, None)]
             changes += [(p.id, p) for p in self.inventory.remove(container_id)]
             self._apply(changes, engine, event_time)
-            if told_of_network or container_id == self._own_container:
+            if was_on_unlisted or container_id == self._own_container:
                 self._networks_changed()
             self._notice_own(container_id)
 
@@ -306,8 +304,8 @@ class ZoneWriter(Replica):
 
     # -- the fleet's sink ---------------------------------------------------------------
 
-    def remote_changed(self, changes: Iterable[tuple[str, Publication | None]]) -> None:
-        """Publications of other hosts are like this now; None takes one away."""
+    def remote_changed(self, changes: Iterable[PublicationChange]) -> None:
+        """Publications of other hosts changed; None removes one."""
         with contained(self.counters, "publishing containers of other hosts"):
             is_first = self.fleet is not None and not self.fleet.has_listed
             known = self.zone.publication
@@ -343,7 +341,7 @@ class ZoneWriter(Replica):
         return 0 if self.zone.serial == UNKNOWN_SERIAL else self.zone.serial
 
     def fleet_connected(self) -> None:
-        """The cluster of etcd answers."""
+        """The etcd cluster responds."""
         assert self.fleet is not None
         if not self.fleet.is_connected:
             log.info("fleet: connected to etcd")
@@ -351,7 +349,7 @@ class ZoneWriter(Replica):
         self.revision += 1
 
     def fleet_disconnected(self, cause: str) -> None:
-        """The cluster of etcd is lost, or was not there in the first place."""
+        """The etcd cluster was lost, or could not be reached at all."""
         assert self.fleet is not None
         if self.fleet.is_connected or self.fleet.cause != cause:
             log.warning("fleet: %s; retrying, and the last known hosts stay in the zone", cause)
@@ -372,7 +370,7 @@ class ZoneWriter(Replica):
                     self.revision += 1
                     await turns().offer("forgetting expired names")
                 await self._end_handovers()
-                self._tell()
+                self._log_zone()
                 await self._warn_of_losses()
                 await self._save_state_if_due()
                 await asyncio.sleep(HOUSEKEEPING)
@@ -405,7 +403,7 @@ class ZoneWriter(Replica):
             if new is not None and new != self.zone.publication(container.id):
                 self._apply([(container.id, new)], "", None, is_part=True, is_redeploy=False)
             if time.perf_counter() > until:
-                gc.freeze()  # a collection over all that is new would hold up queries
+                gc.freeze()  # a collection over all new objects would delay queries
                 await asyncio.sleep(0)
                 until = time.perf_counter() + RELOAD_SLICE
         self.settle(time.time())
@@ -423,12 +421,12 @@ class ZoneWriter(Replica):
             loaded = await asyncio.to_thread(self._hosts.load, paths, all_of_them=all_of_them)
         for is_applied in self._publish_hosts(loaded):
             if is_applied:
-                gc.freeze()  # a collection over all that is new would hold up queries
+                gc.freeze()  # a collection over all new objects would delay queries
             await turns().offer("hosts files")
 
     def _publish_hosts(self, loaded: Loaded) -> Iterator[bool]:
         """Publish the contents of hosts files; yield after each unit whether it was applied."""
-        changes: list[HostsChange] = []
+        changes: list[PublicationChange] = []
         is_large = False
         for change in self._hosts.changes(
             loaded, self.settings.state.hosts, self.settings.zone.ttl
@@ -450,7 +448,7 @@ class ZoneWriter(Replica):
 
     def _apply(
         self,
-        changes: Iterable[tuple[str, Publication | None]],
+        changes: Iterable[PublicationChange],
         engine: str,
         event_time: float | None,
         *,
@@ -544,15 +542,15 @@ class ZoneWriter(Replica):
             gc.enable()
         self.set_listing(listing)
 
-    def _tell_of_changes(self) -> None:
+    def _log_changes(self) -> None:
         """Log a line for each container that changed; of a burst, the first lines."""
-        changes, total = self.changes.since(self._changes_told)
+        changes, total = self.changes.since(self._changes_logged)
         for change in islice(changes, MAX_LINES):
             log.info("%s", line(change))
-        more = total - self._changes_told - MAX_LINES
+        more = total - self._changes_logged - MAX_LINES
         if more > 0:
             log.info("and %d more changes; see /changes for the last %d", more, MAX_KEPT)
-        self._changes_told = total
+        self._changes_logged = total
 
     def _look_at_lost_engines(self) -> None:
         """Leave out the addresses of Engines whose grace period is over, but not those of all."""
@@ -585,12 +583,12 @@ class ZoneWriter(Replica):
         grace = self.settings.engines.grace
         return (e.url for e in self.engines.values() if e.has_been_lost_for(grace))
 
-    def _tell(self) -> None:
+    def _log_zone(self) -> None:
         """Log the changes since the last time in one line."""
-        self._tell_of_changes()
+        self._log_changes()
         names = len(self.zone)
         version = (self.zone.serial, self.zone.generation)
-        if version == self._told_version:
+        if version == self._logged_version:
             return
         log.info(
             "zone %s serial %d: %d %s, %+d",
@@ -600,7 +598,7 @@ class ZoneWriter(Replica):
             "name" if names == 1 else "names",
             names - self._names_before,
         )
-        self._told_version, self._names_before = version, names
+        self._logged_version, self._names_before = version, names
 
     async def _warn_of_losses(self) -> None:
         """Log the names that containers lost since the last time, some at a time."""

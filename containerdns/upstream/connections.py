@@ -1,8 +1,8 @@
 """The life of a connection that carries many questions to an upstream: TCP, TLS and HTTPS.
 
-One is in use at a time.  It is begun by the first question, closed when nothing was asked for
-`MAX_IDLE` seconds, and replaced when it has been silent for so long that it may be dead; what
-waits on the old one may still get its answer.
+One is in use at a time.  The first question opens it; it is closed after `MAX_IDLE` seconds
+without a question, and replaced when it was silent for so long that it may be dead.  Questions
+waiting on the old one may still get their answers.
 """
 
 import asyncio
@@ -11,17 +11,17 @@ from typing import Generic, TypeVar
 
 from containerdns.upstream.exchanges import Sent, Spawn, Trouble, TroubleKind
 
-MAX_CONNECT = 2.0  # seconds, as long as the longest time-out of a question
-MAX_IDLE = 60.0  # seconds; servers close earlier as they like, RFC 7766 section 6.2.3
+MAX_CONNECT = 2.0  # seconds, the longest timeout of a question
+MAX_IDLE = 60.0  # seconds; servers may close earlier, RFC 7766 section 6.2.3
 
 
-class Connection(asyncio.Protocol):
-    """One connection; what is sent before it is established is kept until then.
+class UpstreamConnection(asyncio.Protocol):
+    """One connection; queries are queued until it is established.
 
     Attributes:
-        waiting: The questions without an answer, by a number of the protocol's.
-        is_closed: It takes no more questions.
-        alive_at: The loop's time when it was begun, or when something came over it.
+        waiting: The questions without an answer, by the protocol's number.
+        is_closed: It accepts no more questions.
+        alive_at: The loop's time when it was opened, or when data last arrived.
         transport: None until it is established.
     """
 
@@ -68,11 +68,11 @@ class Connection(asyncio.Protocol):
             self._idle = self._loop.call_at(closes_at, self._close_if_idle)
 
 
-C = TypeVar("C", bound=Connection)
+C = TypeVar("C", bound=UpstreamConnection)
 
 
-class Connections(ABC, Generic[C]):
-    """The connection to one upstream, and those before it that are still waited on."""
+class UpstreamConnections(ABC, Generic[C]):
+    """The connection to one upstream, and earlier ones with waiting questions."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, spawn: Spawn) -> None:
         self._loop = loop
@@ -82,14 +82,14 @@ class Connections(ABC, Generic[C]):
 
     @abstractmethod
     def _new(self) -> C:
-        """Make a connection that is not established yet."""
+        """Return a connection that is not established yet."""
 
     @abstractmethod
     async def _connect(self, connection: C) -> None:
         """Establish it, or let it fail."""
 
     def _in_use(self) -> C:
-        """Return the connection for a question; one is begun if there is none."""
+        """Return the connection for a question, opening one if necessary."""
         connection = self._connection
         if connection is None or connection.is_closed:
             connection = self._connection = self._new()
@@ -97,7 +97,7 @@ class Connections(ABC, Generic[C]):
         return connection
 
     def renew(self, seconds: float) -> None:
-        """Use another connection from now on, if this one was silent so long: it may be dead."""
+        """Use another connection from now on, if this one was silent for so long."""
         connection = self._connection
         if connection is not None and connection.alive_at <= self._loop.time() - seconds:
             self._retired = [old for old in self._retired if not old.is_closed]

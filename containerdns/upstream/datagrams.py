@@ -1,11 +1,11 @@
-"""Questions over UDP: from random ports, with random IDs, each answer checked.
+"""Questions over UDP: from random ports, with random IDs, and checked responses.
 
 A forged answer must come from the upstream's address to one of the ports, repeat the
-ID and the question with its case (RFC 5452); whatever does not is passed over, and the
-true answer is still awaited.  A port that gets many such answers asks over TCP instead.
+ID and the question with its case (RFC 5452); others are ignored, and the true answer is still
+awaited.  If a port receives many such answers, its questions are asked over TCP instead.
 
-A port is opened when it is first picked, and closed when it was not used for a while, or
-when another one needs its descriptor: the next one in its place is a new random one.
+A port is opened when it is first picked, and closed when it was not used for a while, or when
+another one needs its descriptor; its replacement gets a new random port.
 """
 
 import logging
@@ -32,9 +32,9 @@ from containerdns.upstream.exchanges import (
 
 PORTS = 512  # places for sockets, each with a random port of the system's choice, contract 5
 SWEEP_EVERY = 10.0  # seconds; a port that was not used between two sweeps is closed
-USES_OF_A_PORT = 256  # then it is given up for another, so that none can be learned
+MAX_USES_OF_A_PORT = 256  # then it is replaced, so that no port can be learned
 MAX_STRANGERS = 16  # wrong answers to one port, RFC 5452 section 9.3
-LONGEST = 4096  # octets read; more than we ask for
+MAX_DATAGRAM = 4096  # octets read; more than we advertise
 TC = messages.TC >> 8  # in the third octet of a header
 
 log = logging.getLogger(__name__)
@@ -55,14 +55,14 @@ class _Port:
 
 
 class OpenPorts:
-    """The open ports of all upstreams, the one longest unused first; they share a limit."""
+    """The open ports of all upstreams, least recently used first, with a common limit."""
 
     def __init__(self, most: int, loop: AbstractEventLoop) -> None:
-        """Begin with none.
+        """Initialise without any.
 
         Args:
-            most: How many there may be.
-            loop: The running one.
+            most: The maximum number.
+            loop: The running loop.
         """
         self._most = most
         self._loop = loop
@@ -132,7 +132,7 @@ class UpstreamDatagrams:
         try:
             port.socket.send(messages.query(message_id, flags, question, opt))
         except BlockingIOError:
-            pass  # as if it were lost on its way
+            pass  # as if it were lost
         except OSError as error:
             take(trouble_of(error))
             return None
@@ -141,7 +141,7 @@ class UpstreamDatagrams:
         return sent
 
     def renew(self, seconds: float) -> None:
-        """Nothing: no datagram depends on one before it."""
+        """Do nothing, as datagrams are independent."""
 
     def close(self) -> None:
         """Close every port."""
@@ -149,11 +149,11 @@ class UpstreamDatagrams:
             self._close(place)
 
     def _port(self, randomness: int) -> _Port:
-        """Pick a port, and open it if it is not; if there may be no more, pick an open one."""
+        """Return a random port, opened if needed; at the limit, one of the open ones."""
         place = randomness % PORTS
         port = self._ports.get(place)
         if port is not None:
-            if port.uses < USES_OF_A_PORT or port.waiting:
+            if port.uses < MAX_USES_OF_A_PORT or port.waiting:
                 self._open_ports.use(port)
                 return port
             self._close(place)
@@ -204,10 +204,10 @@ class UpstreamDatagrams:
     def _read(self, port: _Port) -> None:
         """Read one datagram; the event loop calls again for the next."""
         try:
-            data = port.socket.recv(LONGEST)
+            data = port.socket.recv(MAX_DATAGRAM)
         except BlockingIOError:
             return
-        except OSError as error:  # an ICMP message: nobody listens there
+        except OSError as error:  # an ICMP error: the port is closed
             _tell(port, trouble_of(error))
             return
         sent = port.waiting.get(int.from_bytes(data[:2]))
@@ -227,10 +227,10 @@ class UpstreamDatagrams:
             self._count_stranger(port)
 
     def _deliver(self, port: _Port, sent: Sent, data: bytes) -> None:
-        """Hand over what repeats the ID and the question of a query.
+        """Deliver a response that repeats the ID and the question of a query.
 
-        A truncated response is read no further: it may be cut anywhere.  After one that
-        cannot be read, a true one is still awaited, as the other may have been forged.
+        Only the header of a truncated response is parsed, as it may be cut anywhere.  After a
+        malformed one, a valid one is still awaited, as the first may have been forged.
         """
         if not is_response(data):
             self._count_stranger(port)
@@ -255,12 +255,12 @@ class UpstreamDatagrams:
         if port.strangers < MAX_STRANGERS:
             return
         port.strangers = 0
-        port.uses = USES_OF_A_PORT
+        port.uses = MAX_USES_OF_A_PORT
         _tell(port, Trouble(TroubleKind.FLOODED))
 
 
 def _without_records(data: bytes, question: bytes) -> Response:
-    """Read the header of a truncated response; the rest may be cut anywhere."""
+    """Parse only the header of a truncated response."""
     flags = int.from_bytes(data[2:4])
     return Response(int.from_bytes(data[:2]), flags, flags & 0xF, question, (), (), ())
 

@@ -30,11 +30,11 @@ class TroubleKind(Enum):
 
 
 class Trouble(NamedTuple):
-    """Why a transport gives no response yet, or none at all.
+    """Why a transport has no response, or not yet.
 
     Attributes:
-        kind: What follows from it.
-        text: What the system said about it; "" if nothing.
+        kind: The kind, which decides what happens next.
+        text: The system's message; "" if none.
     """
 
     kind: TroubleKind
@@ -73,8 +73,8 @@ class Sent:
         question: As spelled in the query; the response must repeat it.
         take: Called with the response, once, or with trouble; possibly with an unusable
             response before that, as a valid one may follow.
-        message_id: The ID it went out with.
-        home: Those that wait on the same socket or connection, by ID.
+        message_id: The ID it was sent with.
+        home: All queries waiting on the same socket or connection, by ID.
     """
 
     question: bytes
@@ -83,7 +83,7 @@ class Sent:
     home: dict[int, "Sent"]
 
     def forget(self) -> None:
-        """Take no response any more."""
+        """Ignore any later response."""
         if self.home.get(self.message_id) is self:
             del self.home[self.message_id]
 
@@ -92,13 +92,13 @@ class Transport(Protocol):
     """A way to one upstream."""
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
-        """Send a question; None if that is not possible, and then `take` was told why."""
+        """Send a question; None if that failed, after `take` was called with the reason."""
 
     def renew(self, seconds: float) -> None:
-        """Send the next question over another connection, if this is as old and was silent.
+        """Use a new connection for the next question, if this one was silent for some time.
 
         Args:
-            seconds: How long nothing must have come over it.
+            seconds: The minimum time without any data.
         """
 
     def close(self) -> None:
@@ -106,21 +106,21 @@ class Transport(Protocol):
 
 
 class Arrival(NamedTuple, Generic[T]):
-    """A response or trouble, and whose it is."""
+    """A response or trouble, and its source."""
 
     source: T
     outcome: Response | Trouble
 
 
 class Receiver(Protocol[T_contra]):
-    """Where arrivals go."""
+    """Receives arrivals."""
 
     def put(self, source: T_contra, outcome: Response | Trouble) -> None:
-        """Take an arrival."""
+        """Add an arrival."""
 
 
 class Inbox(Generic[T]):
-    """Where the arrivals of one flight meet; one reader."""
+    """A queue of the arrivals of one flight, with one reader."""
 
     __slots__ = ("_arrivals", "_loop", "_waiting")
 
@@ -130,7 +130,7 @@ class Inbox(Generic[T]):
         self._waiting: asyncio.Future[None] | None = None
 
     def put(self, source: T, outcome: Response | Trouble) -> None:
-        """Hand in an arrival."""
+        """Add an arrival."""
         self._arrivals.append(Arrival(source, outcome))
         self._wake()
 

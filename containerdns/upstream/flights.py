@@ -18,7 +18,7 @@ from containerdns.core.upstream.upstream_health import SILENCES
 from containerdns.upstream.exchanges import Inbox, Trouble, TroubleKind
 from containerdns.upstream.upstreams import STREAM_PATIENCE, Attempt, Upstream
 
-REFUSALS = 4  # of the last server, when nobody else can answer any more
+MAX_REFUSALS = 4  # of the last server, when no other can still answer
 REFUSED_PAUSE = 0.25  # seconds after each: so it has a second to restart
 AGAIN_AFTER = 1.0  # seconds; a resolver that is itself still asking others has the question
 PATIENCE = 4.7  # seconds; the client has its SERVFAIL within 5, contract section 5
@@ -32,7 +32,7 @@ FINAL_RCODES = (messages.NOERROR, messages.NXDOMAIN)
 
 
 class UpstreamAnswer(NamedTuple):
-    """A response that is final, and whose it is."""
+    """A final response, and the server it came from."""
 
     upstream: Upstream
     response: Response
@@ -42,7 +42,7 @@ class Control(Protocol):
     """What a flight needs from the forwarder."""
 
     def order(self, question: Question) -> tuple[Upstream, ...]:
-        """Return the servers to ask, in order."""
+        """Return the servers to query, in order."""
 
     def go_on(self, flight: "Flight") -> None:
         """Run `Flight.fly` in a task, and land with what it returns."""
@@ -75,9 +75,9 @@ class Flight:
     and one timer.  A task, which reads an inbox, follows if it does not.
 
     Attributes:
-        question: What is asked.
-        waiting: All who wait.
-        failures: Why there is no answer yet, in words, each with its server.
+        question: The question.
+        waiting: The waiting clients.
+        failures: Why there is no answer yet, each with its server.
         error: The extended error of the first server that failed (RFC 8914).
     """
 
@@ -123,11 +123,11 @@ class Flight:
         self._again_at = 0.0  # when the server that is asked now is asked again
         self._was_alive = True  # as that server was asked
         self._refusals = 0
-        self._may_answer_late = False  # somebody was silent, as opposed to who refused
+        self._may_answer_late = False  # a server was silent, and did not refuse
         self._is_rerouted = False
 
     def begin(self) -> None:
-        """Ask the first server."""
+        """Query the first server."""
         now = self._loop.time()
         self._deadline = now + PATIENCE
         self._order = order = self._control.order(self.question)
@@ -157,7 +157,7 @@ class Flight:
         self._control.go_on(self)
 
     async def fly(self) -> UpstreamAnswer | None:
-        """Go on with the first server, then ask one after the other.
+        """Continue with the first server, then query the others in order.
 
         Returns:
             None if they all failed or were silent.
@@ -177,7 +177,7 @@ class Flight:
             attempt.forget()
 
     def leave(self, gone: Sequence[Upstream]) -> None:
-        """Begin again with the servers to ask now, if this was to ask some that are gone."""
+        """Start again with the current servers, if some of this flight's were removed."""
         left = [upstream for upstream in gone if upstream in self._order]
         if not left:
             return
@@ -188,7 +188,7 @@ class Flight:
         self.put(left[0], Trouble(TroubleKind.REPLACED))
 
     def _share(self, servers: int, now: float) -> float:
-        """Seconds for one server, when so many are left to ask, with this one."""
+        """Return the seconds for one server, given how many are left, including it."""
         left = self._deadline - now
         return left if servers == 1 else min(left / servers, MAX_SHARE)
 
@@ -233,7 +233,7 @@ class Flight:
             if not is_silent:
                 return answer
             number += 1
-            if self._refusals == REFUSALS:
+            if self._refusals == MAX_REFUSALS:
                 return None
             if self._refusals == refusals:
                 self._may_answer_late = True
@@ -283,7 +283,7 @@ class Flight:
                 if source is upstream and not self._may_answer_late:
                     self._refusals += 1
                     until = min(until, self._loop.time() + REFUSED_PAUSE)
-                    self._again_at = until  # what it refused, it has not got
+                    self._again_at = until  # it does not have what it refused
 
     def _is_final(self, source: Upstream, response: Response) -> bool:
         """Return whether a response answers, rather than passing the question on.
@@ -320,18 +320,18 @@ class Flight:
 
 
 def _patience(upstream: Upstream, share: float, number: int) -> float:
-    """Seconds until a server counts as silent, for the first time or again.
+    """Return the seconds until a server counts as silent, for the first time or again.
 
     Args:
         upstream: The server.
-        share: The seconds that it has in all.
+        share: The seconds that it has in total.
         number: How often it was silent.
     """
     return min(upstream.timeout(number), share * (1 << number) / SHARE_PARTS)
 
 
 def error_of(response: Response) -> tuple[int, str] | None:
-    """The extended error of a response (RFC 8914 section 2)."""
+    """Return the extended error of a response (RFC 8914 section 2)."""
     data = response.edns.option(messages.EDE_OPTION) if response.edns else None
     if data is None or len(data) < 2:
         return None

@@ -8,13 +8,13 @@ reason (RFC 8914).
 import asyncio
 import ipaddress
 import logging
-import resource
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from containerdns.config.groups import UpstreamSettings
+from containerdns.config.machine import descriptor_limit
 from containerdns.core import names
 from containerdns.core.connections.descriptors import share_of
 from containerdns.core.counters import Counters
@@ -36,8 +36,8 @@ from containerdns.upstream.upstreams import Surroundings, Upstream
 STALE_PATIENCE = 1.8  # seconds until a stale response is given, RFC 8767 section 5
 MAX_FLIGHTS = 1024  # questions in flight, contract section 5
 MAX_PROBE = 1.0  # seconds for the answer of a loop, which is near
-BOOTSTRAP = ""  # in the place of a `--forward` domain: what finds the hosts of URLs
-SHARE = 256  # questions that one client may have in flight
+BOOTSTRAP = ""  # in place of a `--forward` domain: the servers that resolve hosts of URLs
+MAX_QUESTIONS_OF_A_CLIENT = 256  # in flight
 
 FILTERED, NO_REACHABLE_AUTHORITY = 17, 22  # RFC 8914 section 4
 
@@ -76,9 +76,9 @@ class Prospect(NamedTuple):
     """What would happen to a question.
 
     Attributes:
-        listed: Which list is asked: "--upstream", or the domain of a `--forward`.
-        server: Its first server that is alive; None without one.
-        left: Seconds that a cached response has left; None without one.
+        listed: The list of servers: "--upstream", or the domain of a `--forward`.
+        server: Its first live server; None without one.
+        left: Seconds until a cached response expires; None without one.
         cached: That response.
     """
 
@@ -104,7 +104,7 @@ class Forwarder:
         Args:
             settings: The lists of upstreams.
             counters: Counts queries, hits and refusals.
-            is_ours: Tells of a canonical name whether no upstream may answer for it.
+            is_ours: Returns whether a canonical name must not be forwarded.
             loop_token: The same in all processes that answer on one socket; see `Loops`.
             resolv_conf: The file of the system's servers, for `system`.
         """
@@ -128,18 +128,17 @@ class Forwarder:
     async def run(self) -> None:
         """Own the sockets and the tasks until cancelled."""
         self._loop = asyncio.get_running_loop()
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         async with asyncio.TaskGroup() as self._tasks:
             self._surroundings = Surroundings(
-                self._loop,
-                self._counters,
-                self._spawn,
-                self._addresses_of,
-                self._loops.probe,
-                self._loops.label_probe,
-                self._leave_for_labels,
-                self._loops.is_loop,
-                OpenPorts(share_of(descriptors), self._loop),
+                loop=self._loop,
+                counters=self._counters,
+                spawn=self._spawn,
+                bootstrap=self._addresses_of,
+                probe=self._loops.probe,
+                label_probe=self._loops.label_probe,
+                sends_labels_back=self._leave_for_labels,
+                is_loop=self._loops.is_loop,
+                open_ports=OpenPorts(share_of(descriptor_limit()), self._loop),
             )
             self._take_lists(self._settings)
             self.has_started.set()
@@ -172,20 +171,21 @@ class Forwarder:
 
     @property
     def cache_entries(self) -> int:
-        """Responses in the cache."""
+        """The number of responses in the cache."""
         return len(self._cache)
 
     async def detect_loop(self, listening: Iterable[Endpoint]) -> None:
-        """Find out whether an upstream is ourselves; takes `MAX_PROBE` at most.
+        """Detect an upstream that is this server itself, within `MAX_PROBE` seconds.
 
-        To be called when `run` runs and the sockets answer.  An upstream that does not
-        answer is no failure.  One of resolv.conf is not asked any more, as nobody chose it.
+        Must be called while `run` runs and the sockets answer.  An upstream that does not
+        answer is not an error.  One from resolv.conf is no longer used, as it was not
+        configured explicitly.
 
         Args:
-            listening: What we listen on.
+            listening: The addresses that we listen on.
 
         Raises:
-            BadSettings: The one that leads back to us.
+            BadSettings: A configured upstream leads back to us.
         """
         await self.has_started.wait()
         self._listening = tuple(listening)
@@ -196,12 +196,12 @@ class Forwarder:
             upstream.leave_for_good()
 
     async def _leave_loops(self, upstreams: list[Upstream]) -> None:
-        """The same for upstreams that came later, when it is too late to stop."""
+        """Stop using those of some new upstreams that lead back to us."""
         for upstream in await self._find_loops(upstreams):
             upstream.leave_for_good()
 
     async def _find_loops(self, asked: list[Upstream]) -> list[Upstream]:
-        """Ask upstreams for a name that only we know; return those that are ourselves."""
+        """Query upstreams for a name that only we know; return those that are this server."""
         found = [u for u in asked if is_own_address(u.server, self._listening)]
         if found:
             return found
@@ -250,7 +250,7 @@ class Forwarder:
         return outcomes
 
     def cached(self, forward: Forward) -> Resolution | None:
-        """Return what needs no upstream: a fresh response, or a failure just seen."""
+        """Return what needs no upstream: a fresh response, or a recent failure."""
         if self._loops.is_probe(forward.name):
             return self._loops.answer(forward)
         question = question_of(forward)
@@ -273,8 +273,10 @@ class Forwarder:
         """
         client = forward.client
         question = question_of(forward)
-        if client and self._waiting.get(client, 0) >= SHARE:
-            take(self._refused(f"{SHARE} questions of this client are in flight"))
+        if client and self._waiting.get(client, 0) >= MAX_QUESTIONS_OF_A_CLIENT:
+            take(
+                self._refused(f"{MAX_QUESTIONS_OF_A_CLIENT} questions of this client are in flight")
+            )
         elif question not in self._flights and len(self._flights) >= MAX_FLIGHTS:
             take(self._refused(f"{MAX_FLIGHTS} questions are in flight"))
         else:
@@ -293,7 +295,7 @@ class Forwarder:
         return prospect._replace(left=cached.expires - now, cached=cached)
 
     def status(self) -> list[UpstreamStatus]:
-        """How every upstream is doing, list by list, in order."""
+        """Return the status of every upstream, list by list, in order."""
         now = self._loop.time()
         return [
             UpstreamStatus(
@@ -330,10 +332,10 @@ class Forwarder:
             self._spawn(self._leave_loops(new))
 
     def _forget_others(self, lists: Lists) -> None:
-        """Forget what other servers said than those of now.
+        """Remove the cached responses of lists whose servers have changed.
 
-        A list that is empty for a while, as resolv.conf may be, keeps what there is: it
-        may be given out stale, and is still right if the same servers come back.
+        A list that is temporarily empty, as resolv.conf may be, keeps its responses: they can be
+        served stale, and are still valid if the same servers come back.
         """
         self._cache.forget_failures()
         for apex in self._cached_from.keys() | lists.keys():
@@ -346,20 +348,20 @@ class Forwarder:
                 del self._cached_from[apex]
 
     def _leave_for_labels(self, upstream: Upstream) -> None:
-        """Take questions for single labels elsewhere, as this upstream asks us for them."""
+        """Reroute questions for single labels, as this upstream asks us for them."""
         for question, flight in list(self._flights.items()):
             if names.is_single_label(question.name):
                 flight.leave((upstream,))
 
     def _configured(self) -> list[tuple[UpstreamServer, ...]]:
-        """The lists as the operator wrote them."""
+        """Return the lists as configured."""
         return [self._settings.servers, *(servers for _, servers in self._settings.forwards)]
 
     def _servers_by_apex(self, settings: UpstreamSettings) -> Lists:
-        """The lists with the system's servers in the place of `system`.
+        """Return the lists with the system's servers in place of `system`.
 
-        The hosts of `https://` upstreams are found by way of the other ones of
-        `--upstream`, else of the system's.
+        The hosts of `https://` upstreams are resolved through the other servers of
+        `--upstream`, else through the system's.
         """
         lists: Lists = {None: settings.servers}
         lists.update(settings.forwards)
@@ -377,7 +379,7 @@ class Forwarder:
         return BadSettings(option, upstream.name, "a server that does not lead back to us")
 
     async def _addresses_of(self, host: str) -> list[str]:
-        """Find the host of an https upstream by way of servers that need no finding."""
+        """Resolve the host of an https upstream through servers with known addresses."""
         try:
             return [str(ipaddress.ip_address(host))]
         except ValueError:
@@ -406,19 +408,19 @@ class Forwarder:
     async def _guard(self, work: Coroutine[Any, Any, object]) -> None:
         try:
             await work
-        except Exception:  # as the server does it for a client: the others must go on
+        except Exception:  # as for a client of the server: the others must continue
             self._counters.internal_errors += 1
             log.exception("internal error while querying upstreams")
 
     def _apex_of(self, name: str) -> str | None:
-        """The longest domain of a `--forward` at or above a name."""
+        """Return the longest domain of a `--forward` at or above a name."""
         above = [apex for apex in self._lists if apex and names.is_below(name, apex)]
         return max(above, key=lambda apex: len(names.labels_of_text(apex)), default=None)
 
     def order(self, question: Question) -> tuple[Upstream, ...]:
-        """Whom to ask: those alive in order, else the one silent longest ago."""
+        """Return the servers to query: live ones in order, else the one silent longest ago."""
         apex = question.apex
-        if apex not in self._lists:  # a reload took the list away
+        if apex not in self._lists:  # a reload removed the list
             apex = self._apex_of(question.name)
         upstreams = self._lists.get(apex, ())
         if names.is_single_label(question.name):
@@ -464,7 +466,7 @@ class Forwarder:
         return flight
 
     def go_on(self, flight: Flight) -> None:
-        """Run what is left of a flight in a task."""
+        """Run the rest of a flight in a task."""
         self._spawn(self._fly(flight))
 
     async def _fly(self, flight: Flight) -> None:
@@ -509,7 +511,7 @@ class Forwarder:
             log.exception("internal error while sending what an upstream answered")
 
     def _accept(self, question: Question, answer: UpstreamAnswer) -> Resolution:
-        """Scrub a response, cache it, and give it out."""
+        """Scrub a response, cache it, and return it."""
         upstream, response = answer
         now = self._loop.time()
         is_first = self._lists.get(question.apex, ())[:1] == (upstream,)
@@ -521,14 +523,13 @@ class Forwarder:
         resolution = Resolution(
             scrubbed.rcode,
             scrubbed.body,
-            bool(response.flags & messages.AD),
-            "upstream",
-            upstream.name,
-            error,
-            f"answered by {upstream.name}",
-            min(scrubbed.ttl, 1.0) if self._settings.cache_size else 0.0,
-            scrubbed.targets,
-            trust.drops_private,
+            is_authentic=bool(response.flags & messages.AD),
+            upstream=upstream.name,
+            extended_error=error,
+            reason=f"answered by {upstream.name}",
+            fresh_for=min(scrubbed.ttl, 1.0) if self._settings.cache_size else 0.0,
+            targets=scrubbed.targets,
+            drops_private=trust.drops_private,
         )
         self._keep(question, Cached(resolution, now, now + scrubbed.ttl))
         return resolution
@@ -554,9 +555,9 @@ class Forwarder:
             log.warning("out of memory: the cache of upstream responses was emptied")
 
     def _give_up(self, question: Question, flight: Flight) -> Resolution:
-        """Remember the failure; give a stale response, else SERVFAIL."""
+        """Cache the failure; return a stale response, else SERVFAIL."""
         now = self._loop.time()
-        reason = ", ".join(dict.fromkeys(flight.failures)) or self._why_nobody(question)
+        reason = ", ".join(dict.fromkeys(flight.failures)) or self._why_no_server(question)
         error = flight.error or (NO_REACHABLE_AUTHORITY, reason[:MAX_ERROR_TEXT])
         self._cache.put_failure(question, error, now)
         stale = self._cache.stale(question, now)
@@ -565,7 +566,7 @@ class Forwarder:
         source = "upstream" if flight.failures else "policy"
         return Resolution(messages.SERVFAIL, source=source, extended_error=error, reason=reason)
 
-    def _why_nobody(self, question: Question) -> str:
+    def _why_no_server(self, question: Question) -> str:
         if names.is_single_label(question.name) and self._lists.get(question.apex):
             return "every upstream forwards single labels back to this server"
         return "no upstream configured"
@@ -580,7 +581,7 @@ def _settle(future: asyncio.Future[Resolution], resolution: Resolution) -> None:
 def _replaced(
     servers: Iterable[UpstreamServer], system: tuple[UpstreamServer, ...]
 ) -> tuple[UpstreamServer, ...]:
-    """Put the system's servers at the place of `system`, each server once."""
+    """Replace `system` by the system's servers, and keep each server once."""
     listed = [found for s in servers for found in (system if s == SYSTEM else (s,))]
     return tuple(dict.fromkeys(listed))
 

@@ -1,6 +1,6 @@
-"""Questions over HTTPS (RFC 8484): one HTTP/2 connection, a stream for each question.
+"""Questions over HTTPS (RFC 8484): one HTTP/2 connection, with a stream for each question.
 
-HTTP/2 alone, through `h2`: public servers speak it, and some of them nothing older.
+Only HTTP/2, through `h2`: public servers support it, and some of them nothing older.
 This module, and so `h2`, is imported only if such an upstream is configured.
 """
 
@@ -15,28 +15,28 @@ import h2.exceptions
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.questions import is_same
-from containerdns.upstream.connections import MAX_CONNECT, Connection, Connections
+from containerdns.upstream.connections import MAX_CONNECT, UpstreamConnection, UpstreamConnections
 from containerdns.upstream.exchanges import Bootstrap, Sent, Spawn, Take, Trouble, TroubleKind
 from containerdns.upstream.streams import read_whole, tls_context, why_not
 
-LONGEST = messages.TCP_OCTETS
-MAX_STREAMS = 100  # at a time, what RFC 9113 section 6.5.2 wants servers to allow
+MAX_RESPONSE = messages.TCP_OCTETS
+MAX_STREAMS = 100  # concurrent; RFC 9113 section 6.5.2 recommends servers to allow that many
 MEDIA_TYPE = "application/dns-message"
 
 
-class Https(Connections["_HTTPSConnection"]):
+class Https(UpstreamConnections["_HTTPSConnection"]):
     """DNS over HTTPS to one upstream."""
 
     def __init__(
         self, url: str, loop: asyncio.AbstractEventLoop, spawn: Spawn, bootstrap: Bootstrap
     ) -> None:
-        """Take the URL; nothing is opened before the first question.
+        """Initialise; nothing is opened before the first question.
 
         Args:
             url: As configured.
-            loop: The running one.
-            spawn: Starts a task that somebody owns.
-            bootstrap: Gives the addresses of the URL's host, without asking ourselves.
+            loop: The running loop.
+            spawn: Starts a task that is owned elsewhere.
+            bootstrap: Resolves the URL's host without asking this server.
         """
         super().__init__(loop, spawn)
         parts = urlsplit(url)
@@ -54,14 +54,14 @@ class Https(Connections["_HTTPSConnection"]):
         self._context = tls_context("h2")
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
-        """Send a question, over a connection that is made first if there is none."""
+        """Send a question, over a connection that is opened first if necessary."""
         return self._in_use().send(question, messages.query(0, flags, question, opt), take)
 
     def _new(self) -> "_HTTPSConnection":
         return _HTTPSConnection(self._request, self._loop)
 
     async def _connect(self, connection: "_HTTPSConnection") -> None:
-        """Connect to the first address of the host that takes it."""
+        """Connect to the first address of the host that accepts the connection."""
         trouble = Trouble(TroubleKind.UNREACHABLE, f"no address for {self._host}")
         for address in await self._bootstrap(self._host):
             try:
@@ -79,15 +79,17 @@ class Https(Connections["_HTTPSConnection"]):
         connection.fail(trouble)
 
 
-class _HTTPSConnection(Connection):
-    """One HTTP/2 connection; what is sent before it stands is kept until then."""
+class _HTTPSConnection(UpstreamConnection):
+    """One HTTP/2 connection; queries are queued until it is established."""
 
     def __init__(self, request: list[tuple[str, str]], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._request = request
         self._next = 0
         self._unsent: list[tuple[int, bytes]] = []
-        self._streams: dict[int, tuple[int, bytearray]] = {}  # the number, and what came
+        self._streams: dict[
+            int, tuple[int, bytearray]
+        ] = {}  # the query's number, and the body so far
         self._h2: h2.connection.H2Connection
 
     def send(self, question: bytes, query: bytes, take: Take) -> Sent:
@@ -101,7 +103,7 @@ class _HTTPSConnection(Connection):
         return sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin HTTP/2, if that is what the server agreed to."""
+        """Start HTTP/2, if the server agreed to it."""
         stream = self.transport = cast(asyncio.Transport, transport)
         tls = stream.get_extra_info("ssl_object")
         if self.is_closed or tls is None or tls.selected_alpn_protocol() != "h2":
@@ -126,7 +128,7 @@ class _HTTPSConnection(Connection):
             self.rest()
 
     def _send_waiting(self) -> None:
-        """Open streams for what waits, as many as the server allows."""
+        """Open streams for queued queries, as many as the server allows."""
         most = min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS)
         while self._unsent and len(self._streams) < most:
             number, query = self._unsent.pop(0)
@@ -154,7 +156,7 @@ class _HTTPSConnection(Connection):
             case h2.events.DataReceived(stream_id=stream, data=data):
                 self._h2.acknowledge_received_data(event.flow_controlled_length or 0, stream)
                 _, body = self._streams.get(stream, (0, bytearray()))
-                if len(body) <= LONGEST:
+                if len(body) <= MAX_RESPONSE:
                     body += data
             case h2.events.StreamEnded(stream_id=stream):
                 self._deliver(stream)
@@ -166,7 +168,7 @@ class _HTTPSConnection(Connection):
     def _deliver(self, stream: int) -> None:
         """Pass a complete response to the waiting query."""
         if stream not in self._streams:
-            return  # it ended before
+            return  # it has ended already
         number, body = self._streams[stream]
         sent = self.waiting.get(number)
         outcome = read_whole(bytes(body))

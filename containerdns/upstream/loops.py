@@ -1,11 +1,11 @@
-"""Whether an upstream is ourselves, or leads back to us.
+"""Whether an upstream is this server itself, or leads back to it.
 
-We ask it for a name that nobody else knows, below a top-level domain of random digits
-(as CoreDNS's plugin `loop` does).  If the answer is ours, so is the server.  No answer,
-or any other, says nothing.
+It is queried for a name that only we know, below a top-level domain of random digits, as by
+CoreDNS's plugin `loop`.  If the response is our own answer, the server leads back to us; no
+response, or any other, proves nothing.
 
-A resolver may also ask us for single labels alone (dnsmasq's `server=//`, in a Pi-hole)
-and be an upstream for all else; a random single label shows that.
+A resolver may also forward only single labels to us (dnsmasq's `server=//`, in a Pi-hole), and be
+an upstream for everything else; a random single label shows that.
 """
 
 import ipaddress
@@ -20,17 +20,17 @@ from containerdns.core.protocol.messages import RR, Response
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.questions import Question
 
-TOKEN_OCTETS = 8  # nobody guesses it
+TOKEN_OCTETS = 8  # cannot be guessed
 
 
 class Loops:
-    """The name that only we know, and what we answer to it."""
+    """The name that only we know, and our answer."""
 
     def __init__(self, token: str = "") -> None:
         """Choose a name.
 
         Args:
-            token: One that several processes on one socket share; "" for a random one.
+            token: Shared by several processes on one socket; "" for a random one.
         """
         self._token = token or secrets.token_hex(TOKEN_OCTETS)
         self._apex = f"loop-{self._token}."
@@ -39,21 +39,21 @@ class Loops:
         self._target = names.to_wire(self._apex)
 
     def probe(self) -> Question:
-        """A question that no cache on the way has seen."""
+        """Return a question that no cache has seen."""
         name = f"{secrets.token_hex(TOKEN_OCTETS)}.{self._apex}"
         return Question(name, messages.TXT, False, False, None)
 
     def label_probe(self) -> Question:
-        """A question for a single label, which comes back from servers that ask us for those.
+        """Return a question for a single label, which returns from servers that ask us for those.
 
-        Of a type that we forward even of single labels, so that the forwarder answers it.
+        Its type is forwarded even for single labels, so that the forwarder answers it.
         """
         return Question(
             f"{secrets.token_hex(TOKEN_OCTETS)}-{self._apex}", messages.NS, False, False, None
         )
 
     def is_probe(self, name: str) -> bool:
-        """Return whether a question that came to us is one of ours."""
+        """Return whether a received question is one of our probes."""
         return name.endswith(self._apex)
 
     def is_loop(self, response: Response) -> bool:
@@ -61,7 +61,7 @@ class Loops:
         return any(record.rdata in (self._data, self._target) for record in response.answer)
 
     def answer(self, forward: Forward) -> Resolution:
-        """Answer a probe, so that who asked knows."""
+        """Answer a probe, so that its sender detects the loop."""
         owner = names.to_wire(forward.name)
         data = self._target if forward.qtype == messages.NS else self._data
         rtype = messages.NS if forward.qtype == messages.NS else messages.TXT

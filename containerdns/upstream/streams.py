@@ -1,7 +1,7 @@
 """Questions over TCP and TLS: one connection, kept open, many questions on it at a time.
 
-RFC 7766: answers come in any order and are told apart by ID and question.  The server
-closes when it likes; a question that was on the way then goes once over a new connection.
+RFC 7766: responses arrive in any order and are matched by ID and question.  The server may close
+the connection at any time; a question in flight is then repeated once over a new one.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
-from containerdns.upstream.connections import MAX_CONNECT, Connection, Connections
+from containerdns.upstream.connections import MAX_CONNECT, UpstreamConnection, UpstreamConnections
 from containerdns.upstream.exchanges import (
     Sent,
     Spawn,
@@ -27,7 +27,7 @@ from containerdns.upstream.exchanges import (
 MAX_WAITING = 1000  # questions on one connection; IDs must stay hard to guess
 
 
-class UpstreamStreams(Connections["_StreamConnection"]):
+class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
     """TCP to one upstream, or TLS with a name that its certificate must have (RFC 7858)."""
 
     def __init__(
@@ -43,7 +43,7 @@ class UpstreamStreams(Connections["_StreamConnection"]):
         self._context = tls_context("dot") if server_name else None
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
-        """Send a question, over a connection that is made first if there is none."""
+        """Send a question, over a connection that is opened first if necessary."""
         connection = self._in_use()
         if len(connection.waiting) >= MAX_WAITING:
             take(Trouble(TroubleKind.BROKEN))
@@ -67,10 +67,10 @@ class UpstreamStreams(Connections["_StreamConnection"]):
 
 
 def tls_context(protocol: str) -> ssl.SSLContext:
-    """Make what checks certificates; slow, as it reads all authorities: once, at the start.
+    """Return a context that verifies certificates; slow, as it reads all authorities.
 
     Args:
-        protocol: The one to agree on (ALPN): "dot" or "h2".
+        protocol: To negotiate (ALPN): "dot" or "h2".
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -79,10 +79,7 @@ def tls_context(protocol: str) -> ssl.SSLContext:
 
 
 def read_whole(data: bytes) -> Response | Trouble:
-    """Read a response of a transport that has no reason to truncate any.
-
-    A truncated one is no answer there either (RFC 2181 section 9).
-    """
+    """Parse a response of a transport without truncation; a truncated one is unusable."""
     try:
         response = messages.parse_response(data)
     except BadMessage as error:
@@ -105,8 +102,8 @@ def why_not(error: OSError | TimeoutError) -> Trouble:
             return trouble_of(error)
 
 
-class _StreamConnection(Connection):
-    """One connection; what is sent before it stands is kept until then."""
+class _StreamConnection(UpstreamConnection):
+    """One connection; queries are queued until it is established."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -114,7 +111,7 @@ class _StreamConnection(Connection):
         self._received = b""
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent:
-        """Send a question with the others of this turn, once the connection stands."""
+        """Send a question with the others of this turn, once the connection is established."""
         message_id = int.from_bytes(os.urandom(2))
         while message_id in self.waiting:
             message_id = int.from_bytes(os.urandom(2))
@@ -142,7 +139,7 @@ class _StreamConnection(Connection):
         self._unsent.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Read whole frames; a stream that makes no sense is closed."""
+        """Process whole frames; after an invalid one, the connection is closed."""
         self.alive_at = self._loop.time()
         received = self._received + data
         start = 0
@@ -158,9 +155,9 @@ class _StreamConnection(Connection):
         self.rest()
 
     def _deliver(self, frame: bytes) -> bool:
-        """Hand a response to the question that waits for it; return whether it is one.
+        """Deliver a response to its waiting question; return False if it is not a response.
 
-        A malformed one costs its own question: the others on the connection go on.
+        A malformed one affects only its own question, not others on the connection.
         """
         if not is_response(frame):
             return False

@@ -1,7 +1,7 @@
-"""The system's own servers, of /etc/resolv.conf: `--upstream system`, and for bootstrap.
+"""The servers in /etc/resolv.conf: for `--upstream system`, and for bootstrapping.
 
-The file may be empty when we start, at boot, and change whenever a network does: it is
-looked at all the time, at the cost of one `stat`.
+The file may be empty at boot, and change with the network, so it is checked every second, at the
+cost of one `stat`.
 """
 
 import logging
@@ -12,8 +12,8 @@ from containerdns.core.endpoints import DNS_PORT, WILDCARDS, Endpoint, UpstreamS
 from containerdns.upstream.loops import is_own_address
 
 RESOLV_CONF = Path("/etc/resolv.conf")
-DOCKERS_OWN = "127.0.0.11"  # it may ask the host's resolver, and that may be us
-EVERY = 1.0  # seconds between two looks at the file
+DOCKERS_OWN = "127.0.0.11"  # it may forward to the host's resolver, which may be us
+EVERY = 1.0  # seconds between checks of the file
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ Stamp = tuple[int, int, int]
 
 
 class SystemServers:
-    """The servers that the file names, as it was when last looked at."""
+    """The servers in the file, as of the last check."""
 
     def __init__(self, path: Path = RESOLV_CONF) -> None:
         self._path = path
@@ -31,7 +31,7 @@ class SystemServers:
         self.look()
 
     def look(self) -> bool:
-        """Read the file if it is another one; return whether it names other servers."""
+        """Read the file if it has changed; return whether its servers have."""
         stamp = self._stamp_now()
         if stamp == self._stamp:
             return False
@@ -44,7 +44,7 @@ class SystemServers:
         """Return the servers, without ourselves and Docker's own; warn if there are none.
 
         Args:
-            listening: What we listen on.
+            listening: The addresses that we listen on.
         """
         named = (UpstreamServer("udp", host, DNS_PORT) for host in self._hosts)
         found = tuple(server for server in named if not is_own_address(server, listening))

@@ -29,9 +29,9 @@ from containerdns.upstream.streams import UpstreamStreams
 STREAM_PATIENCE = 2.0  # seconds for a connection and a question on it
 MAX_QUIRK = 3600.0  # seconds until case and EDNS are tried again
 PADDED_TO = 128  # octets, RFC 8467 section 4.1
-LABELS_EVERY = 10.0  # seconds between two looks whether single labels come back
-LABELS_BACK_FOR = 60.0  # seconds until such a server is asked for one again
-NO_RESPONSE = -1  # in the counters, in the place of an rcode
+LABELS_EVERY = 10.0  # seconds between two checks whether single labels come back
+LABELS_BACK_FOR = 60.0  # seconds until such a server is used for them again
+NO_RESPONSE = -1  # in the counters, instead of an rcode
 
 ANYTHING = Question(names.ROOT, messages.NS, False, False, None)
 
@@ -47,14 +47,14 @@ class Surroundings:
 
     Attributes:
         loop: The running one.
-        counters: What is asked and answered is counted here.
+        counters: Queries and responses are counted here.
         spawn: Starts a task that the forwarder owns.
-        bootstrap: Gives the addresses of a host, without asking ourselves.
-        probe: A question that only we answer, to ask what may be ourselves.
+        bootstrap: Resolves a host without asking this server.
+        probe: Returns a question that only we can answer, for a server that may be ourselves.
         label_probe: The same for a single label.
         sends_labels_back: Called with an upstream that sends single labels back here.
-        is_loop: Tells of a response whether it is our own answer to that.
-        open_ports: The UDP ports of all of them.
+        is_loop: Returns whether a response is our own answer to that.
+        open_ports: The UDP ports of all upstreams.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -69,7 +69,7 @@ class Surroundings:
 
 
 class Upstream:
-    """One server, asked by any number of lists that name it."""
+    """One server, shared by all lists that contain it."""
 
     def __init__(self, server: UpstreamServer, surroundings: Surroundings) -> None:
         self.server = server
@@ -105,24 +105,25 @@ class Upstream:
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether nobody on the way reads the questions."""
+        """Whether queries to it are encrypted."""
         return self.server.transport != "udp"
 
     @property
     def sends_labels_back(self) -> bool:
-        """Whether it asks us for single labels, so that we must not ask it for them."""
+        """Whether it forwards single labels to us, so that we must not forward them to it."""
         return self.loop.time() < self._labels_back_until
 
     def look_for_labels_back(self) -> None:
-        """Find out, beside a question for a single label, whether it would come back."""
+        """Check whether a question for a single label would come back, at most so often."""
         now = self.loop.time()
         if now < self._labels_looked_at + LABELS_EVERY:
             return
         self._labels_looked_at = now
-        self.send(self._surroundings.label_probe(), _LabelTrial(self._surroundings.is_loop))
+        trial = _Trial(self._surroundings.is_loop, self.found_labels_back)
+        self.send(self._surroundings.label_probe(), trial)
 
     def found_labels_back(self) -> None:
-        """Ask it for no single label for a while."""
+        """Do not use it for single labels for a while."""
         if not self._labels_back_until:
             log.warning(
                 "upstream %s forwards single labels back to this server; not using it for them",
@@ -132,7 +133,7 @@ class Upstream:
         self._surroundings.sends_labels_back(self)
 
     def timeout(self, attempt: int) -> float:
-        """Seconds to wait for it; a connection may have to be made, which takes longer."""
+        """Return the seconds to wait; longer if a connection may have to be established."""
         if self.datagrams is not None:
             return self.health.timeout(attempt)
         return max(self.health.timeout(attempt), Health().timeout(attempt))
@@ -148,7 +149,7 @@ class Upstream:
 
         Args:
             reason: In words.
-            waited: Seconds without a word, up to now.
+            waited: Seconds without a response, up to now.
         """
         if self.is_closed:
             return
@@ -156,7 +157,7 @@ class Upstream:
         was_aside, silences = self.health.is_aside, self.health.silences
         if self.health.was_silent(reason, now - waited, now):
             if not was_aside:
-                log.warning("upstream %s is set aside: %s", self.name, reason)
+                log.warning("upstream %s is marked down: %s", self.name, reason)
             self.streams.renew(0.0)
             self._try_later()
         elif self.health.silences > silences and not was_aside:
@@ -167,11 +168,11 @@ class Upstream:
         if self.is_closed:
             return
         if self.health.distrust(reason, self.loop.time()):
-            log.warning("upstream %s is set aside: %s", self.name, reason)
+            log.warning("upstream %s is marked down: %s", self.name, reason)
         self._try_later()
 
     def leave_for_good(self) -> None:
-        """Never ask it again: it is ourselves."""
+        """Never use it again, as it is this server itself."""
         if not self.is_ourselves:
             log.error("upstream %s is this server itself; no longer using it", self.name)
         self.is_ourselves = True
@@ -203,13 +204,13 @@ class Upstream:
         self._surroundings.counters.upstream_answered(self.name, NO_RESPONSE)
 
     def _ask_for_a_word(self, flags: int) -> None:
-        """Send a query that any server answers at once, to tell a dead name from a dead server.
+        """Send a query that any live server answers at once, as a slow name proves nothing.
 
-        Whatever it says is heard before the silences are too many.
+        Any response counts before there are too many silences.
 
         Args:
-            flags: RD or not: one server ignores queries without it, another one that
-                cannot reach the root answers no others.
+            flags: RD or 0: some servers ignore queries without RD, others, which cannot reach
+                the root, answer only those.
         """
         self._forget_word()
         self._word = Attempt(self, ANYTHING, _Nobody(), self.loop.time())
@@ -220,7 +221,7 @@ class Upstream:
             self._word.forget()
 
     def _try_later(self) -> None:
-        """Ask it something of our own at the end of its pause."""
+        """Send a probe at the end of its pause."""
         if self._trial is not None:
             self._trial.cancel()
         self._trial = self.loop.call_at(self.health.aside_until, self._try)
@@ -230,12 +231,13 @@ class Upstream:
             return
         self._forget_trial()
         self._ask_for_a_word(0)
-        self._on_trial = self.send(self._surroundings.probe(), _Trial(self._surroundings.is_loop))
+        trial = _Trial(self._surroundings.is_loop, self.leave_for_good)
+        self._on_trial = self.send(self._surroundings.probe(), trial)
         patience = self.health.timeout(0) if self.datagrams is not None else STREAM_PATIENCE
         self._trial = self.loop.call_later(patience, self._end_trial, patience)
 
     def _end_trial(self, waited: float) -> None:
-        """Leave it for longer; should its answer still come, before the next, that counts."""
+        """Extend its time down; a later response before the next trial still counts."""
         if self.health.is_aside:
             self.was_silent("silent when tried again", waited)
 
@@ -246,14 +248,14 @@ class Upstream:
 
 @dataclass(slots=True)
 class Attempt:
-    """One question put to one upstream: by UDP, and where that is not enough by TCP.
+    """One question sent to one upstream: over UDP, then over TCP if necessary.
 
     Attributes:
-        upstream: Who is asked.
-        question: What is asked.
+        upstream: The server.
+        question: The question.
         receiver: Gets the result.
         at: When it was sent, by the loop's clock.
-        has_long_answer: There is an answer, but it was truncated over UDP.
+        has_long_answer: The server has an answer, which was truncated over UDP.
     """
 
     upstream: Upstream
@@ -274,8 +276,8 @@ class Attempt:
         """Send the question over one of the upstream's transports.
 
         Args:
-            transport: Which.
-            flags: Header flags in the place of the question's own.
+            transport: The transport.
+            flags: Header flags instead of the question's own.
         """
         upstream, question = self.upstream, self.question
         if upstream.is_closed:
@@ -302,7 +304,7 @@ class Attempt:
         self._sent = transport.send(wire, flags, opt, self._take)
 
     def forget(self) -> None:
-        """Take no response any more."""
+        """Ignore any later response."""
         if self._sent is not None:
             self._sent.forget()
         self._close()
@@ -356,7 +358,7 @@ class Attempt:
             self.receiver.put(upstream, response)
 
     def _move(self, transport: Transport) -> None:
-        """Ask again in another way, with some more patience."""
+        """Send the question again over another transport, with a new timeout."""
         self.receiver.put(self.upstream, Trouble(TroubleKind.MOVED))
         self.at = self.upstream.loop.time()
         self.send(transport)
@@ -364,38 +366,32 @@ class Attempt:
 
 @dataclass(slots=True)
 class _Trial:
-    """Takes what a server that is set aside says; that it says something is enough."""
+    """Receives the response to a question that only we can answer.
+
+    Attributes:
+        is_loop: Returns whether a response is our own answer.
+        found_loop: Called if it is.
+    """
 
     is_loop: Callable[[Response], bool]
+    found_loop: Callable[[], None]
 
     def put(self, source: Upstream, outcome: Response | Trouble) -> None:
-        """Look whether it is we who answer."""
+        """Check who answered; any other response shows only that the server is alive."""
         if isinstance(outcome, Response) and self.is_loop(outcome):
-            source.leave_for_good()
-
-
-@dataclass(slots=True)
-class _LabelTrial:
-    """Takes what a server says about a single label that only we know."""
-
-    is_loop: Callable[[Response], bool]
-
-    def put(self, source: Upstream, outcome: Response | Trouble) -> None:
-        """Look whether it is we who answer."""
-        if isinstance(outcome, Response) and self.is_loop(outcome):
-            source.found_labels_back()
+            self.found_loop()
 
 
 class _Nobody:
-    """Takes what a server says that is asked for a word: that it says something is enough."""
+    """Discards a response, where any shows that the server is alive."""
 
     def put(self, source: Upstream, outcome: Response | Trouble) -> None:
-        """Nothing: the server was heard already."""
+        """Do nothing: the response was recorded already."""
 
 
 @lru_cache(maxsize=512)  # of 255 lengths, with and without DO
 def _padded_opt(wants_dnssec: bool, question_octets: int) -> bytes:
-    """Pad a query so that its length tells little of the name (RFC 8467 section 4.1)."""
+    """Return an OPT record that pads a query to hide the length of its name (RFC 8467, 4.1)."""
     bare = messages.opt_record(wants_dnssec, options=((messages.PADDING_OPTION, b""),))
     octets = messages.HEADER_OCTETS + question_octets + len(bare)
     padding = bytes(-octets % PADDED_TO)

@@ -7,7 +7,6 @@ The checks that every request has to pass are in `problems.Guard`.
 import asyncio
 import logging
 import os
-import resource
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
@@ -16,10 +15,10 @@ from ipaddress import ip_address
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from containerdns.config.machine import family_of
-from containerdns.core.connections.places import Limits, Places, limits_by
+from containerdns.config.machine import descriptor_limit, family_of
+from containerdns.core.connections.places import ACCEPTED_AT_ONCE, Limits, Places, limits_by
 from containerdns.core.counters import Counters
-from containerdns.core.endpoints import Endpoint
+from containerdns.core.endpoints import Endpoint, address_text
 from containerdns.core.protocol import explanation_text
 from containerdns.core.protocol.typed_names import MAX_TEXT
 from containerdns.core.zone.views import packed
@@ -33,9 +32,6 @@ from containerdns.web.state import Document, State
 from containerdns.web.stream import Rates, Streams, json_pieces, send
 
 BACKLOG = 128
-# asyncio's `backlog` is also how many connections it accepts in one pass of the loop; each
-# costs a tenth of a millisecond, and a flood of them must not hold up the others.
-ACCEPTED_AT_ONCE = 4
 RECEIVE_OCTETS = 16384  # receive buffer of a connection; requests are short
 REQUEST_TIMEOUT = 10.0  # seconds within which a new connection must send a request
 KEEPALIVE = 15.0  # seconds that a connection may be idle between requests
@@ -73,7 +69,6 @@ class HTTPServer:
         counters: Counters,
         *,
         hosts: tuple[str, ...] = (),
-        version: str = "",
         limits: Limits | None = None,
     ) -> None:
         """Bind the socket immediately, so that a port in use prevents the start.
@@ -83,7 +78,6 @@ class HTTPServer:
             state: The rest of the program.
             counters: For the metrics; internal errors are counted here.
             hosts: Additional Host names to accept, `--http-host`.
-            version: Of containerdns.
             limits: The maximum numbers of connections, from the limit of file descriptors.
 
         Raises:
@@ -93,13 +87,12 @@ class HTTPServer:
         self.endpoint = Endpoint(*self._socket.getsockname()[:2])
         self.rates = Rates(counters)
         self._guard = Guard(state, counters, hosts)
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._door = _Door(state, Places(limits or limits_by(descriptors)))
+        self._door = _Door(state, Places(limits or limits_by(descriptor_limit())))
         self._app = web.Application(
             middlewares=[_note_request, self._guard.middleware], client_max_size=1
         )
         self._app.on_response_prepare.append(_add_security_headers)
-        Paths(state, Metrics(counters, state.gauges, version), self.rates).add_to(self._app)
+        Paths(state, Metrics(counters, state.gauges), self.rates).add_to(self._app)
 
     def use(self, hosts: Iterable[str]) -> None:
         """Replace the additional Host names to accept, `--http-host`."""
@@ -229,7 +222,7 @@ class Paths:
         return await send(request, JSON, json_pieces(self._state.containers()), _FRESH)
 
     async def client_config(self, request: web.Request) -> web.StreamResponse:
-        """What clients and other resolvers are configured with, so that they ask us."""
+        """Return the configuration that makes clients and other resolvers use this server."""
         parameters = _parameters(request, "server")
         given = parameters.get("server")
         server = _reached_at(request) if given is None else _address("server", given)
@@ -476,26 +469,22 @@ def _search_list(values: Sequence[str]) -> list[str]:
 
 
 def _reached_at(request: web.Request) -> str:
-    """The address at which a client reached us: that in its Host, else that of the connection."""
-    host = host_of(request)
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        own = request.transport.get_extra_info("sockname") if request.transport else None
-        return str(ip_address(packed(own[0].partition("%")[0]))) if own else "127.0.0.1"
+    """Return the address at which a client reached us: in its Host, else of the connection."""
+    if address := address_text(host_of(request)):
+        return address
+    own = request.transport.get_extra_info("sockname") if request.transport else None
+    return str(ip_address(packed(own[0].partition("%")[0]))) if own else "127.0.0.1"
 
 
 def _address(parameter: str, text: str) -> str:
-    """Read an address that is given as a parameter.
+    """Parse an address given as a parameter.
 
     Raises:
         BadSettings: It is invalid, or has a zone (RFC 4007), which another machine defined.
     """
-    try:
-        address = ip_address("" if "%" in text else text)
-    except ValueError as fault:
-        raise BadSettings(parameter, text, "an IP address") from fault
-    return str(address)
+    if "%" in text or not address_text(text):
+        raise BadSettings(parameter, text, "an IP address")
+    return address_text(text)
 
 
 def _wants_json(request: web.Request, parameters: dict[str, str], *, default: bool) -> bool:

@@ -24,19 +24,17 @@ from containerdns.web.state import Gauges
 
 PREFIX = "containerdns_"
 END_OF_OPENMETRICS = b"# EOF\n"
-Samples = Mapping[Any, float]  # by label values, in the order of the labels
+Labels = tuple[str, ...]  # their values, in the order of their names
+Values = float | Mapping[Any, float]  # one value, or by `Labels`, or by the value of one label
 SOURCES = ("zone", "cache", "upstream", "policy")
 
 
 class Metrics:
     """All metrics of one server."""
 
-    def __init__(
-        self, counters: Counters, gauges: Callable[[], Iterator[Gauges | None]], version: str
-    ) -> None:
+    def __init__(self, counters: Counters, gauges: Callable[[], Iterator[Gauges | None]]) -> None:
         self._counters = counters
         self._gauges = gauges
-        self._version = version
         self._process = ProcessCollector(registry=None)
 
     def exposition(self, accept: str) -> tuple[Iterator[bytes], str]:
@@ -70,12 +68,9 @@ class Metrics:
         yield from _upstream_metrics(self._counters, gauges)
         yield from _process_metrics(self._counters, gauges)
         yield from _fleet_metrics(gauges)
-        yield _gauge(
-            "build_info",
-            "Versions of containerdns and Python; always 1.",
-            ("version", "python"),
-            {(self._version, platform.python_version()): 1},
-        )
+        text = "Versions of containerdns and Python; always 1."
+        versions = (gauges.version, platform.python_version())
+        yield _gauge("build_info", text, {versions: 1}, "version", "python")
 
 
 class _Single:
@@ -90,253 +85,135 @@ class _Single:
 
 
 def _dns_metrics(counters: Counters) -> Iterator[Metric]:
-    requests: dict[tuple[str, ...], float] = {("udp", "A"): 0, ("tcp", "A"): 0}
+    requests: dict[Labels, float] = {("udp", "A"): 0, ("tcp", "A"): 0}
     for (proto, qtype), count in counters.requests.items():
         labels = (proto, type_text(qtype) if has_mnemonic(qtype) else "other")
         requests[labels] = requests.get(labels, 0) + count
-    yield _counter("dns_requests", "DNS queries received.", ("proto", "type"), requests)
-
-    responses: dict[tuple[str, ...], float] = {("NOERROR", source): 0 for source in SOURCES}
+    yield _counter("dns_requests", "DNS queries received.", requests, "proto", "type")
+    responses: dict[Labels, float] = {("NOERROR", source): 0 for source in SOURCES}
     for (rcode, source), count in counters.responses.items():
         responses[_rcode(rcode), source] = count
-    yield _counter("dns_responses", "DNS responses sent.", ("rcode", "source"), responses)
-
-    durations: dict[tuple[str, ...], Distribution] = {
-        (source,): Distribution(DURATION_BOUNDS) for source in SOURCES
-    }
-    durations.update({(source,): taken for source, taken in counters.durations.items()})
-    yield _histogram(
-        "dns_request_duration_seconds",
-        "Time from receiving a DNS query to sending its response.",
-        ("source",),
-        durations,
-    )
-    yield _counter(
-        "dns_internal_errors",
-        "Internal errors, each with a traceback in the log.",
-        (),
-        {(): counters.internal_errors},
-    )
+    yield _counter("dns_responses", "DNS responses sent.", responses, "rcode", "source")
+    text = "Time from receiving a DNS query to sending its response."
+    durations = {source: Distribution(DURATION_BOUNDS) for source in SOURCES} | counters.durations
+    yield _histogram("dns_request_duration_seconds", text, durations, "source")
+    text = "Internal errors, each with a traceback in the log."
+    yield _counter("dns_internal_errors", text, counters.internal_errors)
 
 
 def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
-    yield _gauge(
-        "zone_records",
-        "Records in the zone of the first domain.",
-        ("type",),
-        {(rtype,): count for rtype, count in gauges.zone_records.items()},
-    )
-    yield _gauge(
-        "zone_names", "Names that have records, in all zones.", (), {(): gauges.zone_names}
-    )
-    yield _gauge("zone_serial", "SOA serial of the first domain.", (), {(): gauges.zone_serial})
-    yield _gauge(
-        "remembered_names",
-        "Names of removed containers that are still ours.",
-        (),
-        {(): gauges.remembered_names},
-    )
-    yield _gauge(
-        "names_lost",
-        "Names that a container claims and does not have, because another one has them.",
-        (),
-        {(): gauges.names_lost},
-    )
-    yield _counter("zone_changes", "Changes of the zone.", (), {(): counters.zone_changes})
-    yield _counter(
-        "names_kept_from_upstream",
-        "Queries for containers' names outside the domains that were kept from upstreams.",
-        (),
-        {(): counters.kept_from_upstream},
-    )
-    yield _counter(
-        "bad_names",
-        "Invalid names and labels found on containers and skipped.",
-        (),
-        {(): counters.bad_names},
-    )
+    text = "Records in the zone of the first domain."
+    yield _gauge("zone_records", text, gauges.zone_records, "type")
+    yield _gauge("zone_names", "Names that have records, in all zones.", gauges.zone_names)
+    yield _gauge("zone_serial", "SOA serial of the first domain.", gauges.zone_serial)
+    text = "Names of removed containers that are still ours."
+    yield _gauge("remembered_names", text, gauges.remembered_names)
+    text = "Names that a container claims and does not have, because another one has them."
+    yield _gauge("names_lost", text, gauges.names_lost)
+    yield _counter("zone_changes", "Changes of the zone.", counters.zone_changes)
+    text = "Queries for containers' names outside the domains that were kept from upstreams."
+    yield _counter("names_kept_from_upstream", text, counters.kept_from_upstream)
+    text = "Invalid names and labels found on containers and skipped."
+    yield _counter("bad_names", text, counters.bad_names)
 
 
 def _docker_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
-    yield _gauge(
-        "docker_connected",
-        "1 if connected to an Engine and following its events, else 0.",
-        ("engine",),
-        {(engine,): int(is_so) for engine, is_so in gauges.docker_connected.items()},
-    )
-    yield _gauge(
-        "docker_left_out",
+    text = "1 if connected to an Engine and following its events, else 0."
+    yield _gauge("docker_connected", text, gauges.docker_connected, "engine")
+    text = (
         "1 if an Engine has been unreachable for --engine-grace seconds, so that its addresses"
-        " are left out of answers that have others.",
-        ("engine",),
-        {(engine,): int(is_so) for engine, is_so in gauges.docker_left_out.items()},
+        " are left out of answers that have others."
     )
-    yield _counter(
-        "docker_events",
-        "Events received from an Engine.",
-        ("engine", "action"),
-        counters.engine_events,
-    )
-    yield _counter(
-        "docker_resyncs",
-        "Full listings of an Engine, by reason.",
-        ("engine", "reason"),
-        counters.resyncs,
-    )
-    yield _gauge(
-        "docker_last_sync_timestamp_seconds",
-        "Time of the last full listing of an Engine, in seconds since the epoch.",
-        ("engine",),
-        {(engine,): at for engine, at in gauges.docker_last_sync.items()},
-    )
-    yield _histogram(
-        "docker_event_lag_seconds",
-        "Time from an event, by the Engine's clock, to the change of the zone.",
-        (),
-        {(): counters.event_lag},
-    )
-    yield _counter(
-        "bad_documents",
-        "Containers skipped because their Engine's document could not be parsed.",
-        (),
-        {(): counters.bad_documents},
-    )
-    yield _gauge(
-        "containers",
-        "Existing containers, by state.",
-        ("state",),
-        {(state,): count for state, count in gauges.containers.items()},
-    )
+    yield _gauge("docker_left_out", text, gauges.docker_left_out, "engine")
+    text = "Events received from an Engine."
+    yield _counter("docker_events", text, counters.engine_events, "engine", "action")
+    text = "Full listings of an Engine, by reason."
+    yield _counter("docker_resyncs", text, counters.resyncs, "engine", "reason")
+    text = "Time of the last full listing of an Engine, in seconds since the epoch."
+    yield _gauge("docker_last_sync_timestamp_seconds", text, gauges.docker_last_sync, "engine")
+    text = "Time from an event, by the Engine's clock, to the change of the zone."
+    yield _histogram("docker_event_lag_seconds", text, {(): counters.event_lag})
+    text = "Containers skipped because their Engine's document could not be parsed."
+    yield _counter("bad_documents", text, counters.bad_documents)
+    yield _gauge("containers", "Existing containers, by state.", gauges.containers, "state")
 
 
 def _upstream_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
-    yield _counter(
-        "upstream_requests",
-        "Queries sent to an upstream, by rcode of the response; none if there was no response.",
-        ("upstream", "rcode"),
-        {
-            (upstream, "none" if rcode < 0 else _rcode(rcode)): count
-            for (upstream, rcode), count in counters.upstream_requests.items()
-        },
-    )
-    yield _histogram(
-        "upstream_duration_seconds",
-        "Response time of an upstream.",
-        ("upstream",),
-        {(upstream,): taken for upstream, taken in counters.upstream_durations.items()},
-    )
-    yield _gauge(
-        "upstream_healthy",
-        "1 if an upstream is in use, 0 while it is marked down.",
-        ("upstream",),
-        {(upstream,): int(is_so) for upstream, is_so in gauges.upstream_healthy.items()},
-    )
-    yield _counter("cache_hits", "Cache hits.", (), {(): counters.cache_hits})
-    yield _counter("cache_misses", "Cache misses.", (), {(): counters.cache_misses})
-    yield _counter(
-        "cache_evictions",
-        "Responses that left the cache to make room for others.",
-        (),
-        {(): counters.cache_evictions},
-    )
-    yield _gauge("cache_entries", "Cached responses.", (), {(): gauges.cache_entries})
-    yield _counter(
-        "forwards_refused",
-        "Queries not forwarded because too many were waiting for upstreams.",
-        (),
-        {(): counters.forwards_refused},
-    )
+    text = "Queries sent to an upstream, by rcode of the response; none if there was no response."
+    requests = {
+        (upstream, "none" if rcode < 0 else _rcode(rcode)): count
+        for (upstream, rcode), count in counters.upstream_requests.items()
+    }
+    yield _counter("upstream_requests", text, requests, "upstream", "rcode")
+    text = "Response time of an upstream."
+    yield _histogram("upstream_duration_seconds", text, counters.upstream_durations, "upstream")
+    text = "1 if an upstream is in use, 0 while it is marked down."
+    yield _gauge("upstream_healthy", text, gauges.upstream_healthy, "upstream")
+    yield _counter("cache_hits", "Cache hits.", counters.cache_hits)
+    yield _counter("cache_misses", "Cache misses.", counters.cache_misses)
+    text = "Responses that left the cache to make room for others."
+    yield _counter("cache_evictions", text, counters.cache_evictions)
+    yield _gauge("cache_entries", "Cached responses.", gauges.cache_entries)
+    text = "Queries not forwarded because too many were waiting for upstreams."
+    yield _counter("forwards_refused", text, counters.forwards_refused)
 
 
 def _fleet_metrics(gauges: Gauges) -> Iterator[Metric]:
-    is_connected = gauges.fleet_connected
-    yield _gauge(
-        "fleet_connected",
-        "1 if the etcd of the fleet is being followed, 0 if not; absent without a fleet.",
-        (),
-        {} if is_connected is None else {(): int(is_connected)},
-    )
-    yield _gauge(
-        "fleet_hosts",
-        "Hosts of the fleet.",
-        ("state",),
-        {(state,): count for state, count in gauges.fleet_hosts.items()},
-    )
-    yield _gauge(
-        "fleet_revision",
-        "The revision of etcd at which the zone is; absent without a fleet.",
-        (),
-        {} if is_connected is None else {(): gauges.fleet_revision},
-    )
+    has_fleet = gauges.fleet_connected is not None
+    text = "1 if the etcd of the fleet is being followed, 0 if not; absent without a fleet."
+    yield _gauge("fleet_connected", text, {(): gauges.fleet_connected or 0} if has_fleet else {})
+    yield _gauge("fleet_hosts", "Hosts of the fleet.", gauges.fleet_hosts, "state")
+    text = "The revision of etcd at which the zone is; absent without a fleet."
+    yield _gauge("fleet_revision", text, {(): gauges.fleet_revision} if has_fleet else {})
 
 
 def _process_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
-    yield _counter(
-        "part_restarts",
-        "Restarts of a part of the process after an internal error.",
-        ("part",),
-        {(part,): count for part, count in counters.part_restarts.items()},
-    )
-    yield _gauge(
-        "part_failing",
-        "1 if a part of the process keeps failing with internal errors, 0 once it runs again.",
-        ("part",),
-        {(part,): is_failing for part, is_failing in gauges.part_failing.items()},
-    )
-    yield _gauge(
-        "tcp_connections",
-        "Open DNS connections over TCP.",
-        (),
-        {(): counters.level("tcp_connections")},
-    )
-    yield _gauge(
-        "config_last_reload_successful",
-        "1 if the configuration was valid when it was last read, else 0.",
-        (),
-        {(): float(counters.has_reloaded)},
-    )
-    yield _counter(
-        "rate_limited",
-        "Responses truncated or dropped by the rate limit.",
-        (),
-        {(): counters.rate_limited},
-    )
-    yield _counter(
-        "datagrams_dropped",
-        "Queries lost because the system's receive buffer was full.",
-        (),
-        {(): counters.level("datagrams_dropped")},
-    )
+    text = "Restarts of a part of the process after an internal error."
+    yield _counter("part_restarts", text, counters.part_restarts, "part")
+    text = "1 if a part of the process keeps failing with internal errors, 0 once it runs again."
+    yield _gauge("part_failing", text, gauges.part_failing, "part")
+    text = "Open DNS connections over TCP."
+    yield _gauge("tcp_connections", text, counters.level("tcp_connections"))
+    text = "1 if the configuration was valid when it was last read, else 0."
+    yield _gauge("config_last_reload_successful", text, counters.has_reloaded)
+    text = "Responses truncated or dropped by the rate limit."
+    yield _counter("rate_limited", text, counters.rate_limited)
+    text = "Queries lost because the system's receive buffer was full."
+    yield _counter("datagrams_dropped", text, counters.level("datagrams_dropped"))
 
 
 def _rcode(rcode: int) -> str:
     return "other" if rcode == OTHER_RCODE else rcode_text(rcode)
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], values: Samples) -> Metric:
+def _counter(name: str, text: str, values: Values, *labels: str) -> Metric:
     family = CounterMetricFamily(PREFIX + name, text, labels=labels)
-    for place, value in sorted(values.items()):
+    for place, value in _samples(values):
         family.add_metric(place, value)
     return family
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], values: Samples) -> Metric:
+def _gauge(name: str, text: str, values: Values, *labels: str) -> Metric:
     family = GaugeMetricFamily(PREFIX + name, text, labels=labels)
-    for place, value in sorted(values.items()):
+    for place, value in _samples(values):
         family.add_metric(place, value)
     return family
 
 
-def _histogram(
-    name: str,
-    text: str,
-    labels: tuple[str, ...],
-    distributions: Mapping[tuple[str, ...], Distribution],
-) -> Metric:
+def _histogram(name: str, text: str, values: Mapping[Any, Distribution], *labels: str) -> Metric:
     family = HistogramMetricFamily(PREFIX + name, text, labels=labels)
-    for place, distribution in sorted(distributions.items(), key=lambda item: item[0]):
+    for place, distribution in _samples(values):
         family.add_metric(place, _buckets(distribution), distribution.total)
     return family
+
+
+def _samples(values: Any) -> list[tuple[Labels, Any]]:
+    """Return values with their labels, sorted by label."""
+    table = values if isinstance(values, Mapping) else {(): values}
+    return sorted(
+        ((key if isinstance(key, tuple) else (key,), value) for key, value in table.items()),
+        key=lambda sample: sample[0],
+    )
 
 
 def _buckets(distribution: Distribution) -> list[tuple[str, float]]:

@@ -1,11 +1,11 @@
-"""What a client accepts, in Accept and Accept-Encoding (RFC 9110 section 12.5)."""
+"""Content negotiation: Accept and Accept-Encoding (RFC 9110 section 12.5)."""
 
 from collections.abc import Iterable
 
 from aiohttp import web
 
 JSON = "application/json"
-PACKED = ("gzip", "x-gzip", "*")  # the first one that is named decides
+PACKED = ("gzip", "x-gzip", "*")  # the first one named decides
 
 
 def prefers(request: web.Request, content_type: str, usual: str) -> bool:

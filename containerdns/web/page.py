@@ -60,7 +60,7 @@ class Page:
         self._state = state
 
     async def index(self, request: web.Request) -> web.StreamResponse:
-        """The status page; it may look names of our first domain up, as images."""
+        """Return the status page, which may look up names in our first domain, as images."""
         response = _response(request, "page.html")
         domain = self._state.status()["domains"][0].rstrip(".")
         if re.fullmatch("[a-z0-9.-]+", domain):  # others are no host-source (CSP3 section 2.3.1)

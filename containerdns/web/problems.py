@@ -173,7 +173,7 @@ def client_of(request: web.Request) -> str:
 
 
 def host_of(request: web.Request) -> str:
-    """The host that a client asked for, without its port; "" if it named none."""
+    """Return the host that a client requested, without its port; "" if none."""
     return _without_port(request.headers.get("Host", ""))
 
 

@@ -18,6 +18,7 @@ class Gauges:
     """Current values for the metrics; all other metrics are counters.
 
     Attributes:
+        version: Of containerdns.
         zone_records: Number of records by type mnemonic.
         zone_names: Number of owner names, in all zones.
         zone_serial: The serial of the first domain.
@@ -35,6 +36,7 @@ class Gauges:
         part_failing: For each part of the process that was ever restarted, whether it is failing.
     """
 
+    version: str
     zone_records: Mapping[str, int]
     zone_names: int
     zone_serial: int
@@ -130,7 +132,7 @@ class State(Protocol):
         domain or null, healthy, rtt_ms or null, aside_until: RFC 3339 or null, perhaps
         last_failure); `counts` (containers, running, names, skipped, remembered); `failing`,
         parts of the process with their errors; `kept` (day, total, since: RFC 3339), questions
-        that no upstream saw; `documentation`, a URL or null.
+        kept from upstreams; `documentation`, a URL or null.
         """
 
     def containers(self) -> Document:
@@ -141,7 +143,7 @@ class State(Protocol):
         [{network, address}], all as DNS answers, perhaps cname: what its names lead to, or "";
         on_host: its address is the host's; unanswered: why it has no names, or ""; project: of
         Compose, or ""; ports: TCP ports that it exposes); `skipped`, an iterable (container, id,
-        reason); perhaps `faults`, names that are none and labels that cannot be read (container,
+        reason); perhaps `faults`, invalid names and labels (container,
         id, text, reason, of: "name" or "label"), and `losses`, names that another has (owner,
         loser, winner or null, rule).
         """
@@ -151,7 +153,7 @@ class State(Protocol):
 
         Args:
             server: The address at which the client reached HTTP, or that it gave.
-            is_given: The client gave it, so it holds even if DNS is answered on others alone.
+            is_given: The client gave it, so it is used even if DNS is answered on others only.
 
         Returns:
             `servers`, "address:port"; `domains`; `targets`: each as `client-config --format json`

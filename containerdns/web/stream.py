@@ -30,7 +30,7 @@ MAX_STREAMS_OF_CLIENT = 16  # users of a VPN may share one address
 MAX_QUERIES_OF_TICK = 1000  # per batch of a stream; nobody reads faster
 MAX_QUERIES_OF_EVENT = 200  # more than the page shows
 MAX_CHANGES_OF_EVENT = 100
-RATES_KEPT = 300  # seconds
+MAX_RATES = 300  # seconds
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -111,11 +111,11 @@ class Rates:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._before = self._totals()
-        self.points: deque[dict[str, int]] = deque(maxlen=RATES_KEPT)
+        self.points: deque[dict[str, int]] = deque(maxlen=MAX_RATES)
         self.taken = 0
 
     async def run(self) -> None:
-        """Take a point every second, without accumulating delay."""
+        """Add a point every second, without accumulating delay."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
@@ -124,7 +124,7 @@ class Rates:
             self.take()
 
     def take(self) -> None:
-        """Take a point."""
+        """Add a point."""
         totals = self._totals()
         self.points.append(
             {outcome: max(0, totals[outcome] - self._before[outcome]) for outcome in totals}
@@ -203,30 +203,22 @@ class Streams:
     async def _query_events(self, client: str) -> AsyncIterator[str]:
         yield ": the queries from now on\n\n"
         position, _ = self._state.queries(0, client, 0)
-        quiet_since = perf_counter()
+        heartbeat = _Heartbeat()
         while True:
             await asyncio.sleep(TICK)
             position, queries = await self._encoded(client, position, MAX_QUERIES_OF_TICK)
-            text = "".join(f"data: {query}\n\n" for query in queries)
-            if not text and perf_counter() - quiet_since > HEARTBEAT:
-                text = ":\n\n"
-            if text:
-                quiet_since = perf_counter()
+            if text := heartbeat.text(queries):
                 yield text
 
     async def _change_events(self, client: str) -> AsyncIterator[str]:
         yield ": the changes from now on\n\n"
         position, _ = self._state.changes(0)
-        quiet_since = perf_counter()
+        heartbeat = _Heartbeat()
         while True:
             await asyncio.sleep(TICK)
             await turns().take(packed(client))
             position, changes = self._state.changes(position)
-            text = "".join(f"data: {_encode(change)}\n\n" for change in changes)
-            if not text and perf_counter() - quiet_since > HEARTBEAT:
-                text = ":\n\n"
-            if text:
-                quiet_since = perf_counter()
+            if text := heartbeat.text(map(_encode, changes)):
                 yield text
 
     async def _page_events(self, client: str) -> AsyncIterator[str]:
@@ -279,6 +271,22 @@ class Streams:
             "reason": reason,
             "sees_all": sees_all,
         }
+
+
+class _Heartbeat:
+    """The events of a stream, and a comment when there has been none for a while."""
+
+    def __init__(self) -> None:
+        self._quiet_since = perf_counter()
+
+    def text(self, documents: Iterable[str]) -> str:
+        """Return the text of some events; "" if nothing is to be sent."""
+        text = "".join(f"data: {document}\n\n" for document in documents)
+        if not text and perf_counter() - self._quiet_since > HEARTBEAT:
+            text = ":\n\n"
+        if text:
+            self._quiet_since = perf_counter()
+        return text
 
 
 def _event(kind: str, document: object) -> str:

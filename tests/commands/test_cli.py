@@ -343,7 +343,7 @@ def test_another_server_at_the_url_is_told(
         running.gives(path, body)
     result = run(*command, "--url", running.url)
     assert result.exit_code == 3
-    assert "what answers is no containerdns" in result.stderr
+    assert "what answers is not containerdns" in result.stderr
 
 
 def test_url_comes_from_the_environment(running: StandIn, run: Run) -> None:

@@ -264,7 +264,7 @@ async def test_engine_that_comes_back_is_found_within_two_seconds(socket: Path) 
 async def test_retries_of_a_standing_zone_are_at_most_a_second_apart(socket: Path) -> None:
     engine = SimulatedEngine(socket, 3)
     await engine.start()
-    async with watching(engine.url, retry_first=8) as (recorder, _):
+    async with watching(engine.url, first_retry=8) as (recorder, _):
         await recorder.until_listed()
         await engine.stop()
         await recorder.until(lambda: recorder.count("disconnected"))
@@ -355,7 +355,7 @@ async def test_inspect_that_does_not_end_does_not_hold_up_the_listing(socket: Pa
 async def test_more_containers_than_are_inspected_at_first_are_told_from_the_list(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher_module, "MAX_UNTOLD", 10)
+    monkeypatch.setattr(watcher_module, "MAX_UNREPORTED", 10)
     async with SimulatedEngine(socket, 30) as engine:
         engine.inspect_delay = 0.5
         async with watching(engine.url) as (recorder, _):
@@ -370,7 +370,7 @@ async def test_more_containers_than_are_inspected_at_first_are_told_from_the_lis
 async def test_many_changes_told_from_the_list_keep_what_inspects_had_told(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher_module, "MAX_UNTOLD", 10)
+    monkeypatch.setattr(watcher_module, "MAX_UNREPORTED", 10)
     async with SimulatedEngine(socket, 30) as engine, watching(engine.url) as (recorder, _):
         await recorder.until(
             lambda: recorder.running() and all(c.hostname for c in recorder.running().values())

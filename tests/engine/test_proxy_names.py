@@ -18,7 +18,7 @@ def test_host_names_lead_to_the_proxy_and_follow_it(engine: Dockerd) -> None:
         assert server.addresses("wiki.docker") != ["192.0.2.7"], "a container's own name is first"
         explained = server.get("/explain?name=shop.docker&type=A&format=text")
         assert "host name of traefik, traefik.http.routers.web.rule" in explained
-        assert "VIRTUAL_HOST: ~^w.*: a pattern is no host name" in server.get("/zone")
+        assert "VIRTUAL_HOST: ~^w.*: a pattern is not a host name" in server.get("/zone")
         engine.remove(first)
         server.until(["192.0.2.7"], "shop.docker")
         engine.run("filler")  # has the address that the proxy had

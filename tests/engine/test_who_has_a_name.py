@@ -13,10 +13,11 @@ import pytest
 
 from containerdns.config.machine import own_addresses
 from containerdns.config.settings import MAX_HANDOVER
+from containerdns.core.endpoints import PRIVATE
 from containerdns.core.zone.containers import container_from_inspect, network_from_document
 from containerdns.core.zone.inventory import Inventory
 from containerdns.core.zone.policy import Policy
-from containerdns.core.zone.views import PRIVATE_NETWORKS, Own, Rights, Views, packed
+from containerdns.core.zone.views import Own, Rights, Views, packed
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import Client, Running, free_port, serving
 from tests.timing import wait_until
@@ -222,7 +223,7 @@ def test_gateway_of_a_macvlan_is_not_the_host(engine: Dockerd) -> None:
         assert network.driver == "macvlan"
         assert network.gateways, "the Engine names the router"
         [address] = own.attachments[0].addresses
-        views = Views(Rights(PRIVATE_NETWORKS, (), (), ask_own=False))
+        views = Views(Rights(PRIVATE, (), (), ask_own=False))
         views.set_networks([network], Own(frozenset({network.id}), (address,)))
         view = views.of(packed("192.0.2.9"), packed(address))
         assert (view.host_addresses, view.server_addresses) == ((), (address,))

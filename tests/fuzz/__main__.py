@@ -85,7 +85,7 @@ class Damage:
             body = messages.EMPTY_BODY
         question = owner + b"\0\1\0\1"
         query = messages.Query(1, messages.RD, question, "a.example.", 1, 1)
-        return self._damaged(messages.assemble(query, 0, 0, body, 4096))
+        return self._damaged(messages.assemble(query, 0, body, 4096))
 
     def name(self) -> str:
         """A text that could be a name."""

@@ -90,7 +90,7 @@ def check_explanation(world: World, name: str, qtype: int, client: str) -> None:
     """Compare what is told of a query with what becomes of it."""
     peer = world.peer(client)
     writer = world.writer
-    told = explain(writer.zone, writer.ownership, name, qtype, peer.view, time.time())
+    told = explain(writer.ownership, name, qtype, peer.view, time.time())
     outcome = world.fresh(query(name, qtype, edns=True), peer)
     if told.rcode is None:
         assert isinstance(outcome, Forward), f"{told} but {outcome}"

@@ -168,7 +168,7 @@ class Followed:
         hosts = wanted.rights.host_addresses or NOBODY.host_addresses
         self.view = replace(NOBODY, host_addresses=hosts)
         self.feed.look_again()
-        self.world.responder.use(writer.zone, writer.ownership)
+        self.world.responder.use(writer.ownership)
         await writer.publish_anew()
 
     def anew(self, apex: str) -> set[RR]:

@@ -18,6 +18,7 @@ from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import next_serial
 from containerdns.state.replica import Replica
 from containerdns.state.secondaries import Feed
+from containerdns.state.state_file import SavedState
 from tests.fuzz.generating import ENGINE
 
 BEGUN = 1_795_000_000
@@ -108,7 +109,9 @@ class Client:
 
 
 def _process(serial: int) -> Process:
-    replica = Replica(SETTINGS, Counters(), PacketCache(Counters()), frozenset(), serial)
+    replica = Replica(
+        SETTINGS, Counters(), PacketCache(Counters()), frozenset(), SavedState(serial)
+    )
     feed = replica.feed = Feed(replica.zone, lambda: VIEW, Notified(), notifies=False)
     return Process(replica, feed)
 

@@ -67,7 +67,7 @@ class World:
         self.wire = PacketCache(Counters())
         self.writer = ZoneWriter(_settings(options), Counters(), self.wire, TOP_LEVEL)
         self.responder = Responder(
-            self.writer.zone, self.writer.ownership, Cookies(bytes(16)), Counters(), identity="x"
+            self.writer.ownership, Cookies(bytes(16)), Counters(), identity="x"
         )
         self.writer.networks_changed(ENGINE, NETWORKS)
         self.writer.listed(ENGINE)
@@ -99,7 +99,7 @@ class World:
     def reload(self, **options: object) -> None:
         """Let the operator change options; those that are not given have their first values."""
         self.writer.use(_settings(options), time.time())
-        self.responder.use(self.writer.zone, self.writer.ownership)
+        self.responder.use(self.writer.ownership)
         asyncio.run(self.writer.publish_anew())
 
     def peer(self, client: str) -> Peer:

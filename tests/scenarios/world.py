@@ -32,7 +32,10 @@ from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.zone.containers import Attachment, Container, Network, PortBinding
 from containerdns.core.zone.ownership import Listing
 from containerdns.core.zone.views import View, Views, packed
+from containerdns.server.answering import Answering
 from containerdns.server.servers import Servers
+from containerdns.server.tcp import Connections
+from containerdns.server.udp import Datagrams
 from containerdns.state.zone_writer import ZoneWriter
 from tests.scenarios.reading import Step
 
@@ -104,7 +107,6 @@ class World:
         self.views = PretendingViews(self.settings.rights)
         self.zone_writer.views = self.views
         self.responder = LaterResponder(
-            self.zone_writer.zone,
             self.zone_writer.ownership,
             Cookies(SECRET),
             self.counters,
@@ -258,10 +260,12 @@ class World:
         if self.way not in ("udp", "tcp"):
             yield
             return
+        answering = Answering(self.responder, self.forwarder, History(10), self.counters)
         servers = Servers(
-            self.settings.dns, self.responder, self.views, self.forwarder, self.wire,
-            History(10), self.counters,
-        )  # fmt: skip
+            self.settings.dns,
+            Datagrams(self.views, self.wire, answering, None),
+            Connections(self.views, self.wire, answering),
+        )
         servers.open()
         endpoint = servers.endpoints[0]
         self._address = (endpoint.host, endpoint.port)

@@ -23,8 +23,11 @@ from containerdns.core.protocol.synthesised_denials import Denial
 from containerdns.core.protocol.tsig import Key
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.zone.views import Rights, Views
+from containerdns.server.answering import Answering
 from containerdns.server.servers import Servers
+from containerdns.server.tcp import Connections
 from containerdns.server.transfer import Transfers
+from containerdns.server.udp import Datagrams
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -83,7 +86,7 @@ class StubResponder(Responder):
 
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
         limit = messages.TCP_OCTETS if peer.over_tcp else messages.PAYLOAD_OCTETS
-        octets = messages.assemble(forward.query, 0, resolution.rcode, resolution.body, limit)
+        octets = messages.assemble(forward.query, resolution.rcode, resolution.body, limit)
         return Reply(octets, resolution.rcode, resolution.source, forward.qtype, forward.name)
 
     def _made(
@@ -97,7 +100,7 @@ class StubResponder(Responder):
     ) -> Reply:
         body = messages.encode(query.question[:-4], records)
         limit = messages.TCP_OCTETS if peer.over_tcp else query.datagram_octets
-        octets = messages.assemble(query, flags, rcode, body, limit)
+        octets = messages.assemble(query, flags | rcode, body, limit)
         return Reply(octets, rcode, "zone", query.qtype, query.name, keeping=keeping)
 
 
@@ -169,19 +172,10 @@ async def serving(
     packet_cache, history = PacketCache(counters), History(wanted.query_history)
     responder, forwarder = responder or StubResponder(), StubForwarder()
     views = Views(Rights(allow, ask_own=False))
-    servers = Servers(
-        wanted,
-        responder,
-        views,
-        forwarder,
-        packet_cache,
-        history,
-        counters,
-        transfers,
-        keys,
-        may_batch,
-        tcp_limits=tcp_limits,
-    )
+    answering = Answering(responder, forwarder, history, counters)
+    datagrams = Datagrams(views, packet_cache, answering, None)
+    connections = Connections(views, packet_cache, answering, transfers, tcp_limits)
+    servers = Servers(wanted, datagrams, connections, keys, may_batch=may_batch)
     servers.open()
     task = asyncio.create_task(servers.run())
     await asyncio.sleep(0.01)

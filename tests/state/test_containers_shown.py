@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from containerdns.config import client_targets, values
 from containerdns.config.settings import load
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.cookies import Cookies
 from containerdns.core.protocol.packet_cache import PacketCache
-from containerdns.core.protocol.query_history import History, QueryStamp, Told
+from containerdns.core.protocol.query_history import History, PastOutcome, QueryStamp
 from containerdns.core.protocol.respond import Peer, Reply, Responder
 from containerdns.core.zone.containers import Attachment, Container, PortBinding
 from containerdns.core.zone.views import packed
@@ -56,6 +58,16 @@ CONTAINERS = [
 ]
 
 
+class Listening:
+    """DNS sockets that are open, or none."""
+
+    def __init__(self, endpoints: Sequence[Endpoint] = ()) -> None:
+        self.endpoints = endpoints
+
+    def tally_in_pieces(self) -> Iterator[None]:
+        return iter(())
+
+
 @pytest.fixture(scope="module")
 def writer() -> ZoneWriter:
     counters = Counters()
@@ -75,7 +87,7 @@ def history() -> History:
 def reports(writer: ZoneWriter, history: History) -> Reports:
     counters = writer.counters
     forwarder = Forwarder(writer.settings.upstream, counters, lambda _: False)
-    return Reports(writer, forwarder, history, counters, list, lambda: iter(()), {})
+    return Reports(writer, forwarder, history, Listening(), {})
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +97,7 @@ def shown(reports: Reports) -> dict[str, dict[str, Any]]:
 
 def answered(writer: ZoneWriter, name: str) -> set[str]:
     """The addresses that DNS answers for a name, of every type."""
-    responder = Responder(writer.zone, writer.ownership, Cookies(bytes(16)), Counters())
+    responder = Responder(writer.ownership, Cookies(bytes(16)), Counters())
     peer = Peer(CLIENT, CLIENT, writer.views.of(CLIENT, CLIENT))
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     data = messages.query(1, messages.RD, labels + b"\0\0\1\0\1")
@@ -152,7 +164,7 @@ async def test_metrics_count_lost_and_remembered_names(writer: ZoneWriter) -> No
     """`loser` has the host name of `web`."""
     counters = writer.counters
     forwarder = Forwarder(writer.settings.upstream, counters, lambda _: False)
-    reports = Reports(writer, forwarder, History(0), counters, list, lambda: iter(()), {})
+    reports = Reports(writer, forwarder, History(0), Listening(), {})
     running = asyncio.create_task(forwarder.run())
     await forwarder.has_started.wait()
     *_, gauges = reports.gauges()
@@ -177,7 +189,7 @@ def test_project_and_tcp_ports_are_shown(shown: dict[str, dict[str, Any]]) -> No
 def test_client_of_a_query_is_named_after_its_container(reports: Reports, history: History) -> None:
     for address in ("172.18.0.2", "192.0.2.77"):
         stamp = QueryStamp("udp", time.time())
-        history.add(stamp, packed(address), Told("web.", messages.A, 0, "zone", None))
+        history.add(stamp, packed(address), PastOutcome("web.", messages.A, 0, "zone", None))
     _, queries = reports.queries(0, None)
     assert [query["client_name"] for query in queries] == ["web", None]
 
@@ -210,9 +222,7 @@ def test_clients_are_told_the_address_that_they_reach(
     endpoints = [values.endpoint(text) for text in listening]
     counters = writer.counters
     forwarder = Forwarder(writer.settings.upstream, counters, lambda _: False)
-    reports = Reports(
-        writer, forwarder, History(0), counters, lambda: endpoints, lambda: iter(()), {}
-    )
+    reports = Reports(writer, forwarder, History(0), Listening(endpoints), {})
     document = reports.client_config(server, is_given=is_given)
     assert document["servers"] == servers
     assert {each["target"] for each in document["targets"]} == set(client_targets.WRITERS)

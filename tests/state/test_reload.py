@@ -54,13 +54,11 @@ class Running:
         for each in containers:
             self.writer.container_changed(ENGINE, each, None)
         self.writer.listed(ENGINE)
-        self.responder = Responder(
-            self.writer.zone, self.writer.ownership, Cookies(bytes(16)), Counters()
-        )
+        self.responder = Responder(self.writer.ownership, Cookies(bytes(16)), Counters())
 
     def reload(self, options: Mapping[str, object]) -> None:
         self.writer.use(settings(**options), time.time())
-        self.responder.use(self.writer.zone, self.writer.ownership)
+        self.responder.use(self.writer.ownership)
         asyncio.run(self.writer.publish_anew())
 
     def ask(self, name: str) -> tuple[int, list[tuple[int, bytes]]]:
@@ -246,7 +244,7 @@ def test_lost_engine_is_explained() -> None:
     two.housekeeping()
     view = two.writer.views.of(CLIENT, CLIENT)
     rules = two.writer.ownership
-    told = explain(two.writer.zone, rules, "pair.docker.", messages.A, view, time.time())
+    told = explain(rules, "pair.docker.", messages.A, view, time.time())
     assert "pair2 is left out, as its Engine is lost: unix:///run/a.sock" in told.reason
 
 
@@ -265,7 +263,7 @@ def test_containers_may_change_while_they_are_published_anew() -> None:
     many = [container(f"web{number}") for number in range(200)]
     running = Running(*many)
     running.writer.use(settings(ttl=7), time.time())
-    running.responder.use(running.writer.zone, running.writer.ownership)
+    running.responder.use(running.writer.ownership)
     work = running.writer.publish_anew()
     work.send(None)  # until it lets others have a turn
     running.writer.container_died(ENGINE, many[150].id, None)

@@ -80,7 +80,7 @@ class Front(asyncio.DatagramProtocol):
 
     async def _answer(self, asked: Forward, addr: tuple[str, int]) -> None:
         found = self._forwarder.cached(asked) or await self._forwarder.resolve(asked)
-        octets = messages.assemble(asked.query, messages.RA, found.rcode, found.body, 1232)
+        octets = messages.assemble(asked.query, messages.RA | found.rcode, found.body, 1232)
         self._transport.sendto(octets, addr)
 
 

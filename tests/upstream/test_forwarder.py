@@ -380,7 +380,7 @@ async def test_a_client_has_a_share_and_others_theirs() -> None:
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
         greedy = [
             asyncio.create_task(forward.resolve(question(f"n{number}.example.")))
-            for number in range(rooms.SHARE)
+            for number in range(rooms.MAX_QUESTIONS_OF_A_CLIENT)
         ]
         await asyncio.sleep(0)
         refused = await forward.resolve(question("more.example."))

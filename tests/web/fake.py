@@ -236,6 +236,7 @@ class FakeState:
     def gauges(self) -> Iterator[Gauges | None]:
         yield None
         yield Gauges(
+            version="1.0.0",
             zone_records={"A": len(self.records)},
             zone_names=len(self.records),
             zone_serial=self.number,

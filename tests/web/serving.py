@@ -61,9 +61,7 @@ async def running_site(
 ) -> AsyncIterator[Site]:
     """Run a server for the length of the block."""
     fake, counts = state or FakeState(), counters or Counters()
-    server = HTTPServer(
-        Endpoint("127.0.0.1", 0), fake, counts, hosts=hosts, version="1.0.0", limits=limits
-    )
+    server = HTTPServer(Endpoint("127.0.0.1", 0), fake, counts, hosts=hosts, limits=limits)
     task = asyncio.create_task(server.run())
     try:
         async with aiohttp.ClientSession() as session:

@@ -63,7 +63,7 @@ def busy_counters() -> Counters:
 
 
 def text_of(counters: Counters, accept: str = "text/plain") -> str:
-    pieces, _ = Metrics(counters, FakeState().gauges, "1.0.0").exposition(accept)
+    pieces, _ = Metrics(counters, FakeState().gauges).exposition(accept)
     return b"".join(pieces).decode()
 
 

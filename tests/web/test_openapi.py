@@ -30,7 +30,7 @@ def description() -> Any:
 
 def test_every_path_is_described_and_no_other() -> None:
     state, counters = FakeState(), Counters()
-    paths = Paths(state, Metrics(counters, state.gauges, ""), Rates(counters))
+    paths = Paths(state, Metrics(counters, state.gauges), Rates(counters))
     assert set(description()["paths"]) == set(paths.handlers())
 
 

@@ -16,6 +16,9 @@ MAX_CONNECTIONS: Final = 256  # per protocol
 MAX_CONNECTIONS_OF_A_CLIENT: Final = 32
 MAX_STRANGERS: Final = 16  # connections of clients outside `--allow`, until they are refused
 MAX_STRANGERS_OF_A_CLIENT: Final = 4
+# asyncio's `backlog` is also how many connections it accepts in one pass of the loop; each
+# costs a tenth of a millisecond, and a flood of them must not delay everything else.
+ACCEPTED_AT_ONCE: Final = 4
 
 
 class Guest(Protocol):

@@ -5,7 +5,7 @@ from enum import Enum
 
 CLIENT_OCTETS = 8
 SERVER_OCTETS = 16  # version, reserved, timestamp, hash; RFC 9018 section 4
-OPTION_SHORTEST, MAX_OPTION = 16, 40  # with a server cookie, RFC 7873 section 4
+MIN_OPTION, MAX_OPTION = 16, 40  # with a server cookie, RFC 7873 section 4
 VERSION = b"\x01\0\0\0"
 MAX_AGE, MAX_AHEAD = 3600, 300  # seconds, RFC 9018 section 4.3
 RENEWED_AFTER = 1800  # seconds, RFC 9018 section 4.3
@@ -53,7 +53,7 @@ class Cookies:
         """Return what the option of a query proves about its source address."""
         if len(option) == CLIENT_OCTETS:
             return CookieStanding.UNPROVEN
-        if not OPTION_SHORTEST <= len(option) <= MAX_OPTION:
+        if not MIN_OPTION <= len(option) <= MAX_OPTION:
             return CookieStanding.MALFORMED
         client, server = option[:CLIENT_OCTETS], option[CLIENT_OCTETS:]
         if len(server) != SERVER_OCTETS or not server.startswith(VERSION[:1]):

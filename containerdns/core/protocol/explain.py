@@ -16,11 +16,13 @@ from containerdns.core.protocol.respond import (
     of_catalog,
     refusal_of_type,
 )
+from containerdns.core.times import rfc3339
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.upstream.upstream_cache import Cached
 from containerdns.core.zone import master_file
+from containerdns.core.zone.answers import Answer, Lookup
 from containerdns.core.zone.catalog import CATALOG
-from containerdns.core.zone.clues import Clues, moment
+from containerdns.core.zone.clues import Clues
 from containerdns.core.zone.ownership import (
     BELOW_BOTH,
     TOP_LEVEL_DOMAIN,
@@ -104,10 +106,9 @@ class Search:
         return [name, *searched] if dots >= NDOTS else [*searched, name]
 
 
-def explain(
-    zone: Zone, ownership: Ownership, name: str, qtype: int, view: View, now: float
-) -> Explanation:
-    """Explain the outcome of one query with RD from an allowed client."""
+def explain(ownership: Ownership, name: str, qtype: int, view: View, now: float) -> Explanation:
+    """Explain the outcome of one query with RD."""
+    zone = ownership.zone
     if not view.may_ask:
         reason = "the client is outside --allow"
         return Explanation(name, qtype, "policy", "--allow", messages.REFUSED, reason=reason)
@@ -129,59 +130,69 @@ def explain(
         )
     if decision.act is Act.FORWARD:
         return _forwarded(zone, decision, name, name, qtype)
-    answer = answer_to(zone, decision, name, qtype, view)
+    answer = answer_to(zone, decision, Lookup(name, qtype, view))
     if answer.leads_to:
-        answer = follow(zone, ownership, answer, qtype, view, now)
+        answer = follow(ownership, answer, qtype, view, now)
         further = ownership.decide(answer.leads_to, qtype, now) if answer.leads_to else None
         if further is not None and further.act is Act.FORWARD:
-            told = _forwarded(zone, further, name, answer.leads_to, qtype)
+            explanation = _forwarded(zone, further, name, answer.leads_to, qtype)
             reason = f"{answer.reason}; its target {answer.leads_to} is asked for upstream"
-            return _with_records(told, answer.rule, (*answer.chain,), reason)
-        return Explanation(
-            name, qtype, "zone", answer.rule, answer.rcode, (*answer.chain, *answer.records),
-            answer.soa.ttl if answer.soa else None, reason=answer.reason,
-        )  # fmt: skip
+            return replace(explanation, rule=answer.rule, records=answer.chain, reason=reason)
+        return _answered(name, qtype, "zone", answer)
     absence = _absence(zone, name, decision, now) if answer.rcode else ""
-    return Explanation(
-        name,
-        qtype,
-        "zone" if decision.act is Act.ZONE else "policy",
-        answer.rule or decision.rule,
-        answer.rcode,
-        (*answer.chain, *answer.records),
-        answer.soa.ttl if answer.soa else None,
+    return replace(
+        _answered(name, qtype, "zone" if decision.act is Act.ZONE else "policy", answer),
+        rule=answer.rule or decision.rule,
         reason=(absence or answer.reason) + _left_out(zone, name, decision, answer.records),
         owner="" if name == decision.suffix.apex else decision.suffix.owner_of(name),
         suffix=decision.suffix,
     )
 
 
-def with_clues(told: Explanation, clues: Clues) -> Explanation:
-    """Add what the containers around a name say about it.
+def _answered(name: str, qtype: int, decision: str, answer: Answer) -> Explanation:
+    return Explanation(
+        name,
+        qtype,
+        decision,
+        answer.rule,
+        answer.rcode,
+        records=(*answer.chain, *answer.records),
+        soa_ttl=answer.soa.ttl if answer.soa else None,
+        reason=answer.reason,
+    )
+
+
+def with_clues(explanation: Explanation, clues: Clues) -> Explanation:
+    """Add what is known from the containers around a name.
 
     Args:
-        told: Of any name.
-        clues: Which have looked at its owner, if it has no records.
+        explanation: Of any name.
+        clues: With its owner looked up, if it has no records.
     """
-    if told.decision == "upstream" and told.asks == told.name:
-        meant = clues.unproxied(told.name) or clues.instead(told.name)
-        return replace(told, reason=f"{told.reason}; {meant}") if meant else told
-    if not told.records and (lack := clues.unproxied(told.name)):
-        return replace(told, reason=lack)
-    if not told.owner or told.suffix.kind is SuffixKind.REVERSE or told.rule == BELOW_BOTH:
-        return told
-    if told.reason.startswith(REMOVED):
-        found = clues.stopped(told.owner)  # another one that has the name, but does not run
-    elif told.records:
-        found = clues.beside(told.owner, told.suffix, told.records)
-    elif told.rcode == messages.NXDOMAIN or told.rule == TOP_LEVEL_DOMAIN:
-        found = clues.absence(told.owner, told.suffix)
+    owner, suffix, reason = explanation.owner, explanation.suffix, explanation.reason
+    if explanation.decision == "upstream" and explanation.asks == explanation.name:
+        meant = clues.unproxied(explanation.name) or clues.instead(explanation.name)
+        return replace(explanation, reason=f"{reason}; {meant}") if meant else explanation
+    if not explanation.records and (lack := clues.unproxied(explanation.name)):
+        return replace(explanation, reason=lack)
+    if not owner or suffix.kind is SuffixKind.REVERSE or explanation.rule == BELOW_BOTH:
+        return explanation
+    if reason.startswith(REMOVED):
+        found = clues.stopped(owner)  # another one that claims the name, but is not running
+    elif explanation.records:
+        found = clues.beside(owner, suffix, explanation.records)
+    elif explanation.rcode == messages.NXDOMAIN or explanation.rule == TOP_LEVEL_DOMAIN:
+        found = clues.absence(owner, suffix)
     else:
-        found = clues.no_address(told.owner, told.suffix) if told.qtype in ADDRESSES else ""
+        found = (
+            clues.no_address(explanation.owner, explanation.suffix)
+            if explanation.qtype in ADDRESSES
+            else ""
+        )
     if not found:
-        return told
-    is_known = bool(told.records) or told.reason.startswith(HELD_BACK)
-    return replace(told, reason=f"{told.reason}; {found}" if is_known else found)
+        return explanation
+    is_known = bool(explanation.records) or explanation.reason.startswith(HELD_BACK)
+    return replace(explanation, reason=f"{explanation.reason}; {found}" if is_known else found)
 
 
 def _left_out(zone: Zone, name: str, decision: Decision, found: Iterable[Record]) -> str:
@@ -189,10 +200,10 @@ def _left_out(zone: Zone, name: str, decision: Decision, found: Iterable[Record]
     if not zone.lost_engines or decision.act is not Act.ZONE:
         return ""
     node = zone.node(decision.suffix.owner_of(name), decision.suffix)
-    told = {record.container_id for record in found}
+    shown = {record.container_id for record in found}
     holders = [zone.holder(claim) for claim in node.holders] if node else []
-    lost = [p for p in holders if p.engine in zone.lost_engines and p.id not in told]
-    if not lost or not told:
+    lost = [p for p in holders if p.engine in zone.lost_engines and p.id not in shown]
+    if not lost or not shown:
         return ""
     engines = ", ".join(sorted({p.engine for p in lost}))
     out = ", ".join(p.container_name for p in lost)
@@ -200,48 +211,54 @@ def _left_out(zone: Zone, name: str, decision: Decision, found: Iterable[Record]
 
 
 def led_home(
-    zone: Zone, ownership: Ownership, told: Explanation, view: View, cached: Cached, now: float
+    ownership: Ownership, explanation: Explanation, view: View, cached: Cached, now: float
 ) -> Explanation:
     """Return where the CNAMEs of a cached response lead, if that is to a name of ours.
 
     Returns:
         The given explanation if they do not, else our part of the answer.
     """
-    led = lead(ownership, cached.resolution.targets, told.qtype, now)
+    led = lead(ownership, cached.resolution.targets, explanation.qtype, now)
     if not led.home:
-        return told
-    way = f"{told.reason}; its CNAME leads to {led.home}"
+        return explanation
+    way = f"{explanation.reason}; its CNAME leads to {led.home}"
     if led.decision.act is Act.WAIT:
-        return replace(told, rcode=messages.SERVFAIL, records=(), reason=f"{way}: {WAITING}")
-    end = end_of(zone, led, told.qtype, view, {record.name for record in told.records})
-    found = (*told.records, *end.chain, *end.records)
+        return replace(explanation, rcode=messages.SERVFAIL, records=(), reason=f"{way}: {WAITING}")
+    end = end_of(
+        ownership.zone,
+        led,
+        explanation.qtype,
+        view,
+        {record.name for record in explanation.records},
+    )
+    found = (*explanation.records, *end.chain, *end.records)
     reason = f"{way}: {end.reason}" if end.reason else way
     if cached.resolution.drops_private and any(is_private(record.rr()) for record in found):
         found = tuple(record for record in found if not is_private(record.rr()))
         reason = f"{way}: {REBINDING}"
     soa_ttl = end.soa.ttl if end.soa else None
-    return replace(told, rcode=end.rcode, records=found, soa_ttl=soa_ttl, reason=reason)
+    return replace(explanation, rcode=end.rcode, records=found, soa_ttl=soa_ttl, reason=reason)
 
 
-def as_document(told: Explanation, upstream: "UpstreamExplanation") -> dict[str, object]:
+def as_document(explanation: Explanation, upstream: "UpstreamExplanation") -> dict[str, object]:
     """Return one entry of the `/explain` document.
 
     Args:
-        told: The explanation.
-        upstream: What is known of a forwarded question without asking upstreams.
+        explanation: The explanation.
+        upstream: What the forwarder knows of the question without asking upstreams.
     """
-    rcode = upstream.rcode if told.rcode is None else messages.rcode_text(told.rcode)
-    ttls = [r.ttl for r in told.records]
-    ttls += [ttl for ttl in (told.soa_ttl, upstream.ttl) if ttl is not None]
+    rcode = upstream.rcode if explanation.rcode is None else messages.rcode_text(explanation.rcode)
+    ttls = [r.ttl for r in explanation.records]
+    ttls += [ttl for ttl in (explanation.soa_ttl, upstream.ttl) if ttl is not None]
     ttl = min(ttls, default=None)
     return {
-        "name": told.name,
-        "type": messages.type_text(told.qtype),
-        "decision": upstream.decision or told.decision,
-        "rule": told.rule,
+        "name": explanation.name,
+        "type": messages.type_text(explanation.qtype),
+        "decision": upstream.decision or explanation.decision,
+        "rule": explanation.rule,
         "rcode": rcode,
         "ttl": ttl,
-        "ttl_ceiling": told.ttl_ceiling,
+        "ttl_ceiling": explanation.ttl_ceiling,
         "upstream": upstream.name,
         "records": [
             {
@@ -252,9 +269,9 @@ def as_document(told: Explanation, upstream: "UpstreamExplanation") -> dict[str,
                 "container": r.container or None,
                 "network": r.network or None,
             }
-            for r in told.records
+            for r in explanation.records
         ],
-        "reason": upstream.reason or told.reason,
+        "reason": upstream.reason or explanation.reason,
         "sent": True,
     }
 
@@ -264,7 +281,7 @@ def mark_unsent(queries: Sequence[dict[str, object]]) -> None:
 
     A and AAAA of one name are sent together.  As in glibc, an answer with data ends the search,
     and NODATA does not (res_query.c, `__res_context_search`); musl ends it with NODATA, too.
-    What an upstream says is not known beforehand, and ends nothing here.
+    The response of an upstream is not known beforehand, and ends nothing here.
     """
     ended_by: object = None
     for query in queries:
@@ -293,9 +310,9 @@ class UpstreamExplanation:
 
 
 def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
-    """Return whether a name is held back or remembered, as a sentence; "" if it is neither.
+    """Return a sentence if a name is held back or remembered; "" if neither.
 
-    What containers that do not run say about it is left to `Clues`, as it takes longer.
+    Stopped containers are left to `Clues`, which takes longer.
     """
     owners = {name}
     if name != decision.suffix.apex:
@@ -303,11 +320,11 @@ def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
     for owner in sorted(owners):
         left = next(iter(zone.handovers.of(owner)), None)
         if left is not None and zone.is_running(owner):
-            return f"{HELD_BACK} for {left} until {moment(zone.handovers.until(left))}"
+            return f"{HELD_BACK} for {left} until {rfc3339(zone.handovers.until(left))}"
     for owner in owners:
         until = zone.remembered.until(owner)
         if until > now:
-            return f"{REMOVED}; the name is kept from upstreams until {moment(until)}"
+            return f"{REMOVED}; the name is kept from upstreams until {rfc3339(until)}"
     return ""
 
 
@@ -323,22 +340,4 @@ def _forwarded(zone: Zone, decision: Decision, name: str, asks: str, qtype: int)
         asks=asks,
         is_doubtful=decision.is_doubtful,
         reason=f"forwarded to the upstreams: {decision.rule}",
-    )
-
-
-def _with_records(
-    told: Explanation, rule: str, found: tuple[Record, ...], reason: str
-) -> Explanation:
-    return Explanation(
-        told.name,
-        told.qtype,
-        told.decision,
-        rule,
-        told.rcode,
-        found,
-        forward_apex=told.forward_apex,
-        ttl_ceiling=told.ttl_ceiling,
-        asks=told.asks,
-        is_doubtful=told.is_doubtful,
-        reason=reason,
     )

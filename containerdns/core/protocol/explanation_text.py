@@ -1,7 +1,7 @@
-"""An explanation as text: the one form that the terminal and HTTP show.
+"""An explanation as text, for the terminal and for HTTP.
 
-It is written from the document of `/explain`, so that the command can show what a server of
-another version says.
+It is generated from the document of `/explain`, so that the command can show the response of a
+server of another version.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +16,14 @@ ADDRESSES = ("A", "AAAA")
 
 
 def plain(text: object) -> str:
-    """Make one value safe to print: control characters that others chose become "?"."""
+    """Return a value safe to print: control characters become "?"."""
     if text is None:
         return ""
     return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def unpainted(text: str, _style: str) -> str:
-    """Leave a text as it is."""
+    """Return the text unchanged."""
     return text
 
 
@@ -45,7 +45,7 @@ def lines(document: Mapping[str, Any], paint: Paint = unpainted) -> Iterator[str
 
 
 def _likeness(query: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What queries have in common that are shown as one."""
+    """Return what must be equal for queries to be shown as one."""
     keys = ("name", "decision", "rule", "rcode", "upstream", "reason", "sent")
     shown = tuple(query.get(key) for key in keys)
     return (*shown, query["type"]) if query["records"] else shown
@@ -72,13 +72,13 @@ def _query(
 
 
 def _why(query: Mapping[str, Any]) -> str:
-    """Return rule and reason, but not the same twice."""
+    """Return rule and reason, without repetition."""
     rule, reason = plain(query["rule"]), plain(query["reason"])
     return reason if rule in reason else f"{rule}: {reason}"
 
 
 def has_data(query: Mapping[str, Any]) -> bool:
-    """Return whether a query has what was asked for; an alias alone, without an end, is not."""
+    """Return whether a query has the records it asked for; a dangling alias is not enough."""
     types = {record["type"] for record in query["records"]}
     return query["rcode"] == "NOERROR" and bool(types) and query["type"] in {*types, "ANY"}
 

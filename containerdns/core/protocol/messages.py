@@ -38,6 +38,7 @@ RD = 0x0100
 RA = 0x0080
 AD = 0x0020
 CD = 0x0010
+RCODE = 0x000F
 DO = 0x8000  # in the flags of the OPT record, RFC 3225
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, NOTAUTH = 0, 1, 2, 3, 4, 5, 9
@@ -49,8 +50,8 @@ DS, DNSKEY, HTTPS, TKEY, TSIG, IXFR, AXFR, MAILB, MAILA, ANY = (
 )  # fmt: skip
 IN, CH, ANY_CLASS = 1, 3, 255
 
-# The name that only `containerdns healthcheck` asks for, TXT in class CH, so that its queries
-# can be kept out of the history and the counts.
+# Only `containerdns healthcheck` asks for this name, TXT in class CH, so that its queries can be
+# kept out of the history and the counts.
 HEALTH_CHECK = "healthcheck.containerdns."
 
 NSID_OPTION, COOKIE_OPTION, PADDING_OPTION, EDE_OPTION = 3, 10, 12, 15
@@ -64,8 +65,8 @@ _POINTER_REACH = 0x3FFF
 # Types whose data holds names that may be compressed (RFC 3597 section 4), with the
 # octets before the names, the number of names, and the octets after them.
 _NAMES_IN_DATA = {NS: (0, 1), CNAME: (0, 1), PTR: (0, 1), MX: (2, 1), SOA: (0, 2)}
-# Further types whose names old servers compress, and that are expanded for our clients
-# (RFC 3597 section 4, with RFC 1035's, KX and DNAME); none are written so.
+# Further types whose names old servers compress; they are expanded for our clients and never
+# compressed again (RFC 3597 section 4, and KX and DNAME).
 NAPTR = 35
 _NAMES_READ = {
     **_NAMES_IN_DATA,
@@ -99,14 +100,14 @@ class RR(NamedTuple):
 
 
 class Edns(NamedTuple):
-    """What an OPT record says (RFC 6891 section 6.1).
+    """The contents of an OPT record (RFC 6891 section 6.1).
 
     Attributes:
         payload_octets: As sent; below 512 it means 512.
-        version: 0 is the one that there is.
+        version: Only 0 is defined.
         dnssec_ok: The DO flag.
         options: Code and data, in the order sent.
-        extended_rcode: The upper eight bits of the rcode, of a response.
+        extended_rcode: The upper eight bits of a response's rcode.
     """
 
     payload_octets: int
@@ -116,23 +117,23 @@ class Edns(NamedTuple):
     extended_rcode: int = 0
 
     def option(self, code: int) -> bytes | None:
-        """The data of the first option with this code."""
+        """Return the data of the first option with this code."""
         return next((data for sent, data in self.options if sent == code), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A whole query that can be answered.
+    """A well-formed query.
 
     Attributes:
         id: The message's ID.
         flags: The header's second 16 bits, as received.
-        question: The question as received, its name spelled as it came.
+        question: The question as received, with the spelling of its name.
         name: The canonical name asked for; "" if there is no question.
         qtype: The type's number.
         qclass: The class's number.
-        edns: What its OPT record says, None without one.
-        tsig: Where its TSIG record starts, None without one.
+        edns: The contents of its OPT record; None without one.
+        tsig: The offset of its TSIG record; None without one.
         serial: The serial in the authority section, of an IXFR query.
     """
 
@@ -153,24 +154,24 @@ class Query:
 
     @property
     def datagram_octets(self) -> int:
-        """The longest UDP response that this client takes and we send."""
+        """The maximum size of a UDP response to this client."""
         if self.edns is None:
             return PLAIN_OCTETS
         return min(max(self.edns.payload_octets, PLAIN_OCTETS), PAYLOAD_OCTETS)
 
 
 class Response(NamedTuple):
-    """A whole response of an upstream, read and checked for form.
+    """A parsed response of an upstream.
 
     Attributes:
         id: The message's ID.
         flags: The header's second 16 bits.
         rcode: With the extended bits of its OPT record.
-        question: Wire name as it came, with type and class; b"" if there is none.
+        question: Wire name as received, with type and class; b"" if there is none.
         answer: Records, in order.
         authority: Records, in order.
         additional: Records, without OPT.
-        edns: What its OPT record says, None without one.
+        edns: The contents of its OPT record; None without one.
     """
 
     id: int
@@ -184,15 +185,15 @@ class Response(NamedTuple):
 
 
 class Body(NamedTuple):
-    """Three sections, encoded to stand behind a question that begins at octet 12.
+    """Three encoded sections, to follow a question that begins at octet 12.
 
-    Owners point into that question, so that they take on the client's spelling.
+    Owners are pointers into that question, so they have the client's spelling.
 
     Attributes:
-        octets: The records, one after the other.
-        counts: How many are in answer, authority and additional.
-        ends: Where each record ends in `octets`.
-        ttl_offsets: Where each record's TTL stands in `octets`.
+        octets: The records.
+        counts: The numbers of records in answer, authority and additional.
+        ends: The offset of each record's end in `octets`.
+        ttl_offsets: The offset of each record's TTL in `octets`.
     """
 
     octets: bytes
@@ -205,10 +206,10 @@ EMPTY_BODY = Body(b"", (0, 0, 0), (), ())
 
 
 def parse_query(data: bytes) -> Query:
-    """Read a query of opcode 0 whose header has been looked at.
+    """Parse a query of opcode 0.
 
     Raises:
-        BadMessage: Anything that RFC 1035, RFC 6891 or RFC 9619 calls malformed.
+        BadMessage: It is malformed by RFC 1035, RFC 6891 or RFC 9619.
     """
     if len(data) < HEADER_OCTETS:
         raise BadMessage("shorter than a header")
@@ -238,31 +239,31 @@ def parse_query(data: bytes) -> Query:
     if at != len(data):
         raise BadMessage("octets after the last record")
     if not questions and (edns is None or edns.option(COOKIE_OPTION) is None):
-        raise BadMessage("no question")  # but for a cookie, RFC 7873 section 5.4
+        raise BadMessage("no question")  # except with a cookie, RFC 7873 section 5.4
     return Query(message_id, flags, question, name, qtype, qclass, edns, tsig, serial)
 
 
 def parse_opt(octets: bytes) -> Edns:
-    """Read an OPT record that stands alone.
+    """Parse a single OPT record.
 
     Raises:
-        BadMessage: It is malformed, or something is behind it.
+        BadMessage: It is malformed, or followed by something.
     """
     record, end = _read_record(octets, 0, {})
     if record.rtype != OPT or end != len(octets):
-        raise BadMessage("no OPT record, or something behind it")
+        raise BadMessage("not an OPT record, or octets after it")
     return _edns_of(record)
 
 
 def parse_response(data: bytes, asked: bytes = b"") -> Response:
-    """Read a response of an upstream.
+    """Parse a response of an upstream.
 
     Args:
         data: The message.
-        asked: The question sent, which is well-formed: one that is the same is not read again.
+        asked: The question sent, which is well-formed; the same one is not parsed again.
 
     Raises:
-        BadMessage: Malformed, or a query.
+        BadMessage: It is malformed, or a query.
     """
     if len(data) < HEADER_OCTETS:
         raise BadMessage("shorter than a header")
@@ -308,13 +309,13 @@ def encode(
     authority: Sequence[RR] = (),
     additional: Sequence[RR] = (),
 ) -> Body:
-    """Encode three sections behind a question, with compression (RFC 1035 section 4.1.4).
+    """Encode three sections that follow a question, with compression (RFC 1035 section 4.1.4).
 
     Args:
         question_name: The wire name of the question, in any spelling.
         answer: Records.
         authority: Records.
-        additional: Records; OPT is not among them.
+        additional: Records, without OPT.
     """
     start = HEADER_OCTETS + len(question_name) + 4
     known: dict[bytes, int] = {}
@@ -336,12 +337,12 @@ def encode(
 
 
 def with_ttls(body: Body, age: int, ceiling: int | None = None) -> Body:
-    """Count every TTL of a body down by an age, and cap it.
+    """Return a body with every TTL reduced by an age, and capped.
 
     Args:
         body: As it was when the age was 0.
         age: Seconds.
-        ceiling: The highest TTL given out; None for none.
+        ceiling: The maximum TTL; None for no limit.
     """
     octets = bytearray(body.octets)
     for at in body.ttl_offsets:
@@ -365,18 +366,15 @@ def decode(question_name: bytes, body: Body) -> tuple[tuple[RR, ...], ...]:
     return tuple(sections)
 
 
-def assemble(
-    query: Query, flags: int, rcode: int, body: Body, limit: int, opt: bytes = b""
-) -> bytes:
-    """Build a whole response; what does not fit is cut at a record (RFC 2181 section 9).
+def assemble(query: Query, flags: int, body: Body, limit: int, opt: bytes = b"") -> bytes:
+    """Encode a response; what does not fit is cut at a record (RFC 2181 section 9).
 
     Args:
-        query: The query, whose ID, opcode, RD and question are repeated.
-        flags: AA, RA, AD, CD, TC as wanted.
-        rcode: With extended bits, the upper ones of which are in `opt`.
+        query: The query, whose ID, opcode, RD and question are copied.
+        flags: AA, RA, AD, CD, TC as wanted, and the lower four bits of the rcode.
         body: The sections.
-        limit: The longest response in octets.
-        opt: Our OPT record, whole.
+        limit: The maximum size in octets.
+        opt: Our OPT record.
     """
     octets, counts = body.octets, body.counts
     room = limit - HEADER_OCTETS - len(query.question) - len(opt)
@@ -385,7 +383,7 @@ def assemble(
         flags |= TC if is_truncated else 0
     header = _HEADER.pack(
         query.id,
-        QR | query.flags & (OPCODE | RD) | flags | rcode & 0xF,
+        QR | query.flags & (OPCODE | RD) | flags,
         1 if query.question else 0,
         counts[0],
         counts[1],
@@ -395,13 +393,13 @@ def assemble(
 
 
 def query(message_id: int, flags: int, question: bytes, opt: bytes = b"") -> bytes:
-    """Build a query of opcode 0, as we send it to an upstream.
+    """Encode a query of opcode 0, for an upstream.
 
     Args:
         message_id: 0 to 65535.
         flags: RD, AD, CD as wanted.
-        question: Wire name, spelled as it shall be sent, with type and class.
-        opt: Our OPT record, whole; b"" for none.
+        question: Wire name, spelled as to be sent, with type and class.
+        opt: Our OPT record; b"" for none.
     """
     return _HEADER.pack(message_id, flags, 1, 0, 0, 1 if opt else 0) + question + opt
 
@@ -409,19 +407,19 @@ def query(message_id: int, flags: int, question: bytes, opt: bytes = b"") -> byt
 def opt_record(
     dnssec_ok: bool = False, rcode: int = 0, options: Iterable[tuple[int, bytes]] = ()
 ) -> bytes:
-    """Build our OPT record (RFC 6891 section 6.1.2)."""
+    """Encode our OPT record (RFC 6891 section 6.1.2)."""
     data = b"".join(code.to_bytes(2) + len(value).to_bytes(2) + value for code, value in options)
     flags = (rcode >> 4) << 24 | (DO if dnssec_ok else 0)
     return b"\0" + _FIXED.pack(OPT, PAYLOAD_OCTETS, flags, len(data)) + data
 
 
 def refusal(data: bytes, rcode: int, edns: Edns | None = None) -> bytes | None:
-    """Answer a message that cannot be read with its header alone, or not at all.
+    """Return a response of only a header to a message that cannot be parsed, or None.
 
     Args:
-        data: The message; a response, or less than a header, is not answered.
+        data: The message; a response, or a message shorter than a header, is not answered.
         rcode: FORMERR or NOTIMP.
-        edns: The message's, if that much could be read: such a response has one too
+        edns: The message's OPT record, if it could be parsed; the response then has one too
             (RFC 6891 section 6.1.1).
     """
     if len(data) < HEADER_OCTETS or data[2] & 0x80:
@@ -432,12 +430,12 @@ def refusal(data: bytes, rcode: int, edns: Edns | None = None) -> bytes | None:
 
 
 def type_text(rtype: int) -> str:
-    """The type's mnemonic, or "TYPE" and its number (RFC 3597 section 5)."""
+    """Return the type's mnemonic, or "TYPE" and its number (RFC 3597 section 5)."""
     return _TYPE_TEXTS.get(rtype) or f"TYPE{rtype}"
 
 
 def type_number(text: str) -> int | None:
-    """The number of a type given as a mnemonic or as "TYPE65"; None if it is neither."""
+    """Return the number of a type given as a mnemonic or as "TYPE65"; None if invalid."""
     upper = text.upper()
     if upper in _TYPE_NUMBERS:
         return _TYPE_NUMBERS[upper]
@@ -453,12 +451,12 @@ def has_mnemonic(rtype: int) -> bool:
 
 
 def rcode_text(rcode: int) -> str:
-    """The rcode's mnemonic."""
+    """Return the rcode's mnemonic."""
     return _RCODE_TEXTS.get(rcode) or f"RCODE{rcode}"
 
 
 def data_text(rtype: int, rdata: bytes) -> str:
-    """Record data in presentation form; unknown types as RFC 3597 section 5 gives it."""
+    """Return record data in presentation form; of unknown types, by RFC 3597 section 5."""
     if rtype in _NAMES_IN_DATA and rtype not in (MX, SOA):
         return names.from_wire(rdata)
     generic = f"\\# {len(rdata)} {rdata.hex()}".rstrip()
@@ -477,10 +475,10 @@ _RCODE_TEXTS = {**dnslib.RCODE.forward, BADVERS: "BADVERS", BADCOOKIE: "BADCOOKI
 
 
 def _read_plain_name(data: bytes, at: int) -> tuple[bytes, int]:
-    """Read the name of a question, in which no pointer can be right.
+    """Parse a name without compression, such as that of a question.
 
     Returns:
-        The wire name, and where it ends.
+        The wire name, and the offset after it.
     """
     start = at
     size = len(data)
@@ -499,17 +497,17 @@ def _read_plain_name(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _read_name(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, int]:
-    """Read a name that may be compressed; each pointer must go further back.
+    """Parse a name that may be compressed; each pointer must point further back.
 
     Args:
         data: The message.
-        at: Where the name starts.
-        known: By place, the wire names that were read in this message before.  The new
-            ones are added, so that no octet of a name is read twice, and a message of
-            nothing but pointers costs no more than its length.
+        at: The offset of the name.
+        known: The wire names parsed before in this message, by offset.  New ones are added, so
+            that no octet of a name is parsed twice, and a message full of pointers costs no
+            more than its length.
 
     Returns:
-        The wire name, and where it ends.
+        The wire name, and the offset after it.
     """
     wire = bytearray()
     places: list[tuple[int, int]] = []  # in the message, and in `wire`
@@ -547,21 +545,21 @@ def _read_name(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, in
     whole = bytes(wire) + rest
     if len(whole) > names.MAX_NAME:
         raise BadMessage("a name longer than 255 octets")
-    if places and places[-1][0] <= _POINTER_REACH:  # no pointer leads further
+    if places and places[-1][0] <= _POINTER_REACH:  # pointers do not reach further
         for place, offset in places:
             known[place] = whole[offset:]
     return whole, end or at + 1
 
 
 def _read_pointer(data: bytes, at: int) -> int:
-    """Where a pointer leads to (RFC 1035 section 4.1.4)."""
+    """Return the offset that a pointer points to (RFC 1035 section 4.1.4)."""
     if at + 2 > len(data):
         raise BadMessage("truncated pointer")
     return int.from_bytes(data[at : at + 2]) & _POINTER_REACH
 
 
 def _read_record(data: bytes, at: int, known: dict[int, bytes]) -> tuple[RR, int]:
-    """Read one record, its data freed of compression; return it and where it ends."""
+    """Parse one record, with its data decompressed; return it and the offset after it."""
     owner, at = _read_owner(data, at, known)
     if at + _FIXED.size > len(data):
         raise BadMessage("truncated record")
@@ -576,7 +574,7 @@ def _read_record(data: bytes, at: int, known: dict[int, bytes]) -> tuple[RR, int
 
 
 def _read_owner(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, int]:
-    """Read the owner of a record: mostly nothing but a pointer to the question."""
+    """Parse the owner of a record, usually a pointer to the question."""
     if data[at : at + 1] >= b"\xc0":
         target = _read_pointer(data, at)
         if target < at and (whole := known.get(target)) is not None:
@@ -585,7 +583,7 @@ def _read_owner(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, i
 
 
 def _naptr_shape(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Find the name behind the three strings of NAPTR data."""
+    """Find the name after the three strings of NAPTR data."""
     place = at + _NAPTR_NUMBERS
     for _ in range(_NAPTR_STRINGS):
         if place >= end:
@@ -597,7 +595,7 @@ def _naptr_shape(data: bytes, at: int, end: int) -> tuple[int, int]:
 def _read_data(
     data: bytes, at: int, end: int, shape: tuple[int, int], known: dict[int, bytes]
 ) -> bytes:
-    """Read record data that holds names."""
+    """Parse record data that contains names, and decompress them."""
     before, count = shape
     parts = [data[at : at + before]]
     at += before
@@ -611,7 +609,7 @@ def _read_data(
 
 
 def _read_additional(data: bytes, at: int, count: int) -> tuple[Edns | None, int | None, int]:
-    """Read the additional section of a query: OPT, TSIG, and what nobody asked for."""
+    """Parse the additional section of a query: OPT, TSIG, and records that are ignored."""
     edns: Edns | None = None
     tsig: int | None = None
     known: dict[int, bytes] = {}
@@ -630,7 +628,7 @@ def _read_additional(data: bytes, at: int, count: int) -> tuple[Edns | None, int
 
 
 def _edns_of(record: RR) -> Edns:
-    """Read an OPT record (RFC 6891 section 6.1.2)."""
+    """Interpret an OPT record (RFC 6891 section 6.1.2)."""
     options: list[tuple[int, bytes]] = []
     data, at = record.rdata, 0
     while at < len(data):
@@ -660,7 +658,7 @@ def _remember_suffixes(wire: bytes, at: int, known: dict[bytes, int]) -> None:
 
 
 def _write_name(wire: bytes, octets: bytearray, start: int, known: dict[bytes, int]) -> None:
-    """Append a name, compressed against what stands before it."""
+    """Append a name, compressed against the names before it."""
     lower = wire.lower()
     offset = 0
     while wire[offset]:
@@ -678,7 +676,7 @@ def _write_name(wire: bytes, octets: bytearray, start: int, known: dict[bytes, i
 
 
 def _write_data(record: RR, octets: bytearray, start: int, known: dict[bytes, int]) -> None:
-    """Append the data of a record, its names compressed where that is allowed."""
+    """Append the data of a record, with names compressed where that is allowed."""
     shape = _NAMES_IN_DATA.get(record.rtype)
     if shape is None:
         octets += record.rdata
@@ -693,7 +691,7 @@ def _write_data(record: RR, octets: bytearray, start: int, known: dict[bytes, in
 
 
 def _cut(body: Body, room: int) -> tuple[bytes, tuple[int, int, int], bool]:
-    """Keep the whole records that fit; losing only additional ones is no truncation."""
+    """Keep the whole records that fit; losing only additional ones is not a truncation."""
     kept = sum(1 for end in body.ends if end <= room)
     answers = min(kept, body.counts[0])
     authorities = min(kept - answers, body.counts[1])

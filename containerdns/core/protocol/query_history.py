@@ -57,7 +57,7 @@ class Outcome(Protocol):
         """The upstream that answered, if any."""
 
 
-class Told(NamedTuple):
+class PastOutcome(NamedTuple):
     """An outcome that keeps no octets alive."""
 
     name: str
@@ -96,28 +96,14 @@ class History:
 
     def add(self, stamp: QueryStamp, address: bytes, outcome: Outcome) -> None:
         """Add one query that was not answered from the packet cache."""
-        told = Told(outcome.name, outcome.qtype, outcome.rcode, outcome.source, outcome.upstream)
         self.total += 1
-        self._rows.append((stamp, address, told))
-
-    def last(self, limit: int, client: bytes | None = None) -> list[dict[str, object]]:
-        """Return the last queries as `/queries` shows them, the oldest first.
-
-        Args:
-            limit: The maximum number.
-            client: The octets of an address, to return only its queries.
-        """
-        if client is None:
-            start = max(len(self._rows) - limit, 0)
-            return _readable(islice(self._rows, start, None))
-        mine = [row for row in self._rows if row[1] == client]
-        return _readable(mine[-limit:] if limit else ())
+        self._rows.append((stamp, address, _outcome_of((stamp, address, outcome))))
 
     def rows_since(self, number: int, limit: int) -> tuple[list[Row], int]:
         """Return the rows since a number, for another process, and the number to use next."""
         new = min(self.total - number, len(self._rows), limit)
         rows = islice(self._rows, len(self._rows) - new, None)
-        return [(row[0], row[1], _told(row)) for row in rows], self.total
+        return [(row[0], row[1], _outcome_of(row)) for row in rows], self.total
 
     def since(
         self, number: int, limit: int, client: bytes | None = None
@@ -127,6 +113,11 @@ class History:
         Dropped rows and the oldest ones beyond the limit are left out, so that a stream costs at
         most `limit` rows at a time, however busy the server is.  The rows are those of this
         moment; they are formatted one by one, as they are read.
+
+        Args:
+            number: As returned by an earlier call; 0 for all.
+            limit: The maximum number of queries, of the newest.
+            client: The octets of an address, to return only its queries.
         """
         new = min(self.total - number, len(self._rows))
         rows: Iterable[Row] = islice(reversed(self._rows), new)
@@ -139,14 +130,10 @@ class History:
         return map(readable, wanted), self.total
 
 
-def _readable(rows: Iterable[Row]) -> list[dict[str, object]]:
-    return [readable(row) for row in rows]
-
-
 def readable(row: Row) -> dict[str, object]:
     """Return a query as `/queries` shows it."""
     stamp, address = row[:2]
-    outcome = _told(row)
+    outcome = _outcome_of(row)
     return {
         "time": rfc3339(stamp.time, "milliseconds"),
         "client": str(ip_address(address)),
@@ -160,7 +147,7 @@ def readable(row: Row) -> dict[str, object]:
     }
 
 
-def _told(row: Row) -> Told:
+def _outcome_of(row: Row) -> PastOutcome:
     outcome = row[2]
     name = names.join(row[3], outcome.name) if len(row) == 4 else outcome.name
-    return Told(name, outcome.qtype, outcome.rcode, outcome.source, outcome.upstream)
+    return PastOutcome(name, outcome.qtype, outcome.rcode, outcome.source, outcome.upstream)

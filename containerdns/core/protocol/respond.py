@@ -19,7 +19,7 @@ from containerdns.core.protocol.synthesised_denials import Denial, Denials, Deni
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.zone import answers, records
-from containerdns.core.zone.answers import Answer, TurnOf
+from containerdns.core.zone.answers import Answer, Lookup
 from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.zone.records import Record
@@ -28,16 +28,16 @@ from containerdns.core.zone.zone import Suffix, SuffixKind, Zone
 from containerdns.errors import BadMessage
 
 MAX_ADDRESSES = 100  # in one answer; of more, each answer has the next hundred
-MAX_NEAR = 1.0  # seconds until a capped TTL is capped anew, rather than counted down
-MAX_LED = 1024  # chains of upstreams that are decided about in one second; then all anew
-MAX_TURNS = 4096  # RRsets whose answers are counted; then all start anew
+MAX_NEAR = 1.0  # seconds until a capped TTL is capped again, rather than counted down
+MAX_LED = 1024  # CNAME chains of upstreams decided about in one second; then all are cleared
+MAX_TURNS = 4096  # RRsets whose answers are counted; then all are cleared
 NOT_READY, FILTERED, PROHIBITED = 14, 17, 18  # extended errors, RFC 8914 section 4
 CHAOS_VERSION = frozenset({"version.bind.", "version.server."})
 CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
 LOOPBACK = {messages.A: bytes((127, 0, 0, 1)), messages.AAAA: bytes(15) + b"\x01"}
-DENIED_DOTS = 8  # of a name that others like it are denied by
-STRANGER_OCTETS = 512  # of a message from outside `--allow`; longer ones are not read
-UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # no types to ask for: FORMERR
+MAX_DENIED_DOTS = 8  # of a name whose denial is reused for similar names
+MAX_STRANGER_OCTETS = 512  # of a message from outside `--allow`; longer ones are not parsed
+UNANSWERABLE = frozenset({messages.OPT, messages.TSIG})  # not valid in questions: FORMERR
 UNSUPPORTED = frozenset({messages.TKEY, messages.MAILA, messages.MAILB})  # NOTIMP
 TRANSFERS = frozenset({messages.AXFR, messages.IXFR})
 LOOPBACK_REASON = "localhost is always loopback"
@@ -50,10 +50,10 @@ class Peer:
 
     Attributes:
         address: The octets of the client's address, 4 or 16; never IPv4 mapped into IPv6.
-        local: The octets of the address its query came in on.
-        view: What it may ask and sees.
-        over_tcp: Over TCP, with its longer messages and its proof of the address.
-        is_slipped: UDP, over the rate limit: a truncated answer without records is due.
+        local: The octets of the address that its query arrived on.
+        view: Its rights, and the networks that it sees.
+        over_tcp: The query arrived over TCP, which proves the address.
+        is_slipped: Over UDP and the rate limit: the response is truncated and has no records.
     """
 
     address: bytes
@@ -71,20 +71,20 @@ class Reply:
         octets: The whole message.
         rcode: For the counters.
         source: "zone" or "policy"; of forwarded ones "cache" or "upstream".
-        qtype: For the counters; 0 if the message could not be read.
-        name: The canonical name asked for; "" if the message could not be read.
-        upstream: Which upstream it came from, as configured.
-        keeping: How the same octets may serve the next same question of the same view:
-            "no", "name" (a name of ours that exists), "absent" (one that does not, or a
-            matter of policy) or "fresh" (an upstream's response, for `fresh_for` seconds).
-        depends_on: Canonical names; when one of them changes, the kept octets are void.
+        qtype: For the counters; 0 if the message could not be parsed.
+        name: The canonical name asked for; "" if the message could not be parsed.
+        upstream: The upstream that answered, as configured.
+        keeping: How it may be cached for the same query from the same view: "no", "name" (a name
+            of ours that exists), "absent" (one that does not, or policy) or "fresh" (an
+            upstream's response, for `fresh_for` seconds).
+        depends_on: Canonical names; a change of one of them invalidates the cached response.
         fresh_for: Seconds, with "fresh".
         ages_in: Seconds until the TTLs are one less, as then every second; 0 for never.
-        ttl_offsets: Where these TTLs stand in `octets`.
-        serial_at: Where the four octets of our serial stand in `octets`; 0 for nowhere.
-        is_kept: It answers for a name that an upstream would else be asked for.
-        rotation: Where in `octets` runs of records stand that rotate from answer to answer:
-            (start, octets of one record, number of records) each.
+        ttl_offsets: The offsets of these TTLs in `octets`.
+        serial_at: The offset of our serial in `octets`; 0 if it has none.
+        is_kept: The query would otherwise be forwarded to an upstream.
+        rotation: The runs of records that rotate from answer to answer: (offset in `octets`,
+            octets of one record, number of records) each.
     """
 
     octets: bytes
@@ -108,7 +108,7 @@ class Transfer:
     """A zone transfer that is allowed; over TCP, or an IXFR over UDP.
 
     Attributes:
-        query: AXFR or IXFR; `query.serial` is what an IXFR client has.
+        query: AXFR or IXFR; `query.serial` is the serial that an IXFR client has.
         apex: The zone's.
         data: The query's octets, for TSIG.
     """
@@ -118,20 +118,49 @@ class Transfer:
     data: bytes
 
 
-class _Extra(NamedTuple):
-    """What the OPT record of a response says besides.
+class _QueryContext(NamedTuple):
+    """A query that is being answered.
 
     Attributes:
-        options: Code and data.
-        is_personal: It is meant for this client alone, and must not be kept for others.
+        query: The query.
+        peer: Its sender.
+        options: EDNS options of the response: code and data.
+        is_personal: The response is for this client alone, and must not be cached for others.
     """
 
+    query: Query
+    peer: Peer
     options: tuple[tuple[int, bytes], ...] = ()
     is_personal: bool = False
 
+    def with_error(self, code: int, text: str = "") -> "_QueryContext":
+        """Add an extended error (RFC 8914)."""
+        error = (messages.EDE_OPTION, code.to_bytes(2) + text.encode())
+        return self._replace(options=(*self.options, error))
+
+    def response(self, flags: int, rcode: int, body: Body) -> bytes:
+        """Encode the response."""
+        query = self.query
+        limit = messages.TCP_OCTETS if self.peer.over_tcp else query.datagram_octets
+        opt = b""
+        if query.edns is not None:
+            opt = messages.opt_record(query.edns.dnssec_ok, rcode, self.options)
+        return messages.assemble(query, flags | rcode & messages.RCODE, body, limit, opt)
+
+    def without_answer(self, rcode: int, flags: int = 0) -> Reply:
+        """Return a response without records."""
+        if self.peer.view.may_ask:
+            flags |= messages.RA
+        octets = self.response(flags, rcode, messages.EMPTY_BODY)
+        return Reply(octets, rcode, "policy", self.query.qtype, self.query.name)
+
+    def not_ready(self, reason: str = "") -> Reply:
+        """Return SERVFAIL, as Docker was not listed yet."""
+        return self.with_error(NOT_READY, reason).without_answer(messages.SERVFAIL)
+
 
 class Responder:
-    """The decisions about queries, over a zone that changes beneath it.
+    """Decides about queries, over a zone that may change at any time.
 
     Attributes:
         denied: `Denials.find`, for clients that may ask.
@@ -139,7 +168,6 @@ class Responder:
 
     def __init__(
         self,
-        zone: Zone,
         ownership: Ownership,
         cookies: Cookies,
         counters: Counters,
@@ -150,14 +178,13 @@ class Responder:
         """Set the sources of the answers.
 
         Args:
-            zone: What is ours.
-            ownership: The rules of what is.
+            ownership: The rules of what is ours, over the zone.
             cookies: For RFC 7873.
             counters: `kept_from_upstream` is counted here.
             identity: For NSID and `hostname.bind.`.
             version: For `version.bind.`.
         """
-        self._zone = zone
+        self._zone = ownership.zone
         self._ownership = ownership
         self._cookies = cookies
         self._counters = counters
@@ -167,13 +194,13 @@ class Responder:
         self._led: dict[tuple[str, tuple[str, ...], int], tuple[Led, tuple[str, ...]]] = {}
         self._decided_for: object = None
         self._denials = Denials(counters)
-        self._denials.use(zone, ownership)
+        self._denials.use(ownership)
         self.denied = self._denials.find
 
-    def use(self, zone: Zone, ownership: Ownership) -> None:
-        """Use another zone and other rules from now on."""
-        self._zone, self._ownership = zone, ownership
-        self._denials.use(zone, ownership)
+    def use(self, ownership: Ownership) -> None:
+        """Use other rules, and their zone, from now on."""
+        self._zone, self._ownership = ownership.zone, ownership
+        self._denials.use(ownership)
         self._led.clear()
 
     def respond(
@@ -181,14 +208,14 @@ class Responder:
     ) -> Reply | Forward | Transfer | None:
         """Decide about a message; never raises for any octets.
 
-        Whether the client may ask comes first: of one that may not, a message that is
-        longer than any honest query of its kind is refused unread.
+        Access is checked first: long messages from clients without it are refused without being
+        parsed.
 
         Args:
             data: The message.
-            peer: Who sent it.
+            peer: The client.
             now: Seconds since the epoch (for cookies).
-            query: The same message, if somebody has read it already.
+            query: The same message, if it was parsed already.
         """
         if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
             return None
@@ -197,7 +224,7 @@ class Responder:
             if denied is not None:
                 self._counters.kept_from_upstream += denied[1].is_kept
                 return _reply_of(*denied)
-        if not peer.view.may_ask and len(data) > STRANGER_OCTETS:
+        if not peer.view.may_ask and len(data) > MAX_STRANGER_OCTETS:
             return _bare_refusal(data, messages.REFUSED)
         if data[2] & messages.OPCODE >> 8:
             return _bare_refusal(data, messages.NOTIMP, _edns_of(data))
@@ -207,10 +234,11 @@ class Responder:
             except BadMessage:
                 return _bare_refusal(data, messages.FORMERR)
         if query.edns is not None and query.edns.version:
-            return self._without_answer(query, peer, messages.BADVERS, _Extra())
+            return _QueryContext(query, peer).without_answer(messages.BADVERS)
         if not peer.view.may_ask:
-            prohibited = _Extra(((messages.EDE_OPTION, PROHIBITED.to_bytes(2)),))
-            return self._without_answer(query, peer, messages.REFUSED, prohibited)
+            return (
+                _QueryContext(query, peer).with_error(PROHIBITED).without_answer(messages.REFUSED)
+            )
         return self._respond_to(query, data, peer, now)
 
     def has_valid_cookie(self, query: Query, peer: Peer, now: float) -> bool:
@@ -223,44 +251,34 @@ class Responder:
     def finish(self, forward: Forward, resolution: Resolution, peer: Peer, now: float) -> Reply:
         """Return the client's response, from the resolution of its forwarded question."""
         query = forward.query
-        extra = self._extra(query, peer, now) or _Extra()
+        context = self._context(query, peer, now) or _QueryContext(query, peer)
         if forward.ttl_ceiling is not None and not forward.chain:
             again = self._ownership.decide(forward.name, forward.qtype, now)
-            if again.act is not Act.FORWARD:  # it became a container's name meanwhile
-                reply = self._carry_out(again, query, peer, extra, now)
+            if again.act is not Act.FORWARD:  # it has become a container's name
+                reply = self._carry_out(again, context, now)
                 if isinstance(reply, Reply):
                     return reply
         led, depends_on = self._lead(query.name, resolution.targets, forward.qtype, now)
         if led.home:
-            return self._come_home(forward, resolution, led, peer, extra)
-        rcode, body = resolution.rcode, resolution.body
-        is_authentic = resolution.is_authentic
+            return self._come_home(forward, resolution, led, context)
         last = resolution.targets[-1] if resolution.targets else forward.name
-        if rcode == messages.NXDOMAIN and self._ownership.is_above_ours(last):
-            rcode, is_authentic = (
-                messages.NOERROR,
-                False,
-            )  # RFC 8020: names of ours would be denied too
+        if resolution.rcode == messages.NXDOMAIN and self._ownership.is_above_ours(last):
+            # RFC 8020: names of ours would be denied too
+            resolution = resolution._replace(rcode=messages.NOERROR, is_authentic=False)
+        rcode, body = resolution.rcode, resolution.body
         is_negative = rcode == messages.NXDOMAIN or (not rcode and not body.counts[0])
         if is_negative and (forward.negative_becomes_servfail or led.is_doubtful):
-            not_ready = (*extra.options, (messages.EDE_OPTION, NOT_READY.to_bytes(2)))
-            waiting = _Extra(not_ready, extra.is_personal)
-            return self._without_answer(query, peer, messages.SERVFAIL, waiting)
+            return context.not_ready()
         if resolution.extended_error is not None:
-            extra = _with_error(extra, *resolution.extended_error)
-        is_near = forward.ttl_ceiling is not None or led.is_near
-        if is_near:
+            context = context.with_error(*resolution.extended_error)
+        fresh_for = resolution.fresh_for
+        if forward.ttl_ceiling is not None or led.is_near:
             body = messages.with_ttls(body, 0, self._zone.shape.ttl)
-        flags = messages.RA | query.flags & messages.CD
+            fresh_for = min(fresh_for, MAX_NEAR)
         if forward.chain:
             body = _with_chain(forward, body)
-            flags |= messages.AA
-        elif is_authentic and (
-            query.flags & messages.AD or (query.edns and query.edns.dnssec_ok)
-        ):  # RFC 6840 section 5.7
-            flags |= messages.AD
-        octets = self._assemble(query, peer, flags, rcode, body, extra)
-        can_keep = not extra.is_personal and not forward.chain and not _is_truncated(octets)
+        octets = context.response(_flags(forward, resolution), rcode, body)
+        can_keep = not context.is_personal and not forward.chain and not _is_truncated(octets)
         return Reply(
             octets,
             rcode,
@@ -268,9 +286,9 @@ class Responder:
             query.qtype,
             query.name,
             resolution.upstream,
-            keeping="fresh" if can_keep and resolution.fresh_for > 0 else "no",
+            keeping="fresh" if can_keep and fresh_for > 0 else "no",
             depends_on=depends_on,
-            fresh_for=min(resolution.fresh_for, MAX_NEAR) if is_near else resolution.fresh_for,
+            fresh_for=fresh_for,
             ages_in=resolution.ages_in,
             ttl_offsets=tuple(
                 messages.HEADER_OCTETS + len(query.question) + at for at in body.ttl_offsets
@@ -280,12 +298,12 @@ class Responder:
     def _lead(
         self, name: str, targets: tuple[str, ...], qtype: int, now: float
     ) -> tuple["Led", tuple[str, ...]]:
-        """Decide where CNAMEs lead, once for all who get the same in the same second.
+        """Decide where CNAMEs lead, once a second for the same chain.
 
-        A stranger's chain may be long: sixteen names of a hundred labels.
+        A chain may be long: sixteen names of a hundred labels.
 
         Returns:
-            Where they lead, and the names whose change may change that.
+            Where they lead, and the names on which that depends.
         """
         if not targets:  # nearly always
             return NOWHERE, self._zone.names_behind(name)
@@ -306,37 +324,30 @@ class Responder:
         return found
 
     def _come_home(
-        self,
-        forward: Forward,
-        resolution: Resolution,
-        led: "Led",
-        peer: Peer,
-        extra: _Extra,
+        self, forward: Forward, resolution: Resolution, led: "Led", context: _QueryContext
     ) -> Reply:
-        """Go on where an upstream's CNAME leads to a name of ours, as a resolver would.
+        """Answer where an upstream's CNAME leads to a name of ours, as a resolver would.
 
-        What the upstream says of that name is left out.  The response is not kept: it is
-        made of two sources, and the zone's may change.
+        The upstream's records of that name are left out.  The response is not cached, since it
+        has two sources, of which the zone may change.
         """
         query, zone = forward.query, self._zone
         if led.decision.act is Act.WAIT:
-            return self._not_ready(query, peer, extra, led.decision.rule)
+            return context.not_ready(led.decision.rule)
         before = _aliases_to(led.home, forward, resolution, zone.shape.ttl)
         passed = {names.from_wire(record.owner) for record in forward.chain}
-        end = end_of(zone, led, forward.qtype, peer.view, passed)
+        end = end_of(zone, led, forward.qtype, context.peer.view, passed)
         shown, _ = self._in_turn(end.records)
         after = tuple(record.rr() for record in (*end.chain, *shown))
         if resolution.extended_error is not None:
-            extra = _with_error(extra, *resolution.extended_error)
+            context = context.with_error(*resolution.extended_error)
         if resolution.drops_private and any(map(is_private, after)):
-            extra = _with_error(extra, FILTERED, REBINDING)
+            context = context.with_error(FILTERED, REBINDING)
             after = tuple(record for record in after if not is_private(record))
         authority = (end.soa.rr(),) if end.soa else ()
         body = messages.encode(query.question[:-4], before + after, authority)
-        flags = messages.RA | query.flags & messages.CD
-        if forward.chain:  # AA is about the first owner, RFC 1035 section 4.1.1
-            flags |= messages.AA
-        octets = self._assemble(query, peer, flags, end.rcode, body, extra)
+        flags = _flags(forward, resolution._replace(is_authentic=False))
+        octets = context.response(flags, end.rcode, body)
         return Reply(
             octets, end.rcode, resolution.source, query.qtype, query.name, resolution.upstream
         )
@@ -346,29 +357,29 @@ class Responder:
     def _respond_to(
         self, query: Query, data: bytes, peer: Peer, now: float
     ) -> Reply | Forward | Transfer | None:
-        extra = self._extra(query, peer, now)
-        if extra is None:
+        context = self._context(query, peer, now)
+        if context is None:
             return _bare_refusal(data, messages.FORMERR, query.edns)
         if peer.is_slipped:
-            return self._without_answer(query, peer, messages.NOERROR, extra, messages.TC)
+            return context.without_answer(messages.NOERROR, messages.TC)
         if not query.question:  # for a cookie alone, RFC 7873 section 5.4
-            return self._without_answer(query, peer, messages.NOERROR, extra)
+            return context.without_answer(messages.NOERROR)
         if query.qclass == messages.CH:
-            return self._respond_in_chaos(query, peer, extra)
+            return self._respond_in_chaos(context)
         if query.qclass != messages.IN:
-            return self._without_answer(query, peer, messages.REFUSED, extra)
+            return context.without_answer(messages.REFUSED)
         refusal = refusal_of_type(self._zone, query.name, query.qtype, peer.view)
         if refusal is not None:
-            return self._without_answer(query, peer, refusal[0], extra)
+            return context.without_answer(refusal[0])
         if query.qtype in TRANSFERS:
             if not self._ownership.has_whole_zone:
-                return self._not_ready(query, peer, extra, WAITING)
-            return self._respond_with_zone(query, data, peer, extra)
+                return context.not_ready(WAITING)
+            return self._respond_with_zone(context, data)
         if query.name == CATALOG and peer.view.may_transfer:
             answer = of_catalog(self._zone, query.qtype)
-            return self._reply(answer, query, peer, extra, "zone")
+            return self._reply(answer, context, "zone")
         decision = self._ownership.decide(query.name, query.qtype, now)
-        reply = self._carry_out(decision, query, peer, extra, now)
+        reply = self._carry_out(decision, context, now)
         if isinstance(reply, Reply) and reply.rcode == messages.NXDOMAIN:
             self._learn_denial(data, reply, decision)
         return reply
@@ -381,7 +392,7 @@ class Responder:
         """Record how a name was denied, for similar names."""
         if reply.keeping == "no" or reply.depends_on != (reply.name,):  # on more than itself
             return
-        if reply.name.count(".") > DENIED_DOTS:
+        if reply.name.count(".") > MAX_DENIED_DOTS:
             return
         apex = names.parent(reply.name)
         of_zone = decision.act is Act.ZONE and decision.suffix == Suffix(apex, SuffixKind.DOMAIN)
@@ -393,55 +404,51 @@ class Responder:
         )
         self._denials.learn(data, denied, apex)
 
-    def _carry_out(
-        self, decision: Decision, query: Query, peer: Peer, extra: _Extra, now: float
-    ) -> Reply | Forward:
+    def _carry_out(self, decision: Decision, context: _QueryContext, now: float) -> Reply | Forward:
+        query = context.query
         if decision.act is Act.FORWARD:
-            return self._forward(decision, query, peer, query.name)
+            return self._forward(decision, context, query.name)
         is_kept = decision.suffix.kind is not SuffixKind.DOMAIN
         self._counters.kept_from_upstream += is_kept
         if decision.act is Act.WAIT:
-            return self._not_ready(query, peer, extra, decision.rule)
-        answer = answer_to(self._zone, decision, query.name, query.qtype, peer.view, self._turn_of)
+            return context.not_ready(decision.rule)
+        lookup = Lookup(query.name, query.qtype, context.peer.view, self._turn_of)
+        answer = answer_to(self._zone, decision, lookup)
         if answer.leads_to:
-            return self._leave(answer, query, peer, extra, now)
+            return self._leave(answer, context, now)
         source = "zone" if decision.act is Act.ZONE else "policy"
-        return self._reply(answer, query, peer, extra, source, is_kept)
+        return self._reply(answer, context, source, is_kept)
 
-    def _leave(
-        self, answer: Answer, query: Query, peer: Peer, extra: _Extra, now: float
-    ) -> Reply | Forward:
-        """Go on where a CNAME of ours leads out of our domains."""
-        answer = follow(self._zone, self._ownership, answer, query.qtype, peer.view, now)
-        if answer.leads_to and query.wants_recursion:
-            decision = self._ownership.decide(answer.leads_to, query.qtype, now)
+    def _leave(self, answer: Answer, context: _QueryContext, now: float) -> Reply | Forward:
+        """Follow a CNAME of ours that leads out of our domains."""
+        qtype = context.query.qtype
+        answer = follow(self._ownership, answer, qtype, context.peer.view, now)
+        if answer.leads_to and context.query.wants_recursion:
+            decision = self._ownership.decide(answer.leads_to, qtype, now)
             if decision.act is Act.FORWARD:
                 chain = tuple(record.rr() for record in answer.chain)
-                return self._forward(decision, query, peer, answer.leads_to, chain)
-        return self._reply(answer, query, peer, extra, "zone")
+                return self._forward(decision, context, answer.leads_to, chain)
+        return self._reply(answer, context, "zone")
 
     def _forward(
-        self,
-        decision: Decision,
-        query: Query,
-        peer: Peer,
-        name: str,
-        chain: tuple[RR, ...] = (),
+        self, decision: Decision, context: _QueryContext, name: str, chain: tuple[RR, ...] = ()
     ) -> Forward:
+        query, peer, *_ = context
         return Forward(
             query,
             name,
             query.qtype,
-            peer.over_tcp,
-            peer.address,
-            decision.forward_apex,
-            self._zone.shape.ttl if decision.is_near else None,
-            decision.is_doubtful,
-            chain,
+            over_tcp=peer.over_tcp,
+            client=peer.address,
+            apex=decision.forward_apex,
+            ttl_ceiling=self._zone.shape.ttl if decision.is_near else None,
+            negative_becomes_servfail=decision.is_doubtful,
+            chain=chain,
         )
 
-    def _respond_in_chaos(self, query: Query, peer: Peer, extra: _Extra) -> Reply:
+    def _respond_in_chaos(self, context: _QueryContext) -> Reply:
         """Return our identity (RFC 4892); to a health check, our first domain."""
+        query = context.query
         if query.name in CHAOS_VERSION:
             text = self._version
         elif query.name in CHAOS_IDENTITY:
@@ -449,44 +456,43 @@ class Responder:
         elif query.name == messages.HEALTH_CHECK:
             text = self._zone.shape.domains[0].encode()
         else:
-            return self._without_answer(query, peer, messages.REFUSED, extra)
+            return context.without_answer(messages.REFUSED)
         owner = names.to_wire(query.name)
         record = RR(owner, messages.TXT, messages.CH, 0, bytes([len(text)]) + text)
         wanted = (record,) if query.qtype in (messages.TXT, messages.ANY) else ()
         body = messages.encode(owner, wanted)
-        octets = self._assemble(query, peer, messages.AA, messages.NOERROR, body, extra)
+        octets = context.response(messages.AA, messages.NOERROR, body)
         return Reply(octets, messages.NOERROR, "policy", query.qtype, query.name)
 
-    def _respond_with_zone(
-        self, query: Query, data: bytes, peer: Peer, extra: _Extra
-    ) -> Reply | Transfer:
-        if peer.over_tcp:
+    def _respond_with_zone(self, context: _QueryContext, data: bytes) -> Reply | Transfer:
+        query = context.query
+        if context.peer.over_tcp:
             return Transfer(query, query.name, data)
         if query.qtype == messages.AXFR:  # over TCP alone, RFC 5936 section 4.2
-            return self._without_answer(query, peer, messages.FORMERR, extra)
+            return context.without_answer(messages.FORMERR)
         soa = records.soa(self._zone, query.name, self._zone.shape.ttl)
-        return self._reply(Answer(0, records=(soa,)), query, peer, extra, "zone")  # RFC 1995, 2
+        return self._reply(Answer(0, records=(soa,)), context, "zone")  # RFC 1995 section 2
 
     # -- encoding answers ----------------------------------------------------
 
-    def _extra(self, query: Query, peer: Peer, now: float) -> _Extra | None:
-        """Our options for a response; None if the client's cookie is malformed."""
+    def _context(self, query: Query, peer: Peer, now: float) -> _QueryContext | None:
+        """Return the context of a query; None if the client's cookie is malformed."""
         if query.edns is None or not query.edns.options:
-            return _Extra(is_personal=query.tsig is not None)
+            return _QueryContext(query, peer, is_personal=query.tsig is not None)
         options = self._options(query.edns, peer, now)
-        return None if options is None else _Extra(options[0], is_personal=True)
+        return None if options is None else _QueryContext(query, peer, options[0], is_personal=True)
 
     def variant(self, opt: bytes, peer: Peer, now: float, clock: float) -> Variant | None:
         """Return the variant for a client's OPT record.
 
         Args:
-            opt: All that is behind the question of a query.
-            peer: Who sent it.
+            opt: The rest of a query after its question.
+            peer: The client.
             now: Seconds since the epoch (for cookies).
-            clock: The same moment in the clock of the ready-made responses.
+            clock: The same time by the clock of the packet cache.
 
         Returns:
-            None if the whole query has to be looked at.
+            None if the whole query has to be processed.
         """
         edns = query_variants.read_opt(opt)
         options = None if edns is None else self._options(edns, peer, now)
@@ -497,7 +503,7 @@ class Responder:
     def _options(
         self, edns: Edns, peer: Peer, now: float
     ) -> tuple[tuple[tuple[int, bytes], ...], float] | None:
-        """Our options for a response, and the seconds that they hold; None if malformed."""
+        """Return our options for a response, and for how many seconds; None if malformed."""
         options, seconds = [], float(RENEWED_AFTER)
         if edns.option(messages.NSID_OPTION) is not None and self._identity:
             options.append((messages.NSID_OPTION, self._identity))
@@ -510,15 +516,10 @@ class Responder:
         return tuple(options), seconds
 
     def _reply(
-        self,
-        answer: Answer,
-        query: Query,
-        peer: Peer,
-        extra: _Extra,
-        source: str,
-        is_kept: bool = False,
+        self, answer: Answer, context: _QueryContext, source: str, is_kept: bool = False
     ) -> Reply:
-        """Make a response of ours out of an answer."""
+        """Encode an answer of ours."""
+        query = context.query
         shown, is_partial = self._in_turn(answer.records)
         owner = query.question[:-4]
         authority = (answer.soa.rr(),) if answer.soa else ()
@@ -528,11 +529,10 @@ class Responder:
             authority,
             tuple(record.rr() for record in answer.additional),
         )
-        flags = messages.AA | messages.RA
-        octets = self._assemble(query, peer, flags, answer.rcode, body, extra)
+        octets = context.response(messages.AA | messages.RA, answer.rcode, body)
         start = messages.HEADER_OCTETS + len(query.question)
         is_whole = not _is_truncated(octets) and not is_partial
-        can_keep = is_whole and not extra.is_personal and answer.depends_on
+        can_keep = is_whole and not context.is_personal and answer.depends_on
         shelf = "name" if not answer.rcode and source == "zone" else "absent"
         return Reply(
             octets,
@@ -548,7 +548,7 @@ class Responder:
         )
 
     def _in_turn(self, found: Sequence[Record]) -> tuple[Sequence[Record], bool]:
-        """Rotate addresses of equal preference; of too many, give the next hundred.
+        """Rotate addresses of equal preference; of too many, return the next hundred.
 
         Returns:
             The records, and whether others were left out.
@@ -565,11 +565,11 @@ class Responder:
         return [record for tier in _tiers(found) for record in _turned(tier, turn)], False
 
     def _next_turn(self, first: Record) -> int:
-        """Count the answers of each RRset by itself: clients ask A and AAAA in pairs."""
+        """Count the answers of each RRset separately, as clients ask for A and AAAA in pairs."""
         return self._count_turn((first.name, first.rtype))
 
     def _turn_of(self, name: str, qtype: int) -> int:
-        """Count the answers about a name that very many have, apart from those of one RRset."""
+        """Count the answers about a name of very many containers, apart from those of an RRset."""
         return self._count_turn((name, ~qtype))
 
     def _count_turn(self, key: tuple[str, int]) -> int:
@@ -579,31 +579,9 @@ class Responder:
         self._turns[key] = turn
         return turn
 
-    def _assemble(
-        self, query: Query, peer: Peer, flags: int, rcode: int, body: Body, extra: _Extra
-    ) -> bytes:
-        limit = messages.TCP_OCTETS if peer.over_tcp else query.datagram_octets
-        opt = b""
-        if query.edns is not None:
-            opt = messages.opt_record(query.edns.dnssec_ok, rcode, extra.options)
-        return messages.assemble(query, flags, rcode, body, limit, opt)
-
-    def _not_ready(self, query: Query, peer: Peer, extra: _Extra, reason: str) -> Reply:
-        text = NOT_READY.to_bytes(2) + reason.encode()
-        waiting = _Extra((*extra.options, (messages.EDE_OPTION, text)), extra.is_personal)
-        return self._without_answer(query, peer, messages.SERVFAIL, waiting)
-
-    def _without_answer(
-        self, query: Query, peer: Peer, rcode: int, extra: _Extra, flags: int = 0
-    ) -> Reply:
-        if peer.view.may_ask:
-            flags |= messages.RA
-        octets = self._assemble(query, peer, flags, rcode, messages.EMPTY_BODY, extra)
-        return Reply(octets, rcode, "policy", query.qtype, query.name)
-
 
 def refusal_of_type(zone: Zone, name: str, qtype: int, view: View) -> tuple[int, str] | None:
-    """Return rcode and reason if such a type is answered to nobody, or not for this name."""
+    """Return rcode and reason if a type is refused, in general or for this name."""
     if qtype in UNANSWERABLE:
         return messages.FORMERR, "a meta type, which has no records"
     if qtype in UNSUPPORTED:
@@ -622,20 +600,21 @@ def of_catalog(zone: Zone, qtype: int) -> Answer:
 
     Secondaries ask for its SOA; everything else is in the transfer.
     """
-    soa = records.soa(zone, CATALOG, zone.shape.ttl)
     if qtype in (messages.SOA, messages.ANY):
+        soa = records.soa(zone, CATALOG, zone.shape.ttl)
         return Answer(0, records=(soa,), rule="catalog zone")
-    return answers.negative(zone, 0, CATALOG, "catalog zone", "its records are in the transfer")
+    soa = records.soa(zone, CATALOG)
+    return answers.negative(soa, 0, "catalog zone", "its records are in the transfer")
 
 
 class Led(NamedTuple):
     """Where the CNAMEs of an upstream lead.
 
     Attributes:
-        home: The first name on their way that is not an upstream's to answer; "" for none.
-        decision: What is done about that.
-        is_near: A container's name could be on their way in a moment.
-        is_doubtful: Or may be already, as Docker is not listed.
+        home: The first name of the chain that is not forwarded; "" for none.
+        decision: The decision about that name.
+        is_near: A container may get one of the names at any moment.
+        is_doubtful: It may have one already, as Docker is not listed.
     """
 
     home: str
@@ -648,7 +627,7 @@ NOWHERE = Led("", Decision(Act.FORWARD, "not ours"))
 
 
 def lead(ownership: Ownership, targets: Sequence[str], qtype: int, now: float) -> Led:
-    """Return where the CNAMEs of an upstream lead; `explain` asks the same."""
+    """Return where the CNAMEs of an upstream lead; `explain` calls this too."""
     if not targets:  # nearly always
         return NOWHERE
     is_near = is_doubtful = False
@@ -662,55 +641,44 @@ def lead(ownership: Ownership, targets: Sequence[str], qtype: int, now: float) -
 
 
 def end_of(zone: Zone, led: Led, qtype: int, view: View, passed: Container[str]) -> Answer:
-    """Answer where the CNAMEs of an upstream lead to; nothing if they came from there."""
+    """Answer for the name that an upstream's CNAMEs lead to; empty if they came from there."""
     if led.home in passed:
         return Answer(messages.NOERROR)
-    return answer_to(zone, led.decision, led.home, qtype, view)
+    return answer_to(zone, led.decision, Lookup(led.home, qtype, view))
 
 
-def answer_to(
-    zone: Zone,
-    decision: Decision,
-    name: str,
-    qtype: int,
-    view: View,
-    turn_of: TurnOf = lambda *_: 0,
-) -> Answer:
-    """Answer what the rules say is ours; `explain` asks the same.
+def answer_to(zone: Zone, decision: Decision, lookup: Lookup) -> Answer:
+    """Answer for a name of ours, as decided; `explain` calls this too.
 
     Args:
-        zone: What is ours.
+        zone: The zone.
         decision: Not FORWARD, and not WAIT.
-        name: The canonical name asked for.
-        qtype: The type's number.
-        view: Who asks.
-        turn_of: As `answers.find` takes it.
+        lookup: The name that the decision is about, and the type.
     """
-    apex = decision.suffix.apex
     match decision.act:
         case Act.ZONE:
-            return answers.find(zone, name, qtype, view, decision.suffix, turn_of)
+            return answers.find(zone, lookup, decision.suffix)
         case Act.LOOPBACK:
-            found = _loopback(name, qtype, zone.shape.ttl)
+            name = lookup.name
+            found = _loopback(name, lookup.qtype, zone.shape.ttl)
             if found:
                 return Answer(
                     0, records=found, depends_on=(name,), rule=decision.rule, reason=LOOPBACK_REASON
                 )
-            return answers.negative(zone, 0, apex, decision.rule, LOOPBACK_REASON)
+            soa = records.soa(zone, decision.suffix.apex)
+            return answers.negative(soa, 0, decision.rule, LOOPBACK_REASON)
         case Act.NODATA:
-            return _policy(zone, 0, decision, name)
+            return _policy(zone, 0, decision, lookup.name)
         case _:
-            return _policy(zone, messages.NXDOMAIN, decision, name)
+            return _policy(zone, messages.NXDOMAIN, decision, lookup.name)
 
 
-def follow(
-    zone: Zone, ownership: Ownership, answer: Answer, qtype: int, view: View, now: float
-) -> Answer:
-    """Go on where CNAMEs of ours lead out of a domain; `explain` does the same.
+def follow(ownership: Ownership, answer: Answer, qtype: int, view: View, now: float) -> Answer:
+    """Follow CNAMEs of ours that lead out of a domain; `explain` calls this too.
 
     Returns:
-        The aliases and what is at their end.  It leads on to nothing but a name that is
-        an upstream's, or of which nobody knows yet.
+        The aliases and the records at their end.  `leads_to` is a name that is forwarded, or
+        unknown yet.
     """
     while answer.leads_to:
         decision = ownership.decide(answer.leads_to, qtype, now)
@@ -719,24 +687,22 @@ def follow(
         passed = {record.name for record in answer.chain}
         if answer.leads_to in passed or len(passed) > answers.MAX_CHAIN:
             return replace(answer, leads_to="")
-        end = answer_to(zone, decision, answer.leads_to, qtype, view)
+        end = answer_to(ownership.zone, decision, Lookup(answer.leads_to, qtype, view))
         chain = tuple(dict.fromkeys(answer.chain + end.chain))
         answer = replace(end, chain=chain, depends_on=(), rule=answer.rule, reason=answer.reason)
     return answer
 
 
 def _policy(zone: Zone, rcode: int, decision: Decision, name: str) -> Answer:
-    reason = f"never forwarded: {decision.rule}"
-    apex, rule = decision.suffix.apex, decision.rule
-    if (
-        decision.suffix.kind is SuffixKind.REVERSE
-    ):  # any address may come; such answers are not kept
-        return answers.negative(zone, rcode, apex, rule, reason)
-    return answers.negative(zone, rcode, apex, rule, reason, zone.names_behind(name))
+    # A reverse name may be any address; such answers are not cached.
+    is_reverse = decision.suffix.kind is SuffixKind.REVERSE
+    depends_on = () if is_reverse else zone.names_behind(name)
+    soa, reason = records.soa(zone, decision.suffix.apex), f"never forwarded: {decision.rule}"
+    return answers.negative(soa, rcode, decision.rule, reason, depends_on)
 
 
 def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:
-    """The addresses of localhost and all below it (RFC 6761 section 6.3)."""
+    """Return the addresses of localhost and names below it (RFC 6761 section 6.3)."""
     rtype = messages.A if qtype == messages.ANY else qtype
     if rtype not in LOOPBACK:
         return ()
@@ -764,23 +730,27 @@ def _bare_refusal(data: bytes, rcode: int, edns: Edns | None = None) -> Reply | 
 
 
 def _edns_of(data: bytes) -> Edns | None:
-    """The OPT record of a message of any opcode, if it is built like a query."""
+    """Return the OPT record of a message of any opcode, if it has the form of a query."""
     try:
         return messages.parse_query(data).edns
     except BadMessage:
         return None
 
 
-def _with_error(extra: _Extra, code: int, text: str) -> _Extra:
-    """Add an extended error to a response (RFC 8914)."""
-    option = (messages.EDE_OPTION, code.to_bytes(2) + text.encode())
-    return _Extra((*extra.options, option), extra.is_personal)
+def _flags(forward: Forward, resolution: Resolution) -> int:
+    """Return the header flags of the response to a forwarded query."""
+    query = forward.query
+    flags = messages.RA | query.flags & messages.CD
+    if forward.chain:  # AA is about the first owner, RFC 1035 section 4.1.1
+        return flags | messages.AA
+    wants_ad = query.flags & messages.AD or (query.edns and query.edns.dnssec_ok)
+    return flags | messages.AD if resolution.is_authentic and wants_ad else flags  # RFC 6840, 5.7
 
 
 def _aliases_to(
     home: str, forward: Forward, resolution: Resolution, ceiling: int
 ) -> tuple[RR, ...]:
-    """The CNAMEs that lead to a name of ours, and what the upstream says before that."""
+    """Return the CNAMEs that lead to a name of ours, and the upstream's records before it."""
     answer, *_ = messages.decode(names.to_wire(forward.name), resolution.body)
     wire = names.to_wire(home)
     before = takewhile(lambda record: record.owner.lower() != wire, answer)
@@ -788,14 +758,14 @@ def _aliases_to(
 
 
 def _with_chain(forward: Forward, body: Body) -> Body:
-    """Put our CNAMEs before what an upstream says about their target."""
+    """Put our CNAMEs before an upstream's records of their target."""
     answer, authority, additional = messages.decode(names.to_wire(forward.name), body)
     asked = forward.query.question[:-4]
     return messages.encode(asked, forward.chain + answer, authority, additional)
 
 
 def _tiers(found: Sequence[Record]) -> list[list[Record]]:
-    """Records by preference; `found` is sorted by it."""
+    """Group records by preference; `found` is sorted by it."""
     tiers: list[list[Record]] = []
     for record in found:
         if tiers and tiers[-1][0].preference == record.preference:
@@ -813,7 +783,7 @@ def _turned(tier: list[Record], turn: int) -> list[Record]:
 def _rotation(
     body: Body, start: int, chain: int, shown: Sequence[Record]
 ) -> tuple[tuple[int, int, int], ...]:
-    """Where the runs of addresses stand that rotate: start, octets of one, how many."""
+    """Return the runs of addresses that rotate: offset, octets of one, number."""
     if len(shown) < 2 or shown[0].rtype not in (messages.A, messages.AAAA):
         return ()
     ends = (0, *body.ends)
@@ -821,14 +791,14 @@ def _rotation(
     at = chain
     for tier in _tiers(shown):
         octets = {ends[at + i + 1] - ends[at + i] for i in range(len(tier))}
-        if len(octets) == 1:  # the first may differ, if its owner is the first of its kind
+        if len(octets) == 1:  # the first one may differ, if its owner is not compressed
             runs.append((start + ends[at], octets.pop(), len(tier)))
         at += len(tier)
     return tuple(runs)
 
 
 def _serial_at(answer: Answer, body: Body, start: int) -> int:
-    """Where the serial stands in an SOA: alone in the answer, or last in the authority section."""
+    """Return the offset of the serial in the SOA, which is the last record; 0 without one."""
     if answer.soa is not None or (answer.records and answer.records[0].rtype == messages.SOA):
         last = body.counts[0] + body.counts[1] - 1
         return start + body.ends[last] - 20  # five numbers of four octets end an SOA

@@ -11,7 +11,6 @@ from containerdns.core import names
 from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
 from containerdns.core.zone.ownership import Decision, Listing, Ownership
-from containerdns.core.zone.zone import Zone
 
 MAX_KNOWN: Final = 1024  # combinations of label length, type and EDNS; then all are cleared
 LABEL_AT: Final = messages.HEADER_OCTETS + 1
@@ -81,9 +80,9 @@ class Denials:
         self._counters = counters
         self._known: dict[bytes, Denial] = {}
 
-    def use(self, zone: Zone, ownership: Ownership) -> None:
-        """Use another zone and other rules from now on."""
-        self._zone = zone
+    def use(self, ownership: Ownership) -> None:
+        """Use other rules, and their zone, from now on."""
+        self._zone = ownership.zone
         self._ownership = ownership
         self._forget()
 

@@ -11,7 +11,7 @@ import hmac
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from containerdns.core import names
 from containerdns.core.protocol import messages
@@ -26,7 +26,7 @@ ALGORITHMS: Final = {
 }
 FUDGE: Final = 300  # seconds that two clocks may differ, RFC 8945 section 10
 BADSIG, BADKEY, BADTIME, BADTRUNC = 16, 17, 18, 22
-MAC_SHORTEST: Final = 10  # octets, RFC 8945 section 5.2.2.1
+MIN_MAC: Final = 10  # octets, RFC 8945 section 5.2.2.1
 
 _FIXED = struct.Struct("!HHIH")
 _ID = slice(0, 2)
@@ -46,6 +46,22 @@ class Key:
     name: str
     algorithm: str
     secret: bytes
+
+
+class Variables(NamedTuple):
+    """What is signed besides the message and the key (RFC 8945 section 4.3.3).
+
+    Attributes:
+        time: When it was signed, seconds since the epoch.
+        fudge: Seconds that the other clock may differ.
+        error: 0, or the TSIG error.
+        other: The server's time, for BADTIME.
+    """
+
+    time: int
+    fudge: int = FUDGE
+    error: int = 0
+    other: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +138,9 @@ def standing(data: bytes, at: int, keys: Iterable[Key], now: float) -> Signature
         return SignatureStanding(BADKEY, key_name, algorithm)
     additionals = int.from_bytes(data[_ADDITIONALS]) - 1
     unsigned = original_id.to_bytes(2) + data[2:10] + additionals.to_bytes(2) + data[12:at]
-    variables = _variables(key_name, algorithm, time, fudge, error, other)
-    full = _mac(key, unsigned + variables)
-    if len(mac) < MAC_SHORTEST or len(mac) < len(full) // 2 or len(mac) > len(full):
+    variables = Variables(time, fudge, error, other)
+    full = _mac(key, unsigned + _signed_with(key_name, algorithm, variables))
+    if len(mac) < MIN_MAC or len(mac) < len(full) // 2 or len(mac) > len(full):
         raise BadMessage("a TSIG signature with a wrong length")
     if not hmac.compare_digest(mac, full[: len(mac)]):
         return SignatureStanding(BADSIG, key_name, algorithm)
@@ -143,14 +159,15 @@ def sign_response(
     Returns:
         The message with its TSIG record, and the signature for the next one.
     """
-    time = query.time if query.error == BADTIME else int(now)
-    other = int(now).to_bytes(6) if query.error == BADTIME else b""
+    variables = Variables(int(now), error=query.error)
+    if query.error == BADTIME:
+        variables = variables._replace(time=query.time, other=int(now).to_bytes(6))
     mac = b""
     if query.key is not None:
-        variables = _variables(query.key_name, query.algorithm, time, FUDGE, query.error, other)
         before = len(query.mac).to_bytes(2) + query.mac
-        mac = _mac(query.key, before + message + variables)
-    signed = _with_record(message, query, mac, time, query.error, other)
+        signed_with = _signed_with(query.key_name, query.algorithm, variables)
+        mac = _mac(query.key, before + message + signed_with)
+    signed = _with_record(message, query, mac, variables)
     return signed, SignatureStanding(query.error, query.key_name, query.algorithm, query.key, mac)
 
 
@@ -159,29 +176,27 @@ def sign_next(
 ) -> tuple[bytes, SignatureStanding]:
     """Sign a subsequent message of a transfer (RFC 8945 section 5.3.1)."""
     assert before.key is not None
-    time = int(now)
-    timers = time.to_bytes(6) + FUDGE.to_bytes(2)
+    timers = int(now).to_bytes(6) + FUDGE.to_bytes(2)
     mac = _mac(before.key, len(before.mac).to_bytes(2) + before.mac + message + timers)
-    signed = _with_record(message, before, mac, time, 0, b"")
+    signed = _with_record(message, before, mac, Variables(int(now)))
     return signed, SignatureStanding(0, before.key_name, before.algorithm, before.key, mac)
 
 
 def sign_query(message: bytes, key: Key, now: float) -> bytes:
     """Sign a query of our own, a NOTIFY."""
     key_name, algorithm = names.to_wire(key.name), names.to_wire(key.algorithm)
-    standing_of_key = SignatureStanding(0, key_name, algorithm, key)
-    variables = _variables(key_name, algorithm, int(now), FUDGE, 0, b"")
-    return _with_record(message, standing_of_key, _mac(key, message + variables), int(now), 0, b"")
+    variables = Variables(int(now))
+    mac = _mac(key, message + _signed_with(key_name, algorithm, variables))
+    return _with_record(message, SignatureStanding(0, key_name, algorithm, key), mac, variables)
 
 
 def _mac(key: Key, data: bytes) -> bytes:
     return hmac.digest(key.secret, data, ALGORITHMS[key.algorithm]().name)
 
 
-def _variables(
-    key_name: bytes, algorithm: bytes, time: int, fudge: int, error: int, other: bytes
-) -> bytes:
-    """Return the TSIG variables, which are signed with the message (RFC 8945 section 4.3.3)."""
+def _signed_with(key_name: bytes, algorithm: bytes, variables: Variables) -> bytes:
+    """Return what is signed behind the message (RFC 8945 section 4.3.3)."""
+    time, fudge, error, other = variables
     return b"".join(
         (
             key_name.lower(),
@@ -195,18 +210,14 @@ def _variables(
 
 
 def _with_record(
-    message: bytes,
-    standing_of_key: SignatureStanding,
-    mac: bytes,
-    time: int,
-    error: int,
-    other: bytes,
+    message: bytes, standing_of_key: SignatureStanding, mac: bytes, variables: Variables
 ) -> bytes:
+    time, fudge, error, other = variables
     data = b"".join(
         (
             standing_of_key.algorithm,
             time.to_bytes(6),
-            struct.pack("!HH", FUDGE, len(mac)),
+            struct.pack("!HH", fudge, len(mac)),
             mac,
             message[_ID],
             struct.pack("!HH", error, len(other)),

@@ -6,8 +6,8 @@ A browser's address bar, a `curl` command and a log line have more than a name i
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 
+from containerdns.core.endpoints import address_text
 from containerdns.core.zone.reverse import reverse_name
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -35,11 +35,8 @@ def read(text: str) -> Typed:
     text = text.strip()
     host = _host_in(text)
     remark = f"only the host of {text} is looked up: {host}" if host != text else ""
-    try:
-        address = str(ip_address(host))
-    except ValueError:
-        return Typed(host, remark=remark)
-    return Typed(reverse_name(address), address, remark)
+    address = address_text(host)
+    return Typed(reverse_name(address) if address else host, address, remark)
 
 
 def for_url(text: str) -> Typed:
@@ -63,7 +60,7 @@ def for_url(text: str) -> Typed:
 
 
 def _host_in(text: str) -> str:
-    if _is_address(text):
+    if address_text(text):
         return text
     scheme = _SCHEME.match(text)
     rest = text[scheme.end() :] if scheme else text
@@ -72,13 +69,5 @@ def _host_in(text: str) -> str:
         authority = authority.rpartition("@")[2]
     if authority.startswith("[") and "]" in authority:
         inner = authority[1 : authority.index("]")]
-        return inner if _is_address(inner) else text
+        return inner if address_text(inner) else text
     return _PORT.sub("", authority) or text
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

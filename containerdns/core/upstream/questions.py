@@ -1,4 +1,4 @@
-"""What is asked of an upstream: the question, its spelling, and the key it is cached by."""
+"""Questions to upstreams: their spelling, and the key of the cache."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -7,19 +7,19 @@ from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.upstream.forwarding import Forward
 
-LETTER_BIT = 0x20  # what tells "a" from "A"
+LETTER_BIT = 0x20  # distinguishes "a" from "A"
 _LETTERS = bytes(LETTER_BIT if 97 <= octet <= 122 else 0 for octet in range(256))
 
 
 class Question(NamedTuple):
-    """One question as it is cached, and asked once for all who wait for it.
+    """A question as cached, and sent once for all waiting clients.
 
     Attributes:
         name: The canonical name.
         qtype: The type's number.
         wants_dnssec: The DO flag.
         checking_disabled: The CD flag.
-        apex: The domain of the `--forward` that answers it, None for `--upstream`.
+        apex: The domain of its `--forward`; None for `--upstream`.
     """
 
     name: str
@@ -35,17 +35,17 @@ class Question(NamedTuple):
 
     @property
     def flags(self) -> int:
-        """The header flags of its query: AD always, so that one answer serves all."""
+        """The header flags of its query; always with AD, so that one answer suits all clients."""
         return messages.RD | messages.AD | (messages.CD if self.checking_disabled else 0)
 
 
-@lru_cache(2048)  # as many as are in flight: it is needed at the start and at the end
+@lru_cache(2048)  # as many as are in flight: needed at the start and at the end
 def _wire_of(name: str, qtype: int) -> bytes:
     return names.to_wire(name) + qtype.to_bytes(2) + b"\0\1"
 
 
 def question_of(forward: Forward) -> Question:
-    """Return the question that a client's query comes down to."""
+    """Return the question of a client's query."""
     query = forward.query
     edns = query.edns
     return Question(
@@ -71,5 +71,5 @@ def spell(wire: bytes, randomness: bytes) -> bytes:
 
 
 def is_same(one: bytes, other: bytes) -> bool:
-    """Return whether two questions in wire form differ in the case of letters at most."""
+    """Return whether two questions in wire form are equal, ignoring case."""
     return one[-4:] == other[-4:] and one[:-4].lower() == other[:-4].lower()

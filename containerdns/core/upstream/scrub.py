@@ -1,7 +1,7 @@
 """Filtering of upstream responses: only the CNAME chain of the question is kept.
 
-A `Response` has been read and belongs to our question.  Here it loses every record
-that nobody asked for, takes the TTLs that we give out, and is encoded for the cache.
+A `Response` was parsed and belongs to our question.  Unrelated records are dropped, TTLs are
+capped, and the result is encoded for the cache.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -26,17 +26,17 @@ from containerdns.core.protocol.messages import (
 )
 from containerdns.core.upstream.questions import Question
 
-MAX_POSITIVE = 86400  # seconds, issue 5
-MAX_NEGATIVE = 60  # seconds, issue 5: what was not there may be there soon
+MAX_POSITIVE = 86400  # seconds, contract section 5
+MAX_NEGATIVE = 60  # seconds, contract section 5: it may exist soon
 MAX_CHAIN = 16  # CNAMEs; resolvers stop at 8 to 16
-MAX_AUTHORITY = 64  # records looked at: an SOA, three NSEC3, and several signatures of each
+MAX_AUTHORITY = 64  # records considered: an SOA, three NSEC3, and several signatures of each
 NO_AGE = 0x80000000  # a TTL with its highest bit set means 0, RFC 2181 section 8
 
 DNAME, RRSIG, NSEC, NSEC3, SVCB = 39, 46, 47, 50, 64
 _SIGNER_AT = 18  # octets before the signer's name in RRSIG data, RFC 4034 section 3.1
 _PROOFS = (NSEC, NSEC3)
-_OCTETS = {A: 4, AAAA: 16}  # of the data; other lengths no client can read
-_SOA_NUMBERS = 20  # octets behind the names in SOA data
+_OCTETS = {A: 4, AAAA: 16}  # of the data; other lengths are invalid
+_SOA_NUMBERS = 20  # octets after the names in SOA data
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class Trust:
     """How far responses are trusted.
 
     Attributes:
-        is_ours: Tells of a name whether only we may answer for it.
-        negative_longest: The highest TTL of a negative response.
-        own_ttl: The highest TTL of what leads to a name of ours, or lost its addresses.
+        is_ours: Returns whether only we may answer for a name.
+        max_negative_ttl: The maximum TTL of a negative response.
+        own_ttl: The maximum TTL of what leads to a name of ours, or lost its addresses.
         drops_private: Private addresses are dropped (`--rebind-protection`).
     """
 
     is_ours: Callable[[str], bool]
-    negative_longest: int = MAX_NEGATIVE
+    max_negative_ttl: int = MAX_NEGATIVE
     own_ttl: int = 5
     drops_private: bool = False
 
@@ -60,9 +60,9 @@ class Scrubbed(NamedTuple):
     """A filtered response.
 
     Attributes:
-        rcode: NOERROR, NXDOMAIN, or another that is no failure.
-        body: The sections, with the TTLs of this moment.
-        ttl: Seconds for which it may be cached; 0 for not at all.
+        rcode: NOERROR, NXDOMAIN, or another that is not a failure.
+        body: The sections, with current TTLs.
+        ttl: Seconds for which it may be cached; 0 if it must not.
         is_negative: The type, or the name, does not exist.
         lost_private: Private addresses were dropped from it.
         targets: Canonical names that its CNAMEs lead to, in order; of ours only the last.
@@ -77,7 +77,7 @@ class Scrubbed(NamedTuple):
 
 
 def scrub(response: Response, question: Question, trust: Trust) -> Scrubbed:
-    """Keep what answers the question, and the proof of what does not exist."""
+    """Keep the records that answer the question, and proofs of nonexistence."""
     chain, targets = _chain(response.answer, question.wire[:-4], question.qtype, trust.is_ours)
     scrubbed = _scrub(response, question, trust, chain, leads_home=len(targets) == len(chain))
     return scrubbed._replace(targets=targets) if targets else scrubbed
@@ -86,7 +86,7 @@ def scrub(response: Response, question: Question, trust: Trust) -> Scrubbed:
 def _scrub(
     response: Response, question: Question, trust: Trust, chain: list[bytes], *, leads_home: bool
 ) -> Scrubbed:
-    """As `scrub`; the names of the chain may own records."""
+    """Implement `scrub`; only the names of the chain may own records."""
     qname = chain[0]
     answer = _answer(response.answer, chain, question.qtype, leads_home)
     lost_private = False
@@ -101,17 +101,17 @@ def _scrub(
         answer, chain[-1], question.qtype
     )
     authority = _authority(response.authority, chain, question.wants_dnssec, is_negative)
-    if lost_private and is_negative:  # no SOA: the address is there, but not for us
+    if lost_private and is_negative:  # no SOA: the address exists, but was dropped
         body = messages.encode(qname, _with_ceiling(answer, trust.own_ttl))
         return Scrubbed(response.rcode, body, trust.own_ttl, is_negative, lost_private)
     if is_negative:
-        return _negative(response.rcode, qname, answer, authority, trust.negative_longest)
+        return _negative(response.rcode, qname, answer, authority, trust.max_negative_ttl)
     scrubbed = _positive(response.rcode, qname, answer, authority)
     return scrubbed._replace(lost_private=True) if lost_private else scrubbed
 
 
 def is_referral(response: Response) -> bool:
-    """Return whether a server knows nothing and only names other servers."""
+    """Return whether a response only refers to other servers."""
     return (
         response.rcode == messages.NOERROR
         and not response.answer
@@ -121,7 +121,7 @@ def is_referral(response: Response) -> bool:
 
 
 def is_private(record: RR) -> bool:
-    """Return whether a record leads to an address that no public name should have."""
+    """Return whether a record has an address that no public name should have."""
     if record.rtype == A and len(record.rdata) == 4:
         return _is_private4(IPv4Address(record.rdata))
     if record.rtype == AAAA and len(record.rdata) == 16:
@@ -158,7 +158,7 @@ def _chain(
 
 
 def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bool) -> list[RR]:
-    """The records of the chain, in its order, each RRset with one TTL."""
+    """Return the records of the chain, in its order, each RRset with one TTL."""
     place = {name: number for number, name in enumerate(chain)}
     kept: list[tuple[int, RR]] = []
     first_below: dict[bytes, int] = {}
@@ -182,7 +182,7 @@ def _answer(answer: Iterable[RR], chain: list[bytes], qtype: int, leads_home: bo
 def _authority(
     authority: Sequence[RR], chain: list[bytes], wants_dnssec: bool, is_negative: bool
 ) -> list[RR]:
-    """The SOA of a negative response, and signed proofs for those who asked for them."""
+    """Return the SOA of a negative response, and signed proofs if requested."""
     if not authority:  # nearly always
         return []
     records = [record for record in authority[:MAX_AUTHORITY] if record.rclass == IN]
@@ -215,7 +215,7 @@ def _positive(rcode: int, qname: bytes, answer: list[RR], authority: list[RR]) -
 def _negative(
     rcode: int, qname: bytes, answer: list[RR], authority: list[RR], longest: int
 ) -> Scrubbed:
-    """Give a negative response its TTL (RFC 2308 section 5); without SOA it is not cached."""
+    """Return a negative response with its TTL (RFC 2308 section 5); 0 without an SOA."""
     soa_ttls = [
         min(record.ttl, int.from_bytes(record.rdata[-4:]))
         for record in authority
@@ -223,21 +223,21 @@ def _negative(
     ]
     ttl = min((longest, *soa_ttls)) if soa_ttls else 0
     authority = _with_ceiling(authority, ttl)
-    is_final = longest >= MAX_NEGATIVE  # else its CNAMEs may lead elsewhere in a moment, too
+    is_final = longest >= MAX_NEGATIVE  # otherwise its CNAMEs may change soon as well
     answer = _with_ceiling(answer, MAX_POSITIVE if is_final else longest)
     body = messages.encode(qname, answer, authority)
     return Scrubbed(rcode, body, min((ttl, *(record.ttl for record in answer))), True)
 
 
 def _has_type(answer: list[RR], owner: bytes, qtype: int) -> bool:
-    """Return whether the end of the chain has what was asked for."""
+    """Return whether the end of the chain has records of the type."""
     if qtype == ANY:
         return bool(answer)
     return any(record.rtype == qtype and record.owner.lower() == owner for record in answer)
 
 
 def _even_ttls(records: list[RR]) -> list[RR]:
-    """Give each RRset its lowest TTL (RFC 2181 section 5.2), without duplicates."""
+    """Set the TTL of each RRset to its lowest one (RFC 2181 section 5.2), without duplicates."""
     if len(records) == 1 and records[0].ttl < NO_AGE:
         return records
     keys = [(record.owner.lower(), _covered(record)) for record in records]
@@ -257,14 +257,14 @@ def _with_ceiling(records: list[RR], ceiling: int) -> list[RR]:
 
 
 def _covered(record: RR) -> int:
-    """The record's type; of an RRSIG, the type that it signs."""
+    """Return a record's type; for an RRSIG, the type that it covers."""
     if record.rtype == RRSIG and len(record.rdata) > _SIGNER_AT:
         return int.from_bytes(record.rdata[:2])
     return record.rtype
 
 
 def _is_signed_above(record: RR, above: Container[bytes]) -> bool:
-    """Return whether an RRSIG is by a zone above a name of the chain, and lies in it itself."""
+    """Return whether the signer of an RRSIG is a zone above its owner and the chain."""
     zone = _name_at_start(record.rdata[_SIGNER_AT:].lower())
     return zone is not None and zone in above and _is_below(record.owner.lower(), zone)
 
@@ -279,7 +279,7 @@ def _name_at_start(octets: bytes) -> bytes | None:
 
 
 def _is_below(name: bytes, apex: bytes) -> bool:
-    """Return whether a wire name lies at or below another, both lower case."""
+    """Return whether a wire name is at or below another, both in lower case."""
     if not name.endswith(apex):
         return False
     at, start = 0, len(name) - len(apex)
@@ -289,7 +289,7 @@ def _is_below(name: bytes, apex: bytes) -> bool:
 
 
 def _first_below(chain: list[bytes]) -> dict[bytes, int]:
-    """Return, for each name above one of a chain, the place of the first one below it."""
+    """Return, for each name above one in a chain, the index of the first one below it."""
     found: dict[bytes, int] = {}
     for number, name in enumerate(chain):
         at = 0
@@ -324,7 +324,7 @@ def _is_private6(address: IPv6Address) -> bool:
 
 
 def _hints(rdata: bytes) -> Iterable[bool]:
-    """Yield for each address hint of an SVCB record if it is private (RFC 9460 section 7.3)."""
+    """Yield whether each address hint of an SVCB record is private (RFC 9460 section 7.3)."""
     target = _name_at_start(rdata[2:])
     at = 2 + len(target or b"")
     while at + 4 <= len(rdata):

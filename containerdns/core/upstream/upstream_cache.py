@@ -1,8 +1,8 @@
 """Responses of upstreams by question, for as long as their TTLs allow.
 
-An expired response stays for a while, to be given out stale if no upstream
-answers (RFC 8767).  A failure is remembered too (RFC 9520): beside a response it
-only says until when that one is given out without asking.
+An expired response is kept for a while, to be served stale if no upstream answers (RFC 8767).
+Failures are cached too (RFC 9520): with an expired response, a failure only sets until when that
+one is served without asking.
 """
 
 from collections import OrderedDict
@@ -14,16 +14,16 @@ from containerdns.core.upstream.forwarding import Resolution
 from containerdns.core.upstream.questions import Question
 
 STALE_ANSWER, CACHED_ERROR, STALE_NXDOMAIN = 3, 13, 19  # RFC 8914 section 4
-MAX_STALE = 3600.0  # seconds after its end, issue 5
+MAX_STALE = 3600.0  # seconds after expiry, contract section 5
 STALE_TTL = 30  # seconds, RFC 8767 section 4
 FAILURE_TTL = 5  # seconds, RFC 9520 section 3.2 allows 1 to 300
-OCTETS_PER_RESPONSE = 1024  # the mean that a full cache may have, overhead included
-OVERHEAD_OCTETS = 600  # of the objects that hold one response, measured with sys.getsizeof
-MIN_READY, MAX_READY = 1.0, 5.0  # seconds until a ready-made response is made anew
+MAX_OCTETS_PER_RESPONSE = 1024  # on average in a full cache, including overhead
+OVERHEAD_OCTETS = 600  # of the objects of one response, measured with sys.getsizeof
+MIN_READY, MAX_READY = 1.0, 5.0  # seconds until a ready-made response is built again
 READY_PART = 0.05  # of the TTL, within these bounds
-HOT_HITS = 3  # such pieces of time with a hit, for a response to be asked for ahead of its end
-PREFETCH_PART = 0.1  # of the TTL that is left when a hot response is asked for again
-PREFETCH_SHORTEST = 10  # seconds; shorter ones would be asked for all the time
+HOT_HITS = 3  # such periods with a hit that make a response worth prefetching
+PREFETCH_PART = 0.1  # of the TTL left when a hot response is prefetched
+MIN_PREFETCH = 10  # seconds; shorter ones would be queried all the time
 
 
 @dataclass(slots=True)
@@ -31,11 +31,11 @@ class Cached:
     """One response, as received.
 
     Attributes:
-        resolution: As returned to the first client; SERVFAIL for a remembered failure.
+        resolution: As returned to the first client; SERVFAIL for a cached failure.
         since: When it was received.
-        expires: When the first of its TTLs is over.
-        failing_until: All upstreams failed: given out stale until then, without asking.
-        hits: How often it was given out.
+        expires: When its lowest TTL ends.
+        failing_until: All upstreams failed: served stale until then, without asking.
+        hits: How often it was served.
     """
 
     resolution: Resolution
@@ -45,11 +45,11 @@ class Cached:
     hits: int = 0
 
     def given_out(self, now: float, reason: str = "") -> Resolution:
-        """Return the response as it is now.
+        """Return the response with current TTLs.
 
         Args:
-            now: When it is given out.
-            reason: Why it is given out stale, if it is.
+            now: The time.
+            reason: Why it is served stale, if it is.
         """
         resolution = self.resolution
         error, why = resolution.extended_error, "cached"
@@ -70,7 +70,7 @@ class Cached:
         )
 
     def aged(self, now: float) -> Body:
-        """The sections with their TTLs counted down, or for a stale one capped."""
+        """Return the sections with TTLs counted down, or capped if stale."""
         body = self.resolution.body
         if now >= self.expires:
             return messages.with_ttls(messages.with_ttls(body, 0, 0), -STALE_TTL)
@@ -78,47 +78,47 @@ class Cached:
         return messages.with_ttls(body, age) if age else body
 
     def fresh_for(self, now: float) -> float:
-        """Seconds for which it may be given out again, with its TTLs counted down.
+        """Return the seconds for which it may be reused, with its TTLs counted down.
 
-        If it may be asked for ahead of its end, that is short enough to notice.
+        If it may be prefetched, that is short enough to notice its use.
         """
         if now >= self.expires:
             return max(self.failing_until - now, 0.0)
         ttl = self.expires - self.since
-        piece = max(ttl * READY_PART, MIN_READY) if ttl >= PREFETCH_SHORTEST else MAX_READY
+        piece = max(ttl * READY_PART, MIN_READY) if ttl >= MIN_PREFETCH else MAX_READY
         return min(piece, MAX_READY, self.expires - now)
 
     def is_wanted_again(self, now: float) -> bool:
-        """Return whether it is hot, near its end, and worth asking for in advance."""
+        """Return whether it is hot and near its expiry, and should be prefetched."""
         ttl = self.expires - self.since
         return (
             self.hits >= HOT_HITS
-            and ttl >= PREFETCH_SHORTEST
+            and ttl >= MIN_PREFETCH
             and self.expires - now < ttl * PREFETCH_PART
         )
 
     @property
     def octets(self) -> int:
-        """About what it occupies."""
+        """The approximate memory that it takes."""
         body, targets = self.resolution.body, self.resolution.targets
         octets = len(body.octets) + 32 * len(body.ends)
         return OVERHEAD_OCTETS + octets + sum(60 + len(target) for target in targets)
 
 
 class Cache:
-    """A bounded number of responses; the one longest unused makes room.
+    """A limited number of responses; the least recently used is evicted.
 
     Attributes:
-        capacity: Responses at most.
-        octets: About what all of them occupy.
-        evictions: Responses that made room for others, ever.
+        capacity: The maximum number of responses.
+        octets: The approximate memory that they take.
+        evictions: The number of evicted responses.
     """
 
     def __init__(self, capacity: int) -> None:
-        """Make an empty cache.
+        """Create an empty cache.
 
         Args:
-            capacity: Responses; 0 keeps none.
+            capacity: The maximum number of responses; 0 disables it.
         """
         self.capacity = capacity
         self.octets = 0
@@ -130,7 +130,7 @@ class Cache:
         return len(self._responses)
 
     def fresh(self, question: Question, now: float) -> Cached | None:
-        """Return what may be given out without asking: fresh, or stale while all fail."""
+        """Return a response that is fresh, or stale while all upstreams fail."""
         cached = self._responses.get(question)
         if cached is None or (now >= cached.expires and now >= cached.failing_until):
             return None
@@ -139,7 +139,7 @@ class Cache:
         return cached
 
     def stale(self, question: Question, now: float) -> Cached | None:
-        """Return what may be given out if no upstream answers."""
+        """Return a response to serve if no upstream answers."""
         cached = self._responses.get(question)
         if cached is None or cached.resolution.rcode == messages.SERVFAIL:
             return None
@@ -149,12 +149,12 @@ class Cache:
         return cached
 
     def peek(self, question: Question, now: float) -> Cached | None:
-        """Return a fresh response, None without one; counts as no use."""
+        """Return a fresh response or None, without counting a use."""
         cached = self._responses.get(question)
         return None if cached is None or now >= cached.expires else cached
 
     def put(self, question: Question, cached: Cached) -> None:
-        """Keep a response, in the place of an earlier one."""
+        """Cache a response, replacing an earlier one."""
         if not self.capacity or cached.expires <= cached.since:
             return
         self._drop(question)
@@ -163,7 +163,7 @@ class Cache:
         self._make_room()
 
     def put_failure(self, question: Question, error: tuple[int, str] | None, now: float) -> None:
-        """Remember that every upstream failed; what there is of old may stand in."""
+        """Cache that every upstream failed; an expired response is served meanwhile."""
         old = self.stale(question, now)
         if old is not None:
             old.failing_until = now + FAILURE_TTL
@@ -172,29 +172,29 @@ class Cache:
         self.put(question, Cached(failure, now, now + FAILURE_TTL))
 
     def resize(self, capacity: int) -> None:
-        """Keep another number of responses."""
+        """Set the capacity."""
         self.capacity = capacity
         self._make_room()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all responses."""
         self._responses.clear()
         self.octets = 0
 
     def forget_apex(self, apex: str | None) -> None:
-        """Forget what came through one list of upstreams, as it is another now."""
+        """Remove the responses of one list of upstreams, as it has changed."""
         for question in [q for q in self._responses if q.apex == apex]:
             self._drop(question)
 
     def forget_failures(self) -> None:
-        """Ask again for what failed, as other servers are asked now."""
+        """Remove cached failures, as the servers have changed."""
         for question, cached in list(self._responses.items()):
             cached.failing_until = 0.0
             if cached.resolution.rcode == messages.SERVFAIL:
                 self._drop(question)
 
     def _make_room(self) -> None:
-        octets_most = self.capacity * OCTETS_PER_RESPONSE
+        octets_most = self.capacity * MAX_OCTETS_PER_RESPONSE
         while len(self._responses) > self.capacity or self.octets > octets_most:
             self._drop(next(iter(self._responses)))
             self.evictions += 1

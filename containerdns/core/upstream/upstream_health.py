@@ -6,32 +6,32 @@ that it has to resolve first takes longer than its round trips suggest.
 
 from dataclasses import dataclass
 
-TIMEOUT_SHORTEST = 0.2  # seconds, issue 5
+MIN_TIMEOUT = 0.2  # seconds
 MAX_TIMEOUT = 2.0
-TIMEOUT_UNMEASURED = 0.3  # a public resolver far away, with some room
+TIMEOUT_UNMEASURED = 0.3  # enough for a distant public resolver
 SILENCES = 3  # consecutive timeouts that mark a server down
-SILENCE_SHORTEST = 1.3  # seconds that they last together: nearly 0.2 + 0.4 + 0.8
+MIN_SILENCE = 1.3  # seconds that they last in total: nearly 0.2 + 0.4 + 0.8
 NEVER = float("-inf")  # before any time
-PAUSE_SHORTEST = 1.0  # seconds down after the first time
+MIN_PAUSE = 1.0  # seconds down after the first time
 MAX_PAUSE = 4.0  # a server that returns is used again within 5 s
-MAX_DISTRUST = 60.0  # between two looks at a bad certificate; renewing one takes longer
+MAX_DISTRUST = 60.0  # seconds between checks of a bad certificate; renewing one takes longer
 
 
 @dataclass(slots=True)
 class Health:
-    """Round trips and silences of one upstream; times are `now` as the caller counts it.
+    """Round trips and silences of one upstream; times are by the caller's clock.
 
     Attributes:
         smoothed: The mean round trip, RFC 6298 section 2; 0 before the first.
         deviation: Its mean deviation.
-        heard_at: When it last said something.
-        silences: Time-outs one after the other since then.
+        heard_at: When it last responded.
+        silences: Consecutive timeouts since then.
         silence_began: When the first of them began.
         silence_ended: When the last of them ended.
         pause: Seconds between trials while it is down; 0 if it is up.
-        aside_until: When it is tried again.
+        aside_until: When it is tried again, while it is down.
         silent_since: When it was marked down.
-        last_failure: What went wrong last, in words; "" if nothing ever did.
+        last_failure: The last failure in words; "" if there was none.
         is_distrusted: It is down because of its certificate, and must not be used before the
             next trial.
     """
@@ -50,15 +50,15 @@ class Health:
 
     @property
     def is_aside(self) -> bool:
-        """Whether others are asked in its place."""
+        """Whether it is marked down, so that others are used instead."""
         return self.pause > 0
 
     def timeout(self, attempt: int) -> float:
-        """Seconds to wait for it, doubled with each attempt (RFC 6298 section 5.5)."""
+        """Return the seconds to wait, doubled with each attempt (RFC 6298 section 5.5)."""
         if not self.smoothed:
             return min(TIMEOUT_UNMEASURED * (1 << attempt), MAX_TIMEOUT)
         measured = self.smoothed + 4 * self.deviation
-        return min(max(measured, TIMEOUT_SHORTEST) * (1 << attempt), MAX_TIMEOUT)
+        return min(max(measured, MIN_TIMEOUT) * (1 << attempt), MAX_TIMEOUT)
 
     def heard(self, round_trip: float, now: float) -> bool:
         """Record a response; return whether it was down before.
@@ -91,20 +91,20 @@ class Health:
         if is_new:
             self.silent_since = now
         self.is_distrusted = True
-        self.pause = min(self.pause * 2 or PAUSE_SHORTEST, MAX_DISTRUST)
+        self.pause = min(self.pause * 2 or MIN_PAUSE, MAX_DISTRUST)
         self.aside_until = now + self.pause
         return is_new
 
     def was_silent(self, reason: str, since: float, now: float) -> bool:
         """Record a timeout; return whether that marks it down, or extends its time down.
 
-        It counts if nothing at all was heard in that time, and once with all others that
-        it overlaps: the questions of one page are asked, and may be slow, together.
+        It counts only if there was no response at all in that time, and only once for all
+        overlapping timeouts: the questions of one page are sent, and may be slow, together.
 
         Args:
             reason: In words.
-            since: When the waiting began.
-            now: When it was over.
+            since: The start of the wait.
+            now: Its end.
         """
         self.last_failure = reason
         if since < max(self.heard_at, self.silence_ended):
@@ -113,12 +113,12 @@ class Health:
             self.silence_began = since
         self.silences += 1
         self.silence_ended = now
-        if self.silences < SILENCES or now - self.silence_began < SILENCE_SHORTEST:
+        if self.silences < SILENCES or now - self.silence_began < MIN_SILENCE:
             return False
         if self.is_aside and now < self.aside_until:
             return False
         if not self.is_aside:
             self.silent_since = now
-        self.pause = min(self.pause * 2 or PAUSE_SHORTEST, MAX_PAUSE)
+        self.pause = min(self.pause * 2 or MIN_PAUSE, MAX_PAUSE)
         self.aside_until = now + self.pause
         return True

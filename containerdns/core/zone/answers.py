@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from containerdns.core import names
 from containerdns.core.protocol import messages
@@ -10,9 +11,24 @@ from containerdns.core.zone.records import Record
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import HOST_ID, NS_LABEL, Node, Suffix, SuffixKind, Zone
 
-TurnOf = Callable[[str, int], int]  # how many answers there were about a name and a type
-
 MAX_CHAIN = 8  # CNAMEs of ours in one answer; BIND stops at 16
+
+
+class Lookup(NamedTuple):
+    """What is looked up in the zone, and for whom.
+
+    Attributes:
+        name: Canonical.
+        qtype: The type's number; ANY gets one RRset (RFC 8482).
+        view: Of the client.
+        turn_of: Counts the answers about a name and a type that has more records than one
+            answer can hold.
+    """
+
+    name: str
+    qtype: int
+    view: View
+    turn_of: Callable[[str, int], int] = lambda *_: 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,94 +58,70 @@ class Answer:
     reason: str = ""
 
 
-def find(
-    zone: Zone,
-    name: str,
-    qtype: int,
-    view: View,
-    suffix: Suffix,
-    turn_of: TurnOf = lambda *_: 0,
-) -> Answer:
+def find(zone: Zone, lookup: Lookup, suffix: Suffix, before: tuple[str, ...] = ()) -> Answer:
     """Answer a question about a name of ours.
 
     Args:
         zone: The zone to search.
-        name: At or below the suffix.
-        qtype: The type's number; ANY gets one RRset (RFC 8482).
-        view: Who asks.
+        lookup: Its name is at or below the suffix.
         suffix: What makes it ours; its apex owns the SOA of a negative answer.
-        turn_of: Counts the answers about a name that more have than one answer can show.
+        before: The names whose CNAMEs led here.
     """
-    return _find(zone, name, qtype, view, suffix, (), turn_of)
+    name = lookup.name
+    if suffix.kind is SuffixKind.REVERSE:
+        return _find_pointer(zone, lookup, suffix.apex)
+    owner, is_domain = suffix.owner_of(name), suffix.kind is SuffixKind.DOMAIN
+    if is_domain and name == suffix.apex:
+        return _find_apex(zone, lookup)
+    if is_domain and owner == NS_LABEL:
+        return _find_server(zone, lookup, suffix.apex)
+    node = zone.node(owner, suffix)
+    soa = records.soa(zone, suffix.apex)
+    if node is None and is_domain and zone.is_empty_non_terminal(owner, suffix):
+        reason = "names exist below it"
+        return negative(soa, 0, "empty non-terminal", reason, zone.names_behind(name))
+    node = node or zone.wildcard(owner, suffix)
+    if node is None:
+        rule, reason = suffix.kind.value, "no running container has this name"
+        return negative(soa, messages.NXDOMAIN, rule, reason, zone.names_behind(name))
+    return _find_at(zone, lookup, suffix, node, before)
 
 
 def negative(
-    zone: Zone, rcode: int, apex: str, rule: str, reason: str, depends_on: tuple[str, ...] = ()
+    soa: Record, rcode: int, rule: str, reason: str, depends_on: tuple[str, ...] = ()
 ) -> Answer:
-    """Return a negative answer with the SOA of an apex (RFC 2308 section 2)."""
-    soa = records.soa(zone, apex)
+    """Return a negative answer (RFC 2308 section 2)."""
     return Answer(rcode, soa=soa, depends_on=depends_on, rule=rule, reason=reason)
 
 
-def _find(
-    zone: Zone,
-    name: str,
-    qtype: int,
-    view: View,
-    suffix: Suffix,
-    before: tuple[str, ...],
-    turn_of: TurnOf,
+def _find_at(
+    zone: Zone, lookup: Lookup, suffix: Suffix, node: Node, before: tuple[str, ...]
 ) -> Answer:
-    """Implement `find`; the names before are those whose CNAMEs led here."""
-    if suffix.kind is SuffixKind.REVERSE:
-        return _find_pointer(zone, name, qtype, suffix.apex)
-    if suffix.kind is SuffixKind.DOMAIN:
-        if name == suffix.apex:
-            return _find_apex(zone, name, qtype, view)
-        if suffix.owner_of(name) == NS_LABEL:
-            return _find_server(zone, name, qtype, view, suffix.apex)
-    owner = suffix.owner_of(name)
+    """Answer from a node, whose CNAME is followed."""
+    name, qtype, view, turn_of = lookup
     depends_on = zone.names_behind(name)
-    node = zone.node(owner, suffix)
-    if node is None:
-        if suffix.kind is SuffixKind.DOMAIN and zone.is_empty_non_terminal(owner, suffix):
-            reason = "names exist below it"
-            return negative(zone, 0, suffix.apex, "empty non-terminal", reason, depends_on)
-        node = zone.wildcard(owner, suffix)
-    if node is None:
-        reason = "no running container has this name"
-        rule = suffix.kind.value
-        return negative(zone, messages.NXDOMAIN, suffix.apex, rule, reason, depends_on)
     part = records.some_of(zone, node, view, qtype, lambda: turn_of(name, qtype))
     found = records.at_node(zone, name, part.node, view, suffix)
     bare = "bare " if suffix.kind is SuffixKind.BARE else ""
     rule, reason = bare + node.holders[0].rule, why(zone, part.node)
     if found and found[0].rtype == messages.CNAME and qtype not in (messages.CNAME, messages.ANY):
         alias = Answer(0, chain=found, depends_on=depends_on, rule=rule, reason=reason)
-        return _follow(zone, alias, qtype, view, (*before, name), turn_of)
+        return _follow(zone, lookup, alias, (*before, name))
     chosen = records.of_type(found, qtype)
     if not chosen:
         reason = f"{reason}, but has no such record"
-        return negative(zone, 0, suffix.apex, rule, reason, depends_on)
-    additional = records.targets_of(zone, chosen, name, view, suffix)
+        return negative(records.soa(zone, suffix.apex), 0, rule, reason, depends_on)
     return Answer(
         0,
         records=chosen if part.is_whole else tuple(records.at_most(chosen)),
-        additional=additional,
+        additional=records.targets_of(zone, chosen, name, view, suffix),
         depends_on=depends_on if part.is_whole else (),  # the next answer has others
         rule=rule,
         reason=reason,
     )
 
 
-def _follow(
-    zone: Zone,
-    alias: Answer,
-    qtype: int,
-    view: View,
-    before: tuple[str, ...],
-    turn_of: TurnOf,
-) -> Answer:
+def _follow(zone: Zone, lookup: Lookup, alias: Answer, before: tuple[str, ...]) -> Answer:
     """Follow a CNAME of ours: within the domains here; elsewhere the forwarder does."""
     target = names.from_wire(alias.chain[-1].rdata)
     above = [d for d in zone.shape.domains if names.is_below(target, d)]
@@ -138,7 +130,7 @@ def _follow(
     if target in before or len(before) > MAX_CHAIN:
         return alias
     suffix = Suffix(max(above, key=len), SuffixKind.DOMAIN)
-    end = _find(zone, target, qtype, view, suffix, before, turn_of)
+    end = find(zone, lookup._replace(name=target), suffix, before)
     return replace(
         end,
         chain=alias.chain + end.chain,
@@ -148,38 +140,42 @@ def _follow(
     )
 
 
-def _find_apex(zone: Zone, apex: str, qtype: int, view: View) -> Answer:
-    chosen = records.of_type(records.at_apex(zone, apex, view), qtype)
+def _find_apex(zone: Zone, lookup: Lookup) -> Answer:
+    apex = lookup.name
+    chosen = records.of_type(records.at_apex(zone, apex, lookup.view), lookup.qtype)
     if not chosen:
         reason = "the domain itself has no such record"
-        return negative(zone, 0, apex, "domain", reason, (apex,))
+        return negative(records.soa(zone, apex), 0, "domain", reason, (apex,))
     is_ns = chosen[0].rtype == messages.NS
-    glue = records.of_server(zone, names.join(NS_LABEL, apex), view) if is_ns else ()
+    glue = records.of_server(zone, names.join(NS_LABEL, apex), lookup.view) if is_ns else ()
     rule = f"bare {chosen[0].rule}" if chosen[0].rule else "domain"
     return Answer(0, records=chosen, additional=glue, depends_on=(apex,), rule=rule)
 
 
-def _find_server(zone: Zone, name: str, qtype: int, view: View, apex: str) -> Answer:
-    chosen = records.of_type(records.of_server(zone, name, view), qtype)
+def _find_server(zone: Zone, lookup: Lookup, apex: str) -> Answer:
+    name = lookup.name
+    chosen = records.of_type(records.of_server(zone, name, lookup.view), lookup.qtype)
     if chosen:
         return Answer(0, records=chosen, depends_on=(name,), rule=records.SERVER_RULE)
     reason = "this server has no such record"
-    return negative(zone, 0, apex, records.SERVER_RULE, reason, (name,))
+    return negative(records.soa(zone, apex), 0, records.SERVER_RULE, reason, (name,))
 
 
-def _find_pointer(zone: Zone, name: str, qtype: int, apex: str) -> Answer:
+def _find_pointer(zone: Zone, lookup: Lookup, apex: str) -> Answer:
     """Answer in a reverse zone; negative answers are not cached, as there may be many."""
+    name = lookup.name
     found = records.pointer(zone, name)
     if name == apex:
         found = (records.soa(zone, apex, zone.shape.ttl), records.ns(zone, apex))
-    chosen = records.of_type(found, qtype)
+    chosen = records.of_type(found, lookup.qtype)
     if chosen:
         reason = f"an address of {chosen[0].container}" if chosen[0].container else ""
         rule = chosen[0].rule or "reverse zone"
         return Answer(0, records=chosen, depends_on=(name,), rule=rule, reason=reason)
+    soa = records.soa(zone, apex)
     if found or zone.reverse.is_above_one(name):
-        return negative(zone, 0, apex, "reverse zone", "no such record")
-    return negative(zone, messages.NXDOMAIN, apex, "reverse zone", "no container has this address")
+        return negative(soa, 0, "reverse zone", "no such record")
+    return negative(soa, messages.NXDOMAIN, "reverse zone", "no container has this address")
 
 
 def why(zone: Zone, node: Node) -> str:

@@ -14,7 +14,7 @@ from containerdns.core.zone.policy import Publication
 
 MAX_KEPT: Final = 1000  # changes, the contract's number
 MAX_GONE: Final = 1000  # container names that may return, to measure the time between
-LONGEST_GAP: Final = 3600.0  # seconds; a later return is not a redeploy
+MAX_GAP: Final = 3600.0  # seconds; a later return is not a redeploy
 
 CAME, WENT, MOVED, RENAMED, HEALTH = "came", "went", "moved", "renamed", "health"
 
@@ -47,7 +47,7 @@ class ContainerChange(NamedTuple):
     seconds_without: float | None
 
 
-class Changes:
+class ChangeHistory:
     """The last changes; the oldest are dropped.
 
     Attributes:
@@ -72,7 +72,7 @@ class Changes:
         if is_now is not None:
             self._note_running(was, is_now, now)
         elif was is not None:
-            self._add(WENT, was, now, _addresses(was), (), None)
+            self._add(WENT, was, now, _addresses(was), None)
             self._leave(was, now)
 
     def since(self, number: int) -> tuple[Iterator[ContainerChange], int]:
@@ -81,24 +81,23 @@ class Changes:
         return iter([*islice(reversed(self._kept), new)][::-1]), self.total
 
     def _note_running(self, was: Publication | None, new: Publication, now: float) -> None:
-        after = _addresses(new)
         if was is None or was.container_name != new.container_name:
             before, gap = self._gap(new.container_name, now)
             if gap is not None:  # a redeploy; Compose renames the new container at the end
-                self._add(MOVED, new, now, before, after, gap)
+                self._add(MOVED, new, now, before, gap)
             elif was is None:
-                self._add(CAME, new, now, (), after, None)
+                self._add(CAME, new, now, (), None)
             else:
-                self._add(RENAMED, new, now, _addresses(was), after, 0.0)
-        elif _addresses(was) != after:
-            self._add(MOVED, new, now, _addresses(was), after, 0.0)
+                self._add(RENAMED, new, now, _addresses(was), 0.0)
+        elif _addresses(was) != _addresses(new):
+            self._add(MOVED, new, now, _addresses(was), 0.0)
         elif was.is_healthy != new.is_healthy:
-            self._add(HEALTH, new, now, after, after, 0.0)
+            self._add(HEALTH, new, now, _addresses(was), 0.0)
 
     def _gap(self, container_name: str, now: float) -> tuple[tuple[str, ...], float | None]:
         """Return the addresses of a name's previous holder, and the seconds since, or None."""
         left = self._gone.pop(container_name, None)
-        if left is None or now - left[0] > LONGEST_GAP:
+        if left is None or now - left[0] > MAX_GAP:
             return (), None
         return left[1], max(now - left[0], 0.0)
 
@@ -114,9 +113,9 @@ class Changes:
         publication: Publication,
         now: float,
         before: tuple[str, ...],
-        after: tuple[str, ...],
         gap: float | None,
     ) -> None:
+        after = () if change == WENT else _addresses(publication)
         names = tuple(dict.fromkeys(claim.owner for claim in publication.claims))
         self.total += 1
         self._kept.append(

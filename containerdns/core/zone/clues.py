@@ -1,16 +1,16 @@
-"""Why a name has no answer, or another one than expected: what the containers around it say.
+"""Why a name has no answer, or an unexpected one, judging by the containers around it.
 
-For people who ask `explain`.  Some of it needs a look at every container and name that there
-is; that part (`Clues.look`) yields after each small unit, so that the caller can give queries
-a turn, and is done once for all queries of one explanation.
+For people who run `explain`.  Part of it has to visit every container and name; that part
+(`Clues.look`) yields after each small unit, so that queries can be answered in between, and is
+done once for all queries of one explanation.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from ipaddress import ip_address, ip_network
 
 from containerdns.core import names
+from containerdns.core.times import rfc3339
 from containerdns.core.zone.containers import SHORT_ID_DIGITS, Container, Network
 from containerdns.core.zone.policy import (
     UNPUBLISHED_NETWORKS,
@@ -35,13 +35,13 @@ Find = Callable[[str], Container | None]  # the container with an id
 
 
 class Clues:
-    """What is known around some owners, for one explanation."""
+    """What the containers around some owners explain."""
 
     def __init__(self, zone: Zone, find: Find, policy: Policy) -> None:
-        """Take what is known.
+        """Set the sources.
 
         Args:
-            zone: Who claims and has what.
+            zone: The claims, and which of them have the names.
             find: Returns the container with an id, running or not.
             policy: The operator's rules.
         """
@@ -54,10 +54,10 @@ class Clues:
         self._unproxied: dict[str, str] = {}
 
     def look(self, owners: Collection[str], asked: Collection[str] = ()) -> Iterator[None]:
-        """Look at all containers for those that claim some owners but do not run.
+        """Find the containers that claim some owners but are not running.
 
-        Of an owner that nobody claims, the most similar ones of as many labels are found, and
-        those that have one label more, as an alias and its network.
+        For an owner that is not claimed, find the most similar ones with as many labels, and
+        those with one label more, such as an alias and its network.
 
         Args:
             owners: Relative, or absolute with a final dot.
@@ -101,7 +101,7 @@ class Clues:
         ]
 
     def _look_for_hosts(self, asked: Collection[str]) -> Iterator[None]:
-        """Find the running containers that have a name as a host name of a reverse proxy."""
+        """Find the running containers of which a name is a host name of a reverse proxy."""
         kinds: dict[str, tuple[str, str]] = {}  # by name, the proxy's kind and the container
         running: set[str] = set()
         for publication in self._zone.publications():
@@ -122,8 +122,8 @@ class Clues:
         """Return why an owner below a suffix does not exist; "" if nothing is known.
 
         Args:
-            owner: One that `look` was given.
-            suffix: What it was asked below.
+            owner: One that was passed to `look`.
+            suffix: The suffix that it was queried below.
         """
         claims = self._zone.claims(owner)
         services = [c for c in claims if c.project]
@@ -143,7 +143,7 @@ class Clues:
         return f"no container is called {owner.rstrip('.')}; {are} {_listed(nearest)}"
 
     def unproxied(self, name: str) -> str:
-        """Return why a host name of a reverse proxy does not lead to it; "" if it is none."""
+        """Return why a host name of a reverse proxy does not lead to it; "" for other names."""
         return self._unproxied.get(name, "")
 
     def instead(self, name: str) -> str:
@@ -238,7 +238,7 @@ class Clues:
     # -- an answer -----------------------------------------------------------------
 
     def beside(self, owner: str, suffix: Suffix, found: Iterable[Record]) -> str:
-        """Return who else claims an owner that has records, and why they are not in the answer."""
+        """Return which others claim an owner that has records, and why the answer lacks them."""
         shown = {record.container_id for record in found}
         if not shown:
             return ""
@@ -252,7 +252,7 @@ class Clues:
             if left_out:
                 remarks.append(f"left out as unhealthy: {_listed(left_out)}")
             if kept:
-                remarks.append(f"unhealthy, but nobody else has the name: {_listed(kept)}")
+                remarks.append(f"unhealthy, but no other container has the name: {_listed(kept)}")
         lost = [x for x in zone.losses((owner,)) if x.winner and x.loser_id not in shown]
         if lost:
             losers = _listed([f"{x.loser} ({x.rule})" for x in lost])
@@ -286,7 +286,7 @@ def whose_address(address: str, holders: Sequence[Publication], networks: Iterab
         return f"{address} is the gateway of the network {where}"
     if around:
         return f"{address} is in a subnet of the network {where}, but no running container has it"
-    return f"{address} is no container's address, and in no subnet of Docker's"
+    return f"{address} is not the address of any container, and not in a subnet of Docker's"
 
 
 def _is_id(owner: str) -> bool:
@@ -294,9 +294,9 @@ def _is_id(owner: str) -> bool:
 
 
 def _stopped(container: Container) -> str:
-    """Return how long a container has been stopped, and its exit status."""
+    """Return since when a container has been stopped, and its exit status."""
     status = "" if container.exit_status is None else f" with exit status {container.exit_status}"
-    since = f" at {moment(container.finished_at)}" if container.finished_at else ""
+    since = f" at {rfc3339(container.finished_at)}" if container.finished_at else ""
     match container.state:
         case "created":
             return "was created, but has never been started"
@@ -308,11 +308,6 @@ def _stopped(container: Container) -> str:
                 if since or status
                 else "is not running"
             )
-
-
-def moment(seconds: float) -> str:
-    """A time in seconds since the epoch as RFC 3339 has it, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""The Docker labels that we obey: what each is called, does, and takes.
+"""The Docker labels of this server: names, meanings and values.
 
-From `LABELS` come what is read, the reasons for what cannot be, the guess at a misspelt one,
-docs/labels.md and the fuzz, so that none of them can differ.  What a value is good for is
-`policy`'s.  Labels are named here without their prefix.
+Parsing, error messages, suggestions for misspelt labels, docs/labels.md and the fuzz test are all
+derived from `LABELS`, so they cannot disagree.  `policy` applies the values.  Labels are named
+here without their prefix.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,41 +19,39 @@ MAX_NAMES = 100  # that one Docker label may add; a Compose file has a handful
 MAX_TEXT = 4096  # octets of one TXT record; a hundred of them fit into a TCP message
 MAX_ADDRESSES = 1000  # in one Docker label; an answer has a hundred
 MAX_LABELS = 1000  # of ours on one container
-MAX_VALUE = (
-    32768  # characters of one Docker label, room for MAX_NAMES long names; Docker has no limit
-)
-MAX_TTL = 3600  # seconds; longer ones outlive redeploys, which is the fault we exist to end
-MAX_DIGITS = 6  # of a number in a label; Python refuses to read thousands of them
+MAX_VALUE = 32768  # characters of one Docker label: MAX_NAMES long names; Docker has no limit
+MAX_TTL = 3600  # seconds; longer ones outlive redeploys
+MAX_DIGITS = 6  # of a number in a label; Python rejects thousands of digits
 TRUE = frozenset({"true", "1", "yes", "on"})
 FALSE = frozenset({"false", "0", "no", "off"})
 
 T = TypeVar("T")
 
 
-class Tell(Protocol):
-    """Takes the reason why a value, or a part of it, cannot be used."""
+class FaultReporter(Protocol):
+    """Called with the reason why a value, or a part of it, is invalid."""
 
     def __call__(self, reason: str, shown: str | None = None) -> None:
-        """Take it.
+        """Report a fault.
 
         Args:
             reason: What was expected, or what is wrong.
-            shown: Instead of the value, if that is too long to be shown.
+            shown: Shown instead of the value if that is too long.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class DockerLabel(Generic[T]):
-    """One label, or a family of labels with one beginning.
+    """One label, or a family of labels with a common prefix.
 
     Attributes:
-        key: Behind the prefix; capitals are what the author chooses, of a family.
+        key: After the prefix; of a family, the author chooses the part in capitals.
         meaning: What it does, in Markdown.
-        limits: What it takes, in Markdown.
-        read: A text without blanks around it (but of TXT data) to a value, telling what it
-            cannot use; None if nothing is left.
+        limits: Its valid values, in Markdown.
+        read: Parses a text, which is stripped except for TXT data, and reports what is invalid;
+            returns None if nothing is left.
         examples: Key and value; each has an effect of its own.
-        wrong: Values that cannot be used.
+        wrong: Invalid values.
         holds_for_one_offs: In a container of `docker compose run`, too, to which Compose
             copies all labels of the service.
     """
@@ -61,101 +59,101 @@ class DockerLabel(Generic[T]):
     key: str
     meaning: str
     limits: str
-    read: Callable[[str, Tell], T | None]
+    read: Callable[[str, FaultReporter], T | None]
     examples: tuple[tuple[str, str], ...]
     wrong: tuple[str, ...] = ()
     holds_for_one_offs: bool = False
 
     @property
     def beginning(self) -> str:
-        """Of a family: what its labels begin with; "" of a single label."""
+        """The common prefix of a family; "" for a single label."""
         start, dot, author = self.key.partition(".")
         return start + dot if author else ""
 
 
 def switch(text: str) -> bool | None:
-    """Read `true`, `1`, `yes`, `on` and their opposites, in any case; None if it is none."""
+    """Read `true`, `1`, `yes`, `on` and their opposites, in any case; None for anything else."""
     lower = text.lower()
     return True if lower in TRUE else False if lower in FALSE else None
 
 
 def items(text: str) -> Iterable[str]:
-    """Split a list at commas; blanks around and between do not count."""
+    """Split a list at commas, without blanks around items and empty items."""
     return (item for item in (part.strip() for part in text.split(",")) if item)
 
 
 def spelling_fault(text: str) -> str:
-    """Return what somebody wrote beside a name: a URL or a port; "" if nothing."""
+    """Return what is wrong if a URL or a port was written instead of a name; else ""."""
     if "/" in text:
         return "expected only a name, not a URL or a path"
     return "expected only a name, without a port" if ":" in text else ""
 
 
-def _switch(text: str, tell: Tell) -> bool | None:
+def _switch(text: str, report: FaultReporter) -> bool | None:
     value = switch(text)
     if value is None:
-        tell("expected true or false")
+        report("expected true or false")
     return value
 
 
-def _as_it_is(text: str, _: Tell) -> str:
+def _as_it_is(text: str, _: FaultReporter) -> str:
     return text
 
 
-def _text(text: str, tell: Tell) -> str | None:
+def _text(text: str, report: FaultReporter) -> str | None:
     if len(text.encode("utf-8", "replace")) <= MAX_TEXT:
         return text
-    tell(f"text longer than {MAX_TEXT} octets")
+    report(f"text longer than {MAX_TEXT} octets")
     return None
 
 
-def _names(text: str, tell: Tell) -> list[str]:
+def _names(text: str, report: FaultReporter) -> list[str]:
     found = list(items(text))
     if len(found) > MAX_NAMES:
-        tell(f"more than {MAX_NAMES} names", f"{len(found)} names")
+        report(f"more than {MAX_NAMES} names", f"{len(found)} names")
     return found[:MAX_NAMES]
 
 
-def _number(least: int, most: int, kind: str) -> Callable[[str, Tell], int | None]:
-    def read(text: str, tell: Tell) -> int | None:
+def _number(least: int, most: int, kind: str) -> Callable[[str, FaultReporter], int | None]:
+    def read(text: str, report: FaultReporter) -> int | None:
         is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
         if is_number and least <= int(text) <= most:
             return int(text)
-        tell(f"expected {kind}, {least} to {most}")
+        report(f"expected {kind}, {least} to {most}")
         return None
 
     return read
 
 
-def _target(text: str, tell: Tell) -> str | None:
+def _target(text: str, report: FaultReporter) -> str | None:
     try:
         target = names.canonical(text)
     except BadName as bad:
-        tell(bad.reason)
+        report(bad.reason)
         return None
     if target == names.ROOT:
-        fault = "the root is no target"
+        fault = "the root cannot be a target"
     elif not (fault := spelling_fault(text)) and address_text(target[:-1]):
         fault = "expected a name; the label address takes IPs"
     if fault:
-        tell(fault)
+        report(fault)
     return None if fault else target
 
 
-def _addresses(text: str, tell: Tell) -> tuple[str, ...] | None:
+def _addresses(text: str, report: FaultReporter) -> tuple[str, ...] | None:
     listed = list(items(text))
     if len(listed) > MAX_ADDRESSES:
-        tell(f"more than {MAX_ADDRESSES} addresses", f"{len(listed)} addresses")
+        report(f"more than {MAX_ADDRESSES} addresses", f"{len(listed)} addresses")
     found = {item: address_text(item) for item in listed[:MAX_ADDRESSES]}
     for item in (item for item, address in found.items() if not address):
-        tell(f"{item!r} is no IP address")
+        report(f"{item!r} is not an IP address")
     return tuple(filter(None, found.values())) or None
 
 
-def _proxy(text: str, tell: Tell) -> str | None:
+def _proxy(text: str, report: FaultReporter) -> str | None:
     if text.lower() in KINDS:
         return text.lower()
-    tell(f"expected one of {', '.join(KINDS)}")
+    report(f"expected one of {', '.join(KINDS)}")
     return None
 
 
@@ -272,7 +270,7 @@ LABELS: tuple[DockerLabel[Any], ...] = (
 
 
 def find(key: str) -> DockerLabel[Any] | None:
-    """Return what a label is, or the family that it is of."""
+    """Return a label, or the family it belongs to; None if it is unknown."""
     for label in LABELS:
         if key == label.key or (label.beginning and key.startswith(label.beginning)):
             return label
@@ -280,16 +278,16 @@ def find(key: str) -> DockerLabel[Any] | None:
 
 
 def nearest(key: str) -> str:
-    """Return the label that somebody may have meant; "" if none is near."""
+    """Return the label that was probably meant; "" if none is similar."""
     by_word = {label.key.partition(".")[0]: label for label in reversed(LABELS)}
     close = get_close_matches(key.lower(), by_word, n=1)
     return by_word[close[0]].key if close else ""
 
 
 def own(docker_labels: Iterable[tuple[str, str]], prefix: str) -> dict[str, str]:
-    """Return our labels, without their prefix; blanks around a value do not count, but of a text.
+    """Return our labels without their prefix; values are stripped, except for texts.
 
-    An empty one is as good as none: Compose makes it of a variable that nobody set.
+    An empty value counts as no label: Compose produces it from an unset variable.
 
     Args:
         docker_labels: All labels of a container.

@@ -87,7 +87,7 @@ def subnets_of(networks: Iterable[Network], driver: str) -> tuple[str, ...]:
 def document_of(
     publication: Publication, published: Mapping[str, tuple[int, ...]] | None
 ) -> dict[str, Any]:
-    """Make the document of a publication.
+    """Return the document of a publication.
 
     Host names of reverse proxies are left out: the address they lead to is the proxy's.
 
@@ -201,7 +201,7 @@ def _before(text: object) -> str:
 
 def _fields_of(document_id: str, document: object) -> Mapping[str, Any]:
     if not isinstance(document, dict):
-        raise BadDocument(document_id, "its fleet document, which is no object")
+        raise BadDocument(document_id, "its fleet document, which is not an object")
     if document.get("version") != VERSION:
         raise BadDocument(document_id, f"version {document.get('version')!r} of a fleet document")
     return document
@@ -279,7 +279,7 @@ class Placement:
         return publication.id, publication
 
     def _place(self, changed: Iterable[str]) -> list[Change]:
-        """Decide anew which addresses lead anywhere, after a host or a subnet came or went."""
+        """Decide again which addresses are reachable, after a change of hosts or subnets."""
         own = (self._own,) if self._own is not None else ()
         shared = shared_subnets((*own, *self.hosts.values()))
         hosts = list(changed) if shared == self._shared else list(self.hosts)
@@ -348,7 +348,7 @@ def base_for(last: int, now: float, revision: int) -> int:
 
 
 def base_document(base: int) -> dict[str, Any]:
-    """Make the document of a base."""
+    """Return the document of a base."""
     return {"version": VERSION, "base": base}
 
 

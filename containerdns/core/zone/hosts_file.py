@@ -6,14 +6,18 @@ their names republished.
 """
 
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from containerdns.core import names
-from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
+from containerdns.core.endpoints import address_text
+from containerdns.core.zone.policy import (
+    Claim,
+    Publication,
+    PublicationChange,
+    PublishedAddress,
+    Rank,
+)
 from containerdns.errors import BadName
-
-HostsChange = tuple[str, Publication | None]  # by publication id; None if removed
 
 
 class Line(NamedTuple):
@@ -46,7 +50,7 @@ class HostsFile:
         self._touched: dict[str, None] = {}  # owners whose change was not yielded yet
         self._is_whole = True
 
-    def read(self, text: str, ttl: int) -> Iterator[HostsChange | None]:
+    def read(self, text: str, ttl: int) -> Iterator[PublicationChange | None]:
         """Parse a file; yield each change, or None after each line that was parsed.
 
         Other work can be done between steps.  If the iteration is not finished, the whole file
@@ -97,7 +101,7 @@ class HostsFile:
     def _id(self, owner: str) -> str:
         return f"hosts:{self._path}:{owner}"
 
-    def _change(self, owner: str, ttl: int) -> HostsChange:
+    def _change(self, owner: str, ttl: int) -> PublicationChange:
         publication_id = self._id(owner)
         addresses = self._addresses.get(owner)
         if addresses is None:
@@ -132,9 +136,8 @@ def read_line(line: str) -> Line:
     fields = line.partition("#")[0].split()
     if not fields:
         return Line()
-    try:
-        address = str(ip_address(fields[0]))
-    except ValueError:
+    address = address_text(fields[0])
+    if not address:
         return Line(faults=(f"{fields[0]!r} is not an IP address",))
     if len(fields) == 1:
         return Line(faults=(f"no name after {fields[0]}",))

@@ -34,7 +34,7 @@ class Inventory:
         self._policy = policy
         self.unreadable: dict[str, tuple[str, str]] = {}
         self._containers: dict[str, Container] = {}
-        self._proxies: dict[str, set[str]] = {}  # by whom `_proxy_of` says: those containers
+        self._proxies: dict[str, set[str]] = {}  # container ids by the key of `_proxy_of`
         self._reached: dict[str, Proxy] = {}  # by the same
         self._followers: dict[str, set[str]] = {}  # containers that change with another
         self._networks: dict[str, tuple[Network, ...]] = {}
@@ -48,7 +48,7 @@ class Inventory:
 
     @property
     def policy(self) -> Policy:
-        """The operator's rules; what is published by others must be published anew."""
+        """The operator's rules; after a change, everything must be published again."""
         return self._policy
 
     @policy.setter
@@ -74,8 +74,8 @@ class Inventory:
         self._containers[container.id] = container
         for a in container.attachments:
             if a.network_id and a.gateways:
-                told = self._gateways.get(a.network_id, frozenset())
-                self._gateways[a.network_id] = told.union(a.gateways)
+                shown = self._gateways.get(a.network_id, frozenset())
+                self._gateways[a.network_id] = shown.union(a.gateways)
         if known is not None:
             self._unfollow(known)
         for leader in _leaders_of(container):
@@ -92,9 +92,7 @@ class Inventory:
         container = self._containers.get(container_id)
         if container is None or not container.is_running:
             return []
-        attachments = tuple(
-            replace(a, addresses=(), subnets=a.subnets) for a in container.attachments
-        )
+        attachments = tuple(replace(a, addresses=()) for a in container.attachments)
         dead = stopped(container, finished_at, exit_status)
         return self.put(replace(dead, health="", attachments=attachments))
 
@@ -126,7 +124,7 @@ class Inventory:
         self._networks[engine] = tuple(networks)
         attached = {a.network_id for c in self._containers.values() for a in c.attachments}
         attached.update(n.id for listed in self._networks.values() for n in listed)
-        self._gateways = {i: told for i, told in self._gateways.items() if i in attached}
+        self._gateways = {i: shown for i, shown in self._gateways.items() if i in attached}
 
     def networks(self) -> tuple[Network, ...]:
         """Return all networks; unlisted ones with what is known from containers.
@@ -193,11 +191,11 @@ class Inventory:
         return None if is_left else lender
 
     def _publish_with_followers(self, container_id: str, former: str = "") -> list[Publication]:
-        """Publish a container, if it still exists, and anew those whom it changes.
+        """Publish a container, if it still exists, and the containers that it affects.
 
         Args:
             container_id: Its id.
-            former: Which proxy it was, by `_proxy_of`; "" for none.
+            former: The key of the proxy that it was (`_proxy_of`); "" for none.
         """
         ids = [container_id]
         for leader in ids:
@@ -208,24 +206,24 @@ class Inventory:
         return [self._publish(self._containers[i]) for i in ids if i in self._containers]
 
     def _followers_of(self, leader: str, known: Collection[str]) -> list[str]:
-        """The ids of those who follow a container or a proxy, but for some."""
+        """Return the ids of the followers of a container or a proxy, except known ones."""
         return [i for i in sorted(self._followers.get(leader, ())) if i not in known]
 
     # -- reverse proxies -------------------------------------------------------
 
     def _reached_of(self, container: Container, kind: str) -> Proxy | None:
-        """Where a container's proxy of a kind is reached; None if there is none.
+        """Return where a container's proxy of a kind is reached; None if there is none.
 
         That is the proxy on the container's own Engine, else `--proxy-address`.
         """
-        fixed = tuple(PublishedAddress(str(a), "", "") for a in self._policy.proxy_addresses)
+        fixed = tuple(PublishedAddress(a, "", "") for a in self._policy.proxy_addresses)
         found = self._reached.get(_proxy_key(container.engine, kind))
         return found or (Proxy(fixed) if fixed else None)
 
     def _look_at_proxies(self, keys: Iterable[str]) -> list[str]:
         """Set where proxies are reached, and return those that moved.
 
-        So those who depend on a proxy are published anew when it moves, and not at each of
+        So the containers behind a proxy are published again when it moves, and not at each of
         its other events.
         """
         moved = []
@@ -242,7 +240,7 @@ class Inventory:
         return moved
 
     def _unlist_proxy(self, container: Container) -> str:
-        """Take a container from the proxies; return which one it was, "" for none."""
+        """Remove a container from the proxies; return the key of the one it was, or ""."""
         key = _proxy_of(container, self._policy)
         if key in self._proxies:
             self._proxies[key].discard(container.id)
@@ -260,7 +258,7 @@ class Inventory:
 
 
 def _leaders_of(container: Container) -> list[str]:
-    """Whose news changes what a container publishes: its lender, its service, its proxies."""
+    """Return the ids and keys on which a container depends: lender, service, proxies."""
     proxies = (
         _proxy_key(container.engine, kind)
         for kind in kinds_of(container.docker_labels, container.virtual_host)
@@ -270,13 +268,13 @@ def _leaders_of(container: Container) -> list[str]:
 
 
 def _proxy_of(container: Container, policy: Policy) -> str:
-    """The key of the proxy that a container is, by its label; "" of what is none."""
+    """Return the key of the proxy that a container is, by its label; "" if it is not one."""
     kind = proxy_kind(container, policy)
     return _proxy_key(container.engine, kind) if kind else ""
 
 
 def _proxy_key(engine: str, kind: str) -> str:
-    """What the proxy of a kind on one Engine is called here; no id has a colon in its midst."""
+    """Return the key of the proxy of a kind on one Engine; container ids have no colon."""
     return f"proxy:{kind}:{engine}"
 
 

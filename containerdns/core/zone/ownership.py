@@ -72,6 +72,7 @@ class Ownership:
     """The rules, over a zone.
 
     Attributes:
+        zone: The zone.
         listing: How far the Engines have been listed; set from outside.
     """
 
@@ -85,7 +86,7 @@ class Ownership:
         engine_hosts: frozenset[str] = frozenset(),
     ) -> None:
         self.listing = Listing.PENDING
-        self._zone = zone
+        self.zone = self._zone = zone
         self._top_level_domains = top_level_domains
         self._forwards = forwards - {names.ROOT}
         self._forwards_root = names.ROOT in forwards

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeVar
 
 from containerdns.core import names
@@ -24,7 +24,7 @@ from containerdns.errors import BadName, BadSettings
 
 MAX_CLAIMS = 500  # names of one container, from all sources together
 MAX_SERVICES = 100  # exposed ports with an SRV record; images expose a handful
-UNKNOWN_TOLD = 10  # unknown labels reported per container
+MAX_UNKNOWN_LABELS = 10  # unknown labels reported per container
 MAX_FAULTS = 100  # reported per container, each with a line in the log
 PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 UNPUBLISHED_NETWORKS = frozenset({"ingress", "docker_gwbridge"})  # internal networks of the swarm
@@ -36,7 +36,7 @@ SERVICE_ID = "service:"  # prefix of the ids of swarm services
 
 
 class Rank(IntEnum):
-    """The rank of a claim; of several, the lowest number has the name."""
+    """The rank of a claim; of several, the lowest number gets the name."""
 
     CONTAINER = 0
     LABEL = 10
@@ -100,7 +100,7 @@ class Proxy(NamedTuple):
     """Where a reverse proxy is reached.
 
     Attributes:
-        addresses: Of all its containers that run, or those of `--proxy-address`.
+        addresses: Of all its running containers, or those of `--proxy-address`.
         on_host: It has the host's addresses instead.
     """
 
@@ -135,7 +135,7 @@ class Publication:
         project: The Compose project or the stack that it belongs to; "" for none.
         stopped_at: If not running, when it stopped, seconds since the epoch; 0 if
             unknown.
-        proxies: By its kind, where each reverse proxy is reached that its claims lead to.
+        proxies: By kind, where the reverse proxies of its claims are reached.
     """
 
     id: str
@@ -159,6 +159,9 @@ class Publication:
     proxies: Mapping[str, Proxy] | None = None
 
 
+PublicationChange = tuple[str, Publication | None]  # by id; None if it was removed
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The rules that the operator chose; see the options of the same names.
@@ -180,7 +183,7 @@ class Policy:
     fleet_host: str = ""
     proxy_labels: bool = False
     proxy_domains: tuple[str, ...] = ()
-    proxy_addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    proxy_addresses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for template in self.name_templates:
@@ -201,7 +204,7 @@ def publish(
         policy: The operator's rules.
         lender: The container whose network it shares (`container:X`), if running.
         service: The swarm service of this task, if known.
-        proxies: The reverse proxies that there are, by kind.
+        proxies: The known reverse proxies, by kind.
     """
     publication = _Author(container, policy, lender, service, proxies).write()
     return with_host_names(publication, policy.fleet_host) if policy.fleet_host else publication
@@ -219,7 +222,7 @@ def with_host_names(publication: Publication, host: str) -> Publication:
 
 
 def proxy_kind(container: Container, policy: Policy) -> str:
-    """Return which reverse proxy a container is, by its label; "" for none that we know."""
+    """Return the kind of reverse proxy that a container is, by its label; "" if none."""
     if not policy.proxy_labels:
         return ""
     label = f"{policy.label_prefix}.{docker_labels.PROXY.key}"
@@ -316,7 +319,7 @@ class _Author:
             case False:
                 return shown
         expected = "expected true or false"
-        if of_service:  # else told when the label was read
+        if of_service:  # otherwise reported when the label was read
             self._faults.append((shown.removeprefix("label "), expected))
         return f"{shown}: {expected}"
 
@@ -398,14 +401,14 @@ class _Author:
         for text in self._value(docker_labels.NAMES, []):
             self._claim(text, Rank.LABEL, f"label {self._policy.label_prefix}.names")
         for text in self._value(docker_labels.FQDNS, []):
-            self._claim(text, Rank.LABEL, f"label {self._policy.label_prefix}.fqdns", absolute=True)
+            self._claim_exactly(text, f"label {self._policy.label_prefix}.fqdns")
         for template in self._policy.name_templates:
             text = self._fill(template)
             if text:
                 self._claim(text, Rank.LABEL, f"template {template}")
 
     def _claim_proxied(self) -> None:
-        """Claim the host names that reverse proxies have of this container, exactly those."""
+        """Claim exactly the host names that reverse proxies serve for this container."""
         if not self._policy.proxy_labels:
             return
         hosts = proxy_labels.hosts_of(self._container.docker_labels, self._container.virtual_host)
@@ -419,12 +422,12 @@ class _Author:
                 self._faults.append((f"{host.source}: {_short(host.host)}", host.fault))
             elif host.kind in self._proxies and self._is_near(host.host):
                 rule = f"host name of {host.kind}, {host.source}"
-                self._claim(host.host, Rank.LABEL, rule, absolute=True, proxy=host.kind)
+                self._claim_exactly(host.host, rule, host.kind)
 
     def _is_near(self, host: str) -> bool:
         """Return whether a host name is below a suffix of ours, or a `--proxy-domain`.
 
-        All others may be public names, which nobody but their owners may answer.
+        Any other may be a public name, which only its owner may answer.
         """
         try:
             name = names.canonical(host)
@@ -464,32 +467,17 @@ class _Author:
             self._claim(f"{slot}.{service}", Rank.DERIVED, "swarm task")
 
     def _claim(
-        self,
-        text: str,
-        rank: Rank,
-        rule: str,
-        *,
-        network: str = "",
-        project: str = "",
-        absolute: bool = False,
-        proxy: str = "",
+        self, text: str, rank: Rank, rule: str, *, network: str = "", project: str = ""
     ) -> None:
-        """Add a claim, and one for the spelling with hyphens; the best rank per owner."""
-        try:
-            owner = names.canonical(text) if absolute else self._relative(text, rank)
-            _check_claimable(owner, text, is_wildcard=rank is Rank.LABEL and not absolute)
-        except BadName as bad:
-            self._faults.append((bad.text, bad.reason))
+        """Claim a relative name, and its spelling with hyphens; the best rank per owner."""
+        owner = self._owner(text, rank)
+        if not owner:
             return
-        if len(self._claims) >= MAX_CLAIMS:
-            self._faults.append((owner, f"more than {MAX_CLAIMS} names"))
-            return
-        if not absolute:
-            self._check_length(owner)
+        self._check_length(owner)
         is_asked_for = rank <= Rank.LABEL
-        claim = Claim(owner, rank, rule, self._container.id, network, project, is_asked_for, proxy)
+        claim = Claim(owner, rank, rule, self._container.id, network, project, is_asked_for)
         self._keep(claim)
-        if "_" in owner and not absolute:
+        if "_" in owner:
             spelled = owner.replace("_", "-")
             # A service's virtual address precedes its tasks in this spelling as well.
             weaker = Rank.TASK_HYPHENS if rank is Rank.TASK else Rank.HYPHENS
@@ -504,6 +492,26 @@ class _Author:
                 names.to_wire(names.join(owner, suffix))
             except BadName as bad:
                 self._faults.append((f"{_short(owner)} below {suffix}", bad.reason))
+
+    def _claim_exactly(self, text: str, rule: str, proxy: str = "") -> None:
+        """Claim an absolute name, of a label or a reverse proxy."""
+        owner = self._owner(text, Rank.LABEL, is_absolute=True)
+        if owner:
+            claim = Claim(owner, Rank.LABEL, rule, self._container.id, is_asked_for=True)
+            self._keep(claim._replace(proxy=proxy))
+
+    def _owner(self, text: str, rank: Rank, *, is_absolute: bool = False) -> str:
+        """Return the owner to claim for a text; "" if it is invalid, which is reported."""
+        try:
+            owner = names.canonical(text) if is_absolute else self._relative(text, rank)
+            _check_claimable(owner, text, is_wildcard=rank is Rank.LABEL and not is_absolute)
+        except BadName as bad:
+            self._faults.append((bad.text, bad.reason))
+            return ""
+        if len(self._claims) >= MAX_CLAIMS:
+            self._faults.append((owner, f"more than {MAX_CLAIMS} names"))
+            return ""
+        return owner
 
     def _relative(self, text: str, rank: Rank) -> str:
         """Parse a relative name; in labels, it may end in one of our suffixes.
@@ -548,7 +556,7 @@ class _Author:
     # -- labels --------------------------------------------------------------
 
     def _read_labels(self) -> dict[str, Any]:
-        """Read every label that the table knows; of the others some are misspelt."""
+        """Parse the known labels, and report unknown ones, which may be misspelt."""
         prefix, unknown, read = f"{self._policy.label_prefix}.", [], {}
         for number, (key, text) in enumerate(self._labels.items()):
             if number == docker_labels.MAX_LABELS:
@@ -567,17 +575,17 @@ class _Author:
                     read[key] = value
             elif not any(f"{{label:{prefix}{key}}}" in t for t in self._policy.name_templates):
                 unknown.append(key)
-        for key in unknown[:UNKNOWN_TOLD]:
+        for key in unknown[:MAX_UNKNOWN_LABELS]:
             near = docker_labels.nearest(key)
             perhaps = f", perhaps {prefix}{near}" if near else ""
             self._fault(key, f"unknown label{perhaps}")
-        if len(unknown) > UNKNOWN_TOLD:
-            count = len(unknown) - UNKNOWN_TOLD
+        if len(unknown) > MAX_UNKNOWN_LABELS:
+            count = len(unknown) - MAX_UNKNOWN_LABELS
             self._faults.append((f"{prefix}*", f"{count} more unknown labels"))
         return read
 
     def _value(self, label: DockerLabel[T], default: T) -> T:
-        """Return what a label says; the default if there is none, or none that can be read."""
+        """Return the value of a label; the default if it is absent or invalid."""
         value: T = self._values.get(label.key, default)
         return value
 
@@ -701,7 +709,7 @@ def published_addresses(container: Container, ports: Collection[int]) -> tuple[s
 
 
 def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:
-    """Reject owners that would affect other containers' names, or that nobody queries.
+    """Reject owners that would affect other containers' names, or that are never queried.
 
     Args:
         owner: Canonical.

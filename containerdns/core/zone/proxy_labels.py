@@ -1,8 +1,8 @@
 """Host names in the labels of reverse proxies: Traefik, Caddy and nginx-proxy.
 
-A container that is reached through a reverse proxy says so in labels that the proxy reads, or
-in its environment.  This module reads the same ones, and finds the host names; which of them
-are names of ours, and at whose address, is decided by `policy`.
+A container behind a reverse proxy has labels or a variable that the proxy reads.  This module
+reads the same ones and finds the host names; `policy` decides which of them are ours, and which
+address they have.
 
 Sources: Traefik's rule syntax of v2 and v3 (doc.traefik.io, "Rules & Priority" of HTTP and TCP
 routers), caddy-docker-proxy's README, and nginx-proxy's "Virtual hosts".
@@ -15,7 +15,7 @@ from typing import NamedTuple
 TRAEFIK, CADDY, NGINX_PROXY = "traefik", "caddy", "nginx-proxy"
 KINDS = (TRAEFIK, CADDY, NGINX_PROXY)
 VIRTUAL_HOST = "VIRTUAL_HOST"  # the variable that nginx-proxy reads
-MAX_RULE = 8192  # characters of one label; longer ones are not read
+MAX_RULE = 8192  # characters of one label; longer ones are skipped
 
 _TRAEFIK_RULE = re.compile(r"traefik\.(?:http|tcp)\.routers\.[^.]+\.rule", re.IGNORECASE)
 _TRAEFIK_ENABLE = "traefik.enable"
@@ -27,7 +27,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _HOST_MATCHERS = frozenset({"host", "hostsni"})  # in any case
-_PATTERN = re.compile(r"[*~{}()^$]")  # in what is no single host name
+_PATTERN = re.compile(r"[*~{}()^$]")  # found in patterns, not in a single host name
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -67,7 +67,7 @@ def hosts_of(docker_labels: Mapping[str, str], virtual_host: str) -> Iterator[Pr
 
 
 def kinds_of(docker_labels: Mapping[str, str], virtual_host: str) -> tuple[str, ...]:
-    """Return which proxies may have host names of a container; usually none."""
+    """Return the proxies that may serve host names of a container; usually none."""
     found = {TRAEFIK for label in docker_labels if label.startswith("traefik.")}
     found |= {CADDY for label in docker_labels if label.startswith("caddy")}
     return tuple(sorted(found | ({NGINX_PROXY} if virtual_host else set())))
@@ -78,19 +78,19 @@ def _read(kind: str, source: str, text: str, read: Reader) -> Iterator[ProxiedHo
         yield ProxiedHost(kind, "", source, f"longer than {MAX_RULE} characters")
         return
     for host in read(text):
-        fault = "a pattern is no host name" if _PATTERN.search(host) else ""
+        fault = "a pattern is not a host name" if _PATTERN.search(host) else ""
         yield ProxiedHost(kind, host, source, fault)
 
 
 def traefik_hosts(rule: str) -> Iterator[str]:
     r"""Yield the hosts of a rule: Host(`a`), Host(`a`, `b`) of v2, HostSNI(`a`).
 
-    What is negated, HostRegexp and HostSNI(`*`), which means any, are left out.
+    Negated matchers, HostRegexp, and HostSNI(`*`), which matches any host, are skipped.
     """
     tokens = list(_TOKEN.finditer(rule))
     negated: list[bool] = [False]  # by depth of parentheses
     matcher = ""
-    pending = False  # a "!" stands before what follows
+    pending = False  # after a "!"
     for token in tokens:
         word, sign = token["word"], token["sign"]
         if word is not None:
@@ -114,7 +114,7 @@ def traefik_hosts(rule: str) -> Iterator[str]:
 def caddy_hosts(text: str) -> Iterator[str]:
     """Yield the hosts of a site address list, "a.example, https://b.example:8443/path".
 
-    Snippets, "(name)", named routes, "&(name)", and addresses of a port alone have none.
+    Snippets, "(name)", named routes, "&(name)", and addresses with only a port have none.
     """
     for word in re.split(r"[\s,]+", text):
         if word.startswith(("(", "&(", ":", "/")) or not word:
@@ -127,7 +127,7 @@ def caddy_hosts(text: str) -> Iterator[str]:
 
 
 def nginx_hosts(text: str) -> Iterator[str]:
-    """Yield the hosts of VIRTUAL_HOST, separated by commas; a port is left out."""
+    """Yield the hosts of VIRTUAL_HOST, separated by commas, without ports."""
     for item in text.split(","):
         host = re.sub(r":[0-9]+$", "", item.strip())
         if host:

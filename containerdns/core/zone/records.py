@@ -17,10 +17,10 @@ from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import NS_LABEL, Node, Shape, Suffix, SuffixKind, Zone
 
 MAX_STRING = 255  # octets of one character-string, RFC 1035 section 3.3
-MANY_HOLDERS = 100  # of a name; of more, a part is chosen before records are made
+MANY_HOLDERS = 100  # of a name; of more, some are chosen before records are made
 MAX_OF_TYPE = 100  # records at a name of a transferred zone; BIND refuses zones with more
-MAX_ALIKE = 1000  # holders that are looked at for texts and services, which are mostly alike
-HOLDERS_AT_ONCE = 50  # that are looked at between two turns, within 0.2 ms
+MAX_ALIKE = 1000  # holders considered for texts and services, which are mostly alike
+HOLDERS_AT_ONCE = 50  # considered between two turns, within 0.2 ms
 REFRESH, RETRY, EXPIRE = 60, 10, 604800  # seconds, of the SOA; secondaries get NOTIFY besides
 SERVER_RULE = "name of this server"
 
@@ -123,7 +123,8 @@ def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) ->
             claim, publication = min(aliases, key=lambda pair: (pair[1].container_name, pair[1].id))
             rdata = names.to_wire(publication.cname)
             lowest = min(p.ttl for _, p in aliases)
-            return (_record(name, messages.CNAME, rdata, publication, claim, lowest),)
+            alias = _record(name, messages.CNAME, rdata, publication, claim)
+            return (alias._replace(ttl=lowest),)
         held = [(c, p) for c, p in held if c.proxy or not p.cname]
     records = list(_address_records(zone, name, held, view)) if is_plain else []
     before = "" if node.before == "*" else node.before
@@ -223,10 +224,10 @@ def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record]:
 
 
 def in_pieces(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record | None]:
-    """Yield the records of a domain as it is transferred, and None where there is none for long.
+    """Yield the records of a domain as in a transfer, and None after work without a record.
 
-    No step takes long, also where very many have a name: of these the first hundred records of
-    each type are yielded.
+    No step takes long, even if very many containers have a name: of its records, the first
+    hundred of each type are yielded.
     """
     yield soa(zone, suffix.apex, zone.shape.ttl)
     for name in names_in(zone, suffix):
@@ -306,20 +307,21 @@ def is_large(zone: Zone, name: str, suffix: Suffix) -> bool:
 
 
 def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Iterator[list[Record] | None]:
-    """Work out what `of_name` gives now of a large name, whatever happens to the zone meanwhile.
+    """Compute the current records of a large name in pieces, while the zone may change.
 
-    Yields None after each small piece of work, and in the end the records: of each type the
-    first hundred, as `at_most` has them.
+    Yields None after each piece, and finally the records as `of_name` would return them, at most
+    a hundred of each type.
     """
     relative = suffix.owner_of(name)
     holders = zone.holders(relative, suffix)
     types = [t for t in CHOSEN_TYPES if not zone.is_without(t, view.host_addresses)]
-    return _work_out(Moment(zone, holders), name, Node(relative, "", holders), view, suffix, types)
+    return _work_out(Moment(zone, holders), Node(relative, "", holders), view, suffix, types)
 
 
 def _work_out(
-    moment: Moment, name: str, node: Node, view: View, suffix: Suffix, types: Sequence[int]
+    moment: Moment, node: Node, view: View, suffix: Suffix, types: Sequence[int]
 ) -> Iterator[list[Record] | None]:
+    name = suffix.name_of(node.base)
     choices: dict[str, list[Choice]] = {}  # by the relative name before
     sought: dict[str, list[Choice]] = {}  # those of them that are not full
     for count, claim in enumerate(node.holders):
@@ -357,10 +359,10 @@ def at_most(found: Iterable[Record], most: int = MAX_OF_TYPE) -> list[Record]:
 
 
 class Choice:
-    """Those of very many holders of a name who give the most records of a type in an answer.
+    """The holders, of very many, that provide enough records of a type for an answer.
 
     Attributes:
-        is_full: There is nothing to gain by looking at more.
+        is_full: More holders would add nothing.
     """
 
     def __init__(self, zone: Holding, before: str, view: View, rtype: int) -> None:
@@ -370,10 +372,10 @@ class Choice:
         self._view = view
         self._rtype = rtype
         self._tiers: dict[int, tuple[list[Claim], set[object]]] = {}
-        self._other: Claim | None = None  # who has the name, if without such a record
+        self._other: Claim | None = None  # a holder of the name without such a record
 
     def look_at(self, claim: Claim, publication: Publication) -> None:
-        """Take a holder into account."""
+        """Consider a holder."""
         if publication.cname:
             return
         self._other = self._other or claim
@@ -395,7 +397,7 @@ class Choice:
         return [self._other] if self._other else []
 
     def _items(self, claim: Claim, publication: Publication) -> Iterable[object]:
-        """What a holder gives there."""
+        """Return the data that a holder provides."""
         if self._rtype == messages.TXT:
             before = "" if self._before == "*" else self._before
             return (publication.texts or {}).get(before, ())
@@ -409,7 +411,7 @@ class Choice:
 
 
 class Part(NamedTuple):
-    """A node with those of its holders that an answer is made of.
+    """A node with the holders chosen for an answer.
 
     Attributes:
         node: With all holders, unless there are very many.
@@ -421,17 +423,17 @@ class Part(NamedTuple):
 
 
 def some_of(zone: Zone, node: Node, view: View, qtype: int, turn: Callable[[], int]) -> Part:
-    """Choose as many of very many holders as an answer can be made of.
+    """Choose enough of very many holders for one answer.
 
-    So the work for an answer does not grow with the number of holders, as long as many of them
+    So the cost of an answer does not grow with the number of holders, as long as many of them
     have records of its type.
 
     Args:
-        zone: What the node is of.
-        node: What holds a name.
-        view: Who asks.
+        zone: The zone of the node.
+        node: The holders of a name.
+        view: Of the client.
         qtype: The type's number.
-        turn: Counts the answers about the name, each of which has others.
+        turn: Counts the answers about the name, each of which has other records.
     """
     count = len(node.holders)
     if count <= MANY_HOLDERS:
@@ -598,7 +600,7 @@ def _address_records(
 
 @lru_cache(maxsize=16384)
 def _packed(text: str) -> bytes:
-    """The octets of an address; each is that of some names, read one after the other."""
+    """Return the octets of an address; cached, as several names share one."""
     return ip_address(text).packed
 
 
@@ -655,18 +657,11 @@ def _one_ttl(records: list[Record]) -> tuple[Record, ...]:
     return tuple(unique.values())
 
 
-def _record(
-    name: str,
-    rtype: int,
-    rdata: bytes,
-    publication: Publication,
-    claim: Claim,
-    ttl: int | None = None,
-) -> Record:
+def _record(name: str, rtype: int, rdata: bytes, publication: Publication, claim: Claim) -> Record:
     return Record(
         name,
         rtype,
-        publication.ttl if ttl is None else ttl,
+        publication.ttl,
         rdata,
         publication.container_name,
         publication.id,

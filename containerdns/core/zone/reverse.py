@@ -9,14 +9,13 @@ of that zone belongs to others, unless it is private.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from itertools import takewhile
 
 from containerdns.core import names
+from containerdns.core.endpoints import IPNetwork
 from containerdns.core.zone.containers import OWN_DRIVERS, Network
 from containerdns.core.zone.special_names import private_reverse_zone_above
-
-IPNetwork = IPv4Network | IPv6Network
 
 _V4 = "in-addr.arpa."
 _V6 = "ip6.arpa."

@@ -4,10 +4,10 @@ AXFR sends the copy, and IXFR the differences between one state of the copy and 
 client that applies every difference has the same as after a full transfer, whatever changed
 the zone: a name that was reported as changed is read again, and compared with what was sent.
 
-Nothing is looked at until somebody asks.  A caller then calls `advance` until it
-returns False, with pauses as it likes; names that change meanwhile are looked at once
-more.  Then `cut` makes the copy current, but for names that very many containers have:
-what these were at the cut is worked out in small pieces and pasted.
+Nothing is read until a secondary asks.  A caller then calls `advance` until it
+returns False, with pauses as it likes; names that change meanwhile are read once
+more.  Then `cut` makes the copy current, except for names of very many containers, whose records
+at the cut are computed in small pieces and pasted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,7 +43,7 @@ class Source(Protocol):
         """Return whether `records` takes so long that `later` is called instead."""
 
     def later(self, name: str) -> Work:
-        """What `records` would give now, to be worked out in pieces."""
+        """Compute what `records` would return now, in pieces."""
 
 
 class Copy:
@@ -231,7 +231,7 @@ class Cut:
     works: Sequence[tuple[str, tuple[RR, ...], Work]]
 
     def work_out(self, seen: "dict[str, Seen]") -> Iterator[None]:
-        """Put what is found at each name into a dict, and yield after each piece of work."""
+        """Store the records found at each name, and yield after each piece of work."""
         for name, had, work in self.works:
             for found in work:
                 if found is not None:

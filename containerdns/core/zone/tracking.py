@@ -60,6 +60,22 @@ class Happening(Enum):
     CHANGED = "any other"
 
 
+class ContainerEvent(NamedTuple):
+    """An event of one container.
+
+    Attributes:
+        happening: The kind of event.
+        time: When it happened, by the Engine's clock.
+        name: Of RENAMED, the new one.
+        exit_status: Of DIED, if the event has it.
+    """
+
+    happening: Happening
+    time: float | None = None
+    name: str = ""
+    exit_status: int | None = None
+
+
 class Mark(NamedTuple):
     """The events up to a point, to know which ones are newer than a request."""
 
@@ -104,7 +120,7 @@ class Tracked:
         return self.container is not None and self.container.is_running
 
     @property
-    def is_told(self) -> bool:
+    def was_reported(self) -> bool:
         """Whether it was ever reported."""
         return self.container is not None or bool(self.fault)
 
@@ -123,57 +139,46 @@ class Ask(NamedTuple):
     urgency: Urgency = Urgency.EVENT
 
 
-class Tell(NamedTuple):
+class Report(NamedTuple):
     """Report the container as it is now."""
 
     container: Container
     event_time: float | None = None
 
 
-class TellDeath(NamedTuple):
+class ReportDeath(NamedTuple):
     """Report that it stopped running."""
 
     event_time: float | None = None
     exit_status: int | None = None
 
 
-class TellFault(NamedTuple):
+class ReportFault(NamedTuple):
     """Report that its documents cannot be read."""
 
     container_name: str
     reason: str
 
 
-Effect = Ask | Tell | TellDeath | TellFault
+Effect = Ask | Report | ReportDeath | ReportFault
 Step = tuple[Tracked, tuple[Effect, ...]]
 
 
-def on_event(
-    tracked: Tracked,
-    happening: Happening,
-    event_time: float | None = None,
-    name: str = "",
-    *,
-    exit_status: int | None = None,
-    may_ask_early: bool = True,
-) -> Step:
+def on_event(tracked: Tracked, event: ContainerEvent, *, may_ask_early: bool = True) -> Step:
     """Apply an event.
 
     Args:
         tracked: The state before it.
-        happening: The kind of event.
-        event_time: When it happened, by the Engine's clock.
-        name: Of RENAMED, the new one.
-        exit_status: Of DIED, if the Engine says it.
+        event: The event.
         may_ask_early: There is a slot for an inspect that waits for a start.
     """
-    match happening:
+    match event.happening:
         case Happening.DIED:
-            return _died(tracked, event_time, exit_status)
+            return _died(tracked, event.time, event.exit_status)
         case Happening.RENAMED:
-            return _renamed(tracked, name, event_time)
+            return _renamed(tracked, event.name, event.time)
         case Happening.STARTED if tracked.phase in (Phase.ASKING, Phase.STARTING):
-            return replace(tracked, phase=Phase.STARTING, event_time=event_time), ()
+            return replace(tracked, phase=Phase.STARTING, event_time=event.time), ()
         case Happening.STARTED if tracked.phase is Phase.IDLE and tracked.is_running:
             if tracked.is_whole:
                 return tracked, ()
@@ -183,7 +188,7 @@ def on_event(
             return replace(tracked, phase=Phase.ASKING, event_time=None), (Ask(Urgency.EARLY),)
         case Happening.DISCONNECTED if tracked.phase is Phase.IDLE and not tracked.is_running:
             return replace(tracked, likeness=0), ()  # left to the next comparison
-    return _asked(replace(tracked, event_time=event_time), Urgency.EVENT)
+    return _asked(replace(tracked, event_time=event.time), Urgency.EVENT)
 
 
 def on_difference(tracked: Tracked) -> Step:
@@ -215,7 +220,7 @@ def on_inspect(tracked: Tracked, mark: Mark, container: Container, likeness: int
         container = tracked.container  # events since are newer than the whole result
     told: tuple[Effect, ...] = ()
     if container != tracked.container or tracked.fault:
-        told = (Tell(container, tracked.event_time),)
+        told = (Report(container, tracked.event_time),)
     after = replace(
         tracked,
         container=container,
@@ -248,7 +253,7 @@ def on_item(tracked: Tracked, mark: Mark, listed: Container, fault: str = "") ->
     if tracked.container is not None:
         listed = with_details_of(listed, tracked.container)
     listed = _corrected(tracked, mark, listed)
-    return _told_of_list(tracked, listed, fault)
+    return _reported_from_list(tracked, listed, fault)
 
 
 def on_unreadable_item(tracked: Tracked, name: str, fault: str) -> Step:
@@ -257,7 +262,7 @@ def on_unreadable_item(tracked: Tracked, name: str, fault: str) -> Step:
     container = tracked.container
     if container is None and name:
         container = Container(tracked.id, name, tracked.engine, UNREAD)
-    return _told_of_list(replace(tracked, name=name), container, fault)
+    return _reported_from_list(replace(tracked, name=name), container, fault)
 
 
 def on_new_session(tracked: Tracked) -> Tracked:
@@ -275,7 +280,7 @@ def _died(tracked: Tracked, event_time: float | None, exit_status: int | None) -
     phase = Phase.ASKING if tracked.phase is Phase.STARTING else tracked.phase
     mark = tracked.mark._replace(deaths=tracked.mark.deaths + 1)
     after = replace(tracked, container=container, phase=phase, likeness=0, mark=mark)
-    return after, (TellDeath(event_time, exit_status),)
+    return after, (ReportDeath(event_time, exit_status),)
 
 
 def _renamed(tracked: Tracked, name: str, event_time: float | None) -> Step:
@@ -314,11 +319,11 @@ def _corrected(tracked: Tracked, mark: Mark, container: Container) -> Container:
 def _told(tracked: Tracked, container: Container, event_time: float | None) -> tuple[Effect, ...]:
     """Report a container with a lasting fault; the order matters, as changes clear faults."""
     if tracked.fault:
-        return Tell(container, event_time), TellFault(container.container_name, tracked.fault)
-    return (Tell(container, event_time),)
+        return Report(container, event_time), ReportFault(container.container_name, tracked.fault)
+    return (Report(container, event_time),)
 
 
-def _told_of_list(tracked: Tracked, container: Container | None, fault: str) -> Step:
+def _reported_from_list(tracked: Tracked, container: Container | None, fault: str) -> Step:
     """Report the differences from what was last reported."""
     had_fault = tracked.fault
     name = container.container_name if container is not None else tracked.name
@@ -332,4 +337,4 @@ def _told_of_list(tracked: Tracked, container: Container | None, fault: str) -> 
     )
     if container is not None and container != tracked.container:
         return after, _told(after, container, None)
-    return after, (TellFault(name, fault),) if fault and fault != had_fault else ()
+    return after, (ReportFault(name, fault),) if fault and fault != had_fault else ()

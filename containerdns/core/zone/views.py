@@ -7,16 +7,13 @@ all cached views are invalid.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import (
-    ip_address,
-    ip_network,
-)
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from containerdns.core.endpoints import LOOPBACK, PRIVATE, IPAddress, IPNetwork
 from containerdns.core.zone.containers import BRIDGE, OWN_DRIVERS, Network
 
-KEPT_VIEWS = 4096  # more than a host's networks times its addresses
+MAX_VIEWS = 4096  # more than a host's networks times its addresses
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 on an IPv6 socket
 
 
@@ -199,7 +196,7 @@ class Views:
         """
         view = self._views.get((client, local))
         if view is None:
-            if len(self._views) >= KEPT_VIEWS:
+            if len(self._views) >= MAX_VIEWS:
                 self._views.clear()
             view = self._views[client, local] = self._make(client, local)
         return view
@@ -265,24 +262,9 @@ def _text_of(octets: bytes) -> str:
     return str(ip_address(packed(ip_address(octets))))
 
 
-# Loopback, private, link-local, ULA and 100.64.0.0/10.
-PRIVATE_NETWORKS: tuple[IPNetwork, ...] = tuple(
-    ip_network(text)
-    for text in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "169.254.0.0/16",
-        "100.64.0.0/10",
-        "::1/128",
-        "fe80::/10",
-        "fc00::/7",
-    )
-)
-_PRIVATE = _unnamed(PRIVATE_NETWORKS)
+_PRIVATE = _unnamed(PRIVATE)
 
 
 def is_private(octets: bytes) -> bool:
-    """Return whether an address, of 4 or 16 octets, is in one of `PRIVATE_NETWORKS`."""
+    """Return whether an address, of 4 or 16 octets, is in one of `PRIVATE`."""
     return octets in _PRIVATE

@@ -771,7 +771,7 @@ class Zone:
         having: set[str] = set()
         winner = ""
         is_service = False
-        for count, claim in enumerate(self._told_of(holders)):
+        for count, claim in enumerate(self._resolving(holders)):
             if count % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1:
                 yield None
             having.add(claim.publication)
@@ -804,7 +804,7 @@ class Zone:
             return loss
         return loss._replace(held_for=str(left), until=self.handovers.until(left))
 
-    def _told_of(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
+    def _resolving(self, holders: tuple[Claim, ...]) -> tuple[Claim, ...]:
         """Return the holders that a name resolves to: all with addresses, else one CNAME."""
         if TYPE_CNAME not in self._having:
             return holders

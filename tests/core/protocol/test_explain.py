@@ -73,7 +73,7 @@ def test_reason_says_why_there_is_nothing(name: str, reason: str) -> None:
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
     view = View(True, True, True, False, frozenset(), ())
-    assert explain(zone, ownership, name, messages.A, view, NOW).reason == reason
+    assert explain(ownership, name, messages.A, view, NOW).reason == reason
 
 
 def test_document_has_the_keys_of_the_contract() -> None:

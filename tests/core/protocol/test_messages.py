@@ -117,7 +117,7 @@ def test_datagram_is_as_long_as_both_sides_want(payload: int | None, octets: int
 def test_response_is_cut_at_a_record(limit: int, answers: int, is_truncated: bool) -> None:
     """RFC 2181 section 9; the question ends at octet 28, a record has 16."""
     body = messages.encode(WEB, addresses(2))
-    octets = messages.assemble(a_query(), messages.AA, 0, body, limit)
+    octets = messages.assemble(a_query(), messages.AA, body, limit)
     assert len(octets) <= limit
     response = read(octets)
     assert (len(response.rr), bool(response.header.tc)) == (answers, is_truncated)
@@ -126,7 +126,7 @@ def test_response_is_cut_at_a_record(limit: int, answers: int, is_truncated: boo
 def test_losing_additional_records_alone_is_no_truncation() -> None:
     """RFC 2181 section 9: TC is for what is required."""
     body = messages.encode(WEB, addresses(1), (), addresses(3)[1:])
-    octets = messages.assemble(a_query(), 0, 0, body, 28 + 16 + 20)
+    octets = messages.assemble(a_query(), 0, body, 28 + 16 + 20)
     response = read(octets)
     assert (len(response.rr), len(response.ar), response.header.tc) == (1, 1, 0)
 
@@ -136,7 +136,7 @@ def test_names_in_data_are_compressed_against_the_question_as_it_was_spelled() -
     soa = names.to_wire("ns.docker.") + names.to_wire("root.docker.") + bytes(20)
     body = messages.encode(spelled, (), (RR(names.to_wire("docker."), messages.SOA, 1, 1, soa),))
     query = Query(1, 0, spelled + b"\0\1\0\1", "web.docker.", 1, 1)
-    octets = messages.assemble(query, 0, 0, body, 512)
+    octets = messages.assemble(query, 0, body, 512)
     assert octets.count(b"ocker") == 0
     assert str(read(octets).auth[0].rdata.mname) == "ns.doCKer."
     assert octets.endswith(bytes(20))

@@ -33,7 +33,7 @@ def reply(data: bytes, addresses: tuple[int, ...] = (2,), **changes: Any) -> Rep
         [RR(owner, 1, 1, 5, bytes([172, 18, 0, last])) for last in addresses],
         [] if addresses else [RR(b"\x06docker\0", 6, 1, 1, SOA)],
     )
-    octets = messages.assemble(asked, messages.AA, 0, body, 1232)
+    octets = messages.assemble(asked, messages.AA, body, 1232)
     serial_at = 0 if addresses else octets.index((77).to_bytes(4))
     values = {"keeping": "name", "serial_at": serial_at, **changes}
     return Reply(octets, 0, "zone", asked.qtype, asked.name, **values)

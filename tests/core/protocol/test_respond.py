@@ -61,9 +61,7 @@ def responder(*publications: Publication, counters: Counters | None = None) -> R
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
     cookies = Cookies(bytes(16))
-    return Responder(
-        zone, ownership, cookies, counters or Counters(), identity="me", version="test 1"
-    )
+    return Responder(ownership, cookies, counters or Counters(), identity="me", version="test 1")
 
 
 def sharing(count: int, *texts: str) -> list[Publication]:
@@ -391,7 +389,7 @@ def test_ready_made_answer_below_a_search_domain_depends_on_the_domain_around_it
     zone = Zone(Shape(search_domains=("x.docker.",)), 1, RememberedNames(60))
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
-    made = Responder(zone, ownership, Cookies(bytes(16)), Counters())
+    made = Responder(ownership, Cookies(bytes(16)), Counters())
     kept = PacketCache(Counters())
     asked = [query(name) for name in ("web.x.docker.", "no.x.docker.")]
     zone.replace("web", publication("web", "10.0.0.1"), NOW)
@@ -420,7 +418,7 @@ def test_name_that_became_a_containers_while_an_upstream_was_asked_is_answered_b
     zone = Zone(Shape(search_domains=("corp.example.",)), 1, RememberedNames(60))
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
-    made = Responder(zone, ownership, Cookies(bytes(16)), Counters())
+    made = Responder(ownership, Cookies(bytes(16)), Counters())
     forward = forwarded(made, query("web.corp.example."))
     zone.replace("web", publication("web", "10.0.0.1"), NOW)
     denied = Resolution(messages.NXDOMAIN, upstream="u")
@@ -724,15 +722,14 @@ def test_explanation_of_what_is_cached_is_the_response(
     target: str, qtype: int, listing: Listing, drops_private: bool
 ) -> None:
     made = responder(publication("web", "10.0.0.1"), publication("alias", cname="web.docker."))
-    zone, ownership = made._zone, made._ownership
+    ownership = made._ownership
     ownership.listing = listing
     forward = forwarded(made, query(SEARCH, qtype))
     resolution = scrubbed(made, forward, cname(SEARCH, target), drops_private=drops_private)
     reply = made.finish(forward, resolution, PEER, NOW)
     told = led_home(
-        zone,
         ownership,
-        explain(zone, ownership, SEARCH, qtype, VIEW, NOW),
+        explain(ownership, SEARCH, qtype, VIEW, NOW),
         VIEW,
         Cached(resolution._replace(drops_private=drops_private), NOW, NOW),
         NOW,
@@ -755,7 +752,7 @@ def test_forward_knows_its_client() -> None:
 
 def test_identity_is_left_out_if_there_is_none() -> None:
     zone = Zone(Shape(), 1, RememberedNames(60))
-    made = Responder(zone, Ownership(zone), Cookies(bytes(16)), Counters())
+    made = Responder(Ownership(zone), Cookies(bytes(16)), Counters())
     reply = made.respond(query("www.example.net.", messages.OPT, opt=option(3, b"")), PEER, NOW)
     assert isinstance(reply, Reply)
     assert read(reply).ar[0].rdata == []

@@ -54,9 +54,7 @@ def test_glance_says_what_thought_says(rounds: list[list[object]], data: st.Data
         for label, apex, qtype in data.draw(st.lists(questions, max_size=12)):
             asked = query(names.join(label, apex), qtype)
             writer = world.writer
-            thinking = Responder(
-                writer.zone, writer.ownership, Cookies(bytes(16)), Counters(), identity="x"
-            )
+            thinking = Responder(writer.ownership, Cookies(bytes(16)), Counters(), identity="x")
             said, thought = (
                 responder.respond(asked, peer, NOW) for responder in (world.responder, thinking)
             )
@@ -150,7 +148,7 @@ def test_nothing_is_denied_before_docker_is_listed() -> None:
 
 def test_what_is_known_is_bounded() -> None:
     made, answering = Denials(Counters()), responder()
-    made.use(answering._zone, answering._ownership)
+    made.use(answering._ownership)
     octets = ask(responder(), query("first.docker.")).octets
     for qtype in range(20_000, 25_000):
         denied = Denied(octets, "first.docker.", qtype, 40)
@@ -179,7 +177,7 @@ def test_names_of_nobody_are_denied_at_a_glance(first: str, other: str, is_denie
     zone.replace("alpha", publication("alpha", "192.0.2.7"), NOW)
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
-    made, thinking = (Responder(zone, ownership, Cookies(bytes(16)), Counters()) for _ in range(2))
+    made, thinking = (Responder(ownership, Cookies(bytes(16)), Counters()) for _ in range(2))
     ask(made, query(first))
     denied = at_a_glance(made, query(other))
     assert (denied is not None) is is_denied
@@ -199,7 +197,7 @@ def test_denials_are_counted_when_asked_for_and_when_they_are_forgotten() -> Non
     zone = Zone(Shape(search_domains=("localdomain.",)), 1, RememberedNames(60))
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
-    made = Responder(zone, ownership, Cookies(bytes(16)), counters)
+    made = Responder(ownership, Cookies(bytes(16)), counters)
     for first, other in (("first.docker.", "other.docker."), ("first.", "other.")):
         ask(made, query(first))
         data = query(other)
@@ -208,7 +206,7 @@ def test_denials_are_counted_when_asked_for_and_when_they_are_forgotten() -> Non
             assert found is not None
             found[1].hits += 1
     counters.kept_from_upstream = 0
-    made.use(zone, ownership)
+    made.use(ownership)
     made.tally()
     assert counters.requests == {("udp", messages.A): 6}
     assert counters.responses == {

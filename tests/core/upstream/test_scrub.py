@@ -147,7 +147,7 @@ def test_negative_ttl_is_of_the_soa_and_at_most_60(
 
 def test_negative_of_a_later_server_lives_shorter() -> None:
     denial = response(authority=(soa("example."),), rcode=messages.NXDOMAIN)
-    assert scrub(denial, WWW, replace(TRUST, negative_longest=5)).ttl == 5
+    assert scrub(denial, WWW, replace(TRUST, max_negative_ttl=5)).ttl == 5
 
 
 def test_negative_without_soa_is_not_cached() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from containerdns.core.protocol import messages
 from containerdns.core.zone import answers
-from containerdns.core.zone.answers import Answer
+from containerdns.core.zone.answers import Answer, Lookup
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
 from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.views import View
@@ -29,7 +29,7 @@ def find(name: str, *publications: Publication, qtype: int = messages.A) -> Answ
     for one in publications:
         zone.replace(one.id, one, NOW)
     suffix = DOCKER if name.endswith("docker.") else BARE
-    return answers.find(zone, name, qtype, VIEW, suffix)
+    return answers.find(zone, Lookup(name, qtype, VIEW), suffix)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from containerdns.core.zone.change_history import MAX_GONE, MAX_KEPT, Changes, line
+from containerdns.core.zone.change_history import MAX_GONE, MAX_KEPT, ChangeHistory, line
 from containerdns.core.zone.policy import Publication, PublishedAddress
 
 ONE, OTHER = "10.212.0.2", "10.212.0.5"
@@ -22,12 +22,12 @@ def web(
     )
 
 
-def told(changes: Changes) -> list[str]:
+def told(changes: ChangeHistory) -> list[str]:
     return [line(change) for change in changes.since(0)[0]]
 
 
 def test_container_that_comes_and_goes_is_two_lines() -> None:
-    changes = Changes()
+    changes = ChangeHistory()
     changes.note(None, web(), 10.0)
     changes.note(web(), web(is_running=False), 20.0)
     changes.note(web(is_running=False), None, 21.0)
@@ -35,7 +35,7 @@ def test_container_that_comes_and_goes_is_two_lines() -> None:
 
 
 def test_redeploy_has_its_gap() -> None:
-    changes = Changes()
+    changes = ChangeHistory()
     changes.note(web(), None, 20.0)
     changes.note(None, web(OTHER, ident="b"), 20.8)
     assert told(changes)[1] == "~ web 10.212.0.2 -> 10.212.0.5, 0.8 s without"
@@ -44,7 +44,7 @@ def test_redeploy_has_its_gap() -> None:
 
 def test_redeploy_of_compose_ends_with_a_rename() -> None:
     """`up --force-recreate` makes ID_web, removes web, and renames."""
-    changes = Changes()
+    changes = ChangeHistory()
     changes.note(None, web(OTHER, ident="b", name="b_web"), 19.0)
     changes.note(web(), None, 20.0)
     changes.note(web(OTHER, ident="b", name="b_web"), web(OTHER, ident="b"), 20.5)
@@ -52,7 +52,7 @@ def test_redeploy_of_compose_ends_with_a_rename() -> None:
 
 
 def test_health_and_addresses_of_a_running_container() -> None:
-    changes = Changes()
+    changes = ChangeHistory()
     changes.note(web(), web(is_healthy=False), 10.0)
     changes.note(web(), web(OTHER), 11.0)
     changes.note(web(), web(name="shop"), 12.0)
@@ -65,7 +65,7 @@ def test_health_and_addresses_of_a_running_container() -> None:
 
 
 def test_what_is_kept_is_bounded() -> None:
-    changes = Changes()
+    changes = ChangeHistory()
     for number in range(2 * max(MAX_KEPT, MAX_GONE)):
         changes.note(web(name=f"web{number}"), None, float(number))
     kept, total = changes.since(0)
@@ -78,7 +78,7 @@ def test_what_is_kept_is_bounded() -> None:
 
 def test_container_without_an_address_says_so() -> None:
     """A sharer of a network whose owner has gone."""
-    changes = Changes()
+    changes = ChangeHistory()
     lonely = replace(web(), addresses=())
     changes.note(None, lonely, 10.0)
     changes.note(lonely, web(), 11.0)

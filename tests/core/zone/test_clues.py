@@ -54,7 +54,7 @@ def explained(
             zone.replace(publication.id, publication, NOW)
     ownership = Ownership(zone, top_level_domains=frozenset({"app.", "com."}))
     ownership.listing = Listing.COMPLETE
-    told = explain(zone, ownership, names.canonical(name), qtype, VIEW, NOW)
+    told = explain(ownership, names.canonical(name), qtype, VIEW, NOW)
     clues = Clues(zone, inventory.get, inventory.policy)
     if not told.records:
         for _ in clues.look({told.owner} - {""}, {told.name}):
@@ -212,7 +212,7 @@ CASES = {
     "unhealthy and alone": (
         "web",
         (container("web", health="unhealthy"),),
-        "the container web is running; unhealthy, but nobody else has the name: web",
+        "the container web is running; unhealthy, but no other container has the name: web",
     ),
 }
 
@@ -284,7 +284,10 @@ def test_looking_stops_after_each_small_unit() -> None:
             "10.0.0.9",
             "10.0.0.9 is in a subnet of the network front, but no running container has it",
         ),
-        ("192.0.2.1", "192.0.2.1 is no container's address, and in no subnet of Docker's"),
+        (
+            "192.0.2.1",
+            "192.0.2.1 is not the address of any container, and not in a subnet of Docker's",
+        ),
     ],
 )
 def test_address_is_somebodys(address: str, said: str) -> None:
@@ -306,7 +309,7 @@ def test_stopped_container_explains_a_name_that_is_also_remembered() -> None:
         zone.replace(publication.id, publication, NOW)
     ownership = Ownership(zone)
     ownership.listing = Listing.COMPLETE
-    told = explain(zone, ownership, "web.docker.", messages.A, VIEW, NOW)
+    told = explain(ownership, "web.docker.", messages.A, VIEW, NOW)
     assert told.reason.startswith("its container was removed")
     clues = Clues(zone, inventory.get, inventory.policy)
     assert list(clues.look({"web"}))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from containerdns.core.zone import hosts_file
-from containerdns.core.zone.policy import Publication
+from containerdns.core.zone.policy import Publication, PublicationChange
 
 
 def read(text: str) -> tuple[dict[str, list[str]], list[str]]:
@@ -71,7 +71,7 @@ class Following:
                 self.take(change)
         return len(units)
 
-    def take(self, change: hosts_file.HostsChange) -> None:
+    def take(self, change: PublicationChange) -> None:
         publication_id, publication = change
         if publication is None:
             self.published.pop(publication_id, None)

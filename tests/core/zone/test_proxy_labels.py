@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.zone import master_file
-from containerdns.core.zone.answers import find
+from containerdns.core.zone.answers import Lookup, find
 from containerdns.core.zone.containers import Attachment, Container, container_from_inspect
 from containerdns.core.zone.inventory import Inventory
 from containerdns.core.zone.ownership import Act, Listing, Ownership
@@ -120,7 +119,7 @@ RULES = st.text(st.sampled_from('Host(`"a.docker*~!)|&, \\:/\0é{}^'), max_size=
 def test_any_label_costs_its_own_container_at_most(labels: dict[str, str], variable: str) -> None:
     """No text raises, and what comes of it are names below suffixes of ours."""
     web = replace(container("web", labels=labels), virtual_host=variable)
-    inventory = Inventory(replace(POLICY, proxy_addresses=(ip_address("192.0.2.1"),)))
+    inventory = Inventory(replace(POLICY, proxy_addresses=("192.0.2.1",)))
     (publication,) = inventory.put(web)
     assert {host.kind for host in hosts_of(labels, variable)} <= set(kinds_of(labels, variable))
     for claim in publication.claims:
@@ -180,7 +179,7 @@ class World:
         decision = self.ownership.decide(name, qtype, NOW)
         if decision.act is not Act.ZONE:
             return [decision.act.value]
-        answer = find(self.zone, name, qtype, VIEW, decision.suffix)
+        answer = find(self.zone, Lookup(name, qtype, VIEW), decision.suffix)
         if answer.rcode:
             return ["nxdomain"]
         return [master_file.data_text(r.rtype, r.rdata) for r in answer.records]
@@ -231,7 +230,7 @@ def test_names_go_with_the_container_or_the_proxy_and_stay_ours() -> None:
 
 
 def test_proxy_address_serves_where_no_container_is_labelled() -> None:
-    world = World(replace(POLICY, proxy_addresses=(ip_address("192.0.2.7"),)))
+    world = World(replace(POLICY, proxy_addresses=("192.0.2.7",)))
     world.put(WEB)
     assert world.ask("shop.docker.") == ["192.0.2.7"]
     world.put(TRAEFIK)
@@ -258,11 +257,11 @@ def test_option_that_is_turned_on_at_a_reload_is_followed() -> None:
 
 @pytest.mark.parametrize("text", ["*.shop.docker", "~^shop\\..*", "shop.*"])
 def test_pattern_is_left_out_and_reported(text: str) -> None:
-    world = World(replace(POLICY, proxy_addresses=(ip_address("192.0.2.7"),)))
+    world = World(replace(POLICY, proxy_addresses=("192.0.2.7",)))
     world.put(replace(container("web"), virtual_host=text))
     publication = world.zone.publication(container("web").id)
     assert publication is not None
-    assert publication.faults == ((f"VIRTUAL_HOST: {text}", "a pattern is no host name"),)
+    assert publication.faults == ((f"VIRTUAL_HOST: {text}", "a pattern is not a host name"),)
     assert not any(claim.proxy for claim in publication.claims)
 
 

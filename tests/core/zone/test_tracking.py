@@ -10,12 +10,13 @@ from containerdns.core.zone import tracking
 from containerdns.core.zone.containers import Attachment, Container, stopped
 from containerdns.core.zone.tracking import (
     Ask,
+    ContainerEvent,
     Happening,
     Mark,
     Phase,
-    Tell,
-    TellDeath,
-    TellFault,
+    Report,
+    ReportDeath,
+    ReportFault,
     Tracked,
     Urgency,
 )
@@ -54,7 +55,9 @@ AFTER = {
 def test_event_while_an_inspect_is_under_way(
     phase: Phase, happening: Happening, state: str | None
 ) -> None:
-    after, effects = tracking.on_event(tracked(phase, state), happening, 5.0, "shop")
+    after, effects = tracking.on_event(
+        tracked(phase, state), ContainerEvent(happening, 5.0, "shop")
+    )
     assert after.phase is AFTER[phase][happening]
     assert not any(isinstance(effect, Ask) for effect in effects)
 
@@ -85,7 +88,9 @@ def test_event_while_an_inspect_is_under_way(
 def test_event_while_nothing_is_under_way(
     state: str | None, happening: Happening, urgency: Urgency | None
 ) -> None:
-    after, effects = tracking.on_event(tracked(Phase.IDLE, state), happening, 5.0, "shop")
+    after, effects = tracking.on_event(
+        tracked(Phase.IDLE, state), ContainerEvent(happening, 5.0, "shop")
+    )
     asked = [effect.urgency for effect in effects if isinstance(effect, Ask)]
     assert asked == ([] if urgency is None else [urgency])
     assert after.phase is (Phase.IDLE if urgency is None else Phase.ASKING)
@@ -93,24 +98,26 @@ def test_event_while_nothing_is_under_way(
 
 def test_connect_without_a_slot_leaves_it_to_the_start() -> None:
     before = tracked(state="created")
-    assert tracking.on_event(before, Happening.CONNECTED, 5.0, may_ask_early=False) == (before, ())
+    assert tracking.on_event(
+        before, ContainerEvent(Happening.CONNECTED, 5.0), may_ask_early=False
+    ) == (before, ())
 
 
 def test_start_of_what_only_a_list_told_is_inspected() -> None:
     before = replace(tracked(), is_whole=False)
-    assert Ask() in tracking.on_event(before, Happening.STARTED, 5.0)[1]
+    assert Ask() in tracking.on_event(before, ContainerEvent(Happening.STARTED, 5.0))[1]
 
 
 def test_death_withdraws_at_once_and_is_compared_next_time() -> None:
-    after, effects = tracking.on_event(tracked(), Happening.DIED, 5.0)
-    assert effects == (TellDeath(5.0),)
+    after, effects = tracking.on_event(tracked(), ContainerEvent(Happening.DIED, 5.0))
+    assert effects == (ReportDeath(5.0),)
     assert (after.is_running, after.likeness) == (False, 0)
 
 
 def test_rename_is_believed_at_once_and_no_longer_looks_the_same() -> None:
     """Renamed back while the stream is cut, the list looks as it did before."""
-    after, effects = tracking.on_event(tracked(), Happening.RENAMED, 5.0, "shop")
-    assert effects == (Tell(a_container(name="shop"), 5.0), Ask())
+    after, effects = tracking.on_event(tracked(), ContainerEvent(Happening.RENAMED, 5.0, "shop"))
+    assert effects == (Report(a_container(name="shop"), 5.0), Ask())
     assert after.likeness == 0
 
 
@@ -129,7 +136,7 @@ def test_answer_of_an_inspect(phase: Phase, state: str, after: Phase) -> None:
     before = tracked(phase, None)
     step, effects = tracking.on_inspect(before, before.mark, a_container(state), LIKENESS)
     assert step.phase is after
-    assert effects[0] == Tell(a_container(state))
+    assert effects[0] == Report(a_container(state))
     assert (Ask() in effects) == (after is Phase.ASKING)
     assert step.is_whole
     assert step.likeness == LIKENESS
@@ -142,7 +149,7 @@ def test_answer_that_says_nothing_new_tells_nothing() -> None:
 
 def test_answer_of_before_a_death_brings_nobody_back() -> None:
     sent = tracked(Phase.ASKING)
-    dead, _ = tracking.on_event(sent, Happening.DIED, 5.0)
+    dead, _ = tracking.on_event(sent, ContainerEvent(Happening.DIED, 5.0))
     after, effects = tracking.on_inspect(dead, sent.mark, a_container(), LIKENESS)
     assert not after.is_running
     assert after.likeness == 0
@@ -151,7 +158,7 @@ def test_answer_of_before_a_death_brings_nobody_back() -> None:
 
 def test_answer_of_before_a_rename_changes_nothing() -> None:
     sent = tracked(Phase.ASKING)
-    renamed, _ = tracking.on_event(sent, Happening.RENAMED, 5.0, "shop")
+    renamed, _ = tracking.on_event(sent, ContainerEvent(Happening.RENAMED, 5.0, "shop"))
     after, effects = tracking.on_inspect(renamed, sent.mark, a_container(), LIKENESS)
     assert after.container == a_container(name="shop")
     assert effects == (Ask(),)
@@ -159,9 +166,9 @@ def test_answer_of_before_a_rename_changes_nothing() -> None:
 
 def test_answer_of_before_the_first_news_of_a_container_has_its_new_name() -> None:
     sent = tracked(Phase.ASKING, None)
-    renamed, _ = tracking.on_event(sent, Happening.RENAMED, 5.0, "shop")
+    renamed, _ = tracking.on_event(sent, ContainerEvent(Happening.RENAMED, 5.0, "shop"))
     _, effects = tracking.on_inspect(renamed, sent.mark, a_container(), LIKENESS)
-    assert effects == (Tell(a_container(name="shop"), 5.0), Ask())
+    assert effects == (Report(a_container(name="shop"), 5.0), Ask())
 
 
 @pytest.mark.parametrize(
@@ -184,39 +191,39 @@ def test_list_does_for_a_failed_inspect_and_keeps_what_was_known() -> None:
     listed = replace(a_container(hostname=""), attachments=(moved,))
     after, effects = tracking.on_item(before, before.mark, listed, "no answer")
     told = replace(a_container(), attachments=(replace(moved, aliases=("www",)),))
-    assert effects == (Tell(told), TellFault("web", "no answer"))
+    assert effects == (Report(told), ReportFault("web", "no answer"))
     assert not after.is_whole
     assert tracking.on_item(after, after.mark, listed, "no answer")[1] == ()
     cured, effects = tracking.on_inspect(after, after.mark, told, LIKENESS)
-    assert effects == (Tell(told),)  # nothing new but that it can be read
+    assert effects == (Report(told),)  # nothing new but that it can be read
     assert not cured.fault
 
 
 def test_list_of_before_a_death_brings_nobody_back() -> None:
     sent = tracked(Phase.ASKING)
-    dead, _ = tracking.on_event(sent, Happening.DIED, 5.0)
+    dead, _ = tracking.on_event(sent, ContainerEvent(Happening.DIED, 5.0))
     assert not tracking.on_item(dead, sent.mark, a_container(), "no answer")[0].is_running
 
 
 def test_name_of_what_cannot_be_read_is_kept() -> None:
     after, effects = tracking.on_unreadable_item(tracked(Phase.IDLE, None), "web", "too long")
     told, fault = effects
-    assert isinstance(told, Tell)
+    assert isinstance(told, Report)
     assert (told.container.container_name, told.container.is_running) == ("web", False)
-    assert fault == TellFault("web", "too long")
+    assert fault == ReportFault("web", "too long")
     assert tracking.on_unreadable_item(after, "web", "too long")[1] == ()
 
 
 def test_what_has_no_name_is_a_fault_alone() -> None:
     _, effects = tracking.on_unreadable_item(tracked(Phase.IDLE, None), "", "odd")
-    assert effects == (TellFault("", "odd"),)
+    assert effects == (ReportFault("", "odd"),)
 
 
 def test_rename_of_what_cannot_be_read_keeps_its_fault() -> None:
     """News of a container end its former fault."""
     before = replace(tracked(), fault="odd")
-    _, effects = tracking.on_event(before, Happening.RENAMED, 5.0, "shop")
-    assert effects[:2] == (Tell(a_container(name="shop"), 5.0), TellFault("shop", "odd"))
+    _, effects = tracking.on_event(before, ContainerEvent(Happening.RENAMED, 5.0, "shop"))
+    assert effects[:2] == (Report(a_container(name="shop"), 5.0), ReportFault("shop", "odd"))
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -288,7 +295,9 @@ class Model:
         if self.events:
             happening, name = self.events.pop(0)
             status = 137 if happening is Happening.DIED else None
-            step = tracking.on_event(self.tracked, happening, 5.0, name, exit_status=status)
+            step = tracking.on_event(
+                self.tracked, ContainerEvent(happening, 5.0, name, exit_status=status)
+            )
             self.take(step)
 
     def take(self, step: tracking.Step) -> None:
@@ -296,9 +305,9 @@ class Model:
         self.tracked, effects = step
         for effect in effects:
             match effect:
-                case Tell(container):
+                case Report(container):
                     self.told = container
-                case TellDeath(event_time, exit_status):
+                case ReportDeath(event_time, exit_status):
                     self.told = stopped(self.told, event_time, exit_status)
         if self.mark is None and self.tracked.phase is not Phase.IDLE:
             self.tracked = tracking.on_sent(self.tracked)

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from containerdns.core.endpoints import IPAddress
+from containerdns.core.endpoints import PRIVATE, IPAddress
 from containerdns.core.zone.containers import Network
 from containerdns.core.zone.views import (
-    PRIVATE_NETWORKS,
     Own,
     Rights,
     View,
@@ -26,7 +25,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
 def views(*networks: Network, own: tuple[str, ...] = (), host: tuple[str, ...] = ()) -> Views:
-    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, host, ask_own=False))
+    made = Views(Rights(PRIVATE, LOOPBACK, LOOPBACK, host, ask_own=False))
     made.set_networks(networks, Own(frozenset(own)))
     return made
 
@@ -149,14 +148,14 @@ def test_gateway_of_what_is_no_bridge_is_not_the_host(driver: str) -> None:
 def test_name_server_is_where_we_answer(
     own: Own, host: tuple[str, ...], local: str, addresses: tuple[str, ...]
 ) -> None:
-    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, host, ask_own=False))
+    made = Views(Rights(PRIVATE, LOOPBACK, LOOPBACK, host, ask_own=False))
     made.set_networks([FRONT, BACK], own)
     assert view(made, "10.0.0.1", local).server_addresses == addresses
 
 
 def test_this_machine_and_dockers_own_networks_may_ask_by_default() -> None:
     """Docker masquerades: a host that asks at a bridge's gateway has its public address."""
-    made = Views(Rights(PRIVATE_NETWORKS, LOOPBACK, LOOPBACK, ask_own=True))
+    made = Views(Rights(PRIVATE, LOOPBACK, LOOPBACK, ask_own=True))
     odd = Network("odd", "odd", "e", "bridge", ("198.51.100.0/24",), ("198.51.100.1",))
     lan = Network("lan", "lan", "e", "macvlan", ("203.0.113.0/24",), ("203.0.113.1",))
     clients = ("198.51.100.7", "203.0.113.7", "192.0.2.5", "2001:db8::5", "10.0.0.1")
@@ -231,4 +230,4 @@ def test_rights_are_those_of_the_networks(
         assert view.may_ask == any(mapped in network for network in networks)
         assert view.may_transfer == any(mapped in network for network in networks[:1])
         assert view.may_see_history == any(mapped in network for network in networks[1:])
-        assert view.is_limited != any(mapped in network for network in PRIVATE_NETWORKS)
+        assert view.is_limited != any(mapped in network for network in PRIVATE)
