@@ -13,6 +13,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
+from containerdns.tasks.turns import turns
 from containerdns.upstream.connections import MAX_CONNECT, UpstreamConnection, UpstreamConnections
 from containerdns.upstream.exchanges import (
     Sent,
@@ -109,6 +110,8 @@ class _StreamConnection(UpstreamConnection):
         super().__init__(loop)
         self._unsent: list[bytes] = []
         self._received = b""
+        self._reads_later = False
+        self._is_lost = False
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent:
         """Send a question with the others of this turn, once the connection is established."""
@@ -141,11 +144,28 @@ class _StreamConnection(UpstreamConnection):
     def data_received(self, data: bytes) -> None:
         """Process whole frames; after an invalid one, the connection is closed."""
         self.alive_at = self._loop.time()
-        received = self._received + data
-        start = 0
-        while len(received) >= start + 2:
+        self._received += data
+        if not self._reads_later:
+            self._read()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Notify waiting questions, once everything that arrived before is read."""
+        self._is_lost = True
+        if not self._reads_later:
+            super().connection_lost(exc)
+
+    def _read(self) -> None:
+        """Read the frames that are whole: one, and others while the turn lasts.
+
+        A response of 64 KB takes milliseconds, and many may have arrived at once.
+        """
+        received, start = self._received, 0
+        while not self.is_closed and len(received) >= start + 2:
             end = start + 2 + int.from_bytes(received[start : start + 2])
             if len(received) < end:
+                break
+            if start and turns().is_over():
+                self._read_later()
                 break
             if not self._deliver(received[start + 2 : end]):
                 self.fail(Trouble(TroubleKind.BROKEN))
@@ -153,6 +173,21 @@ class _StreamConnection(UpstreamConnection):
             start = end
         self._received = received[start:]
         self.rest()
+
+    def _read_later(self) -> None:
+        """Go on in another turn; meanwhile no more octets are taken."""
+        self._reads_later = True
+        if self.transport is not None and not self._is_lost:
+            self.transport.pause_reading()
+        turns().call(self, self._read_on)
+
+    def _read_on(self) -> None:
+        self._reads_later = False
+        if self.transport is not None and not (self._is_lost or self.is_closed):
+            self.transport.resume_reading()
+        self._read()
+        if self._is_lost and not self._reads_later:
+            super().connection_lost(None)
 
     def _deliver(self, frame: bytes) -> bool:
         """Deliver a response to its waiting question; return False if it is not a response.

@@ -16,6 +16,7 @@ from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.questions import Question
 from containerdns.upstream import https, streams
 from containerdns.upstream.exchanges import Trouble
+from tests.timing import MAX_WAIT
 from tests.upstream.fakes import Reply, answer, upstream
 from tests.upstream.forwarding import forwarder, question, records, settings
 
@@ -70,6 +71,12 @@ class _Wire:
     def abort(self) -> None:
         """Nothing to end."""
 
+    def pause_reading(self) -> None:
+        """Nothing comes anyway."""
+
+    def resume_reading(self) -> None:
+        """Nothing comes anyway."""
+
     def get_extra_info(self, _: str) -> Any:
         """Pretend that HTTP/2 was agreed on."""
         return self
@@ -86,6 +93,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     made.close()
 
 
+COUNT = 20  # responses that arrive together
 _OUTCOMES: list[Response | Trouble] = []
 
 
@@ -93,14 +101,46 @@ _OUTCOMES: list[Response | Trouble] = []
 def test_any_octets_over_tcp_are_survived(
     loop: asyncio.AbstractEventLoop, pieces: list[bytes]
 ) -> None:
-    connection = streams._StreamConnection(loop)
+    async def send() -> None:
+        connection = streams._StreamConnection(loop)
+        connection.connection_made(cast(asyncio.Transport, _Wire()))
+        sent = connection.send(QUESTION, messages.RD, b"", _OUTCOMES.append)
+        for piece in pieces:
+            head = sent.message_id.to_bytes(2) + b"\x81\x80\0\1\0\1\0\0\0\0" + QUESTION
+            connection.data_received(len(head + piece).to_bytes(2) + head + piece)
+            connection.data_received(piece)
+        connection.close()
+
+    loop.run_until_complete(send())
+
+
+async def test_many_long_responses_at_once_are_read_in_turns() -> None:
+    """All that had arrived were read in one stretch; also those before the server's end count."""
+    connection = streams._StreamConnection(asyncio.get_running_loop())
     connection.connection_made(cast(asyncio.Transport, _Wire()))
-    sent = connection.send(QUESTION, messages.RD, b"", _OUTCOMES.append)
-    for piece in pieces:
-        head = sent.message_id.to_bytes(2) + b"\x81\x80\0\1\0\1\0\0\0\0" + QUESTION
-        connection.data_received(len(head + piece).to_bytes(2) + head + piece)
-        connection.data_received(piece)
-    connection.close()
+    outcomes: list[Response | Trouble] = []
+    has_all = asyncio.Event()
+
+    def take(outcome: Response | Trouble) -> None:
+        outcomes.append(outcome)
+        if len(outcomes) == COUNT:
+            has_all.set()
+
+    record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4"
+    received = b""
+    for _ in range(COUNT):
+        sent = connection.send(QUESTION, messages.RD, b"", take)
+        head = sent.message_id.to_bytes(2) + b"\x81\x80\0\1\1\x90\0\0\0\0" + QUESTION
+        frame = head + b"".join(record + bytes((10, 0, n >> 8, n & 255)) for n in range(400))
+        received += len(frame).to_bytes(2) + frame
+    connection.data_received(received)
+    connection.connection_lost(None)
+    assert 0 < len(outcomes) < COUNT
+    async with asyncio.timeout(MAX_WAIT):
+        await has_all.wait()
+        await asyncio.sleep(0)
+    assert all(isinstance(outcome, Response) for outcome in outcomes)
+    assert connection.is_closed
 
 
 @given(pieces=st.lists(st.binary(max_size=60), max_size=4))
