@@ -14,7 +14,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.zone.views import Rights
 from containerdns.server import batch, udp
 from tests.server.serving import Served, query, serving, settings
-from tests.timing import MAX_WAIT, assert_within, best_of_three
+from tests.timing import MAX_WAIT, assert_within, best_of_three, until
 
 REFILL = 0.25  # seconds until a rate of 4 a second lets one more through
 
@@ -73,6 +73,24 @@ async def test_reply_leaves_from_the_address_that_was_asked(
         assert {peer.local for _, peer in served.responder.asked} == {
             socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
         }
+
+
+async def test_forwarded_answers_that_come_together_go_to_their_own_clients(
+    may_batch: bool,
+) -> None:
+    count = batch.SLOTS + 6
+    async with serving(may_batch) as served, asyncio.TaskGroup() as asking:
+        tasks = [
+            asking.create_task(ask(served, query(f"slow.n{n}.example", message_id=n)))
+            for n in range(count)
+        ]
+        await until(lambda: len(served.forwarder.resolved) == count)
+        served.forwarder.released.set()
+        found = [dnslib.DNSRecord.parse(await task) for task in tasks]
+    assert [response.header.id for response in found] == list(range(count))
+    assert [str(response.q.qname) for response in found] == [
+        f"slow.n{n}.example." for n in range(count)
+    ]
 
 
 async def test_slow_forwarded_query_does_not_hold_up_a_local_one(may_batch: bool) -> None:
