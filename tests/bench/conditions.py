@@ -57,7 +57,7 @@ def main() -> None:
     """Measure all conditions and print how they compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     OPTIONS.update(VARIANTS)
@@ -94,8 +94,8 @@ def _measure(what: str, one: Load, plain: Load, turns: int, seconds: float) -> d
     ratios, cpu_ratios, rates = [], [], []
     for _ in range(turns):
         mine, other = (load(*each, ["-l", str(seconds)]) for each in (one, plain))
-        if mine.queries < 1 or other.queries < 1:  # dnsperf had no CPU
-            continue
+        if not (mine.queries and other.queries and mine.cpu_us and other.cpu_us):
+            continue  # dnsperf had no CPU, or the server less than a tick of it
         rates.append(mine.queries)
         ratios.append(mine.queries / other.queries)
         cpu_ratios.append(mine.cpu_us / other.cpu_us)
