@@ -40,7 +40,8 @@ test: $(VENV)/dev lint
 	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 30 $(TESTS)
 
 quick: $(VENV)/dev lint
-	$(BIN)/pytest -q tests/core tests/test_scenarios.py tests/test_layers.py tests/test_architecture.py
+	$(BIN)/pytest -q -n $(PROCESSES) --dist loadfile tests/core tests/test_scenarios.py \
+		tests/test_layers.py tests/test_architecture.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .

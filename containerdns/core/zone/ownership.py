@@ -182,7 +182,7 @@ class Ownership:
             return self._not_ours
         domain = special_names.nearest(name, self._domains)
         if domain:
-            return self._decide_in_domain(name, domain, now)
+            return self._decide_in_domain(name, domain)
         if name.endswith(special_names.LOOPBACK_NAME) and names.is_below(
             name, special_names.LOOPBACK_NAME
         ):
@@ -240,7 +240,7 @@ class Ownership:
                 return Decision(Act.NODATA, "empty non-terminal", suffix)
         return Decision(Act.ZONE, "label fqdns", suffix)
 
-    def _decide_in_domain(self, name: str, domain: str, now: float) -> Decision:
+    def _decide_in_domain(self, name: str, domain: str) -> Decision:
         """Decide about a name below a domain, which may be in a search domain below it."""
         if name == domain:
             return Decision(Act.ZONE, "domain", Suffix(domain, SuffixKind.DOMAIN))
