@@ -202,7 +202,8 @@ class BatchLoop:
         datagrams = self._datagrams
         if datagrams.refresh() != self._generation:
             self._generation = datagrams.generation
-            self._clients.clear()
+            datagrams.drop(self._clients)
+            self._clients = {}
         wire, clients, areas = datagrams.wire, self._clients, self._areas
         heads, queries, replies = areas.heads, areas.queries, areas.replies
         cache_hits, policy_hits = wire.unusual["cache"], wire.unusual["policy"]

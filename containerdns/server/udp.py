@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 QUERY_OCTETS: Final = 2112  # longer than any legitimate query; truncated ones fail to parse
 MAX_CLIENTS: Final = 8192  # addresses with a cached view
+FREED_AT_ONCE: Final = 256  # states of clients and their variants, within 0.1 ms
 MAX_VARIANTS: Final = 64  # OPT records per client; then its own are cleared
 MAX_ALL_VARIANTS: Final = 16384  # for all clients, about 10 MB; then all are cleared
 MAX_DENIED_ONCE: Final = 4096  # queries of up to 300 octets; then all are forgotten
@@ -98,6 +99,7 @@ class Datagrams:
         self.limiter = limiter
         self._log_queries = log_queries
         self._clients: dict[tuple[bytes, bytes], Client] = {}
+        self._dropped: list[dict[Any, Client]] = []
         self._denied = answering.denied
         self._denied_once: set[bytes] = set()  # queries, so that those repeated are cached
         self._variants = 0  # created since all were cleared
@@ -108,21 +110,42 @@ class Datagrams:
         """Set the rate limit, and whether to log every query."""
         self.limiter = limiter
         self._log_queries = log_queries
-        self._clients.clear()
-        self.generation += 1
+        self._drop_clients()
 
     def refresh(self) -> int:
         """Drop the state of clients if it is no longer valid; return the generation."""
         if len(self._denied_once) > MAX_DENIED_ONCE:
             self._denied_once.clear()
+        if self._dropped:
+            self._free_some()
         epoch = (self._views.epoch, self.wire.epoch)
         if self._epoch != epoch or len(self._clients) > MAX_CLIENTS:
             if self._epoch[0] != epoch[0]:
                 self.wire.forget_views()
             self._epoch = (self._views.epoch, self.wire.epoch)
-            self._clients.clear()
-            self.generation += 1
+            self._drop_clients()
         return self.generation
+
+    def drop(self, clients: dict[Any, Client]) -> None:
+        """Free the states of clients that are no longer used, some with each batch from now on.
+
+        To free all at once takes milliseconds: a flood from many addresses makes thousands.
+        """
+        if clients:
+            self._dropped.append(clients)
+
+    def _drop_clients(self) -> None:
+        self.drop(self._clients)
+        self._clients = {}
+        self.generation += 1
+
+    def _free_some(self) -> None:
+        last, freed = self._dropped[-1], 0
+        while last and freed < FREED_AT_ONCE:
+            _, client = last.popitem()
+            freed += 1 + len(client.variants)
+        if not last:
+            self._dropped.pop()
 
     def client(self, address: bytes, local: bytes) -> Client:
         """Return the state of a client, by the octets of its address and the queried one."""
@@ -266,8 +289,7 @@ class Datagrams:
         self._variants += 1
         if self._variants > MAX_ALL_VARIANTS:
             self._variants = 0
-            for other in self._clients.values():
-                other.variants.clear()
+            self._drop_clients()
         client.variants[opt] = variant
         return variant
 
