@@ -63,6 +63,11 @@ class Steps:
         while len(self._kept) > MAX_STEPS or self._changes > MAX_CHANGES:
             self._give_up_first()
 
+    def give_up_all(self) -> None:
+        """Keep nothing but what there is now."""
+        while self._kept:
+            self._give_up_first()
+
     def _give_up_first(self) -> None:
         first = self._kept.popleft()
         self._changes -= len(first.changes)
@@ -165,6 +170,7 @@ class FleetFeed:
         if self._answering.shape != self._shape:
             self._shape = self._answering.shape
             self._at = None
+            self._steps.give_up_all()  # the settings before made other records of them
             self._stale_serial = self._steps.serial
 
     def all_changed(self) -> None:
@@ -191,8 +197,9 @@ class FleetFeed:
         if not self._steps.serial:
             return None
         async with self._lock:
+            await self._wait_for_step()
             if self._stale_serial == self._steps.serial:
-                await self._wait_for_step()
+                return None  # they keep what they have
             at = await self._catch_up()
             return await at.feed.current(apex)
 
@@ -207,7 +214,7 @@ class FleetFeed:
                     await self._catch_up()
 
     async def _wait_for_step(self) -> None:
-        """Wait for the serial of the present shape; without etcd, go on after a while."""
+        """Wait for the serial of the present shape, which without etcd does not come."""
         until = asyncio.get_running_loop().time() + MAX_WAIT
         while self._stale_serial == self._steps.serial:
             if asyncio.get_running_loop().time() > until:
@@ -243,7 +250,7 @@ class FleetFeed:
         zone.lost_engines, zone.is_ahead = first.together.lost, False
         feed = Feed(zone, self._view, _Silent(), notifies=False, keeps_each_serial=True)
         self._at = at = _Place(zone, feed, number)
-        if first.serial:
+        if first.serial and first.serial != self._stale_serial:
             await _copy_all(feed)
         return at
 
