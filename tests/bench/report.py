@@ -84,6 +84,9 @@ def page(found: dict[str, Any], *, is_quick: bool) -> Iterator[str]:
     yield from _head(is_quick)
     yield ""
     yield from _aims(found)
+    if missing := [name for name in SECTIONS if name not in found]:
+        yield ""
+        yield f"Not measured in this run: {', '.join(missing)}."
     for name, section in SECTIONS.items():
         yield ""
         if name in found:
