@@ -80,7 +80,7 @@ class Components:
         answering = Answering(self._responder, self.forwarder, self.history, counters)
         self.servers = Servers(
             _share_of(settings.dns),
-            Datagrams(replica.views, packet_cache, answering, None),
+            Datagrams(replica.views, packet_cache, answering),
             Connections(replica.views, packet_cache, answering, self._transfers),
             keys,
         )

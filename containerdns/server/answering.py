@@ -135,7 +135,7 @@ class Answering:
             )
         )
 
-    def told(self, reply: Reply, peer: Peer, started: float) -> None:
+    def sent(self, reply: Reply, peer: Peer, started: float) -> None:
         """Count a response that was just sent, and record it in the history.
 
         Our own health check is neither counted nor recorded: every ten seconds, it would
@@ -151,7 +151,7 @@ class Answering:
         self._count(reply, "tcp" if peer.over_tcp else "udp")
         self._note(reply, peer, started)
 
-    def told_ready(self, entry: Entry, peer: Peer, started: float) -> None:
+    def sent_ready(self, entry: Entry, peer: Peer, started: float) -> None:
         """Do the same for a ready-made response; over UDP the entry counts itself."""
         if peer.over_tcp:
             self._count(entry, "tcp")

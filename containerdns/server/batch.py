@@ -55,7 +55,7 @@ class _ManyHeader(ctypes.Structure):
     _fields_ = (("message", _MessageHeader), ("octets", ctypes.c_uint32))
 
 
-class _Part(ctypes.Structure):
+class _IOVector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("octets", ctypes.c_size_t))
 
 
@@ -88,7 +88,7 @@ def works() -> bool:
         and sys.byteorder == "little"
         and ctypes.sizeof(_ManyHeader) == HEADER_OCTETS
         and _ManyHeader.octets.offset == 56
-        and ctypes.sizeof(_Part) == 16
+        and ctypes.sizeof(_IOVector) == 16
     )
     if not is_laid_out or not _echoes(*calls):
         log.info("recvmmsg self-test failed; falling back to one datagram per system call")
@@ -114,8 +114,8 @@ class _Areas:
         self.heads = mmap.mmap(-1, SLOTS * HEAD_OCTETS)
         self.queries = mmap.mmap(-1, SLOTS * QUERY_OCTETS)
         self.replies = mmap.mmap(-1, SLOTS * REPLY_OCTETS)
-        self._parts_in = (_Part * SLOTS)()
-        self._parts_out = (_Part * SLOTS)()
+        self._parts_in = (_IOVector * SLOTS)()
+        self._parts_out = (_IOVector * SLOTS)()
         self._headers_in = (_ManyHeader * SLOTS)()
         self._headers_out = (_ManyHeader * SLOTS)()
         self._lay_out(family, is_wildcard)
@@ -136,8 +136,8 @@ class _Areas:
         for slot in range(SLOTS):
             head = heads + slot * HEAD_OCTETS
             control = head + _CONTROL_AT[known] if is_wildcard else None
-            self._parts_in[slot] = _Part(queries + slot * QUERY_OCTETS, QUERY_OCTETS)
-            self._parts_out[slot] = _Part(replies + slot * REPLY_OCTETS, 0)
+            self._parts_in[slot] = _IOVector(queries + slot * QUERY_OCTETS, QUERY_OCTETS)
+            self._parts_out[slot] = _IOVector(replies + slot * REPLY_OCTETS, 0)
             for headers, parts in (
                 (self._headers_in, self._parts_in),
                 (self._headers_out, self._parts_out),
@@ -204,9 +204,9 @@ class BatchLoop:
             self._generation = datagrams.generation
             datagrams.drop(self._clients)
             self._clients = {}
-        wire, clients, areas = datagrams.wire, self._clients, self._areas
+        cache, clients, areas = datagrams.packet_cache, self._clients, self._areas
         heads, queries, replies = areas.heads, areas.queries, areas.replies
-        cache_hits, policy_hits = wire.unusual["cache"], wire.unusual["policy"]
+        cache_hits, policy_hits = cache.unusual["cache"], cache.unusual["policy"]
         stamp = QueryStamp("udp", time.time())
         rows: list[Row] = []
         sizes: list[int] = []
@@ -221,7 +221,7 @@ class BatchLoop:
             if entry is not None and data.endswith(entry.rest):
                 tail = entry.tail
                 if tail is None:
-                    tail = wire.tail_of(entry, started)
+                    tail = cache.tail_of(entry, started)
                 if tail is not None:
                     entry.hits += 1
                     rows.append((stamp, client.address, entry))
@@ -237,12 +237,11 @@ class BatchLoop:
                 replies[reply_at : reply_at + size] = reply
                 sizes.append(size)
                 continue
-            size = self._answer_slowly(data, client, len(sizes), started)
-            sizes.append(size)
+            sizes.append(self._answer_slowly(data, client, len(sizes), started))
         self._send_all(sizes)
         if rows:
-            cache_hits = wire.unusual["cache"] - cache_hits
-            policy_hits = wire.unusual["policy"] - policy_hits
+            cache_hits = cache.unusual["cache"] - cache_hits
+            policy_hits = cache.unusual["policy"] - policy_hits
             seconds = time.monotonic() - started
             stamp.ms = seconds * 1000
             self._note(rows, seconds, cache_hits, policy_hits)

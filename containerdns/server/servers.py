@@ -93,7 +93,7 @@ class Servers:
 
     def tally_in_pieces(self) -> Iterator[None]:
         """Do the same with pauses."""
-        yield from self._datagrams.wire.tally_in_pieces()
+        yield from self._datagrams.packet_cache.tally_in_pieces()
         self._answering.tally()
         dropped = sum(listener.datagrams_dropped() for listener in self._listeners)
         self._datagrams.counters.datagrams_dropped = dropped

@@ -271,7 +271,7 @@ class Connection(asyncio.BufferedProtocol):
         ready = packet_cache.answer(packet_cache.table(view), data, started)
         if ready is not None and not ready[1].head[0] & messages.TC >> 8:
             self.send(ready[0])
-            connections.answering.told_ready(ready[1], peer, started)
+            connections.answering.sent_ready(ready[1], peer, started)
             return
         match connections.answering.begin(data, peer):
             case Reply() as reply:
@@ -283,7 +283,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _send_reply(self, reply: Reply, peer: Peer, started: float) -> None:
         self.send(reply.octets)
-        self._connections.answering.told(reply, peer, started)
+        self._connections.answering.sent(reply, peer, started)
 
     def _wait_for(self, forward: Forward, data: bytes, peer: Peer, started: float) -> None:
         def finish(reply: Reply | None) -> None:
@@ -315,7 +315,7 @@ class Connection(asyncio.BufferedProtocol):
         task.add_done_callback(self._transferred)
         query = transfer.query
         reply = Reply(b"", messages.NOERROR, "zone", query.qtype, query.name)
-        self._connections.answering.told(reply, peer, started)
+        self._connections.answering.sent(reply, peer, started)
 
     def _transferred(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

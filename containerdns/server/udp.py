@@ -83,21 +83,14 @@ class Datagrams:
         limiter: The rate limit, if any.
     """
 
-    def __init__(
-        self,
-        views: Views,
-        packet_cache: PacketCache,
-        answering: Answering,
-        limiter: Limiter | None,
-        log_queries: bool = False,
-    ) -> None:
-        self.wire = packet_cache
+    def __init__(self, views: Views, packet_cache: PacketCache, answering: Answering) -> None:
+        self.packet_cache = packet_cache
         self.history = answering.history
         self.counters = answering.counters
         self._views = views
         self._answering = answering
-        self.limiter = limiter
-        self._log_queries = log_queries
+        self.limiter: Limiter | None = None
+        self._log_queries = False
         self._clients: dict[tuple[bytes, bytes], Client] = {}
         self._dropped: list[dict[Any, Client]] = []
         self._denied = answering.denied
@@ -118,11 +111,11 @@ class Datagrams:
             self._denied_once.clear()
         if self._dropped:
             self._free_some()
-        epoch = (self._views.epoch, self.wire.epoch)
+        epoch = (self._views.epoch, self.packet_cache.epoch)
         if self._epoch != epoch or len(self._clients) > MAX_CLIENTS:
             if self._epoch[0] != epoch[0]:
-                self.wire.forget_views()
-            self._epoch = (self._views.epoch, self.wire.epoch)
+                self.packet_cache.forget_views()
+            self._epoch = (self._views.epoch, self.packet_cache.epoch)
             self._drop_clients()
         return self.generation
 
@@ -152,7 +145,7 @@ class Datagrams:
         client = self._clients.get((address, local))
         if client is None:
             view = self._views.of(address, local)
-            table = self.wire.table(view)
+            table = self.packet_cache.table(view)
             is_limited = self.limiter is not None and view.is_limited
             fast = {} if is_limited or self._log_queries else table
             client = Client(Peer(address, local, view), table, fast)
@@ -177,12 +170,12 @@ class Datagrams:
                     if verdict == "drop":
                         return None
                     peer = client.slipped
-        if client.ready is not (table := self.wire.table(client.view)):
+        if client.ready is not (table := self.packet_cache.table(client.view)):
             client.take(table)  # its own was evicted
-        if not peer.is_slipped and (ready := self.wire.answer(client.ready, data, started)):
+        if not peer.is_slipped and (ready := self.packet_cache.answer(client.ready, data, started)):
             octets, entry = ready
             entry.hits += 1
-            self._answering.told_ready(entry, peer, started)
+            self._answering.sent_ready(entry, peer, started)
             return octets
         if query is None and not peer.is_slipped and client.view.may_ask:
             answered = self._answer_variant(data, client, started)
@@ -209,7 +202,7 @@ class Datagrams:
             return None
         if not entry.rest.startswith(data[start - 4 : start]):  # type and class, as sent
             return None
-        tail = entry.tail or self.wire.tail_of(entry, started)
+        tail = entry.tail or self.packet_cache.tail_of(entry, started)
         if tail is None:
             return None
         reply = data[:2] + entry.head + data[12 : entry.end] + tail[:-2] + variant.octets
@@ -248,7 +241,7 @@ class Datagrams:
         denial.hits += 1
         self._denied_once.add(folded)
         if denial.source == "policy":
-            self.wire.unusual["policy"] += 1
+            self.packet_cache.unusual["policy"] += 1
         return octets, (stamp, client.address, denial, label)
 
     def _answer_variant(
@@ -260,11 +253,11 @@ class Datagrams:
         if variant is None:
             return None
         plain = data[:start] + variant.opt
-        if (ready := self.wire.answer(client.ready, plain, started)) is not None:
+        if (ready := self.packet_cache.answer(client.ready, plain, started)) is not None:
             octets = variant.response(ready[0])
             if octets is not None:
                 ready[1].hits += 1
-                self._answering.told_ready(ready[1], client.peer, started)
+                self._answering.sent_ready(ready[1], client.peer, started)
             return octets
         decision = self._answering.begin(plain, client.peer)
         if isinstance(decision, Forward):  # the response depends on the whole query
@@ -311,8 +304,8 @@ class Datagrams:
 
     def _sent(self, reply: Reply, data: bytes, peer: Peer, started: float) -> bytes:
         if not peer.is_slipped:
-            self.wire.keep(peer.view, data, reply, time.monotonic())
-        self._answering.told(reply, peer, started)
+            self.packet_cache.keep(peer.view, data, reply, time.monotonic())
+        self._answering.sent(reply, peer, started)
         return reply.octets
 
 

@@ -263,7 +263,7 @@ class World:
         answering = Answering(self.responder, self.forwarder, History(10), self.counters)
         servers = Servers(
             self.settings.dns,
-            Datagrams(self.views, self.wire, answering, None),
+            Datagrams(self.views, self.wire, answering),
             Connections(self.views, self.wire, answering),
         )
         servers.open()

@@ -173,7 +173,7 @@ async def serving(
     responder, forwarder = responder or StubResponder(), StubForwarder()
     views = Views(Rights(allow, ask_own=False))
     answering = Answering(responder, forwarder, history, counters)
-    datagrams = Datagrams(views, packet_cache, answering, None)
+    datagrams = Datagrams(views, packet_cache, answering)
     connections = Connections(views, packet_cache, answering, transfers, tcp_limits)
     servers = Servers(wanted, datagrams, connections, keys, may_batch=may_batch)
     servers.open()

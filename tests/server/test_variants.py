@@ -27,7 +27,7 @@ def serving() -> tuple[Datagrams, Client, PacketCache]:
     wire = PacketCache(counters)
     made = responder(publication("web", "192.0.2.7"))
     answering = Answering(made, StubForwarder(), History(9), counters)
-    datagrams = Datagrams(Views(Rights(EVERYBODY, (), (), ask_own=False)), wire, answering, None)
+    datagrams = Datagrams(Views(Rights(EVERYBODY, (), (), ask_own=False)), wire, answering)
     return datagrams, datagrams.client(CLIENT, LOCAL), wire
 
 
