@@ -92,8 +92,10 @@ def _start(stack: contextlib.ExitStack, folder: Path, count: int, churn: float) 
 def _measure(what: str, one: Load, plain: Load, turns: int, seconds: float) -> dict[str, object]:
     """Measure a condition and the plain one in turns."""
     ratios, cpu_ratios, rates = [], [], []
-    for _ in range(turns):
-        mine, other = (load(*each, ["-l", str(seconds)]) for each in (one, plain))
+    for turn in range(turns):
+        order = (one, plain) if turn % 2 else (plain, one)
+        first, second = (load(*each, ["-l", str(seconds)]) for each in order)
+        mine, other = (first, second) if turn % 2 else (second, first)
         if not (mine.queries and other.queries and mine.cpu_us and other.cpu_us):
             continue  # dnsperf had no CPU, or the server less than a tick of it
         rates.append(mine.queries)
