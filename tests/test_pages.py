@@ -96,7 +96,7 @@ def test_every_example_of_a_file_is_accepted(block: Block, tmp_path: Path) -> No
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_every_compose_example_has_labels_that_exist(block: Block) -> None:
     known = {f"containerdns.{label.key}" for label in docker_labels.LABELS}
-    services = yaml.safe_load(block.text)["services"]
+    services = yaml.safe_load(block.text).get("services", {})
     labels = {label for service in services.values() for label in service.get("labels", {})}
     assert {label for label in labels if label.startswith("containerdns.")} <= known
 

@@ -216,7 +216,11 @@ async def test_tls_says_what_is_wrong_with_a_certificate(socket: Path, tmp_path:
         assert "self-signed certificate in certificate chain" in await refusal(url, other)
 
 
-async def test_name_that_cannot_be_resolved_is_told_with_advice() -> None:
+async def test_name_that_cannot_be_resolved_is_told_with_advice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where no resolver answers, too: in less time than a connection may take (resolv.conf(5))."""
+    monkeypatch.setenv("RES_OPTIONS", "timeout:1 attempts:1")
     told = await refusal("tcp://engine.invalid:2375")
     assert "engine.invalid:2375: cannot resolve its name (" in told
     assert "if this machine uses containerdns" in told

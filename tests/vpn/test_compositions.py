@@ -7,8 +7,12 @@ import pytest
 from tests.vpn.networks import DEPLOY, compose, run
 
 FILES = sorted(DEPLOY.rglob("compose*.yaml"))
-SECRETS = dict.fromkeys(
-    ("DOCKER_GID", "VPN_IPSEC_PSK", "VPN_USER", "VPN_PASSWORD", "GRAFANA_PASSWORD"), "999"
+SETTINGS = dict.fromkeys(
+    (
+        *("DOCKER_GID", "VPN_IPSEC_PSK", "VPN_USER", "VPN_PASSWORD", "GRAFANA_PASSWORD"),
+        *("FLEET_ETCD", "FLEET_HOST", "FLEET_ADDRESS", "FLEET_A", "FLEET_B", "FLEET_C"),
+    ),
+    "999",
 )
 
 
@@ -18,4 +22,4 @@ def test_there_are_compositions() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(DEPLOY)))
 def test_compose_accepts_the_file(file: Path) -> None:
-    run(*compose(), "-f", file, "config", "--quiet", environment=SECRETS)
+    run(*compose(), "-f", file, "config", "--quiet", environment=SETTINGS)
