@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from containerdns.config.files import tls_context
 from containerdns.config.values import engine_url
 from containerdns.errors import EngineUnavailable
 
@@ -188,10 +189,7 @@ class EngineConnections:
         return aiohttp.TCPConnector(use_dns_cache=False, socket_factory=_kept_alive, **common)
 
     def _ssl_context(self) -> ssl.SSLContext:
-        authority = None if self._tls is None else self._tls / "ca.pem"
-        context = ssl.create_default_context(cafile=authority)
-        if self._tls is not None:
-            context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
+        context = tls_context(self._tls, needs_all=True)
         if not self._verifies:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -8,7 +8,6 @@ code of tens of megabytes, and block or need threads.
 import asyncio
 import contextlib
 import json
-import ssl
 from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
+from containerdns.config.files import tls_context
 from containerdns.errors import FleetUnavailable
 from containerdns.tasks.turns import turns
 
@@ -232,9 +232,10 @@ class Etcd:
 
     async def _post(self, member: str, path: str, fields: dict[str, Any]) -> aiohttp.ClientResponse:
         if self._session is None:
+            context = True if self._tls is None else tls_context(self._tls, needs_all=False)
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout),
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl_context()),
+                connector=aiohttp.TCPConnector(limit=0, ssl=context),
             )
         headers = {"Authorization": self._token} if self._token else {}
         response = await self._session.post(member + path, json=fields, headers=headers)
@@ -259,14 +260,6 @@ class Etcd:
             self._token = str(json.loads(await response.read())["token"])
         except (ValueError, KeyError, TypeError) as error:
             raise FleetUnavailable("etcd sent no token") from error
-
-    def _ssl_context(self) -> ssl.SSLContext | bool:
-        if self._tls is None or not (self._tls / "ca.pem").is_file():
-            return True
-        context = ssl.create_default_context(cafile=self._tls / "ca.pem")
-        if (self._tls / "cert.pem").is_file():
-            context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
-        return context
 
 
 def _encoded(text: str) -> str:

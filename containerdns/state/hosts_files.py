@@ -4,18 +4,16 @@
 """
 
 import logging
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from containerdns.config.files import Stamp, stamp_of, text_of
 from containerdns.core.zone.hosts_file import HostsFile
 from containerdns.core.zone.policy import PublicationChange
 
-MAX_OCTETS: Final = 256 << 20  # maximum size of a file; a million lines are 50 MB
 MAX_FAULTS_LOGGED: Final = 20  # per reading; a file of the wrong kind may have a million
 
-Stamp = tuple[int, int, int]
 Loaded = list[tuple[Path, str]]  # the contents of changed files
 
 log = logging.getLogger(__name__)
@@ -39,11 +37,10 @@ class HostsFiles:
         loaded = []
         for path in paths:
             try:
-                status = path.stat()
-                stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+                stamp = stamp_of(path)
                 if stamp == self._stamps.get(path) and not all_of_them:
                     continue
-                loaded.append((path, _text_of(path, status.st_mode, status.st_size)))
+                loaded.append((path, text_of(path, errors="replace")))
                 self._stamps[path] = stamp
                 self._causes.pop(path, None)
             except OSError as error:
@@ -80,11 +77,3 @@ class HostsFiles:
         if self._causes.get(path) != cause:
             self._causes[path] = cause
             log.warning("hosts file %s: %s; keeping its previous records", path, cause)
-
-
-def _text_of(path: Path, mode: int, size: int) -> str:
-    if not stat.S_ISREG(mode):  # a FIFO might never end
-        raise OSError("not a regular file")
-    if size > MAX_OCTETS:
-        raise OSError(f"larger than {MAX_OCTETS >> 20} MiB")
-    return path.read_text(encoding="utf-8", errors="replace")

@@ -8,12 +8,12 @@ ignored at the start.
 import json
 import logging
 import math
-import stat
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from containerdns.config.files import text_of
 from containerdns.core import names
 from containerdns.core.zone.remembered_names import MAX_REMEMBERED
 from containerdns.core.zone.zone import Zone
@@ -21,7 +21,6 @@ from containerdns.errors import BadName
 
 VERSION: Final = 1
 MAX_SERIAL: Final = 0xFFFFFFFF
-MAX_OCTETS: Final = 256 << 20  # maximum size of the file; 100,000 long names are 30 MB
 OWNERS_PER_PIECE: Final = 256  # encoded in about 0.1 ms
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def read(path: Path, now: float, lifetime: float) -> SavedState:
         lifetime: Seconds for which owners are remembered, at most.
     """
     try:
-        document = json.loads(_text_of(path))
+        document = json.loads(text_of(path))
         serial, remembered, claimed = (document[k] for k in ("serial", "remembered", "claimed"))
         items = [*remembered, *((owner, math.inf) for owner in claimed)]
     except FileNotFoundError:
@@ -66,16 +65,6 @@ def read(path: Path, now: float, lifetime: float) -> SavedState:
         log.warning("--state %s: damaged, using what can be read", path)
     kept = sorted((i for i in found.items() if i[1] > now), key=lambda item: item[1])
     return SavedState(serial if has_serial else 0, tuple(kept[-MAX_REMEMBERED:]))
-
-
-def _text_of(path: Path) -> str:
-    """Read a regular file; a FIFO or device might never end."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("not a regular file")
-    if status.st_size > MAX_OCTETS:
-        raise OSError(f"larger than {MAX_OCTETS >> 20} MiB")
-    return path.read_text(encoding="utf-8")
 
 
 def _remembered(item: object, latest: float) -> tuple[str, float] | None:

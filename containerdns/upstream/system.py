@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from containerdns.config.files import Stamp, stamp_of
 from containerdns.core.endpoints import DNS_PORT, WILDCARDS, Endpoint, UpstreamServer, address_text
 from containerdns.upstream.loops import is_own_address
 
@@ -16,8 +17,6 @@ DOCKERS_OWN = "127.0.0.11"  # it may forward to the host's resolver, which may b
 EVERY = 1.0  # seconds between checks of the file
 
 log = logging.getLogger(__name__)
-
-Stamp = tuple[int, int, int]
 
 
 class SystemServers:
@@ -32,7 +31,10 @@ class SystemServers:
 
     def look(self) -> bool:
         """Read the file if it has changed; return whether its servers have."""
-        stamp = self._stamp_now()
+        try:
+            stamp = stamp_of(self._path)
+        except OSError:
+            stamp = None
         if stamp == self._stamp:
             return False
         hosts = tuple(_hosts(self._path)) if stamp else ()
@@ -57,13 +59,6 @@ class SystemServers:
             )
         self._has_warned = not found
         return found
-
-    def _stamp_now(self) -> Stamp | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _hosts(path: Path) -> Iterator[str]:

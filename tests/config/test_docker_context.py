@@ -16,8 +16,8 @@ from containerdns.config import settings as settings_module
 from containerdns.config.groups import Settings
 from containerdns.config.settings import load
 from containerdns.errors import BadSettings
+from tests.certificates import make_certificates
 from tests.clients.resolvers import lack
-from tests.engine.test_client import make_certificates
 
 pytestmark = pytest.mark.usefixtures("home")
 

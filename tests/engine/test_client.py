@@ -3,7 +3,6 @@
 import asyncio
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from containerdns.config.settings import load
 from containerdns.engine.client import EngineClient, Event
 from containerdns.engine.transport import EngineAddress, parse_url
 from containerdns.errors import BadDocument, EngineUnavailable
+from tests.certificates import make_certificates
 from tests.engine.dockerd import Dockerd
 from tests.engine.recorder import watching
 from tests.engine.simulated import SimulatedEngine
@@ -266,17 +266,3 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def make_certificates(folder: Path, days: int = 2) -> None:
-    """Make ca.pem, and cert.pem and key.pem that it has signed for 127.0.0.1, for some days."""
-    signing = "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"
-    validity = f"-days {days} -extfile names"
-    commands = [
-        f"{signing} -addext keyUsage=critical,keyCertSign",
-        "req -newkey rsa:2048 -nodes -keyout key.pem -out cert.csr -subj /CN=engine",
-        f"x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -out cert.pem {validity}",
-    ]
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    for command in commands:
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
