@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from containerdns.core.zone import records
 from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.fleet import Change, Step, Together
 from containerdns.core.zone.policy import Publication
@@ -24,12 +23,11 @@ from containerdns.core.zone.secondary_copies import Copy
 from containerdns.core.zone.special_names import nearest
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import Zone
-from containerdns.state.secondaries import ChangeListener, Feed
+from containerdns.state.secondaries import GATHER, ChangeListener, Feed, NotifyQueue
 from containerdns.tasks.turns import turns
 
 MAX_STEPS: Final = 1000  # that are kept: 20 s of a busy fleet, minutes of a quiet one
 MAX_CHANGES: Final = 5000  # in these
-GATHER: Final = 0.1  # seconds in which steps are notified together
 MAX_WAIT: Final = 5.0  # seconds for the step that a reload causes
 
 
@@ -135,15 +133,13 @@ class FleetFeed:
         self._answering = zone
         self._shape = zone.shape
         self._steps = steps
-        self._notifier = notifier
+        self._queue = NotifyQueue(zone, notifier, None)
         self._lock = asyncio.Lock()
         self._at: _Place | None = None
         self._together = Together()
         self._stale_serial = 0  # under which the zone had another shape
         self._news = asyncio.Event()
         self._reverse = Reverse()
-        self._to_notify: set[str] = set()
-        self._is_scheduled = False
 
     # -- called by the replica --------------------------------------------------------------
 
@@ -163,7 +159,7 @@ class FleetFeed:
         now = (publication for _, publication in step.changes)
         addresses = {a for p in (*had, *now) if p is not None for a in p.pointers}
         touched = {nearest(reverse_name(address), apexes) for address in addresses} - {""}
-        self._note({*self._shape.domains, *touched, *([] if apexes == known else [CATALOG])})
+        self._queue.add({*self._shape.domains, *touched, *([] if apexes == known else [CATALOG])})
 
     def renewed(self) -> None:
         """Record other settings: the zone is copied again, under the next serial."""
@@ -176,7 +172,7 @@ class FleetFeed:
     def all_changed(self) -> None:
         """Notify of all zones, as there is a new secondary."""
         if self.notifies and self._steps.serial:
-            self._note({*self._zones(), CATALOG})
+            self._queue.add({*self._shape.domains, *self._reverse.apexes(), CATALOG})
 
     def changed(self, changed: Iterable[str]) -> None:
         """Do nothing: changes come with the steps."""
@@ -280,24 +276,6 @@ class FleetFeed:
         """Return the view of secondaries: any server answers, and `host` is any host."""
         addresses = self._together.addresses
         return View(True, True, True, False, frozenset(), addresses, addresses)
-
-    # -- NOTIFY -------------------------------------------------------------------------------
-
-    def _zones(self) -> frozenset[str]:
-        return frozenset((*self._shape.domains, *self._reverse.apexes()))
-
-    def _note(self, apexes: set[str]) -> None:
-        self._to_notify |= apexes
-        if self._to_notify and not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_later(GATHER, self._notify)
-
-    def _notify(self) -> None:
-        self._is_scheduled = False
-        apexes, self._to_notify = self._to_notify, set()
-        zone = self._answering
-        for apex in sorted(apexes):
-            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
 
 
 async def _copy_all(feed: Feed) -> None:

@@ -31,6 +31,40 @@ class ChangeListener(Protocol):
         """Send a zone's new SOA to every target soon."""
 
 
+class NotifyQueue:
+    """The zones to notify secondaries of: those that change within a moment, together."""
+
+    def __init__(
+        self, zone: Zone, notifier: ChangeListener, apexes: Callable[[], frozenset[str]] | None
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            zone: Whose SOA is sent, as it is then.
+            notifier: Sends NOTIFY.
+            apexes: Returns the zones there are then, if they may have gone meanwhile.
+        """
+        self._zone = zone
+        self._notifier = notifier
+        self._apexes = apexes
+        self._queued: set[str] = set()  # apexes
+        self._is_scheduled = False
+
+    def add(self, apexes: Iterable[str]) -> None:
+        """Send NOTIFY for some zones soon."""
+        self._queued.update(apexes)
+        if self._queued and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_later(GATHER, self._send)
+
+    def _send(self) -> None:
+        self._is_scheduled = False
+        queued, self._queued = self._queued, set()
+        zone = self._zone
+        for apex in sorted(queued if self._apexes is None else queued & self._apexes()):
+            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
+
+
 class ZoneSource:
     """One of our zones in the neutral view, for `secondary_copies`."""
 
@@ -151,7 +185,7 @@ class Feed:
         self._zone = zone
         self._see = see
         self._view = see()
-        self._notifier = notifier
+        self._queue = NotifyQueue(zone, notifier, self.apexes)
         self.notifies = notifies
         self._keeps_each_serial = keeps_each_serial
         self._touched: set[str] = set()  # apexes with copies
@@ -161,9 +195,7 @@ class Feed:
         self._growth = asyncio.Event()  # set, and another one, when the serial grows
         self._waiting: dict[str, Copy] = {}  # by apex, for the serial to grow
         self._cuts: dict[str, Cut | None] = {}  # by apex, of those that waited
-        self._to_notify: set[str] = set()  # apexes
         self._held: set[str] = set()  # apexes whose changes have no serial yet
-        self._is_scheduled = False
 
     # -- called by the zone's writer -------------------------------------------------------
 
@@ -337,19 +369,8 @@ class Feed:
             return
         if self._zone.is_ahead:
             self._held.update(apexes)
-            return
-        self._to_notify.update(apexes)
-        if self._to_notify and not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_later(GATHER, self._notify)
-
-    def _notify(self) -> None:
-        """Send NOTIFY for the latest changes, with the current serial."""
-        self._is_scheduled = False
-        apexes, self._to_notify = self._to_notify, set()
-        zone = self._zone
-        for apex in sorted(apexes & self.apexes()):
-            self._notifier.changed(apex, records.soa(zone, apex, zone.shape.ttl).rr())
+        else:
+            self._queue.add(apexes)
 
 
 def _zones_of(zone: Zone) -> tuple[str, ...]:
