@@ -201,9 +201,7 @@ class BatchLoop:
         """Answer a batch; most queries are answered in this loop."""
         datagrams = self._datagrams
         if datagrams.refresh() != self._generation:
-            self._generation = datagrams.generation
-            datagrams.drop(self._clients)
-            self._clients = {}
+            self._drop_clients()
         cache, clients, areas = datagrams.packet_cache, self._clients, self._areas
         heads, queries, replies = areas.heads, areas.queries, areas.replies
         cache_hits, policy_hits = cache.unusual["cache"], cache.unusual["policy"]
@@ -245,6 +243,12 @@ class BatchLoop:
             seconds = time.monotonic() - started
             stamp.ms = seconds * 1000
             self._note(rows, seconds, cache_hits, policy_hits)
+
+    def _drop_clients(self) -> None:
+        """Begin with new clients, as rights or views have changed."""
+        self._generation = self._datagrams.generation
+        self._datagrams.drop(self._clients)
+        self._clients = {}
 
     def _note(self, rows: list[Row], seconds: float, cache_hits: int, policy_hits: int) -> None:
         """Record in the history what a batch answered directly, and how long it took."""
