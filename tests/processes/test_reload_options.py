@@ -4,6 +4,7 @@ One server for all; each case loads a value, reloads another, and looks from out
 the option is about.  An option of the registry without a case fails.
 """
 
+import ast
 import asyncio
 import json
 import os
@@ -360,12 +361,17 @@ def cases(world: World) -> dict[str, Case]:
     }
 
 
+RELOAD = "state/test_reload.py::test_"
+PROXY = f"{RELOAD}host_names_of_a_reverse_proxy_come_and_go_with_its_options"
 ELSEWHERE = {
-    "rate-limit",  # tests/server/test_udp.py: clients on loopback are not limited
-    "proxy-labels",  # tests/state/test_reload.py, with the next two
-    "proxy-domain",
-    "proxy-address",
-    "engine-grace",  # tests/state/test_reload.py: of one Engine nothing is left out
+    # Clients on loopback are not limited.
+    "rate-limit": "server/test_udp.py::"
+    "test_reload_applies_another_rate_limit_to_clients_known_before",
+    "proxy-labels": PROXY,
+    "proxy-domain": PROXY,
+    "proxy-address": PROXY,
+    # Of one Engine nothing is left out.
+    "engine-grace": f"{RELOAD}engine_lost_for_less_than_its_grace_counts_as_before",
 }
 
 
@@ -384,7 +390,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_every_option_has_a_case(world: World) -> None:
-    assert {option.key for option in APPLIED} == cases(world).keys() | ELSEWHERE
+    assert {option.key for option in APPLIED} == cases(world).keys() | ELSEWHERE.keys()
+    assert not cases(world).keys() & ELSEWHERE.keys()
+
+
+@pytest.mark.parametrize("key", ELSEWHERE)
+def test_case_elsewhere_is_there_and_gives_the_option(key: str) -> None:
+    file, _, name = ELSEWHERE[key].partition("::")
+    source = (Path(__file__).parents[1] / file).read_text()
+    [test] = [node for node in ast.parse(source).body if getattr(node, "name", "") == name]
+    text = ast.unparse(test)
+    assert f"'{key}'" in text or f"{key.replace('-', '_')}=" in text
 
 
 @pytest.mark.parametrize(

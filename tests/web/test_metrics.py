@@ -3,11 +3,14 @@
 import re
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import fields
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from containerdns.core.counters import Counters
+from containerdns.core.counters import DURATION_BOUNDS, Counters, Distribution
 from containerdns.web.metrics import Metrics
 from tests.web.fake import ENGINE, FakeState
 from tests.web.serving import running_site
@@ -45,6 +48,16 @@ CONTRACT = {  # section 7: name without the prefix, as exposed, and its labels
 }
 
 
+KEYS: dict[str, Any] = {  # a key of each table of counts
+    "requests": ("udp", 1),
+    "responses": (0, "zone"),
+    "part_restarts": "http",
+    "upstream_requests": ("1.1.1.1", 0),
+    "engine_events": (ENGINE, "start"),
+    "resyncs": (ENGINE, "start"),
+}
+
+
 def busy_counters() -> Counters:
     counters = Counters()
     counters.requests.update({("udp", 1): 7, ("tcp", 28): 2, ("udp", 65280): 1, ("udp", 65281): 3})
@@ -75,6 +88,29 @@ def test_every_metric_of_the_contract_is_there_with_its_labels() -> None:
             seen.setdefault(name, set()).update(sample.labels)
     for name, labels in CONTRACT.items():
         assert seen["containerdns_" + name] - {"le"} == set(labels.split()), name
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Counters)])
+def test_every_count_is_exposed(field: str) -> None:
+    """A counter that nobody reads would be counted for nothing."""
+    counters, value = Counters(), getattr(Counters(), field)
+    before = text_of(counters)
+    match value:
+        case bool():
+            value = not value
+        case int():
+            value += 1
+        case Distribution():
+            value.add(0.01)
+        case Counter():
+            value[KEYS[field]] += 1
+        case dict() if field == "workers":
+            value[1] = Counters(tcp_connections=1)
+        case dict():
+            value["zone"] = Distribution(DURATION_BOUNDS)
+            value["zone"].add(0.01)
+    setattr(counters, field, value)
+    assert text_of(counters) != before
 
 
 def test_types_without_a_mnemonic_are_other() -> None:
