@@ -41,6 +41,11 @@ def enter() -> None:
         subprocess.run(["ip", *command.split()], check=True)
 
 
+def is_own() -> bool:
+    """Return whether this process has a network namespace of its own."""
+    return bool(_outside)
+
+
 def run_outside(command: list[str]) -> None:
     """Run a command in the machine's namespace, where other machines can be reached.
 

@@ -67,8 +67,12 @@ def of_fleet(cluster: Cluster, host: str, *more: str) -> tuple[str, ...]:
 @contextlib.contextmanager
 def two() -> Iterator[tuple[Cluster, Engine, Engine]]:
     """An etcd and two Engines."""
-    folder = Path(tempfile.mkdtemp())
-    with Cluster() as cluster, simulated(folder, "a") as a, simulated(folder, "b") as b:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        Cluster() as cluster,
+        simulated(Path(name), "a") as a,
+        simulated(Path(name), "b") as b,
+    ):
         yield cluster, a, b
 
 
@@ -284,17 +288,17 @@ async def _many(cluster: Cluster, a: Engine) -> list[Row]:
 
 def throughput() -> Iterator[Row]:
     """Queries per second for an own name, with 5,000 remote names beside and with none."""
-    folder = Path(tempfile.mkdtemp())
-    queries = folder / "queries"
-    queries.write_text("web.docker A\n")
     with (
+        tempfile.TemporaryDirectory() as folder,
         Cluster() as full,
         Cluster() as empty,
-        simulated(folder, "x") as x,
-        simulated(folder, "y") as y,
+        simulated(Path(folder), "x") as x,
+        simulated(Path(folder), "y") as y,
         Running(*of_fleet(full, "a"), docker=x.url) as loaded,
         Running(*of_fleet(empty, "a"), docker=y.url) as bare,
     ):
+        queries = Path(folder) / "queries"
+        queries.write_text("web.docker A\n")
         for engine in (x, y):
             engine.add("web", address="10.9.9.9")
 

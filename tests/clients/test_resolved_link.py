@@ -19,6 +19,7 @@ from containerdns.core.endpoints import Endpoint
 from tests.clients.resolvers import UNPACKED, program, started
 from tests.engine.dockerd import CannotStart, require_machine
 from tests.engine.running import RecordingUpstream
+from tests.left_behind import own_name
 from tests.timing import wait_until
 
 pytestmark = pytest.mark.engine
@@ -45,7 +46,7 @@ class Laptop:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._name = f"cdnsr{os.getpid()}"
+        self._name = own_name("r")
         self._prefix = f"10.{random.randrange(64, 128)}.{random.randrange(256)}"
         self.vpn_address = f"{self._prefix}.129"
         self._stack = contextlib.ExitStack()

@@ -24,6 +24,8 @@ from typing import Any
 
 import docker
 
+from tests.left_behind import SHARED, own_name
+
 IMAGE = "tests/busybox:latest"
 MAX_DAEMON_START = 120.0  # seconds; 5 are usual
 MAX_CLEAR = 30.0  # seconds
@@ -46,14 +48,14 @@ class Dockerd:
     """
 
     def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="cdns-", dir="/tmp"))
+        self.root = Path(tempfile.mkdtemp(prefix="cdns-"))
         self.socket = self.root / "docker.sock"
         self.socket_url = f"unix://{self.socket}"
         self.subnet = free_subnet()
         # Not by --default-address-pool: with it, a dockerd that starts anew removes docker0,
         # which may be the machine's.
         self._pools = itertools.cycle(list(self.subnet.subnets(new_prefix=24))[1:100])
-        self._bridge = f"cdns{os.getpid() % 100000}"
+        self._bridge = own_name("")
         self._had_chains = "DOCKER-USER" in _output("iptables-save", "-t", "filter")
         self._forward_policy = _forward_policy()
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -120,6 +122,7 @@ class Dockerd:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env={**os.environ, "TMPDIR": str(self.root)},  # where containerd writes its stacks
         )
         log.close()
         if wait:
@@ -399,7 +402,7 @@ def require_machine() -> None:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Wait until nobody else is in such a block, on this machine; no file remains."""
-    folder = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    folder = os.open(SHARED, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield

@@ -43,7 +43,7 @@ class Podman:
     """
 
     def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="cdns-", dir="/tmp"))
+        self.root = Path(tempfile.mkdtemp(prefix="cdns-"))
         self.socket = self.root / "podman.sock"
         self.socket_url = f"unix://{self.socket}"
         self.subnet = free_subnet()

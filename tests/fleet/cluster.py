@@ -31,7 +31,8 @@ class Cluster:
         """Take further options of etcd, and a folder of certificates as `--fleet-tls` takes."""
         self._options = options
         self._tls = tls
-        self._folder = Path(tempfile.mkdtemp(prefix="cdns-etcd-"))
+        self._stack = contextlib.ExitStack()
+        self._folder = Path()
         self._client, self._peer = free_port(), free_port()
         self.url = f"etcd{'s' if tls else ''}://127.0.0.1:{self._client}"
         self._address = f"http{'s' if tls else ''}://127.0.0.1:{self._client}"
@@ -44,12 +45,15 @@ class Cluster:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        self.start()
+        with contextlib.ExitStack() as stack:
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            stack.callback(self.kill)
+            self.start()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._stack.close()
 
     def start(self) -> None:
         """Start it, and return once it answers."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.clients.resolvers import lack
+from tests.left_behind import own_name
 from tests.timing import wait_until
 
 MEMBERS = 3
@@ -21,17 +21,16 @@ class Members:
     """The cluster; links may be cut and members killed, numbered from 0."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="cdns-etcd-"))
-        self._own = f"{os.getpid() % 100000}"
+        self._folder = Path()
         self._stack = contextlib.ExitStack()
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         shutil.which("etcd") or lack("etcd is not installed")
-        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         try:
+            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
             for kind, network in (("h", TO_HOSTS), ("m", TO_MEMBERS)):
-                bridge = f"fl{kind}{self._own}"
+                bridge = own_name(f"f{kind}")
                 run(f"ip link add {bridge} type bridge")
                 self._stack.callback(run, f"ip link del {bridge}")
                 run(f"ip addr add {network.format(1)}/24 dev {bridge}")
@@ -105,15 +104,15 @@ class Members:
         for kind, network in (("h", TO_HOSTS), ("m", TO_MEMBERS)):
             link = self._link(kind, number)
             run(f"ip link add {link} type veth peer name eth{kind} netns {namespace}")
-            run(f"ip link set {link} master fl{kind}{self._own} up")
+            run(f"ip link set {link} master {own_name(f'f{kind}')} up")
             run(f"ip -n {namespace} addr add {network.format(11 + number)}/24 dev eth{kind}")
             run(f"ip -n {namespace} link set eth{kind} up")
 
     def _namespace(self, number: int) -> str:
-        return f"cdns-etcd{self._own}-{number}"
+        return f"{own_name('f')}-{number}"
 
     def _link(self, kind: str, number: int) -> str:
-        return f"fl{kind}{self._own}-{number}"
+        return f"{own_name(f'f{kind}')}-{number}"
 
 
 def run(command: str) -> None:

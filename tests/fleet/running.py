@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from tests.engine.running import Running
 from tests.engine.simulated import SimulatedEngine
+from tests.fleet.cluster import Cluster
+
+LEASE = 6  # seconds, which a busy machine renews in time
 
 T = TypeVar("T")
 
@@ -74,3 +78,16 @@ def quiet_engine(folder: Path) -> Iterator[str]:
     """An Engine that has nothing; its URL."""
     with simulated(folder) as engine:
         yield engine.url
+
+
+def of_fleet(cluster: Cluster, host: str, *more: str) -> tuple[str, ...]:
+    """The options of a host, "a" or "b", with an address of its own."""
+    number = str(ord(host) - ord("a") + 1)
+    options = ("--fleet-lease", str(LEASE), "--handover", "0")
+    address = ("--host-address", f"192.0.2.{number}")
+    return ("--fleet", cluster.url, "--fleet-host", host, *options, *address, *more)
+
+
+def has(server: Running, name: str, *addresses: str) -> bool:
+    """Return whether a name below the domain has exactly these addresses."""
+    return server.addresses(f"{name}.docker") == sorted(addresses)

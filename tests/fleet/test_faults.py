@@ -1,5 +1,6 @@
 """What a fleet survives: a real etcd in each of its moods, with servers on simulated Engines."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -11,10 +12,10 @@ import pytest
 
 from containerdns.core.zone.fleet import Host, document_of
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress
+from tests.certificates import make_certificates
 from tests.engine.running import RecordingUpstream, Running, serving
 from tests.fleet.cluster import Cluster
-from tests.fleet.running import Engine, simulated
-from tests.fleet.test_serials import of_fleet
+from tests.fleet.running import Engine, has, of_fleet
 from tests.timing import wait_until
 
 pytestmark = pytest.mark.engine
@@ -23,29 +24,9 @@ PREFIX = "/containerdns/v1/"
 SHARED = "172.31.200.{}"  # in a bridge network that each simulated Engine has
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """An etcd that runs."""
-    with Cluster() as running:
-        yield running
-
-
-@pytest.fixture
-def engines(tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
-    """Two Engines."""
-    with simulated(tmp_path, "a") as first, simulated(tmp_path, "b") as second:
-        yield first, second
-
-
-def has(server: Running, name: str, *addresses: str) -> bool:
-    """Return whether a name below the domain has exactly these addresses."""
-    return server.addresses(f"{name}.docker") == sorted(addresses)
-
-
-def test_documents_that_cannot_be_read_cost_their_own_names_alone(
-    cluster: Cluster, engines: tuple[Engine, Engine]
-) -> None:
-    """Of another version, no JSON, a name that is none; and keys that nobody of us wrote."""
+@contextlib.contextmanager
+def two(cluster: Cluster, engines: tuple[Engine, Engine]) -> Iterator[tuple[Running, Running]]:
+    """Servers on two hosts, which both know the container `web` of the first."""
     a, b = engines
     a.add("web", address="10.1.0.1")
     with (
@@ -53,6 +34,15 @@ def test_documents_that_cannot_be_read_cost_their_own_names_alone(
         serving(*of_fleet(cluster, "b"), docker=b.url) as second,
     ):
         wait_until(lambda: has(second, "web", "10.1.0.1"))
+        yield first, second
+
+
+def test_documents_that_cannot_be_read_cost_their_own_names_alone(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """Of another version, no JSON, a name that is none; and keys that nobody of us wrote."""
+    a, _ = engines
+    with two(cluster, engines) as (first, second):
         [key] = [key for key in cluster.listed() if "/a/c/" in key]
         cluster.put(f"{PREFIX}a/c/{'1' * 64}", '{"version": 99}')
         cluster.put(f"{PREFIX}a/c/{'2' * 64}", "no JSON")
@@ -94,32 +84,23 @@ def test_disk_quota_that_is_used_up_is_a_clear_line_and_costs_nothing(
     engines: tuple[Engine, Engine],
 ) -> None:
     """NOSPACE: etcd takes no more writes, but renews leases and is read."""
-    a, b = engines
-    with Cluster("--quota-backend-bytes", "200000") as cluster:
-        a.add("web", address="10.1.0.1")
-        with (
-            serving(*of_fleet(cluster, "a"), docker=a.url) as first,
-            serving(*of_fleet(cluster, "b"), docker=b.url) as second,
-        ):
-            wait_until(lambda: has(second, "web", "10.1.0.1"))
-            wait_until(lambda: not cluster.has_room())
-            a.add("late", address="10.1.0.2")
-            wait_until(lambda: "NOSPACE" in first.log())
-            assert has(first, "late", "10.1.0.2")
-            assert has(second, "web", "10.1.0.1")
+    with (
+        Cluster("--quota-backend-bytes", "200000") as cluster,
+        two(cluster, engines) as (first, second),
+    ):
+        wait_until(lambda: not cluster.has_room())
+        engines[0].add("late", address="10.1.0.2")
+        wait_until(lambda: "NOSPACE" in first.log())
+        assert has(first, "late", "10.1.0.2")
+        assert has(second, "web", "10.1.0.1")
 
 
 def test_stopped_etcd_is_noticed_and_nothing_is_withdrawn(
     cluster: Cluster, engines: tuple[Engine, Engine]
 ) -> None:
     """SIGSTOP: connections stay open, and nothing comes; as a machine that swaps."""
-    a, b = engines
-    a.add("web", address="10.1.0.1")
-    with (
-        serving(*of_fleet(cluster, "a"), docker=a.url) as first,
-        serving(*of_fleet(cluster, "b"), docker=b.url) as second,
-    ):
-        wait_until(lambda: has(second, "web", "10.1.0.1"))
+    a, _ = engines
+    with two(cluster, engines) as (first, second):
         cluster.stop()
         wait_until(lambda: second.metric("fleet_connected") == 0)
         wait_until(lambda: first.metric("fleet_connected") == 0)
@@ -136,13 +117,7 @@ def test_server_that_was_stopped_loses_its_names_and_gets_them_back(
     cluster: Cluster, engines: tuple[Engine, Engine]
 ) -> None:
     """SIGSTOP beyond its lease, as a machine that was suspended."""
-    a, b = engines
-    a.add("web", address="10.1.0.1")
-    with (
-        serving(*of_fleet(cluster, "a"), docker=a.url) as first,
-        serving(*of_fleet(cluster, "b"), docker=b.url) as second,
-    ):
-        wait_until(lambda: has(second, "web", "10.1.0.1"))
+    with two(cluster, engines) as (first, second):
         first.send_signal(signal.SIGSTOP)
         wait_until(lambda: second.rcode("web.docker") == "NXDOMAIN")
         first.send_signal(signal.SIGCONT)
@@ -182,8 +157,10 @@ def test_fleet_over_tls_with_client_certificates(
     engines: tuple[Engine, Engine], tmp_path: Path
 ) -> None:
     a, b = engines
-    tls = certificates(tmp_path / "tls")
-    strangers = certificates(tmp_path / "strangers")
+    tls, strangers = tmp_path / "tls", tmp_path / "strangers"
+    for folder in (tls, strangers):
+        folder.mkdir()
+        make_certificates(folder)
     a.add("web", address="10.1.0.1")
     with (
         Cluster(tls=tls) as cluster,
@@ -193,23 +170,6 @@ def test_fleet_over_tls_with_client_certificates(
         wait_until(lambda: first.metric("fleet_connected") == 1)
         wait_until(lambda: "certificate verify failed" in second.log())
         assert second.metric("fleet_connected") == 0
-
-
-def certificates(folder: Path) -> Path:
-    """A directory as `--fleet-tls` takes it: an authority, and a certificate for 127.0.0.1."""
-    folder.mkdir()
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    make = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test"]
-    for command in (
-        [*make, "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem"],
-        [*make, "-keyout", "key.pem", "-out", "request.pem"],
-        [
-            *("openssl", "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-days", "2", "-extfile", "names", "-out", "cert.pem"),
-        ],
-    ):
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return folder
 
 
 def test_engine_of_a_host_that_is_lost_yields_on_all_hosts(

@@ -22,13 +22,6 @@ OPTIONS = ("--fleet-lease", str(LEASE), "--handover", "0")
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """An etcd that runs."""
-    with Cluster() as running:
-        yield running
-
-
-@pytest.fixture
 def upstream() -> Iterator[RecordingUpstream]:
     """An upstream that sees what leaks."""
     recording = RecordingUpstream()

@@ -1,41 +1,17 @@
 """Every server of a fleet gives secondaries the same zone under the same serial."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.engine.running import Running, free_port, serving
 from tests.fleet.cluster import Cluster
-from tests.fleet.running import Engine, simulated
+from tests.fleet.running import Engine, of_fleet
 from tests.server import secondaries
 from tests.timing import wait_until
 
 pytestmark = pytest.mark.engine
-
-LEASE = 6  # seconds, which a busy machine renews in time
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """An etcd that runs."""
-    with Cluster() as running:
-        yield running
-
-
-@pytest.fixture
-def engines(tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
-    """Two Engines."""
-    with simulated(tmp_path, "a") as first, simulated(tmp_path, "b") as second:
-        yield first, second
-
-
-def of_fleet(cluster: Cluster, host: str, *more: str) -> tuple[str, ...]:
-    number = str(ord(host) - ord("a") + 1)
-    options = ("--fleet-lease", str(LEASE), "--handover", "0")
-    address = ("--host-address", f"192.0.2.{number}")
-    return ("--fleet", cluster.url, "--fleet-host", host, *options, *address, *more)
 
 
 def transferred(server: Running, zone: str = "docker", serial: int | None = None) -> list[str]:

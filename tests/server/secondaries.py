@@ -62,15 +62,8 @@ def knot(
     key = "    key: transfer.docker.\n" if has_key else ""
     path = folder / "knot.conf"
     path.write_text(
-        f"""
-server:
-    listen: 127.0.0.1@{port}
-    rundir: "{folder}"
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-database:
-    storage: "{folder}"
+        _knot_head(folder, port)
+        + f"""
 key:
   - id: transfer.docker.
     algorithm: hmac-sha256
@@ -107,17 +100,8 @@ def bind(
     notify = key or "127.0.0.1"
     path = folder / "named.conf"
     path.write_text(
-        f"""
-options {{
-    directory "{folder}";
-    listen-on port {port} {{ 127.0.0.1; }};
-    listen-on-v6 {{ none; }};
-    pid-file "{folder}/named.pid";
-    session-keyfile "{folder}/session.key";
-    managed-keys-directory "{folder}";
-    recursion no;
-    dnssec-validation no;
-    notify no;
+        _bind_options(folder, port)
+        + f"""
 }};
 controls {{ }};
 key "transfer.docker." {{ algorithm hmac-sha256; secret "{SECRET}"; }};
@@ -137,6 +121,35 @@ zone "{zone}" {{
     return ["named", "-f", "-n", "1", "-c", str(path)]
 
 
+def _knot_head(folder: Path, port: int) -> str:
+    return f"""
+server:
+    listen: 127.0.0.1@{port}
+    rundir: "{folder}"
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: "{folder}"
+"""
+
+
+def _bind_options(folder: Path, port: int) -> str:
+    """The options, which are not closed yet."""
+    return f"""
+options {{
+    directory "{folder}";
+    listen-on port {port} {{ 127.0.0.1; }};
+    listen-on-v6 {{ none; }};
+    pid-file "{folder}/named.pid";
+    session-keyfile "{folder}/session.key";
+    managed-keys-directory "{folder}";
+    recursion no;
+    dnssec-validation no;
+    notify no;
+"""
+
+
 COMMANDS = {"knotd": knot, "named": bind, "nsd": nsd}
 
 
@@ -148,15 +161,8 @@ def knot_of_catalog(folder: Path, port: int, primary_ports: Sequence[int]) -> li
     )
     masters = ", ".join(f"primary{n}" for n in range(len(primary_ports)))
     path.write_text(
-        f"""
-server:
-    listen: 127.0.0.1@{port}
-    rundir: "{folder}"
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-database:
-    storage: "{folder}"
+        _knot_head(folder, port)
+        + f"""
 remote:
 {remotes}
 acl:
@@ -189,17 +195,8 @@ def bind_of_catalog(folder: Path, port: int, primary_ports: Sequence[int]) -> li
     path = folder / "named.conf"
     primaries = "".join(f"127.0.0.1 port {p}; " for p in primary_ports)
     path.write_text(
-        f"""
-options {{
-    directory "{folder}";
-    listen-on port {port} {{ 127.0.0.1; }};
-    listen-on-v6 {{ none; }};
-    pid-file "{folder}/named.pid";
-    session-keyfile "{folder}/session.key";
-    managed-keys-directory "{folder}";
-    recursion no;
-    dnssec-validation no;
-    notify no;
+        _bind_options(folder, port)
+        + f"""
     catalog-zones {{
         zone "{CATALOG}" default-primaries {{ {primaries}}} min-update-interval 1;
     }};

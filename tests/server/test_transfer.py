@@ -5,7 +5,6 @@ import contextlib
 import shutil
 import socket
 import struct
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -248,8 +247,7 @@ async def test_secondary_follows(program: str, keys: tuple[tsig.Key, ...], tmp_p
     notifier = Notifier([Endpoint("127.0.0.1", port)], keys[0] if keys else None)
     async with primary(zone, keys) as served:
         notifying = asyncio.create_task(notifier.run())
-        folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        command = secondaries.COMMANDS[program](folder, port, served.address[1], bool(keys))
+        command = secondaries.COMMANDS[program](tmp_path, port, served.address[1], bool(keys))
         process = await asyncio.create_subprocess_exec(
             *command,
             stdout=asyncio.subprocess.DEVNULL,

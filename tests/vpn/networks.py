@@ -17,6 +17,7 @@ from typing import Any, Self
 from tests.clients.resolvers import REPOSITORY, beside, program
 from tests.engine.dockerd import IMAGE, Dockerd
 from tests.engine.running import free_port
+from tests.left_behind import own_name
 from tests.timing import MAX_WAIT
 
 DEPLOY = REPOSITORY / "deploy"
@@ -147,8 +148,8 @@ class Laptop:
         prefix = engine.subnet_of(2).removesuffix(".0/24")
         self.gateway = f"{prefix}.1"
         self._address = f"{prefix}.2"
-        self._namespace = f"cdns{os.getpid()}"
-        self._link = f"cdnsl{os.getpid() % 100000}"
+        self._namespace = own_name("v")
+        self._link = own_name("l")
         self.resolv_conf = folder / "resolv.conf"
         self.resolv_conf.write_text(f"search {self.SEARCH}\n")
 
@@ -244,7 +245,7 @@ def wireguard(laptop: Laptop, configuration: Path, folder: Path) -> Iterator[Non
     resolvconf.chmod(0o755)
     path = f"PATH={tools}:{os.environ['PATH']}"
     program("wireguard-go")  # without a module in the kernel, wg-quick takes it
-    file = configuration.with_name(f"cdnsw{os.getpid() % 100000}.conf")  # names the interface
+    file = configuration.with_name(f"{own_name('w')}.conf")  # names the interface
     configuration.rename(file)
     laptop.run("env", path, program("wg-quick"), "up", file)
     try:
