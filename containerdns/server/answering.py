@@ -53,7 +53,7 @@ class Answering:
     Attributes:
         history: The history of queries.
         counters: The counters of the process.
-        denied: `Denials.find`, which may raise.
+        synthesised: `SynthesisedAnswers.find`, which may raise.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Answering:
         counters: Counters,
     ) -> None:
         self._responder = responder
-        self.denied = responder.denied
+        self.synthesised = responder.synthesised
         self._forwarder = forwarder
         self.history = history
         self.counters = counters

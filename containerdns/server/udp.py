@@ -30,7 +30,7 @@ MAX_CLIENTS: Final = 8192  # addresses with a cached view
 FREED_AT_ONCE: Final = 256  # states of clients and their variants, within 0.1 ms
 MAX_VARIANTS: Final = 64  # OPT records per client; then its own are cleared
 MAX_ALL_VARIANTS: Final = 16384  # for all clients, about 10 MB; then all are cleared
-MAX_DENIED_ONCE: Final = 4096  # queries of up to 300 octets; then all are forgotten
+MAX_ASKED_ONCE: Final = 4096  # queries of up to 300 octets; then all are forgotten
 # Seconds, not counting the last batch; then other work gets a turn, of which HTTP needs four.
 TURN: Final = 0.0005
 PER_CLOCK: Final = 16  # datagrams between checks of the clock
@@ -93,8 +93,8 @@ class Datagrams:
         self._log_queries = False
         self._clients: dict[tuple[bytes, bytes], Client] = {}
         self._dropped: list[dict[Any, Client]] = []
-        self._denied = answering.denied
-        self._denied_once: set[bytes] = set()  # queries, so that those repeated are cached
+        self._synthesised = answering.synthesised
+        self._asked_once: set[bytes] = set()  # queries, so that those repeated are cached
         self._variants = 0  # created since all were cleared
         self._epoch = (views.epoch, packet_cache.epoch)
         self.generation = 0  # increases when all clients returned before become invalid
@@ -107,8 +107,8 @@ class Datagrams:
 
     def refresh(self) -> int:
         """Drop the state of clients if it is no longer valid; return the generation."""
-        if len(self._denied_once) > MAX_DENIED_ONCE:
-            self._denied_once.clear()
+        if len(self._asked_once) > MAX_ASKED_ONCE:
+            self._asked_once.clear()
         if self._dropped:
             self._free_some()
         epoch = (self._views.epoch, self.packet_cache.epoch)
@@ -214,7 +214,7 @@ class Datagrams:
         """Answer a query that is nearly ready-made, and count it; None for the slow path.
 
         That is a query with options whose plain form is cached, or the first one for a name
-        that can be denied with a look at the zone; if repeated, its response is cached.
+        that a look at the zone is enough for; if repeated, its response is cached.
 
         Args:
             data: The query.
@@ -223,26 +223,34 @@ class Datagrams:
             stamp: Of its batch.
             started: When the batch began, on the packet cache's clock.
         """
-        if client.variants and (ready := self.ready(data, folded, client, started)):
-            octets, entry = ready
-            entry.hits += 1
-            return octets, (stamp, client.address, entry)
-        if not client.is_quick or folded in self._denied_once:
+        variant = None
+        if client.variants:
+            if ready := self.ready(data, folded, client, started):
+                octets, entry = ready
+                entry.hits += 1
+                return octets, (stamp, client.address, entry)
+            start = opt_start(data)
+            variant = client.variants.get(data[start:])
+            if variant is not None and started < variant.until:
+                data, folded = data[:start] + variant.opt, folded[: start - 2] + variant.opt
+        if not client.is_quick or folded in self._asked_once:
             return None
         try:
-            denied = self._denied(data, folded)
+            found = self._synthesised(data, folded, client.view)
         except Exception:  # the slow path returns SERVFAIL if necessary
             self.counters.internal_errors += 1
-            log.exception("internal error while denying a name (%d bytes)", len(data))
+            log.exception("internal error while synthesising an answer (%d bytes)", len(data))
             return None
-        if denied is None:
+        if found is None:
             return None
-        octets, denial, label = denied
-        denial.hits += 1
-        self._denied_once.add(folded)
-        if denial.source == "policy":
+        octets, template, owner = found
+        if variant is not None and (octets := variant.response(octets) or b"") == b"":
+            return None
+        template.hits += 1
+        self._asked_once.add(folded)
+        if template.source == "policy":
             self.packet_cache.unusual["policy"] += 1
-        return octets, (stamp, client.address, denial, label)
+        return octets, (stamp, client.address, template, owner)
 
     def _answer_variant(
         self, data: bytes, client: Client, started: float

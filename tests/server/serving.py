@@ -19,10 +19,10 @@ from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.query_history import History
 from containerdns.core.protocol.query_variants import Variant
 from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
-from containerdns.core.protocol.synthesised_denials import Denial
+from containerdns.core.protocol.synthesised_answers import Found
 from containerdns.core.protocol.tsig import Key
 from containerdns.core.upstream.forwarding import Forward, Resolution
-from containerdns.core.zone.views import Rights, Views
+from containerdns.core.zone.views import Rights, View, Views
 from containerdns.server.answering import Answering
 from containerdns.server.servers import Servers
 from containerdns.server.tcp import Connections
@@ -78,7 +78,7 @@ class StubResponder(Responder):
     def variant(self, opt: bytes, peer: Peer, now: float, clock: float) -> Variant | None:
         return None
 
-    def denied(self, data: bytes, folded: bytes) -> tuple[bytes, Denial, str] | None:
+    def synthesised(self, data: bytes, folded: bytes, view: View) -> Found | None:
         return None
 
     def tally(self) -> None:

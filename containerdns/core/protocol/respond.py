@@ -15,7 +15,12 @@ from containerdns.core.protocol import messages, query_variants
 from containerdns.core.protocol.cookies import RENEWED_AFTER, Cookies, CookieStanding
 from containerdns.core.protocol.messages import RR, Body, Edns, Query
 from containerdns.core.protocol.query_variants import Variant
-from containerdns.core.protocol.synthesised_denials import Denial, Denials, Denied
+from containerdns.core.protocol.synthesised_answers import (
+    Denied,
+    Given,
+    SynthesisedAnswers,
+    Template,
+)
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.zone import answers, records
@@ -163,7 +168,7 @@ class Responder:
     """Decides about queries, over a zone that may change at any time.
 
     Attributes:
-        denied: `Denials.find`, for clients that may ask.
+        synthesised: `SynthesisedAnswers.find`, for clients that may ask.
     """
 
     def __init__(
@@ -193,14 +198,14 @@ class Responder:
         self._turns: dict[tuple[str, int], int] = {}
         self._led: dict[tuple[str, tuple[str, ...], int], tuple[Led, tuple[str, ...]]] = {}
         self._decided_for: object = None
-        self._denials = Denials(counters)
-        self._denials.use(ownership)
-        self.denied = self._denials.find
+        self._synthesised = SynthesisedAnswers(counters)
+        self._synthesised.use(ownership)
+        self.synthesised = self._synthesised.find
 
     def use(self, ownership: Ownership) -> None:
         """Use other rules, and their zone, from now on."""
         self._zone, self._ownership = ownership.zone, ownership
-        self._denials.use(ownership)
+        self._synthesised.use(ownership)
         self._led.clear()
 
     def respond(
@@ -220,10 +225,10 @@ class Responder:
         if len(data) < messages.HEADER_OCTETS or data[2] & messages.QR >> 8:
             return None
         if peer.view.may_ask and not peer.is_slipped:
-            denied = self._denials.find(data, data[2:].lower())
-            if denied is not None:
-                self._counters.kept_from_upstream += denied[1].is_kept
-                return _reply_of(*denied)
+            found = self._synthesised.find(data, data[2:].lower(), peer.view)
+            if found is not None:
+                self._counters.kept_from_upstream += found[1].is_kept
+                return _reply_of(self._zone, *found)
         if not peer.view.may_ask and len(data) > MAX_STRANGER_OCTETS:
             return _bare_refusal(data, messages.REFUSED)
         if data[2] & messages.OPCODE >> 8:
@@ -382,11 +387,14 @@ class Responder:
         reply = self._carry_out(decision, context, now)
         if isinstance(reply, Reply) and reply.rcode == messages.NXDOMAIN:
             self._learn_denial(data, reply, decision)
+        elif decision.act is Act.ZONE and isinstance(reply, Reply) and reply.keeping == "name":
+            given = Given(reply.octets, reply.qtype, reply.serial_at, reply.is_kept)
+            self._synthesised.learn_presence(data, given, decision.suffix, peer.view)
         return reply
 
     def tally(self) -> None:
-        """Count what `denied` returned; must be called before reading counters."""
-        self._denials.tally()
+        """Count what `synthesised` returned; must be called before reading counters."""
+        self._synthesised.tally()
 
     def _learn_denial(self, data: bytes, reply: Reply, decision: Decision) -> None:
         """Record how a name was denied, for similar names."""
@@ -402,7 +410,7 @@ class Responder:
         denied = Denied(
             reply.octets, reply.name, reply.qtype, reply.serial_at, reason, reply.is_kept
         )
-        self._denials.learn(data, denied, apex)
+        self._synthesised.learn(data, denied, apex)
 
     def _carry_out(self, decision: Decision, context: _QueryContext, now: float) -> Reply | Forward:
         query = context.query
@@ -709,18 +717,19 @@ def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:
     return (Record(name, rtype, ttl, LOOPBACK[rtype], rule="special name localhost."),)
 
 
-def _reply_of(octets: bytes, denial: Denial, label: str) -> Reply:
-    name = names.join(label, denial.name)
+def _reply_of(zone: Zone, octets: bytes, template: Template, owner: str) -> Reply:
+    name = names.join(owner, template.name)
+    is_absent = template.rcode == messages.NXDOMAIN
     return Reply(
         octets,
-        messages.NXDOMAIN,
-        denial.source,
-        denial.qtype,
+        template.rcode,
+        template.source,
+        template.qtype,
         name,
-        keeping="absent",
-        depends_on=(name,),
-        serial_at=denial.serial_at,
-        is_kept=denial.is_kept,
+        keeping="absent" if is_absent else "name",
+        depends_on=(name,) if is_absent else zone.names_behind(name),
+        serial_at=template.serial_at,
+        is_kept=template.is_kept,
     )
 
 

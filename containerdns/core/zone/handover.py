@@ -104,22 +104,23 @@ class Handovers:
 
     Attributes:
         lifetime: Their duration in seconds, also for existing ones.
+        by_owner: The departures from each owner; changed here only.
     """
 
     def __init__(self, lifetime: float) -> None:
         self.lifetime = lifetime
-        self._of: dict[str, tuple[Departure, ...]] = {}
+        self.by_owner: dict[str, tuple[Departure, ...]] = {}
         self._queue: list[tuple[float, str]] = []  # a heap of (start, owner)
 
     def __contains__(self, owner: str) -> bool:
-        return owner in self._of
+        return owner in self.by_owner
 
     def __len__(self) -> int:
-        return len(self._of)
+        return len(self.by_owner)
 
     def of(self, owner: str) -> tuple[Departure, ...]:
         """The departures from an owner."""
-        return self._of.get(owner, ())
+        return self.by_owner.get(owner, ())
 
     def until(self, departure: Departure) -> float:
         """When a departure ends, in seconds since the epoch."""
@@ -127,17 +128,17 @@ class Handovers:
 
     def items(self) -> Iterator[tuple[str, Departure]]:
         """All departures, each with its owner."""
-        return ((owner, d) for owner, found in list(self._of.items()) for d in found)
+        return ((owner, d) for owner, found in list(self.by_owner.items()) for d in found)
 
     def add(self, owner: str, departure: Departure) -> None:
         """Add a departure, replacing an earlier one of the same container."""
         others = [d for d in self.of(owner) if d.claim != departure.claim]
-        self._of[owner] = (*others[1 - MAX_DEPARTURES :], departure)
+        self.by_owner[owner] = (*others[1 - MAX_DEPARTURES :], departure)
         heapq.heappush(self._queue, (departure.since, owner))
 
     def admit(self, owner: str, claim: Claim, project: str) -> None:
         """End the departures from an owner that do not hold back a new claim."""
-        found = self._of.get(owner)
+        found = self.by_owner.get(owner)
         if found is not None:
             self._keep(owner, tuple(d for d in found if not may_have(claim, project, d)))
 
@@ -161,9 +162,9 @@ class Handovers:
 
     def _keep(self, owner: str, departures: tuple[Departure, ...]) -> None:
         if departures:
-            self._of[owner] = departures
+            self.by_owner[owner] = departures
         else:
-            self._of.pop(owner, None)
+            self.by_owner.pop(owner, None)
 
 
 def _level(rank: int) -> int:

@@ -127,6 +127,12 @@ class Ownership:
         return self.listing is Listing.COMPLETE
 
     @property
+    def has_nested_suffixes(self) -> bool:
+        """Return whether a domain has another domain, or a search domain, at or below it."""
+        domains = self._domains
+        return self._has_search_in_domain or any(map(self._zone.is_above_domain, domains))
+
+    @property
     def has_whole_zone(self) -> bool:
         """Return whether the zone is complete and may be transferred.
 

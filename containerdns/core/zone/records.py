@@ -12,6 +12,7 @@ from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.zone.claims import befores_of
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
+from containerdns.core.zone.sole_addresses import SoleAddresses, of_addresses, packed
 from containerdns.core.zone.special_names import LOOPBACK_NAME
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import NS_LABEL, Node, Shape, Suffix, SuffixKind, Zone
@@ -576,7 +577,7 @@ def _address_records(
             name,
             address.rtype,
             publication.ttl,
-            _packed(address.text),
+            packed(address.text),
             publication.container_name,
             publication.id,
             address.network,
@@ -596,12 +597,6 @@ def _address_records(
         if record.rdata not in seen:
             seen.add(record.rdata)
             yield record
-
-
-@lru_cache(maxsize=16384)
-def _packed(text: str) -> bytes:
-    """Return the octets of an address; cached, as several names share one."""
-    return ip_address(text).packed
 
 
 def tier_of(record: Record) -> int:
@@ -633,6 +628,12 @@ def _addresses(
         if shared:
             return shared
     return addresses
+
+
+def sole_addresses(zone: Zone, claim: Claim, view: View) -> SoleAddresses | None:
+    """Return all that a view sees at the names of a claim, if that is one address of a family."""
+    publication = zone.holder(claim)
+    return of_addresses(publication, tuple(_addresses(zone, publication, claim, view)))
 
 
 def _has_address(zone: Holding, owner: str, view: View, suffix: Suffix) -> bool:

@@ -11,7 +11,7 @@ This module knows which container has which name; `records` builds its records.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeVar
@@ -31,7 +31,8 @@ from containerdns.core.zone.handover import Departure, Handovers, may_have
 from containerdns.core.zone.policy import SERVICE_ID, Claim, Publication, Rank
 from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.reverse import Reverse
-from containerdns.core.zone.special_names import nearest
+from containerdns.core.zone.sole_addresses import SoleAddresses, of_all_views
+from containerdns.core.zone.special_names import LOOPBACK_NAME, nearest
 
 Key = TypeVar("Key")
 
@@ -140,6 +141,7 @@ class Zone:
         handovers: The names whose holders stopped or were removed recently.
         own_networks: Ids of the networks that this server's own container is on.
         lost_engines: URLs of Engines whose addresses are left out of answers that have others.
+        sole_addresses: Those of the running publications with one address, by id.
     """
 
     def __init__(self, shape: Shape, serial: int, remembered: RememberedNames) -> None:
@@ -153,6 +155,7 @@ class Zone:
         self.reverse = Reverse()
         self.own_networks: frozenset[str] = frozenset()
         self.lost_engines: frozenset[str] = frozenset()
+        self.sole_addresses: dict[str, SoleAddresses] = {}
         self._publications: dict[str, Publication] = {}
         self._claims: dict[str, Claims] = {}
         self._reserved: Counter[str] = Counter()
@@ -179,7 +182,9 @@ class Zone:
         self.handovers.lifetime = shape.handover
         suffixes = shape.domains + shape.search_domains
         self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
-        self._labels_of_ours = {NS_LABEL} | {a.partition(".")[0] for a in self._above_suffixes}
+        self._labels_of_ours = {NS_LABEL, LOOPBACK_NAME[:-1]} | {
+            a.partition(".")[0] for a in self._above_suffixes
+        }
         self._domains = frozenset(shape.domains)
         self._kinds = dict.fromkeys(shape.search_domains, SuffixKind.SEARCH)
         self._kinds |= dict.fromkeys(shape.domains, SuffixKind.DOMAIN)
@@ -365,6 +370,7 @@ class Zone:
                 _count(services, (claim.project,), -1)
                 if not services:
                     del self._services[claim.owner]
+        self.sole_addresses.pop(publication.id, None)
         self._count_types(publication, -1)
         pointers = {self.reverse.remove(a, publication.id) for a in publication.pointers}
         return self._names_of(publication) | pointers
@@ -385,6 +391,8 @@ class Zone:
                 self._services.setdefault(claim.owner, Counter())[claim.project] += 1
         for owner in _owners_to_keep(publication):
             self.remembered.discard(owner)
+        if (sole := of_all_views(publication)) is not None:
+            self.sole_addresses[publication.id] = sole
         self._count_types(publication, 1)
         pointers = {self.reverse.add(a, publication.id) for a in publication.pointers}
         return self._names_of(publication) | pointers
@@ -487,6 +495,11 @@ class Zone:
     def claims(self, owner: str) -> tuple[Claim, ...]:
         """Return all claims of running containers to an owner."""
         return tuple(self._claims.get(owner, ()))
+
+    @property
+    def running_owners(self) -> Mapping[str, object]:
+        """The owners with records, now and after every change; only to look them up."""
+        return self._claims
 
     def count(self, owner: str) -> int:
         """Return the number of claims to an owner."""
@@ -591,6 +604,27 @@ class Zone:
         if holders[0].rank != exact[0].rank:
             return min(holders, exact, key=lambda claims: claims[0].rank)
         return holders + exact
+
+    def sole_claim(self, owner: str, suffix: Suffix) -> Claim | None:
+        """Return the claim that alone has a relative owner; None also means unknown.
+
+        Args:
+            owner: Relative.
+            suffix: A domain, if none has another suffix of ours below it; a search domain; or
+                the root, for a single label.
+        """
+        claims = self._claims.get(owner)
+        if claims is None or owner in self._labels_of_ours:
+            return None
+        if self._exact and suffix.name_of(owner) in self._claims:
+            return None
+        claim = claims[0] if type(claims) is tuple else None  # faster than isinstance
+        if claim is None or len(claims) > 1 or claim.project or owner in self.handovers.by_owner:
+            best = self._best_claims(owner, is_domain=suffix.kind is SuffixKind.DOMAIN)
+            if len(best) != 1:
+                return None
+            claim = best[0]
+        return None if claim.proxy else claim
 
     def is_holder(self, claim: Claim, suffix: Suffix) -> bool:
         """Return whether a claim is one of `holders`, however many these are."""
