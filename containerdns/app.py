@@ -35,11 +35,14 @@ from containerdns.processes.pool import Workers
 from containerdns.server.transfer import read_keys
 from containerdns.state.reports import Reports, version
 from containerdns.state.zone_writer import ZoneWriter
+from containerdns.tasks import event_loop
 from containerdns.tasks.parts import Part, Parts
 from containerdns.web.http import HTTPServer
 
 SWITCH_INTERVAL = 0.001  # seconds until another thread must release the GIL
-COLLECT_AFTER = (20_000, 20, 100)  # objects and collections, for `gc.set_threshold`
+# Objects and collections, for `gc.set_threshold`: a collection of young objects, at 0.5 µs each, is
+# to be short.  Old ones are collected after as many as ever, 500,000.
+COLLECT_AFTER = (500, 4, 250)
 MAX_FILES = 65536  # file descriptors, even if the system allows more
 COUNT_EVERY = 0.01  # seconds between steps of counting a large zone
 
@@ -62,7 +65,8 @@ def serve(settings: Settings, load: Callable[[], Settings]) -> None:
     gc.disable()  # until the first listing, which creates many long-lived objects
     gc.set_threshold(*COLLECT_AFTER)
     _allow_many_files()
-    asyncio.run(_Server(settings, load).run())
+    with asyncio.Runner(loop_factory=event_loop.new) as runner:
+        runner.run(_Server(settings, load).run())
 
 
 def _allow_many_files() -> None:

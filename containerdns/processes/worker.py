@@ -21,6 +21,7 @@ from containerdns.processes.pool import MAX_ROWS, framed, read_frame
 from containerdns.server.transfer import read_keys
 from containerdns.state.replica import Replica
 from containerdns.state.state_file import SavedState
+from containerdns.tasks import event_loop
 from containerdns.tasks.parts import Parts
 from containerdns.tasks.turns import turns
 
@@ -29,8 +30,11 @@ REPORT_EVERY = 0.1  # seconds between reports of the counters
 
 def main(descriptor: int) -> None:
     """Answer queries until the first process closes the connection."""
-    with suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_run(socket.socket(fileno=descriptor)))
+    with (
+        suppress(KeyboardInterrupt, asyncio.CancelledError),
+        asyncio.Runner(loop_factory=event_loop.new) as runner,
+    ):
+        runner.run(_run(socket.socket(fileno=descriptor)))
 
 
 async def _run(connection: socket.socket) -> None:

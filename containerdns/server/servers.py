@@ -12,6 +12,7 @@ from containerdns.server import batch, sockets
 from containerdns.server.batch import BatchLoop
 from containerdns.server.tcp import Connections
 from containerdns.server.udp import Datagrams, PlainLoop
+from containerdns.tasks import event_loop
 
 
 class Servers:
@@ -105,6 +106,7 @@ class Servers:
         try:
             for listener in self._listeners:
                 udp = self._udp_loop(listener)
+                event_loop.prefer(listener.udp)
                 loop.add_reader(listener.udp, udp.on_readable)
                 servers.append(
                     await loop.create_server(

@@ -303,9 +303,12 @@ class Reports:
             raise BadSettings("client", client, "an IP address") from None
         view = self._writer.views.of(address, self._local_for(address))
         now = time.time()
-        asked = [typed.host] if typed.address else Search(typed.host, search).names()
+        if typed.address:
+            asked = [names.canonical(typed.host)]
+        else:
+            asked = Search(typed.host, search).names()
         told = []
-        for one, number in product(map(names.canonical, asked), qtypes):
+        for one, number in product(asked, qtypes):
             told.append(explain(self._writer.ownership, one, number, view, now))
             await turns().offer(EXPLAINING)
         remarks = [typed.remark] if typed.remark else []

@@ -3,6 +3,7 @@
 The steps of a piece are counted, not its time, so that a busy machine says the same.
 """
 
+import asyncio
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from containerdns.core.zone import records, zone_dump
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, Rank
 from containerdns.core.zone.zone import Loss
 from containerdns.state.reports import Reports
+from containerdns.tasks.turns import Turns
 from containerdns.upstream.forwarder import Forwarder
 from containerdns.web.metrics import Metrics
 from containerdns.web.stream import json_pieces
@@ -212,3 +214,30 @@ def test_metrics_of_many_containers_are_made_in_small_pieces(world: World) -> No
     made._forwarder.status = list  # type: ignore[method-assign]  # it does not run
     pieces, _ = Metrics(Counters(), made.gauges).exposition("text/plain")
     assert most_steps(pieces) < MAX_STEPS
+
+
+async def test_long_name_with_many_search_domains_is_explained_in_pieces(world: World) -> None:
+    """All names of the search list were decoded in the first piece."""
+    writer = world.writer
+    forwarder = Forwarder(writer.settings.upstream, writer.counters, lambda _: False)
+    running = asyncio.ensure_future(forwarder.run())
+    await forwarder.has_started.wait()
+    reports = Reports(writer, forwarder, History(9), Listening(), {})
+    search = tuple(f"s{number}.example" for number in range(16))
+    steps = [0]
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "call" and frame.f_code is Turns.offer.__code__:
+            steps.append(0)
+        steps[-1] += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        document = await reports.explain(".".join("a" * 100), "A", "127.0.0.1", search)
+    finally:
+        sys.settrace(before)
+        running.cancel()
+    assert len(document["queries"]) == len(search) + 1
+    assert max(steps) < MAX_STEPS

@@ -5,7 +5,7 @@ all cached views are invalid.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
@@ -38,6 +38,15 @@ class View:
     networks: frozenset[str]
     host_addresses: tuple[str, ...]
     server_addresses: tuple[str, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)  # tables are found by it
+
+    def __post_init__(self) -> None:
+        values = (self.may_ask, self.may_transfer, self.may_see_history, self.is_limited)
+        places = (self.networks, self.host_addresses, self.server_addresses)
+        object.__setattr__(self, "_hash", hash((values, places)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def packed(address: IPAddress | str) -> bytes:
