@@ -25,16 +25,19 @@ COMPUTES = frozenset(
     {
         *("base64", "binascii", "collections", "dataclasses", "datetime", "enum", "functools"),
         *(
+            "bisect",
             "difflib",
             "hashlib",
             "heapq",
             "hmac",
             "ipaddress",
             "itertools",
+            "operator",
             "re",
             "struct",
             "sys",
             "typing",
+            "weakref",
         ),
     }
 )

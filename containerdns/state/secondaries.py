@@ -6,6 +6,7 @@ nothing without secondaries.
 """
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -333,6 +334,8 @@ class Feed:
     async def _advance(self, copy: Copy, apex: str) -> None:
         """Process all names that changed, in turns, until none is left."""
         while turns().is_over() or copy.advance():
+            if not copy.is_whole:
+                gc.freeze()  # a collection over all new objects would delay queries
             await turns().offer(("copy", apex))
 
     async def _finish(self, copy: Copy, apex: str, cut: Cut | None) -> bool:

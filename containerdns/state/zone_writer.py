@@ -539,6 +539,7 @@ class ZoneWriter(Replica):
             is_pending = now - max(unknown_since) < LISTING_PATIENCE
             listing = Listing.PENDING if is_pending else Listing.OVERDUE
         if listing is not Listing.PENDING and not gc.isenabled():
+            gc.freeze()  # before the first collection, which would look at all of the zone
             gc.enable()
         self.set_listing(listing)
 

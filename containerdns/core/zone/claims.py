@@ -1,12 +1,18 @@
-"""The claims to one owner, in the order of arrival.
+"""The claims to one owner.
 
-Nearly always they are few, and a tuple.  But thousands of containers may share an alias, and
-a change of one of them must not cost as much as all of them.  The rules of `handover` look at
-few properties of a claim: many claims are grouped by these, and one of each group is judged.
+Nearly always they are few, and a tuple, in the order of arrival.  But thousands of containers may
+share an alias, and a change of one of them must not cost as much as all of them.  The rules of
+`handover` look at few properties of a claim: many claims are grouped by these, and one of each
+group is judged.
+
+Of very many holders, answers and transfers have the first hundred.  So many claims are sorted by
+the ids of their publications: then all processes, and all servers of a fleet, transfer the same.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from containerdns.core import names
@@ -15,6 +21,8 @@ from containerdns.core.zone.policy import Claim, Publication, Rank
 MAX_FEW = 32  # claims in a tuple, which each change copies
 
 PublicationOf = Callable[[Claim], Publication]
+
+_place = attrgetter("publication")  # what claims of one kind to one owner are sorted by
 
 
 class Kind(NamedTuple):
@@ -34,12 +42,13 @@ class Kind(NamedTuple):
 
 
 class ManyClaims:
-    """More claims than fit a tuple; changed in place."""
+    """More claims than fit a tuple; changed in place, and sorted by publication in each kind."""
 
     def __init__(self, claims: Iterable[Claim], publication_of: PublicationOf) -> None:
         self._kinds: dict[Claim, Kind] = {}
-        self._alike: dict[Kind, dict[Claim, None]] = {}
-        self._having: dict[Kind, dict[str, dict[Claim, None]]] = {}  # by what is before the owner
+        self._sorted_kinds: list[Kind] = []
+        self._alike: dict[Kind, list[Claim]] = {}
+        self._having: dict[Kind, dict[str, list[Claim]]] = {}  # by what is before the owner
         for claim in claims:
             self.add(claim, publication_of(claim))
 
@@ -55,26 +64,29 @@ class ManyClaims:
         project = "" if has_it_anyway else publication.project
         kind = Kind(claim.rank, claim.project, claim.is_asked_for, project)
         self._kinds[claim] = kind
-        self._alike.setdefault(kind, {})[claim] = None
-        having = self._having.setdefault(kind, {})
+        if kind not in self._alike:
+            insort(self._sorted_kinds, kind)
+            self._alike[kind], self._having[kind] = [], {}
+        insort(self._alike[kind], claim, key=_place)
         for before in befores_of(claim, publication):
-            having.setdefault(before, {})[claim] = None
+            insort(self._having[kind].setdefault(before, []), claim, key=_place)
 
     def remove(self, claim: Claim, publication: Publication) -> None:
         """Remove a claim of a publication, which is the same as when it was added."""
         kind = self._kinds.pop(claim)
         alike, having = self._alike[kind], self._having[kind]
-        del alike[claim]
+        _remove(alike, claim)
         for before in befores_of(claim, publication):
-            del having[before][claim]
+            _remove(having[before], claim)
             if not having[before]:
                 del having[before]
         if not alike:
             del self._alike[kind], self._having[kind]
+            del self._sorted_kinds[bisect_left(self._sorted_kinds, kind)]
 
     def samples(self) -> tuple[Claim, ...]:
         """Return one claim of each kind."""
-        return tuple(next(iter(alike)) for alike in self._alike.values())
+        return tuple(self._alike[kind][0] for kind in self._sorted_kinds)
 
     def are_alike(self, claim: Claim, other: Claim) -> bool:
         """Return whether two of the claims are of one kind."""
@@ -137,13 +149,23 @@ class Chosen:
                 self._having[before] = found
         return found
 
+    def befores(self) -> set[str]:
+        """Return the relative names that the holders have before the owner, if they are many."""
+        assert self._claims is not None
+        return {b for sample in self.samples for b in self._claims.befores(sample)}
+
     def is_above(self, before: str) -> bool:
         """Return whether a name before the owner is above another one, if they are many."""
         assert self._claims is not None
         if self._above is None:
-            befores = {b for sample in self.samples for b in self._claims.befores(sample)}
-            self._above = frozenset(a for b in befores for a in names.above_owner(b))
+            self._above = frozenset(a for b in self.befores() for a in names.above_owner(b))
         return before in self._above
+
+
+def _remove(found: list[Claim], claim: Claim) -> None:
+    """Remove a claim from sorted ones."""
+    place = bisect_left(found, claim.publication, key=_place)
+    del found[found.index(claim, place)]
 
 
 def added(known: Claims, claim: Claim, publication_of: PublicationOf) -> Claims:

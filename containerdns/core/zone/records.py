@@ -1,8 +1,8 @@
 """The records at each name of the zone, as seen from one view."""
 
 import struct
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain, islice
@@ -27,6 +27,9 @@ SERVER_RULE = "name of this server"
 
 # In the order in which a type is chosen for ANY.
 CHOSEN_TYPES = (messages.A, messages.AAAA, messages.TXT, messages.SRV)
+ALIKE_TYPES = (messages.TXT, messages.SRV)
+NOT_AT_NAMES = (messages.SRV,)
+NOT_AT_SERVICES = (messages.A, messages.AAAA)
 
 _SOA_NUMBERS = struct.Struct("!5L")  # serial, refresh, retry, expire, minimum
 _UNHEALTHY = 1_000_000  # added to the preference, to come after all healthy ones
@@ -89,18 +92,18 @@ class Holding(Protocol):
 
 
 class Moment:
-    """A snapshot of what the records of one name depend on, for use in a thread."""
+    """What the records of one name depend on at one moment, while the zone goes on changing."""
 
     def __init__(self, zone: Zone, holders: tuple[Claim, ...]) -> None:
         self.shape = zone.shape
         self.own_networks = zone.own_networks
         self.lost_engines = zone.lost_engines
         self._holders = holders
-        self._publications = {claim.publication: zone.holder(claim) for claim in holders}
+        self._past = zone.past()
 
     def holder(self, claim: Claim) -> Publication:
         """As `Zone.holder`, of a claim to the name."""
-        return self._publications[claim.publication]
+        return self._past[claim.publication]
 
     def holders(self, owner: str, suffix: Suffix) -> tuple[Claim, ...]:
         """As `Zone.holders`, of the name alone."""
@@ -108,7 +111,7 @@ class Moment:
 
     def befores_of(self, claim: Claim) -> tuple[str, ...]:
         """As `Zone.befores_of`, of a claim to the name."""
-        return befores_of(claim, self._publications[claim.publication])
+        return befores_of(claim, self._past[claim.publication])
 
 
 def at_node(zone: Holding, name: str, node: Node, view: View, suffix: Suffix) -> tuple[Record, ...]:
@@ -277,34 +280,48 @@ def of_name(zone: Zone, name: str, suffix: Suffix, view: View) -> list[Record]:
         return list(pointer(zone, name))
     if name == names.join(NS_LABEL, apex) or not names.fits(name):
         return []
-    is_parted = zone.is_above_domain(apex)
-    if is_parted and zone.domain_above(name) != apex:
+    if zone.is_above_domain(apex) and zone.domain_above(name) != apex:
         return []
     place = zone.suffix_in(apex, name)
     relative = place.owner_of(name)
-    holders = zone.holders(relative, place)
-    if not holders:
+    above = Node(relative, "", zone.holders(relative, place))
+    if not above.holders:
         return []
-    above = Node(relative, "", holders)
     found = list(at_node(zone, name, above, view, place))
-    for before in _befores(zone, holders):
-        below = f"{before}.{name}"
+    for before in _befores_in(zone, above, place, apex):
+        having = tuple(c for c in above.holders if before in zone.befores_of(c))
+        found += at_node(zone, f"{before}.{name}", Node(relative, before, having), view, place)
+    return found
+
+
+def _befores_in(zone: Zone, above: Node, place: Suffix, apex: str) -> Iterator[str]:
+    """Yield the relative names that exist before a name in a zone, unless another one has them."""
+    is_parted = zone.is_above_domain(apex)
+    for before in zone.befores_at(above.base, place):
+        below = f"{before}.{place.name_of(above.base)}"
         if is_parted and zone.domain_above(below) != apex:
             continue
-        if names.fits(below) and zone.suffix_in(apex, below) == place:
-            node = _node_before(zone, before, above, place)
-            found += at_node(zone, below, node, view, place) if node else ()
-    return found
+        is_there = names.fits(below) and zone.suffix_in(apex, below) == place
+        if is_there and not _is_taken(zone, before, above, place):
+            yield before
+
+
+def _is_taken(zone: Zone, before: str, above: Node, suffix: Suffix) -> bool:
+    """Return whether a nearer name has the name before one with holders."""
+    for end in _ends_of(before):
+        nearer = f"{end}.{above.base}"
+        if zone.is_running(nearer) or zone.is_running(suffix.name_of(nearer)):
+            node = zone.node(f"{before}.{above.base}", suffix)
+            return node is None or node.base != above.base
+    return False
 
 
 def is_large(zone: Zone, name: str, suffix: Suffix) -> bool:
     """Return whether a name has very many claims, so that `later` should be used."""
     if suffix.kind is not SuffixKind.DOMAIN or name == suffix.apex:
         return False
-    owner = suffix.owner_of(name)
-    if zone.count(owner) < MANY_HOLDERS or zone.has_below(owner, suffix):
-        return False
-    return not (zone.is_above_domain(suffix.apex) or zone.searches_in(suffix.apex))
+    owner = zone.suffix_in(suffix.apex, name).owner_of(name)
+    return zone.count(owner) + zone.count(name) > MANY_HOLDERS
 
 
 def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Iterator[list[Record] | None]:
@@ -313,50 +330,96 @@ def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Iterator[list[Re
     Yields None after each piece, and finally the records as `of_name` would return them, at most
     a hundred of each type.
     """
-    relative = suffix.owner_of(name)
-    holders = zone.holders(relative, suffix)
+    apex = suffix.apex
+    place = zone.suffix_in(apex, name)
+    relative = place.owner_of(name)
+    node = Node(relative, "", zone.holders(relative, place))
+    is_elsewhere = zone.is_above_domain(apex) and zone.domain_above(name) != apex
+    if is_elsewhere or not names.fits(name) or not node.holders:
+        return iter(([],))
+    befores = frozenset(_befores_in(zone, node, place, apex))
     types = [t for t in CHOSEN_TYPES if not zone.is_without(t, view.host_addresses)]
-    return _work_out(Moment(zone, holders), Node(relative, "", holders), view, suffix, types)
+    work = _Work(Moment(zone, node.holders), node, befores, view, place, types)
+    return work.run()
 
 
-def _work_out(
-    moment: Moment, node: Node, view: View, suffix: Suffix, types: Sequence[int]
-) -> Iterator[list[Record] | None]:
-    name = suffix.name_of(node.base)
-    choices: dict[str, list[Choice]] = {}  # by the relative name before
-    sought: dict[str, list[Choice]] = {}  # those of them that are not full
-    for count, claim in enumerate(node.holders):
-        publication = moment.holder(claim)
-        for before in ("", *moment.befores_of(claim)):
-            open_choices = sought.get(before)
-            if open_choices is None:
-                open_choices = choices[before] = [Choice(moment, before, view, t) for t in types]
-            for choice in open_choices:
-                choice.look_at(claim, publication)
-            if any(choice.is_full for choice in open_choices):
-                open_choices = [choice for choice in open_choices if not choice.is_full]
-            sought[before] = open_choices
-        if count % HOLDERS_AT_ONCE == 0:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The work on a large name.
+
+    Attributes:
+        moment: When it is the zone's.
+        node: Of the name.
+        befores: The relative names before it that are in the zone with it.
+        view: Of secondaries.
+        suffix: Of the name.
+        types: Those that any container has records of.
+    """
+
+    moment: Moment
+    node: Node
+    befores: frozenset[str]
+    view: View
+    suffix: Suffix
+    types: Sequence[int]
+
+    def run(self) -> Iterator[list[Record] | None]:
+        """Yield None after each piece, and finally the records."""
+        choices = {before: self._choices(before) for before in ("", *sorted(self.befores))}
+        sought = {before: list(by_type.values()) for before, by_type in choices.items()}
+        for count, claim in enumerate(self.node.holders, 1):
+            publication = self.moment.holder(claim)
+            for before in ("", *self.moment.befores_of(claim)):
+                if open_choices := sought.get(before):
+                    self._look_at(open_choices, claim, publication)
+            if count == MAX_ALIKE:
+                for before, by_type in choices.items():
+                    sought[before] = [c for t, c in by_type.items() if t not in ALIKE_TYPES]
+            if count % HOLDERS_AT_ONCE == 0:
+                yield None
+                sought = {before: still for before, still in sought.items() if still}
+                if not sought:
+                    break
+        name = self.suffix.name_of(self.node.base)
+        found: list[Record] = []
+        for before, by_type in choices.items():
+            claims = {claim: None for choice in by_type.values() for claim in choice.chosen()}
+            part = Node(self.node.base, before, tuple(claims) or self.node.holders)
+            below = f"{before}.{name}" if before else name
+            found += at_most(at_node(self.moment, below, part, self.view, self.suffix))
             yield None
-    found: list[Record] = []
-    for before in sorted(choices):
-        below = f"{before}.{name}" if before else name
-        if names.fits(below):
-            chosen = {claim: None for choice in choices[before] for claim in choice.chosen()}
-            part = Node(node.base, before, tuple(chosen) or node.holders)
-            found += at_most(at_node(moment, below, part, view, suffix))
-    yield found
+        yield found
+
+    def _choices(self, before: str) -> dict[int, "Choice"]:
+        """Return a choice of each type that may be at a name before the large one."""
+        absent = {"": NOT_AT_NAMES, "*": ()}.get(before, NOT_AT_SERVICES)
+        wanted = [rtype for rtype in self.types if rtype not in absent]
+        return {t: Choice(self.moment, before, self.view, t) for t in wanted}
+
+    @staticmethod
+    def _look_at(open_choices: list["Choice"], claim: Claim, publication: Publication) -> None:
+        for choice in open_choices:
+            choice.look_at(claim, publication)
+        if any(choice.is_full for choice in open_choices):
+            open_choices[:] = [choice for choice in open_choices if not choice.is_full]
 
 
 def at_most(found: Iterable[Record], most: int = MAX_OF_TYPE) -> list[Record]:
-    """Return the first records of each name and type."""
-    counts: Counter[tuple[str, int]] = Counter()
-    kept = []
-    for record in found:
-        counts[record.name, record.rtype] += 1
-        if counts[record.name, record.rtype] <= most:
-            kept.append(record)
-    return kept
+    """Return so many records of each name and type; of more, those with the lowest data.
+
+    So it does not depend on the order of the holders, which differs between processes.
+    """
+    records = list(found)
+    if len(records) <= most:
+        return records
+    alike: dict[tuple[str, int], list[bytes]] = {}
+    for record in records:
+        alike.setdefault((record.name, record.rtype), []).append(record.rdata)
+    excess = {key for key, data in alike.items() if len(data) > most}
+    if not excess:
+        return records
+    kept = {key: frozenset(sorted(alike[key])[:most]) for key in excess}
+    return [r for r in records if r.rdata in kept.get((r.name, r.rtype), (r.rdata,))]
 
 
 class Choice:
@@ -451,7 +514,7 @@ def some_of(zone: Zone, node: Node, view: View, qtype: int, turn: Callable[[], i
     in_turn = chain(islice(node.holders, start, None), islice(node.holders, start))
     for looked, claim in enumerate(in_turn, 1):
         choice.look_at(claim, zone.holder(claim))
-        if choice.is_full or (looked == MAX_ALIKE and rtype in (messages.TXT, messages.SRV)):
+        if choice.is_full or (looked == MAX_ALIKE and rtype in ALIKE_TYPES):
             is_whole = looked == count
             break
         if is_absent and choice.chosen():
@@ -460,22 +523,6 @@ def some_of(zone: Zone, node: Node, view: View, qtype: int, turn: Callable[[], i
     if not chosen:
         return Part(node, True)  # all are aliases, of which one is chosen
     return Part(node._replace(holders=tuple(chosen)), is_whole)
-
-
-def _befores(zone: Holding, holders: Iterable[Claim]) -> list[str]:
-    """Return the relative names that exist before a name with these holders."""
-    return sorted({before for claim in holders for before in zone.befores_of(claim)})
-
-
-def _node_before(zone: Zone, before: str, above: Node, suffix: Suffix) -> Node | None:
-    """Return the node of a name before one with holders; None if a nearer name has it."""
-    for end in _ends_of(before):
-        nearer = f"{end}.{above.base}"
-        if zone.is_running(nearer) or zone.is_running(suffix.name_of(nearer)):
-            node = zone.node(f"{before}.{above.base}", suffix)
-            return node if node and node.base == above.base else None
-    having = tuple(c for c in above.holders if before in zone.befores_of(c))
-    return Node(above.base, before, having)
 
 
 @lru_cache(maxsize=1024)

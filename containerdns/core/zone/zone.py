@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeVar
+from weakref import WeakSet
 
 from containerdns.core import names
 from containerdns.core.zone import handover
@@ -126,6 +127,26 @@ class Node(NamedTuple):
     holders: tuple[Claim, ...]
 
 
+class Past:
+    """The publications of a moment, for work that goes on while the zone changes.
+
+    Only what is replaced afterwards is kept, so that a moment costs nothing at first.
+    """
+
+    def __init__(self, publications: dict[str, Publication]) -> None:
+        self._current = publications
+        self._replaced: dict[str, Publication] = {}
+
+    def __getitem__(self, publication_id: str) -> Publication:
+        """Return the publication that had an id at that moment."""
+        replaced = self._replaced.get(publication_id)
+        return self._current[publication_id] if replaced is None else replaced
+
+    def keep(self, publication: Publication) -> None:
+        """Keep a publication that is being replaced, unless an earlier one was."""
+        self._replaced.setdefault(publication.id, publication)
+
+
 class Zone:
     """All names; changed by `replace` only.
 
@@ -157,6 +178,7 @@ class Zone:
         self.lost_engines: frozenset[str] = frozenset()
         self.sole_addresses: dict[str, SoleAddresses] = {}
         self._publications: dict[str, Publication] = {}
+        self._pasts: WeakSet[Past] = WeakSet()
         self._claims: dict[str, Claims] = {}
         self._reserved: Counter[str] = Counter()
         self._above_reserved: Counter[str] = Counter()
@@ -226,6 +248,8 @@ class Zone:
         was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
         changed: set[str] = set()
         if old is not None:
+            for past in self._pasts:
+                past.keep(old)
             changed |= self._withdraw(old)
         if new is not None:
             self._publications[publication_id] = new
@@ -488,6 +512,12 @@ class Zone:
         """Return the publication of a running container's claim."""
         return self._publications[claim.publication]
 
+    def past(self) -> Past:
+        """Return the publications as of now, while the zone may change."""
+        past = Past(self._publications)
+        self._pasts.add(past)
+        return past
+
     def is_running(self, owner: str) -> bool:
         """Return whether a running container claims an owner."""
         return owner in self._claims
@@ -502,12 +532,8 @@ class Zone:
         return self._claims
 
     def count(self, owner: str) -> int:
-        """Return the number of claims to an owner."""
+        """Return the number of claims to a relative or absolute owner."""
         return len(self._claims.get(owner, ()))
-
-    def has_below(self, owner: str, suffix: Suffix) -> bool:
-        """Return whether there is an owner below another."""
-        return owner in self._above or suffix.name_of(owner) in self._above
 
     def is_host_alone(self, owner: str) -> bool:
         """Return whether an owner is only rule 9's, not a container's."""
@@ -645,6 +671,14 @@ class Zone:
         if chosen is not None:
             return chosen.having(before)
         return tuple(c for c in holders if before in self.befores_of(c))
+
+    def befores_at(self, owner: str, suffix: Suffix) -> list[str]:
+        """Return the relative names that exist before an owner, sorted."""
+        holders = self.holders(owner, suffix)
+        chosen = self._many(owner, holders, suffix)
+        if chosen is not None:
+            return sorted(chosen.befores())
+        return sorted({before for claim in holders for before in self.befores_of(claim)})
 
     def _is_above_some(self, owner: str, before: str, suffix: Suffix) -> bool:
         """Return whether a relative name before an owner is above one that a holder has."""
