@@ -314,3 +314,16 @@ def test_response_that_depends_on_very_many_names_is_not_kept() -> None:
         made.forget_all()
         made.keep(VIEW, data, reply(data, depends_on=tuple(map(str, range(count)))), 0.0)
         assert (answer(made, data) is not None) is is_kept
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_responses_about_names_kept_from_upstreams_are_counted(is_kept: bool) -> None:
+    counters = Counters()
+    made = PacketCache(counters)
+    data = query("web")
+    made.keep(VIEW, data, reply(data, is_kept=is_kept), 0.0)
+    for _ in range(3):
+        assert answer(made, data) is not None
+    made.tally()
+    assert counters.kept_from_upstream == 3 * is_kept
+    assert counters.requests == {("udp", 1): 3}

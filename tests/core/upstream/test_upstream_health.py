@@ -100,3 +100,16 @@ def test_timeout_follows_the_round_trips() -> None:
     health = Health()
     health.heard(0.1, 0.0)
     assert health.timeout(0) == pytest.approx(0.1 + 4 * 0.05)
+
+
+@pytest.mark.parametrize(
+    ("second", "timeout"),
+    [(0.1, 0.1 + 4 * 0.0375), (0.5, 0.15 + 4 * 0.1375), (0.02, 0.09 + 4 * 0.0575)],
+    ids=["the same", "slower", "faster"],
+)
+def test_second_round_trip_moves_mean_and_deviation(second: float, timeout: float) -> None:
+    """RFC 6298 section 2.3: by an eighth and by a quarter, the deviation from the mean before."""
+    health = Health()
+    health.heard(0.1, 0.0)
+    health.heard(second, 1.0)
+    assert health.timeout(0) == pytest.approx(timeout)

@@ -83,12 +83,16 @@ def test_circle_of_aliases_is_gone_round_once() -> None:
         ((publication("web"),), "the container web is running"),
         ((publication("b", "web"), publication("a", "web")), "the containers a, b are running"),
         (
-            tuple(publication(f"r{n}", "web") for n in range(7)),
+            tuple(publication(f"r{n}", "web") for n in range(5)),
+            "the containers r0, r1, r2, r3, r4 are running",
+        ),
+        (
+            tuple(publication(f"r{n}", "web") for n in range(6)),
             "the containers r0, r1, r2, r3, r4 and others are running",
         ),
         ((), "no running container has this name"),
     ],
-    ids=["one", "two", "many", "none"],
+    ids=["one", "two", "as many as are shown", "more", "none"],
 )
 def test_reason_says_who_has_the_name(publications: tuple[Publication, ...], reason: str) -> None:
     assert find("web.docker.", *publications).reason == reason

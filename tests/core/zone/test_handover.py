@@ -49,6 +49,12 @@ BETA = claiming("beta", Rank.DERIVED, "beta")
 GUEST = claiming("guest", Rank.HOST_NAME, "guests")
 
 
+TEMPLATE = replace(
+    claiming("shop", Rank.LABEL, "beta"),
+    claims=(Claim("db", Rank.LABEL, "name template", "shop", "", "", False),),
+)
+
+
 @pytest.mark.parametrize(
     ("holder", "other", "waits"),
     [
@@ -57,6 +63,7 @@ GUEST = claiming("guest", Rank.HOST_NAME, "guests")
         (ALPHA, claiming("guest", Rank.HOST_NAME, "alpha"), True),
         (ALPHA, claiming("db", Rank.CONTAINER, "beta"), False),
         (ALPHA, claiming("other", Rank.LABEL), False),
+        (ALPHA, TEMPLATE, False),
         (claiming("db", Rank.CONTAINER), GUEST, True),
         (claiming("db", Rank.CONTAINER), BETA, True),
         (claiming("db", Rank.CONTAINER), claiming("new", Rank.CONTAINER, "beta"), False),
@@ -68,7 +75,7 @@ GUEST = claiming("guest", Rank.HOST_NAME, "guests")
     ],
     ids=[
         "service of another project", "replica", "host name of the project", "container name",
-        "label", "guest", "service", "container of that name", "hyphens", "host names",
+        "label", "template", "guest", "service", "container of that name", "hyphens", "host names",
         "host names of projects", "better rank of another project", "tasks of a service",
     ],
 )  # fmt: skip

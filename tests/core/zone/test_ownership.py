@@ -3,6 +3,7 @@
 import pytest
 
 from containerdns.core.protocol import messages
+from containerdns.core.zone.containers import Network
 from containerdns.core.zone.ownership import Act, Listing, Ownership
 from containerdns.core.zone.policy import Claim, Publication, Rank
 from containerdns.core.zone.remembered_names import RememberedNames
@@ -60,6 +61,8 @@ def acts(name: str, qtype: int = messages.A) -> list[str]:
         ("search.company.example.", "zone zone zone"),
         ("www.example.net.", "forward forward forward"),
         ("x.localhost.", "loopback loopback loopback"),
+        ("mylocalhost.", "wait wait nxdomain"),
+        ("x.mylocalhost.", "forward forward forward"),
         ("x.invalid.", "nxdomain nxdomain nxdomain"),
         ("resolver.arpa.", "nodata nodata nodata"),
         ("1.2.3.10.in-addr.arpa.", "forward forward forward"),
@@ -217,3 +220,21 @@ def test_zone_is_copied_while_an_engine_is_overdue_only_if_another_was_listed(
         made.listing = listing
         expected = is_whole if listing is Listing.OVERDUE else listing is Listing.COMPLETE
         assert made.has_whole_zone is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "act"),
+    [
+        ("18.172.in-addr.arpa.", Act.ZONE),
+        ("7.0.18.172.in-addr.arpa.", Act.FORWARD),
+        ("7.0.19.172.in-addr.arpa.", Act.FORWARD),
+    ],
+    ids=["our zone", "free address in it", "address beside it"],
+)
+def test_reverse_zone_of_docker_is_ours_and_a_forward_has_its_free_addresses(
+    name: str, act: Act
+) -> None:
+    """The contract, section 2; secondaries and `dig SOA` find the zone at its apex."""
+    made = rules(forwards=frozenset({"172.in-addr.arpa."}))
+    made.zone.reverse.set_networks([Network("n", "n", "unix:///x", "bridge", ("172.18.0.0/16",))])
+    assert made.decide(name, messages.PTR, NOW).act is act

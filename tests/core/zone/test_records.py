@@ -227,3 +227,39 @@ def test_unhealthy_keep_their_place_if_they_are_kept() -> None:
     ]
     assert texts(at(a_zone(*found, unhealthy="keep"), "web")) == ["10.0.0.2", "10.0.0.1"]
     assert texts(at(a_zone(*found), "web")) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize("bare_names", [True, False])
+def test_container_called_like_a_domain_has_its_apex_only_with_bare_names(bare_names: bool) -> None:
+    """The bare name of the container `docker` is the apex of the domain `docker`."""
+    zone = a_zone(publication("docker", "10.0.0.1"), bare_names=bare_names)
+    found = [messages.type_text(r.rtype) for r in records.at_apex(zone, "docker.", view())]
+    assert found == ["SOA", "NS", *["A"] * bare_names]
+
+
+def test_answer_about_a_text_has_those_of_all_who_share_a_name() -> None:
+    """Each of very many containers may have another text, up to the largest answer."""
+    count = records.MANY_HOLDERS + 1
+    shared = [publication(f"r{n}", owner="web", texts={"": (f"t{n}",)}) for n in range(count)]
+    zone = a_zone(*shared)
+    node = zone.node("web", DOCKER)
+    assert node is not None
+    part = records.some_of(zone, node, view(), messages.TXT, lambda: 0)
+    assert len(part.node.holders) == records.MAX_OF_TYPE
+    assert not part.is_whole
+
+
+def test_container_holds_nothing_at_a_name_that_it_lost() -> None:
+    """Another container is called as its Compose service is; /zone shows the loss."""
+    loser = Publication(
+        "loser",
+        "loser",
+        claims=(
+            Claim("loser", Rank.CONTAINER, "container name", "loser"),
+            Claim("web", Rank.DERIVED, "Compose service", "loser"),
+        ),
+        addresses=(PublishedAddress("10.0.0.2", "n", "n"),),
+    )
+    zone = a_zone(publication("web", "10.0.0.1"), loser)
+    held = [found.claim.owner for found in records.held_by(zone, loser, view())]
+    assert held == ["loser"]

@@ -116,3 +116,31 @@ def test_an_owner_that_comes_and_goes_costs_one_place() -> None:
         kept.add(["web"], now=float(moment))
         kept.discard("web")
     assert len(kept._by_time) <= 2 * remembered_names.MIN_STALE
+
+
+def test_names_below_an_owner_are_known_until_the_last_is_discarded() -> None:
+    """An empty non-terminal above a remembered name must not be denied, RFC 8020."""
+    kept = RememberedNames(60)
+    kept.add(["a.shop", "b.shop"], now=1000.0)
+    kept.add(["a.shop"], now=1001.0)  # again: it counts once
+    assert kept.is_above("shop")
+    assert not kept.knows_none({"shop"})
+    kept.discard("a.shop")
+    assert kept.is_above("shop")
+    kept.discard("b.shop")
+    assert not kept.is_above("shop")
+    assert kept.knows_none({"shop"})
+
+
+def test_owner_remembered_again_is_the_newest() -> None:
+    """The state file has the oldest first, and drops these if there are too many."""
+    kept = RememberedNames(60)
+    kept.add(["web", "db"], now=1000.0)
+    kept.add(["web"], now=1001.0)
+    assert list(kept.items()) == [("db", 1060.0), ("web", 1061.0)]
+
+
+def test_shortest_lifetime_remembers() -> None:
+    kept = RememberedNames(1)
+    kept.add(["web"], now=1000.0)
+    assert kept.holds("web", now=1000.9)

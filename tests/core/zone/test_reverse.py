@@ -132,3 +132,16 @@ def test_ipv6_address_has_a_reverse_name_of_nibbles() -> None:
 )
 def test_reverse_tree_is_told(name: str, is_one: bool) -> None:
     assert is_reverse(name) is is_one
+
+
+@pytest.mark.parametrize(
+    ("address", "apex"),
+    [
+        ("fd12:3456:789a:bcde::7", "e.d.c.b.a.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa."),
+        ("fd12:3456:789a:bcdf::7", ""),
+        ("fd12:3456:789b:bcde::7", ""),
+    ],
+    ids=["in it", "next subnet", "other site"],
+)
+def test_ipv6_address_belongs_to_the_zone_of_its_subnet(address: str, apex: str) -> None:
+    assert owning("fd12:3456:789a:bcde::/64").apex(reverse_name(address)) == apex
