@@ -1,6 +1,8 @@
 """ARCHITECTURE.md, compared with the code that it describes."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from containerdns import errors
@@ -57,3 +59,11 @@ def test_picture_of_the_rooms_is_that_of_the_imports() -> None:
 def test_it_is_a_ten_minute_read() -> None:
     words = [word for word in TEXT.split() if any(map(str.isalnum, word))]  # no table borders
     assert len(words) < 10 * READING_SPEED
+
+
+def test_all_modules_are_imported_without_a_warning() -> None:
+    """A tool that imports `containerdns.__main__` must not run the program, either."""
+    names = (f"import containerdns.{name.replace('/', '.')}" for name in sorted(modules()))
+    command = [sys.executable, "-W", "error", "-c", "\n".join(names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
