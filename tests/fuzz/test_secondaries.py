@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Self
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -124,13 +125,20 @@ class Followed:
     """A world with a feed, and secondaries of some of its zones."""
 
     def __init__(self) -> None:
-        self._hosts = tempfile.NamedTemporaryFile("w")  # noqa: SIM115 - removed with this world
+        self._hosts = tempfile.NamedTemporaryFile("w")  # noqa: SIM115 - closed by `__exit__`
         self._stamp = 0
         self.world = World(hosts=[self._hosts.name])
         writer = self.world.writer
         self.view = NOBODY
         self.feed = writer.feed = Feed(writer.zone, lambda: self.view, Silent(), notifies=False)
         self.secondaries = {apex: Secondary(apex) for apex in APEXES}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove the hosts file; a world is never collected once its writer has frozen it."""
+        self._hosts.close()
 
     def happen(self, change: Change) -> None:
         """Let something happen."""
@@ -192,38 +200,38 @@ def load_with(options: dict[str, object]) -> Settings:
 @given(st.lists(many_changes, min_size=5, max_size=60))
 def test_secondary_that_follows_by_differences_holds_the_zone(happened: list[Change]) -> None:
     """RFC 1995 section 3: the result of the differences is the zone at the new serial."""
-    followed = Followed()
-    for apex in APEXES:
-        followed.happen(Change("take", apex))
-    for change in happened:
-        followed.happen(change)
-    reverse = followed.world.writer.zone.reverse.apexes()
-    for apex in (a for a in APEXES if a in (*DOMAINS, *reverse)):
-        copy = followed.current(apex)
-        assert copy is not None
-        followed.secondaries[apex].take(copy)
-        assert set(copy.records()) == followed.anew(apex)
+    with Followed() as followed:
+        for apex in APEXES:
+            followed.happen(Change("take", apex))
+        for change in happened:
+            followed.happen(change)
+        reverse = followed.world.writer.zone.reverse.apexes()
+        for apex in (a for a in APEXES if a in (*DOMAINS, *reverse)):
+            copy = followed.current(apex)
+            assert copy is not None
+            followed.secondaries[apex].take(copy)
+            assert set(copy.records()) == followed.anew(apex)
 
 
 @thorough
 @given(st.lists(many_changes, min_size=1, max_size=20))
 def test_whole_transfer_has_what_is_answered_and_nothing_else(happened: list[Change]) -> None:
     """What lies below a domain of ours, also by a search domain there, is in its zone."""
-    followed = Followed()
-    for change in happened:
-        if change.verb != "listing":
-            followed.happen(change)
-    for domain in DOMAINS:
-        held = followed.current(domain)
-        assert held is not None
-        by_key: dict[tuple[bytes, int], set[bytes]] = {}
-        for record in held.records():
-            by_key.setdefault((record.owner, record.rtype), set()).add(record.rdata)
-        for name, rtype in asked_of(domain, by_key):
-            expected = by_key.get((names.to_wire(name), rtype), set())
-            answered = answer(followed, name, rtype)
-            if answered is not None:
-                assert answered == expected, f"{name} {messages.type_text(rtype)}"
+    with Followed() as followed:
+        for change in happened:
+            if change.verb != "listing":
+                followed.happen(change)
+        for domain in DOMAINS:
+            held = followed.current(domain)
+            assert held is not None
+            by_key: dict[tuple[bytes, int], set[bytes]] = {}
+            for record in held.records():
+                by_key.setdefault((record.owner, record.rtype), set()).add(record.rdata)
+            for name, rtype in asked_of(domain, by_key):
+                expected = by_key.get((names.to_wire(name), rtype), set())
+                answered = answer(followed, name, rtype)
+                if answered is not None:
+                    assert answered == expected, f"{name} {messages.type_text(rtype)}"
 
 
 def asked_of(domain: str, held: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:
