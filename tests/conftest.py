@@ -1,4 +1,4 @@
-"""Fixtures: a private Docker Engine, once for all tests; nothing of it remains.
+"""Fixtures: a private Docker Engine, once for all tests; nothing remains of what tests start.
 
 Coroutine tests run each in an event loop of its own.
 
@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import own_network
 from tests.engine.dockerd import CannotStart, Dockerd, require_machine
+from tests.left_behind import nothing_is_left_behind  # noqa: F401 - a fixture of all tests
 from tests.timing import MAX_WAIT
 
 settings.register_profile(
