@@ -24,6 +24,8 @@ ROOT = "."
 
 _LENGTHS = tuple(bytes((octets,)) for octets in range(MAX_LABEL + 1))
 
+_MAX_PLAIN_TEXT = MAX_NAME - 2  # characters of an absolute name in the pattern, without its dot
+_CANONICAL = re.compile(r"[a-z0-9_-]{1,63}+(?:\.[a-z0-9_-]{1,63}+)*+")  # nearly all names are
 _DOT_OR_ESCAPE = re.compile(r"\\.|\.", re.DOTALL)
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_*/+=!#%&,:<>?[]^`{|}~'")
 _PLAIN_OCTETS = bytes(sorted(_PLAIN))
@@ -41,6 +43,8 @@ def canonical(text: str) -> str:
     Raises:
         BadName: The text is empty or not ASCII, a label is empty or too long, or the name is.
     """
+    if len(text) <= _MAX_PLAIN_TEXT and _CANONICAL.fullmatch(text):
+        return text + "."
     if text == ROOT:
         return ROOT
     if not text:

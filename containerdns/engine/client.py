@@ -213,18 +213,20 @@ class EngineClient:
     ) -> tuple[EngineResponse, bytes]:
         """Send a small request; return the response and its body of limited size."""
         try:
-            async with asyncio.timeout(within), self._get(target, within) as response:
-                return response, await response.body(longest)
+            async with asyncio.timeout(within):
+                response = await self._connections.get(target)
+                try:
+                    return response, await response.body(longest)
+                finally:
+                    response.release()
         except TimeoutError as fault:
             raise EngineUnavailable(f"no answer from {self.address.url}") from fault
 
     @asynccontextmanager
-    async def _get(
-        self, target: str, within: float = HEAD_TIMEOUT
-    ) -> AsyncIterator[EngineResponse]:
+    async def _get(self, target: str) -> AsyncIterator[EngineResponse]:
         """Send a request; the caller reads the body with its own timeouts."""
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(HEAD_TIMEOUT):
                 response = await self._connections.get(target)
         except TimeoutError as fault:
             raise EngineUnavailable(f"no answer from {self.address.url}") from fault

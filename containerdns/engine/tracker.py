@@ -178,25 +178,19 @@ class Tracker:
                 return
             tracked = self._tracked[container_id] = tracking.on_sent(tracked)
             may_start = tracked.container is not None and not tracked.is_running
-            inspecting = self._tasks.create_task(self._inspect(container_id))
+            inspecting = self._tasks.create_task(self._inspect(container_id, tracked.mark))
             held = QUICK if self._hanging else INSPECT_PATIENCE
             await asyncio.wait((inspecting,), timeout=held)
         try:
-            await asyncio.wait((inspecting,), timeout=INSPECT_PATIENCE - held)
+            if not inspecting.done():
+                await asyncio.wait((inspecting,), timeout=INSPECT_PATIENCE - held)
             if not inspecting.done():
                 hanging = _Hanging(inspecting, settled, may_start)
                 await self._wait_longer(container_id, hanging)
-            document = None if inspecting.cancelled() else inspecting.result()
         finally:
             inspecting.cancel()
-        if self._tracked.get(container_id) is None:
-            return  # destroyed meanwhile
-        if isinstance(document, _Gone):
-            self.removed(container_id, None)
-        elif document is None:
-            self._take(tracking.on_failed_inspect(self._tracked[container_id]))
-        else:
-            await self._learn(container_id, tracked.mark, document)
+        if inspecting.cancelled():
+            self._failed(container_id)
 
     async def _wait_longer(self, container_id: str, hanging: "_Hanging") -> None:
         """Wait for a hanging inspect, unless very many hang; it ends by itself within a minute."""
@@ -228,7 +222,21 @@ class Tracker:
             except TimeoutError:
                 reason = HANGING
 
-    async def _inspect(self, container_id: str) -> "dict[str, Any] | BadDocument | _Gone | None":
+    async def _inspect(self, container_id: str, mark: tracking.Mark) -> None:
+        """Inspect a container, and apply the result in the pass in which it arrives."""
+        document = await self._document_of(container_id)
+        if self._tracked.get(container_id) is None:
+            return  # destroyed meanwhile
+        if isinstance(document, _Gone):
+            self.removed(container_id, None)
+        elif document is None:
+            self._failed(container_id)
+        else:
+            await self._learn(container_id, mark, document)
+
+    async def _document_of(
+        self, container_id: str
+    ) -> "dict[str, Any] | BadDocument | _Gone | None":
         """Inspect, and retry once if the document cannot be parsed, as from a busy proxy.
 
         Returns:
@@ -247,6 +255,10 @@ class Tracker:
             await self._do_without(container_id, fault.cause)
             return None
 
+    def _failed(self, container_id: str) -> None:
+        if tracked := self._tracked.get(container_id):
+            self._take(tracking.on_failed_inspect(tracked))
+
     async def _learn(
         self, container_id: str, mark: tracking.Mark, document: dict[str, Any] | BadDocument
     ) -> None:
@@ -257,8 +269,7 @@ class Tracker:
             container = container_from_inspect(document, self._url)
         except BadDocument as fault:
             await self._do_without(container_id, str(fault))
-            if tracked := self._tracked.get(container_id):
-                self._take(tracking.on_failed_inspect(tracked))
+            self._failed(container_id)
             return
         tracked = self._tracked[container_id]
         self._take(tracking.on_inspect(tracked, mark, container, fingerprint(document)))

@@ -462,11 +462,12 @@ class ZoneWriter(Replica):
         listed = list(changes)
         self._touched |= self.owners_in(listed)
         is_part = is_part or self._is_listing(engine)
+        now = time.time()
+        had = [self.zone.publication(publication_id) for publication_id, _ in listed]
+        self.change(listed, now, is_part, hands_over=is_redeploy)
         if engine and not is_part:
-            now = time.time()
-            for publication_id, publication in listed:
-                self.changes.note(self.zone.publication(publication_id), publication, now)
-        self.change(listed, time.time(), is_part, hands_over=is_redeploy)
+            for old, (_, publication) in zip(had, listed, strict=True):
+                self.changes.note(old, publication, now)
         if self.listener is not None and engine != FLEET:
             own = [(i, p, self.inventory.published_ports(i)) for i, p in listed if _is_own(i)]
             self.listener.own_changed(own)

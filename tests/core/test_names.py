@@ -139,3 +139,37 @@ def test_text_is_not_read_if_it_is_longer_than_any_name() -> None:
     with pytest.raises(BadName, match="name longer than 255 octets") as caught:
         names.canonical("\\001" * 255 + "a")
     assert len(str(caught.value)) < 200
+
+
+@given(st.text("ab1-_.*\\A ", max_size=12) | st.text("ab.", min_size=250, max_size=258))
+def test_canonical_names_are_those_of_their_wire_form(text: str) -> None:
+    """Nearly all texts are canonical already, and are not taken apart: it must not show."""
+    try:
+        name = names.canonical(text)
+    except BadName:
+        plain = text.removesuffix(".")
+        labels = plain.split(".")
+        assert len(plain) > 253 or not all(labels) or "\\" in text or len(max(labels)) > 63
+    else:
+        assert names.from_wire(names.to_wire(name)) == name
+
+
+@pytest.mark.parametrize("length", [63, 64])
+def test_label_of_63_octets_is_the_longest(length: int) -> None:
+    """RFC 1035 section 2.3.4."""
+    if length == 63:
+        assert names.canonical("a" * length) == "a" * length + "."
+    else:
+        with pytest.raises(BadName):
+            names.canonical("a" * length)
+
+
+@pytest.mark.parametrize("octets", [255, 256])
+def test_name_of_255_octets_is_the_longest(octets: int) -> None:
+    """RFC 1035 section 2.3.4: with a length octet before each label, and a final zero."""
+    text = ".".join(["a" * 63] * 3 + ["a" * (octets - 3 * 64 - 2)])
+    if octets == 255:
+        assert len(names.to_wire(names.canonical(text))) == octets
+    else:
+        with pytest.raises(BadName):
+            names.canonical(text)

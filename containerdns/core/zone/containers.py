@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
 from typing import Any
 
 from containerdns.core.zone.proxy_labels import VIRTUAL_HOST
@@ -20,9 +20,12 @@ from containerdns.errors import BadDocument
 
 BRIDGE = "bridge"  # the driver whose gateway is the host
 OWN_DRIVERS = frozenset({BRIDGE, "overlay"})  # drivers whose subnets belong to Docker alone
+IPV4_BITS = 32
 SHORT_ID_DIGITS = 12  # digits of a container id, as shown by Docker
 
 _ID = re.compile("[0-9a-f]{12}|[0-9a-f]{64}")
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")  # canonical; ipaddress takes 20 times as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +408,7 @@ def _attachment(network: str, endpoint: Mapping[str, Any], container_id: str) ->
             prefix = endpoint.get(prefix_key)
             addresses.append(address)
             if isinstance(prefix, int) and prefix:
-                subnets.append(_read(_subnet, f"{text}/{prefix}", container_id, prefix_key))
+                subnets.append(_subnet_of(text, prefix, container_id, prefix_key))
         if text := _text(endpoint, gateway_key, container_id):
             gateways.append(_read(_address, text, container_id, gateway_key))
     aliases = endpoint.get("Aliases") or ()
@@ -500,10 +503,29 @@ def _read(read: Any, text: str, document_id: str, key: str) -> str:
 
 
 def _address(text: str) -> str:
+    return text if _IPV4.fullmatch(text) else _other_address(text)
+
+
+@lru_cache(maxsize=1024)  # mostly the same gateways
+def _other_address(text: str) -> str:
     return str(ip_address(text))
 
 
-@lru_cache(maxsize=4096)  # there are few networks but many containers, and parsing is expensive
+def _subnet_of(address: str, prefix: int, container_id: str, key: str) -> str:
+    """Return the subnet of a container's address."""
+    if 0 < prefix <= IPV4_BITS and _IPV4.fullmatch(address):
+        a, b, c, d = map(int, address.split("."))
+        host_bits = IPV4_BITS - prefix
+        return _ipv4_subnet((a << 24 | b << 16 | c << 8 | d) >> host_bits << host_bits, prefix)
+    return _read(_subnet, f"{address}/{prefix}", container_id, key)
+
+
+@lru_cache(maxsize=1024)  # there are few subnets but many containers, and parsing is expensive
+def _ipv4_subnet(number: int, prefix: int) -> str:
+    return sys.intern(str(IPv4Network((number, prefix))))
+
+
+@lru_cache(maxsize=1024)
 def _subnet(text: str) -> str:
     return sys.intern(str(ip_network(text, strict=False)))
 

@@ -718,7 +718,7 @@ def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:
     """
     if owner == names.ROOT:
         raise BadName(text, "the root cannot be claimed")
-    if any(character.isspace() for character in text):
+    if text.split() != [text]:
         raise BadName(text, "a space in the name; separate names with commas")
     if fault := docker_labels.spelling_fault(text):
         raise BadName(text, fault)

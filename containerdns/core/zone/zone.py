@@ -12,8 +12,9 @@ This module knows which container has which name; `records` builds its records.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import Enum
+from operator import attrgetter
 from typing import NamedTuple, TypeVar
 from weakref import WeakSet
 
@@ -36,6 +37,8 @@ from containerdns.core.zone.sole_addresses import SoleAddresses, of_all_views
 from containerdns.core.zone.special_names import LOOPBACK_NAME, nearest
 
 Key = TypeVar("Key")
+NO_DATA = {"claims", "faults", "skipped", "stopped_at"}  # of a publication; not in its records
+_data_of = attrgetter(*(f.name for f in fields(Publication) if f.name not in NO_DATA))
 
 HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
 MAX_SORTED = 5000  # owners that are sorted within some milliseconds
@@ -245,11 +248,14 @@ class Zone:
         if old == new:
             return set()
         self.generation += 1
-        was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
-        changed: set[str] = set()
         if old is not None:
             for past in self._pasts:
                 past.keep(old)
+        if old is not None and new is not None and _claim_alike(old, new):
+            return self._exchange(old, new, now, hands_over=hands_over)
+        was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
+        changed = self._names_at({c.owner for p in (old, new) if p is not None for c in p.claims})
+        if old is not None:
             changed |= self._withdraw(old)
         if new is not None:
             self._publications[publication_id] = new
@@ -262,12 +268,55 @@ class Zone:
             self.remembered.add(gone, now)
         is_withdrawn = False
         if hands_over and was_running and old is not None:
-            self._depart(old, now)
+            self._depart(old, old.claims, now)
         elif hands_over and new is not None and not is_running:
             is_withdrawn = self._depart_lately(new, now)
         if was_running or is_running or is_withdrawn:
             self.is_ahead = True
         return changed
+
+    def _exchange(
+        self, old: Publication, new: Publication, now: float, *, hands_over: bool
+    ) -> set[str]:
+        """Replace the publication of a running container by another one (`_claim_alike`).
+
+        Only the claims that it loses or gains cost anything.  Most changes are such: an inspect
+        that adds host name and aliases to what the list showed, a health check, a new address.
+        """
+        known = {claim: claim for claim in old.claims}
+        new = replace(new, claims=tuple(known.get(claim, claim) for claim in new.claims))
+        kept = known.keys() & new.claims
+        lost = [claim for claim in old.claims if claim not in kept]
+        gained = [claim for claim in new.claims if claim not in kept]
+        self._remove_claims(old, lost)
+        self._publications[new.id] = new
+        for claim in kept:
+            self._admit_again(claim, new.project)
+        self._add_claims(new, gained)
+        owners = set(_owners_to_keep(new)) if lost else set()
+        gone = (o for o in _owners_to_keep(old, lost) if o not in owners and not self._is_kept(o))
+        self.remembered.add(gone, now)
+        if hands_over:
+            self._depart(old, lost, now)
+        self.is_ahead = True
+        if _has_same_data(old, new):
+            return self._names_at(claim.owner for claim in (*lost, *gained))
+        pointers = self._exchange_pointers(old, new)
+        self._note_sole_address(new)
+        self._count_types(old, -1)
+        self._count_types(new, 1)
+        return self._names_at(claim.owner for claim in (*old.claims, *gained)) | pointers
+
+    def _admit_again(self, claim: Claim, project: str) -> None:
+        """End the departures that do not hold back a claim, as when it was added."""
+        if claim.owner in self.handovers:
+            self.handovers.admit(claim.owner, claim, project)
+            self._best.pop(claim.owner, None)
+
+    def _exchange_pointers(self, old: Publication, new: Publication) -> set[str]:
+        """Replace the addresses of a publication; return the reverse names that changed."""
+        removed_names = {self.reverse.remove(a, old.id) for a in old.pointers}
+        return removed_names | {self.reverse.add(a, new.id) for a in new.pointers}
 
     def grow(self, now: float, *, is_tick: bool = False) -> bool:
         """Assign a serial to the current contents; return whether the serial increased.
@@ -306,11 +355,11 @@ class Zone:
             self.is_ahead = True
         return self._names_at(passed)
 
-    def _depart(self, old: Publication, now: float) -> None:
-        """Hold back the names of a departed publication that no other may have at once."""
+    def _depart(self, old: Publication, lost: Iterable[Claim], now: float) -> None:
+        """Hold back the names that a publication lost, and that no other may have at once."""
         if self.handovers.lifetime <= 0:
             return
-        for claim in old.claims:
+        for claim in lost:
             if claim.owner.endswith("."):
                 continue  # absolute names are never derived
             left = Departure(claim, old.project, old.container_name, now, False, False)
@@ -379,47 +428,59 @@ class Zone:
         return self._publications[claim.publication].project
 
     def _withdraw(self, publication: Publication) -> set[str]:
-        """Remove a publication's claims."""
+        """Remove a publication's claims; return the reverse names that changed."""
         if not publication.is_running:
             for owner in _owners_to_keep(publication):
                 self._reserved[owner] -= 1
                 if not self._reserved[owner]:
                     del self._reserved[owner]
                     _count(self._above_reserved, names.above_owner(owner), -1)
-            return self._names_of(publication)
-        for claim in publication.claims:
+            return set()
+        self._remove_claims(publication, publication.claims)
+        self.sole_addresses.pop(publication.id, None)
+        self._count_types(publication, -1)
+        return {self.reverse.remove(a, publication.id) for a in publication.pointers}
+
+    def _enter(self, publication: Publication) -> set[str]:
+        """Add a publication's claims; return the reverse names that changed."""
+        if not publication.is_running:
+            for owner in _owners_to_keep(publication):
+                if owner not in self._reserved:
+                    _count(self._above_reserved, names.above_owner(owner), 1)
+                self._reserved[owner] += 1
+            return set()
+        self._add_claims(publication, publication.claims)
+        self._note_sole_address(publication)
+        self._count_types(publication, 1)
+        return {self.reverse.add(a, publication.id) for a in publication.pointers}
+
+    def _remove_claims(self, publication: Publication, lost: Iterable[Claim]) -> None:
+        """Remove claims of a running publication."""
+        for claim in lost:
             self._set_claims(claim.owner, removed(self._claims[claim.owner], claim, publication))
             if claim.project:
                 services = self._services[claim.owner]
                 _count(services, (claim.project,), -1)
                 if not services:
                     del self._services[claim.owner]
-        self.sole_addresses.pop(publication.id, None)
-        self._count_types(publication, -1)
-        pointers = {self.reverse.remove(a, publication.id) for a in publication.pointers}
-        return self._names_of(publication) | pointers
 
-    def _enter(self, publication: Publication) -> set[str]:
-        """Add a publication's claims."""
-        if not publication.is_running:
-            for owner in _owners_to_keep(publication):
-                if owner not in self._reserved:
-                    _count(self._above_reserved, names.above_owner(owner), 1)
-                self._reserved[owner] += 1
-            return self._names_of(publication)
-        for claim in publication.claims:
+    def _add_claims(self, publication: Publication, gained: Iterable[Claim]) -> None:
+        """Add claims of a running publication."""
+        for claim in gained:
             self.handovers.admit(claim.owner, claim, publication.project)
             claims = self._claims.get(claim.owner, ())
             self._set_claims(claim.owner, added(claims, claim, self.holder))
             if claim.project:
                 self._services.setdefault(claim.owner, Counter())[claim.project] += 1
-        for owner in _owners_to_keep(publication):
+        for owner in _owners_to_keep(publication, gained):
             self.remembered.discard(owner)
+
+    def _note_sole_address(self, publication: Publication) -> None:
+        """Keep the address of a running publication, if it has one for all views."""
         if (sole := of_all_views(publication)) is not None:
             self.sole_addresses[publication.id] = sole
-        self._count_types(publication, 1)
-        pointers = {self.reverse.add(a, publication.id) for a in publication.pointers}
-        return self._names_of(publication) | pointers
+        else:
+            self.sole_addresses.pop(publication.id, None)
 
     def _count_types(self, publication: Publication, change: int) -> None:
         """Count what runs with IPv6 addresses, texts and aliases, which few or all have."""
@@ -918,10 +979,32 @@ def next_serial(serial: int, now: float, *, is_tick: bool = False) -> int:
     return serial + 1 & 0xFFFFFFFF or 1 if distance and is_tick else serial
 
 
-def _owners_to_keep(publication: Publication) -> Iterator[str]:
-    """Return the owners to remember when a publication is removed; not bare services."""
+def _claim_alike(old: Publication, new: Publication) -> bool:
+    """Return whether both are of a running container, and the rules treat their claims alike."""
+    return (
+        old.is_running
+        and new.is_running
+        and old.project == new.project
+        and befores(old) == befores(new)
+    )
+
+
+def _has_same_data(old: Publication, new: Publication) -> bool:
+    """Return whether only the claims differ, or what is not in any record."""
+    return bool(_data_of(old) == _data_of(new))
+
+
+def _owners_to_keep(
+    publication: Publication, claims: Iterable[Claim] | None = None
+) -> Iterator[str]:
+    """Return the owners to remember when a publication is removed; not bare services.
+
+    Args:
+        publication: Running or not.
+        claims: Some of its claims; None for all.
+    """
     parts = befores(publication)
-    for claim in publication.claims:
+    for claim in publication.claims if claims is None else claims:
         if not claim.project:
             yield claim.owner
             if not claim.owner.endswith("."):

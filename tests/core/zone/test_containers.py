@@ -3,6 +3,7 @@
 import copy
 import json
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -345,3 +346,34 @@ def test_network_has_its_subnets_and_gateways() -> None:
 def test_network_without_pools_has_no_subnets() -> None:
     [document] = [item for item in GOLDEN["networks"] if item["Name"] == "host"]
     assert network_from_document(document, ENGINE).subnets == ()
+
+
+@given(st.ip_addresses(), st.integers(1, 128))
+def test_subnet_is_that_of_the_address(address: IPv4Address | IPv6Address, prefix: int) -> None:
+    """Those of IPv4 are calculated, as parsing each was most of reading a listing."""
+    prefix = min(prefix, address.max_prefixlen)
+    kind = "" if address.version == 4 else "GlobalIPv6"
+    keys = ("IPAddress", "IPPrefixLen") if not kind else (f"{kind}Address", f"{kind}PrefixLen")
+    endpoint = dict(zip(keys, (str(address), prefix), strict=True))
+    document = {
+        "Id": "1" * 64,
+        "Names": ["/web"],
+        "State": "running",
+        "NetworkSettings": {"Networks": {"front": endpoint}},
+    }
+    [attachment] = container_from_list(document, "").attachments
+    assert attachment.addresses == (str(address),)
+    assert attachment.subnets == (str(ip_network(f"{address}/{prefix}", strict=False)),)
+
+
+@pytest.mark.parametrize("text", ["010.0.0.1", "1.2.3.256", "1.2.3", "1.2.3.4 ", "1.2.3.4/24"])
+def test_address_that_is_not_canonical_is_a_bad_document(text: str) -> None:
+    endpoint = {"IPAddress": text, "IPPrefixLen": 24}
+    document = {
+        "Id": "1" * 64,
+        "Names": ["/web"],
+        "State": "running",
+        "NetworkSettings": {"Networks": {"front": endpoint}},
+    }
+    with pytest.raises(BadDocument):
+        container_from_list(document, "")

@@ -1,6 +1,7 @@
 """Who holds which name, and that a change and its reverse leave no trace."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -282,6 +283,44 @@ def test_zone_is_what_its_publications_are_whatever_the_way(happened: list[Any])
     for container in happened:
         zone.replace(container.id, publish(container, Policy()), NOW)
     assert state(zone) == state(a_zone(*zone.publications()))
+
+
+@given(containers, st.lists(containers, max_size=4), st.booleans())
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+def test_update_of_a_running_container_leaves_what_one_made_anew_has(
+    first: Any, updates: list[Any], is_handed_over: bool
+) -> None:
+    """Only the claims that differ are touched: as when an inspect adds aliases to a list."""
+    handover = 60 if is_handed_over else 0
+    zone = a_zone(handover=handover)
+    for container in (first, *updates):
+        same = replace(container, id=first.id, state="running")
+        zone.replace(first.id, publish(same, Policy()), NOW)
+    zone.replace("observer", claiming("observer", "web"), NOW)
+    new = a_zone(*zone.publications(), handover=handover)
+    zone.handovers, zone.remembered = new.handovers, new.remembered  # of names it gave up
+    zone._best.clear()
+    assert state(zone) == state(new)
+
+
+def test_update_changes_the_names_that_differ_alone() -> None:
+    """An inspect that adds a name to the many of a list forgets no response of the others."""
+    listed = claiming("a", *(f"name-{number}" for number in range(100)))
+    zone = a_zone(listed)
+    more = Claim("alias", Rank.DERIVED, "rule", "a")
+    changed = zone.replace("a", replace(listed, claims=(*listed.claims, more)), NOW)
+    assert changed == {"alias.", "alias.docker.", "alias.localdomain."}
+    changed = zone.replace("a", listed, NOW)
+    assert changed == {"alias.", "alias.docker.", "alias.localdomain."}
+    assert zone.is_ours("alias", NOW)
+    assert not zone.is_running("alias")
+
+
+def test_update_of_data_changes_all_names() -> None:
+    listed = claiming("a", "web", "www", pointers=("172.18.0.2",))
+    zone = a_zone(listed)
+    changed = zone.replace("a", replace(listed, ttl=7), NOW)
+    assert {"web.docker.", "www.docker.", "2.0.18.172.in-addr.arpa."} <= changed
 
 
 def test_losses_of_a_name_that_very_many_share_cost_little() -> None:
