@@ -92,9 +92,10 @@ def to_wire(name: str) -> bytes:
         labels = [_octets_of(label, name) for label in labels_of_text(name)]
     if b"" in labels:
         raise BadName(name, "empty label")
-    if max(map(len, labels)) > MAX_LABEL:
-        raise BadName(name, f"label longer than {MAX_LABEL} octets")
-    wire = b"".join([_LENGTHS[len(label)] + label for label in labels]) + b"\0"
+    try:
+        wire = b"".join([_LENGTHS[len(label)] + label for label in labels]) + b"\0"
+    except IndexError:
+        raise BadName(name, f"label longer than {MAX_LABEL} octets") from None
     if len(wire) > MAX_NAME:
         raise BadName(name, f"name longer than {MAX_NAME} octets")
     return wire

@@ -9,7 +9,6 @@ import logging
 import struct
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, Protocol, TypeVar
 
@@ -316,7 +315,7 @@ def _signed(reply: Reply, query: Query, standing: tsig.SignatureStanding, peer: 
         flags = messages.TC | int.from_bytes(reply.octets[2:4]) & KEPT_IF_CUT
         cut = messages.assemble(query, flags, messages.EMPTY_BODY, limit, opt)
         octets, _ = tsig.sign_response(cut, standing, now)
-    return replace(reply, octets=octets, keeping="no")
+    return reply._replace(octets=octets, keeping="no")
 
 
 def _refused(reason: str) -> Resolution:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ def is_response(data: bytes) -> bool:
     return data[2] & (messages.QR | messages.OPCODE) >> 8 == messages.QR >> 8
 
 
+RANDOM_OCTETS = 4096  # per system call
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -59,6 +61,29 @@ def trouble_of(error: OSError) -> Trouble:
     kind = TroubleKind.EXHAUSTED if error.errno in EXHAUSTED else TroubleKind.UNREACHABLE
     return Trouble(kind, error.strerror or "")
 
+
+class _Randomness:
+    """Random octets of the system, taken many at a time: a call costs more than what it gives."""
+
+    def __init__(self) -> None:
+        self._octets = b""
+        self._at = 0
+        os.register_at_fork(after_in_child=self._forget)
+
+    def take(self, count: int) -> bytes:
+        """Return the next octets, each only once."""
+        at = self._at
+        if at + count > len(self._octets):
+            self._octets = os.urandom(max(RANDOM_OCTETS, count))
+            at = 0
+        self._at = at + count
+        return self._octets[at : at + count]
+
+    def _forget(self) -> None:
+        self._octets, self._at = b"", 0  # else both processes would use the same
+
+
+random_octets = _Randomness().take
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 Bootstrap = Callable[[str], Awaitable[list[str]]]

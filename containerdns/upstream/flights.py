@@ -16,6 +16,7 @@ from containerdns.core.upstream.questions import Question
 from containerdns.core.upstream.scrub import is_referral
 from containerdns.core.upstream.upstream_health import SILENCES
 from containerdns.upstream.exchanges import Inbox, Trouble, TroubleKind
+from containerdns.upstream.timeouts import Timeouts
 from containerdns.upstream.upstreams import STREAM_PATIENCE, Attempt, Upstream
 
 MAX_REFUSALS = 4  # of the last server, when no other can still answer
@@ -50,6 +51,10 @@ class Control(Protocol):
     def land(self, flight: "Flight", answer: UpstreamAnswer | None) -> None:
         """Pass the result to all waiters."""
 
+    @property
+    def timeouts(self) -> Timeouts:
+        """The timeouts of all flights."""
+
 
 class Waiter:
     """A client waiting for a flight.
@@ -72,7 +77,7 @@ class Flight:
     """One question in flight, for all clients waiting for it.
 
     The first server nearly always answers in time: until then a flight is one attempt
-    and one timer.  A task, which reads an inbox, follows if it does not.
+    and one timeout.  A task, which reads an inbox, follows if it does not.
 
     Attributes:
         question: The question.
@@ -88,6 +93,7 @@ class Flight:
         "_deadline",
         "_first",
         "_inbox",
+        "_is_over",
         "_is_rerouted",
         "_is_single_label",
         "_loop",
@@ -95,7 +101,6 @@ class Flight:
         "_order",
         "_refusals",
         "_sent_at",
-        "_timer",
         "_was_alive",
         "error",
         "failures",
@@ -113,7 +118,7 @@ class Flight:
         self._control = control
         self._loop = loop
         self._inbox: Inbox[Upstream] | None = None  # from when there is a task
-        self._timer: asyncio.TimerHandle | None = None  # until then
+        self._is_over = False
         self._attempts: list[Attempt] = []
         self._order: tuple[Upstream, ...] = ()
         self._first: Upstream | None = None  # was asked before there is a task
@@ -136,7 +141,7 @@ class Flight:
             return
         self._first = upstream = order[0]
         patience = _patience(upstream, self._share(len(order), now), 0)
-        self._timer = self._loop.call_at(now + patience, self._go_on)
+        self._control.timeouts.add(now + patience, self)
         self._send(upstream)
 
     def put(self, source: Upstream, outcome: Response | Trouble) -> None:
@@ -149,10 +154,13 @@ class Flight:
         assert self._inbox is not None
         self._inbox.put(source, outcome)
 
+    def expire(self) -> None:
+        """Begin the task, if the first server was silent until now."""
+        if self._inbox is None and not self._is_over:
+            self._go_on()
+
     def _go_on(self) -> None:
         """Begin the task, as the first server did not simply answer."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._inbox = Inbox(self._loop)
         self._control.go_on(self)
 
@@ -171,8 +179,7 @@ class Flight:
 
     def end(self) -> None:
         """Accept no further answer."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._is_over = True
         for attempt in self._attempts:
             attempt.forget()
 

@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from containerdns.upstream.exchanges import Inbox, Trouble, TroubleKind
 from containerdns.upstream.flights import MAX_ERROR_TEXT, Flight, UpstreamAnswer, Waiter, error_of
 from containerdns.upstream.loops import Loops, is_own_address
 from containerdns.upstream.system import EVERY, RESOLV_CONF, SystemServers
+from containerdns.upstream.timeouts import Timeouts
 from containerdns.upstream.upstreams import Surroundings, Upstream
 
 STALE_PATIENCE = 1.8  # seconds until a stale response is given, RFC 8767 section 5
@@ -115,6 +116,7 @@ class Forwarder:
         self._flights: dict[Question, Flight] = {}
         self._waiting: dict[bytes, int] = {}  # by client, the questions that it waits for
         self._loops = Loops(loop_token)
+        self._trusts: dict[tuple[str | None, bool], Trust] = {}
         self._upstreams: dict[UpstreamServer, Upstream] = {}
         self._lists: dict[str | None, tuple[Upstream, ...]] = {}
         self._cached_from: dict[str | None, tuple[UpstreamServer, ...]] = {}
@@ -124,10 +126,12 @@ class Forwarder:
         self._loop: asyncio.AbstractEventLoop
         self._surroundings: Surroundings
         self._tasks: asyncio.TaskGroup
+        self.timeouts: Timeouts
 
     async def run(self) -> None:
         """Own the sockets and the tasks until cancelled."""
         self._loop = asyncio.get_running_loop()
+        self.timeouts = Timeouts(self._loop)
         async with asyncio.TaskGroup() as self._tasks:
             self._surroundings = Surroundings(
                 loop=self._loop,
@@ -152,6 +156,8 @@ class Forwarder:
                     upstream.close()
                 self._upstreams.clear()
                 self._lists = {}
+                self.timeouts.close()
+                self._surroundings.open_ports.close()
 
     async def _follow_system(self) -> None:
         """Follow the servers in resolv.conf."""
@@ -165,6 +171,7 @@ class Forwarder:
         if _scrubbed_by(settings) != _scrubbed_by(self._settings):
             self._cache.clear()
         self._settings = settings
+        self._trusts.clear()
         if self.has_started.is_set():
             self._take_lists(settings)
         self._cache.resize(settings.cache_size)
@@ -425,7 +432,7 @@ class Forwarder:
         upstreams = self._lists.get(apex, ())
         if names.is_single_label(question.name):
             upstreams = tuple(u for u in upstreams if not u.sends_labels_back)
-        alive = tuple(upstream for upstream in upstreams if upstream.is_alive)
+        alive = tuple([upstream for upstream in upstreams if upstream.is_alive])
         if alive:
             return alive
         others = [upstream for upstream in upstreams if not upstream.is_ourselves]
@@ -515,7 +522,9 @@ class Forwarder:
         upstream, response = answer
         now = self._loop.time()
         is_first = self._lists.get(question.apex, ())[:1] == (upstream,)
-        trust = self._trust(question, is_first)
+        trust = self._trust(question.apex, is_first)
+        if trust.drops_private and self._may_be_private(question.name):
+            trust = replace(trust, drops_private=False)
         scrubbed = scrub(response, question, trust)
         error = error_of(response)
         if scrubbed.lost_private:
@@ -527,23 +536,28 @@ class Forwarder:
             upstream=upstream.name,
             extended_error=error,
             reason=f"answered by {upstream.name}",
-            fresh_for=min(scrubbed.ttl, 1.0) if self._settings.cache_size else 0.0,
             targets=scrubbed.targets,
             drops_private=trust.drops_private,
         )
         self._keep(question, Cached(resolution, now, now + scrubbed.ttl))
         return resolution
 
-    def _trust(self, question: Question, is_first: bool) -> Trust:
-        settings = self._settings
-        return Trust(
-            self._is_ours,
-            MAX_NEGATIVE if is_first else min(MAX_NEGATIVE, settings.ttl),
-            settings.ttl,
-            settings.rebind_protection
-            and question.apex is None
-            and not any(names.is_below(question.name, apex) for apex in settings.rebind_allow),
-        )
+    def _trust(self, apex: str | None, is_first: bool) -> Trust:
+        """Return how far a server of a list is trusted, which is the same for all questions."""
+        trust = self._trusts.get((apex, is_first))
+        if trust is None:
+            settings = self._settings
+            trust = self._trusts[apex, is_first] = Trust(
+                self._is_ours,
+                MAX_NEGATIVE if is_first else min(MAX_NEGATIVE, settings.ttl),
+                settings.ttl,
+                settings.rebind_protection and apex is None,
+            )
+        return trust
+
+    def _may_be_private(self, name: str) -> bool:
+        """Return whether `--rebind-allow` covers a name."""
+        return any(names.is_below(name, apex) for apex in self._settings.rebind_allow)
 
     def _keep(self, question: Question, cached: Cached) -> None:
         evictions = self._cache.evictions

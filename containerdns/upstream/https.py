@@ -171,7 +171,7 @@ class _HTTPSConnection(UpstreamConnection):
             return  # it has ended already
         number, body = self._streams[stream]
         sent = self.waiting.get(number)
-        outcome = read_whole(bytes(body))
+        outcome = read_whole(bytes(body), sent.question if sent else b"")
         if sent is None or not isinstance(outcome, Response):
             self._end(stream, outcome)
         elif outcome.id or not is_same(outcome.question, sent.question):

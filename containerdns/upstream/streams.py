@@ -5,12 +5,12 @@ the connection at any time; a question in flight is then repeated once over a ne
 """
 
 import asyncio
-import os
 import ssl
 from typing import cast
 
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream import plain_answers
 from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
 from containerdns.tasks.turns import turns
@@ -22,6 +22,7 @@ from containerdns.upstream.exchanges import (
     Trouble,
     TroubleKind,
     is_response,
+    random_octets,
     trouble_of,
 )
 
@@ -79,10 +80,15 @@ def tls_context(protocol: str) -> ssl.SSLContext:
     return context
 
 
-def read_whole(data: bytes) -> Response | Trouble:
-    """Parse a response of a transport without truncation; a truncated one is unusable."""
+def read_whole(data: bytes, asked: bytes) -> Response | Trouble:
+    """Parse a response of a transport without truncation; a truncated one is unusable.
+
+    Args:
+        data: The message.
+        asked: The question sent.
+    """
     try:
-        response = messages.parse_response(data)
+        response = plain_answers.parse(data, asked)
     except BadMessage as error:
         return Trouble(TroubleKind.USELESS, f"malformed response: {error}")
     if response.flags & messages.TC:
@@ -115,9 +121,9 @@ class _StreamConnection(UpstreamConnection):
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent:
         """Send a question with the others of this turn, once the connection is established."""
-        message_id = int.from_bytes(os.urandom(2))
+        message_id = int.from_bytes(random_octets(2))
         while message_id in self.waiting:
-            message_id = int.from_bytes(os.urandom(2))
+            message_id = int.from_bytes(random_octets(2))
         query = messages.query(message_id, flags, question, opt)
         frame = len(query).to_bytes(2) + query
         if not self._unsent and self.transport is not None:
@@ -199,7 +205,7 @@ class _StreamConnection(UpstreamConnection):
         sent = self.waiting.get(int.from_bytes(frame[:2]))
         if sent is None:
             return True  # too late
-        outcome = read_whole(frame)
+        outcome = read_whole(frame, sent.question)
         question = outcome.question if isinstance(outcome, Response) else b""
         if question and not is_same(question, sent.question):
             return False

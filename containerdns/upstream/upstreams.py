@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +22,7 @@ from containerdns.upstream.exchanges import (
     Transport,
     Trouble,
     TroubleKind,
+    random_octets,
 )
 from containerdns.upstream.streams import UpstreamStreams
 
@@ -292,7 +292,7 @@ class Attempt:
             return
         wire = question.wire
         if self.at >= upstream.folds_case_until:
-            wire = spell(wire, os.urandom(len(wire)))
+            wire = spell(wire, random_octets(len(wire)))
         self._spelled = wire
         has_edns = not self._doubts_edns and self.at >= upstream.lacks_edns_until
         self._had_edns = has_edns

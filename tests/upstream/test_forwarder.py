@@ -15,6 +15,7 @@ from containerdns.core.upstream.upstream_cache import STALE_ANSWER
 from containerdns.errors import BadSettings
 from containerdns.upstream import forwarder as rooms
 from containerdns.upstream.forwarder import Forwarder
+from containerdns.upstream.timeouts import Timeouts
 from tests.engine.running import free_port
 from tests.timing import TRIES, assert_within, best_of_three, listens, until
 from tests.upstream.fakes import Reply, answer, qtype, truncated, upstream
@@ -548,6 +549,7 @@ class LateClock:
         self._loop = forward._loop
         self._offset = 0.0
         forward._loop = self  # type: ignore[assignment]
+        forward.timeouts = Timeouts(self)  # type: ignore[arg-type]
 
     def pass_by(self, seconds: float) -> None:
         self._offset += seconds

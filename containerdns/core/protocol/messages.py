@@ -13,7 +13,6 @@ Wire names are uncompressed and spelled as they came, unless said otherwise.
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import dnslib
@@ -121,8 +120,7 @@ class Edns(NamedTuple):
         return next((data for sent, data in self.options if sent == code), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A well-formed query.
 
     Attributes:
@@ -172,6 +170,8 @@ class Response(NamedTuple):
         authority: Records, in order.
         additional: Records, without OPT.
         edns: The contents of its OPT record; None without one.
+        body: The same records as they came, if nothing about them has to be changed; see
+            `core/upstream/plain_answers`.
     """
 
     id: int
@@ -182,6 +182,7 @@ class Response(NamedTuple):
     authority: tuple[RR, ...]
     additional: tuple[RR, ...]
     edns: Edns | None = None
+    body: "Body | None" = None
 
 
 class Body(NamedTuple):
@@ -235,7 +236,9 @@ def parse_query(data: bytes) -> Query:
         serial = int.from_bytes(record.rdata[-20:-16])
     if additionals > MAX_ADDITIONAL:
         raise BadMessage("too many additional records")
-    edns, tsig, at = _read_additional(data, at, additionals)
+    edns = tsig = None
+    if additionals:
+        edns, tsig, at = _read_additional(data, at, additionals)
     if at != len(data):
         raise BadMessage("octets after the last record")
     if not questions and (edns is None or edns.option(COOKIE_OPTION) is None):

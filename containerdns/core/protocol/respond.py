@@ -68,8 +68,7 @@ class Peer:
     is_slipped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A response that is ready to be sent.
 
     Attributes:
@@ -83,6 +82,7 @@ class Reply:
             of ours that exists), "absent" (one that does not, or policy) or "fresh" (an
             upstream's response, for `fresh_for` seconds).
         depends_on: Canonical names; a change of one of them invalidates the cached response.
+            Of an upstream's, only if it may be cached.
         fresh_for: Seconds, with "fresh".
         ages_in: Seconds until the TTLs are one less, as then every second; 0 for never.
         ttl_offsets: The offsets of these TTLs in `octets`.
@@ -263,13 +263,13 @@ class Responder:
                 reply = self._carry_out(again, context, now)
                 if isinstance(reply, Reply):
                     return reply
-        led, depends_on = self._lead(query.name, resolution.targets, forward.qtype, now)
+        led, depends_on = NOWHERE, None
+        if resolution.targets:
+            led, depends_on = self._lead(query.name, resolution.targets, forward.qtype, now)
         if led.home:
             return self._come_home(forward, resolution, led, context)
-        last = resolution.targets[-1] if resolution.targets else forward.name
-        if resolution.rcode == messages.NXDOMAIN and self._ownership.is_above_ours(last):
-            # RFC 8020: names of ours would be denied too
-            resolution = resolution._replace(rcode=messages.NOERROR, is_authentic=False)
+        if resolution.rcode == messages.NXDOMAIN:
+            resolution = self._denied_at_most(resolution, forward.name)
         rcode, body = resolution.rcode, resolution.body
         is_negative = rcode == messages.NXDOMAIN or (not rcode and not body.counts[0])
         if is_negative and (forward.negative_becomes_servfail or led.is_doubtful):
@@ -283,22 +283,32 @@ class Responder:
         if forward.chain:
             body = _with_chain(forward, body)
         octets = context.response(_flags(forward, resolution), rcode, body)
-        can_keep = not context.is_personal and not forward.chain and not _is_truncated(octets)
-        return Reply(
-            octets,
-            rcode,
-            resolution.source,
-            query.qtype,
-            query.name,
-            resolution.upstream,
-            keeping="fresh" if can_keep and fresh_for > 0 else "no",
-            depends_on=depends_on,
+        reply = Reply(
+            octets, rcode, resolution.source, query.qtype, query.name, resolution.upstream
+        )
+        if fresh_for <= 0 or context.is_personal or forward.chain or _is_truncated(octets):
+            return reply
+        return reply._replace(
+            keeping="fresh",
+            depends_on=self._zone.names_behind(query.name) if depends_on is None else depends_on,
             fresh_for=fresh_for,
             ages_in=resolution.ages_in,
             ttl_offsets=tuple(
                 messages.HEADER_OCTETS + len(query.question) + at for at in body.ttl_offsets
             ),
         )
+
+    def _denied_at_most(self, resolution: Resolution, name: str) -> Resolution:
+        """Return NODATA instead of NXDOMAIN where that would deny names of ours (RFC 8020).
+
+        Args:
+            resolution: NXDOMAIN.
+            name: The name that was forwarded.
+        """
+        last = resolution.targets[-1] if resolution.targets else name
+        if not self._ownership.is_above_ours(last):
+            return resolution
+        return resolution._replace(rcode=messages.NOERROR, is_authentic=False)
 
     def _lead(
         self, name: str, targets: tuple[str, ...], qtype: int, now: float
@@ -310,8 +320,6 @@ class Responder:
         Returns:
             Where they lead, and the names on which that depends.
         """
-        if not targets:  # nearly always
-            return NOWHERE, self._zone.names_behind(name)
         decided_for = self._zone, self._zone.generation, self._ownership.listing, int(now)
         if decided_for != self._decided_for:
             self._decided_for = decided_for

@@ -78,6 +78,8 @@ class Scrubbed(NamedTuple):
 
 def scrub(response: Response, question: Question, trust: Trust) -> Scrubbed:
     """Keep the records that answer the question, and proofs of nonexistence."""
+    if response.body is not None and not trust.drops_private:  # see `plain_answers`
+        return Scrubbed(messages.NOERROR, response.body, response.answer[0].ttl, False)
     chain, targets = _chain(response.answer, question.wire[:-4], question.qtype, trust.is_ours)
     scrubbed = _scrub(response, question, trust, chain, leads_home=len(targets) == len(chain))
     return scrubbed._replace(targets=targets) if targets else scrubbed

@@ -101,8 +101,8 @@ class Cached:
     def octets(self) -> int:
         """The approximate memory that it takes."""
         body, targets = self.resolution.body, self.resolution.targets
-        octets = len(body.octets) + 32 * len(body.ends)
-        return OVERHEAD_OCTETS + octets + sum(60 + len(target) for target in targets)
+        octets = OVERHEAD_OCTETS + len(body.octets) + 32 * len(body.ends)
+        return octets + sum(60 + len(target) for target in targets) if targets else octets
 
 
 class Cache:

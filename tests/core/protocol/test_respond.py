@@ -410,7 +410,7 @@ def test_response_depends_on_names_down_to_the_first_that_does_not_exist() -> No
     behind = {"a.b.web.docker.", "b.web.docker.", "web.docker."}
     assert set(reply.depends_on) == {reply.name, *behind}
     data = query("y." * 50 + "corp.corp.example.")
-    reply = made.finish(forwarded(made, data), resolved("example."), PEER, NOW)
+    reply = made.finish(forwarded(made, data), resolved("example.", fresh_for=1.0), PEER, NOW)
     assert set(reply.depends_on) == {reply.name, "y.corp.corp.example.", "corp.corp.example."}
 
 
