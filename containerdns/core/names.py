@@ -66,6 +66,8 @@ def relative(text: str) -> str:
     Raises:
         BadName: As `canonical`, and for the root, which is not relative.
     """
+    if len(text) <= _MAX_PLAIN_TEXT and _CANONICAL.fullmatch(text):
+        return text
     name = canonical(text)
     if name == ROOT:
         raise BadName(text, "the root is not a relative name")
@@ -177,11 +179,20 @@ def parents(name: str) -> tuple[str, ...]:
 
 def enclosers(owner: str) -> tuple[str, ...]:
     """Return all relative names above a relative name: "b.c" and "c" for "a.b.c"."""
-    return tuple(owner[start:] for start in _starts(owner)[1:])
+    if "\\" in owner:
+        return tuple(owner[start:] for start in _starts(owner)[1:])
+    above = []
+    start = owner.find(".") + 1
+    while start:
+        above.append(owner[start:])
+        start = owner.find(".", start) + 1
+    return tuple(above)
 
 
 def above_owner(owner: str) -> tuple[str, ...]:
     """Return the names between an owner, relative or absolute, and its suffix."""
+    if "." not in owner:
+        return ()
     return parents(owner)[:-1] if owner.endswith(".") else enclosers(owner)
 
 

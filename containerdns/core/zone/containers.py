@@ -164,8 +164,8 @@ def container_from_inspect(document: object, engine: str) -> Container:
         engine=engine,
         state=_required(state, "Status", container_id),
         health="" if health == "none" else health,
-        hostname=hostname,
-        domainname=_text(config, "Domainname", container_id),
+        hostname=sys.intern(hostname),
+        domainname=sys.intern(_text(config, "Domainname", container_id)),
         network_mode=network_mode,
         attachments=_attachments(settings, container_id),
         docker_labels=_docker_labels(config, container_id),
@@ -386,7 +386,8 @@ def _docker_labels(document: Mapping[str, Any], container_id: str) -> dict[str, 
     docker_labels = _mapping(document, "Labels", container_id)
     if not all(isinstance(value, str) for value in docker_labels.values()):
         raise BadDocument(container_id, "Labels")
-    return {sys.intern(key): value for key, value in docker_labels.items()}
+    # Thousands of containers have the same values: projects, services, versions, host names.
+    return {sys.intern(key): sys.intern(value) for key, value in docker_labels.items()}
 
 
 def _attachments(settings: Mapping[str, Any], container_id: str) -> tuple[Attachment, ...]:
@@ -420,7 +421,9 @@ def _attachment(network: str, endpoint: Mapping[str, Any], container_id: str) ->
         addresses=tuple(addresses),
         subnets=tuple(subnets),
         gateways=tuple(gateways),
-        aliases=tuple(alias for alias in dict.fromkeys(aliases) if not _ID.fullmatch(alias)),
+        aliases=tuple(
+            sys.intern(alias) for alias in dict.fromkeys(aliases) if not _ID.fullmatch(alias)
+        ),
     )
 
 

@@ -119,7 +119,13 @@ class Reverse:
 
 
 def reverse_name(address_text: str) -> str:
-    """Return the reverse name of an address (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
+    """Return the reverse name of an address (RFC 1035 section 3.5, RFC 3596 section 2.5).
+
+    Args:
+        address_text: Canonical.
+    """
+    if ":" not in address_text:
+        return f"{'.'.join(reversed(address_text.split('.')))}.{_V4}"
     return ip_address(address_text).reverse_pointer + "."
 
 

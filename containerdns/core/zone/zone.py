@@ -362,11 +362,12 @@ class Zone:
         for claim in lost:
             if claim.owner.endswith("."):
                 continue  # absolute names are never derived
-            left = Departure(claim, old.project, old.container_name, now, False, False)
-            left = left._replace(
-                in_domains=self._was_alone(left, is_domain=True),
-                elsewhere=not claim.project and self._was_alone(left, is_domain=False),
-            )
+            left = Departure(claim, old.project, old.container_name, now, True, not claim.project)
+            if claim.owner in self._claims or claim.owner in self.handovers:
+                left = left._replace(
+                    in_domains=self._was_alone(left, is_domain=True),
+                    elsewhere=left.elsewhere and self._was_alone(left, is_domain=False),
+                )
             is_counted = claim.project and claim.project not in self._services.get(claim.owner, ())
             if left.in_domains or left.elsewhere or is_counted:
                 self.handovers.add(claim.owner, left)
@@ -472,7 +473,7 @@ class Zone:
             self._set_claims(claim.owner, added(claims, claim, self.holder))
             if claim.project:
                 self._services.setdefault(claim.owner, Counter())[claim.project] += 1
-        for owner in _owners_to_keep(publication, gained):
+        for owner in _owners_to_keep(publication, gained) if self.remembered else ():
             self.remembered.discard(owner)
 
     def _note_sole_address(self, publication: Publication) -> None:
