@@ -27,14 +27,13 @@ from typing import Any, Final
 
 from containerdns.core.protocol.query_history import QueryStamp, Row
 from containerdns.core.upstream.forwarding import Forward
+from containerdns.server.backlog import Backlog, Late
 from containerdns.server.sockets import IP_PKTINFO, Listener
 from containerdns.server.udp import QUERY_OCTETS, TURN, Client, Datagrams
 
 log = logging.getLogger(__name__)
 
 SLOTS: Final = 64  # more gained nothing, and delays other work
-SLOTS_WHEN_SLOW: Final = 16  # while answers take the slow path, for the same reason
-SLOW: Final = 0.002  # seconds per batch; other work must be served within 5 ms
 REPLY_OCTETS: Final = 1344  # above messages.PAYLOAD_OCTETS, and not a multiple of 4096:
 HEAD_OCTETS: Final = 128  # such slots would share one line of the CPU's cache
 
@@ -167,9 +166,12 @@ class BatchLoop:
         self._receive, self._send = _calls()
         self._clients: dict[bytes, Client] = {}
         self._generation = datagrams.generation
-        self._slots = SLOTS
+        self._slow_until = 0.0
+        self._backlog = Backlog()
+        self._is_working_off = False
         self._late: list[tuple[bytes, bytes]] = []
         start, stop = (_KEY_WILDCARD if is_wildcard else _KEY_ADDRESS)[family]
+        self._key = slice(start, stop)  # in a head
         self._places = tuple(
             (
                 slot * QUERY_OCTETS,
@@ -180,22 +182,25 @@ class BatchLoop:
         )
         self._no_interfaces = array("I", bytes(4 * SLOTS)) if is_wildcard else None
 
+    @property
+    def dropped(self) -> int:
+        """The number of queries that were dropped because too many waited for the slow path."""
+        return self._backlog.dropped
+
     def on_readable(self) -> None:
         """Answer the datagrams in the socket, for a short turn."""
         areas = self._areas
         now = time.monotonic()
-        turn_ends = now + TURN
+        turn_ends = self._slow_until = now + TURN
         while now < turn_ends:
             areas.headers[:] = areas.fresh_headers
-            count = self._receive(self._descriptor, areas.received, self._slots, 0, None)
+            count = self._receive(self._descriptor, areas.received, SLOTS, 0, None)
             if count <= 0:
                 return
             self._answer(count, now)
-            was, now = now, time.monotonic()
-            was_full = count == self._slots
-            self._slots = SLOTS_WHEN_SLOW if now - was > SLOW else SLOTS
-            if not was_full:  # another call gained nothing
+            if count < SLOTS:  # another call gained nothing
                 return
+            now = time.monotonic()
 
     def _answer(self, count: int, started: float) -> None:
         """Answer a batch; most queries are answered in this loop."""
@@ -213,7 +218,10 @@ class BatchLoop:
             data = queries[at : at + length]
             client = clients.get(heads[key])
             if client is None:
-                client = self._new_client(len(sizes), heads[key])
+                client = self._new_client(len(sizes), data)
+                if client is None:
+                    sizes.append(0)
+                    continue
             folded = data[2:].lower()
             entry = client.fast.get(folded)
             if entry is not None and data.endswith(entry.rest):
@@ -235,7 +243,7 @@ class BatchLoop:
                 replies[reply_at : reply_at + size] = reply
                 sizes.append(size)
                 continue
-            sizes.append(self._answer_slowly(data, client, len(sizes), started))
+            sizes.append(self._answer_slowly(data, client, len(sizes)))
         self._send_all(sizes)
         if rows:
             cache_hits = cache.unusual["cache"] - cache_hits
@@ -260,20 +268,60 @@ class BatchLoop:
         if policy_hits:
             took("policy", seconds, policy_hits)
 
-    def _answer_slowly(self, data: bytes, client: Client, slot: int, started: float) -> int:
+    def _answer_slowly(self, data: bytes, client: Client, slot: int) -> int:
         """Answer a query without a ready-made response; return its size, or 0 for none yet."""
-        reply = self._datagrams.answer(data, client, time.monotonic())
-        if isinstance(reply, Forward):
-            head = self._head(slot)
-            self._datagrams.forward(
-                reply, data, client, started, lambda octets: self._send_later(head, octets)
-            )
+        now = time.monotonic()
+        if self._must_wait(now):
+            self._wait(client.address, Late(self._head(slot), data), is_known=True)
             return 0
-        if reply is None or len(reply) > REPLY_OCTETS:
+        reply = self._reply_to(data, client, slot, now)
+        if reply is None:
             return 0
         at = slot * REPLY_OCTETS
         self._areas.replies[at : at + len(reply)] = reply
         return len(reply)
+
+    def _reply_to(self, data: bytes, client: Client, slot: int, now: float) -> bytes | None:
+        """Answer on the slow path; return the reply, or None for none yet."""
+        reply = self._datagrams.answer(data, client, now)
+        if isinstance(reply, Forward):
+            head = self._head(slot)
+            self._datagrams.forward(
+                reply, data, client, now, lambda octets: self._send_later(head, octets)
+            )
+            return None
+        return None if reply is None or len(reply) > REPLY_OCTETS else reply
+
+    def _must_wait(self, now: float) -> bool:
+        """Return whether the time of this pass for the slow path is used up."""
+        return now >= self._slow_until or len(self._backlog) > 0
+
+    def _wait(self, address: bytes, late: Late, *, is_known: bool) -> None:
+        self._backlog.add(address, late, is_known=is_known)
+        if not self._is_working_off:
+            self._is_working_off = True
+            asyncio.get_running_loop().call_soon(self._work_off)
+
+    def _work_off(self) -> None:
+        """Answer some of the queries that wait, once in each pass while there are any."""
+        self._is_working_off = False
+        if self._socket.fileno() < 0:
+            return
+        if self._datagrams.refresh() != self._generation:
+            self._drop_clients()
+        now = time.monotonic()
+        self._slow_until = now + TURN
+        while len(self._backlog) and now < self._slow_until:
+            head, data = self._backlog.take()
+            self._areas.heads[:HEAD_OCTETS] = head  # free between two batches
+            client = self._clients.get(head[self._key]) or self._keep_client(head)
+            reply = self._reply_to(data, client, 0, now)
+            if reply is not None:
+                self._send_later(head, reply)
+            now = time.monotonic()
+        if len(self._backlog):
+            self._is_working_off = True
+            asyncio.get_running_loop().call_soon(self._work_off)
 
     def _send_later(self, head: bytes, reply: bytes) -> None:
         """Send a reply with the others that are ready in this turn of the event loop.
@@ -330,12 +378,23 @@ class BatchLoop:
                 sent = 1
             start += sent
 
-    def _new_client(self, slot: int, key: bytes) -> Client:
+    def _new_client(self, slot: int, data: bytes) -> Client | None:
+        """Return the state of a client; None if its query has to wait."""
         head = self._head(slot)
-        local = self._local or head[_LOCAL[self._family]]
-        client = self._datagrams.client(head[_ADDRESS[self._family]], local)
-        self._clients[key] = client
+        address, local = self._addresses(head)
+        is_known = self._datagrams.knows(address, local)
+        if not is_known and self._must_wait(time.monotonic()):
+            self._wait(address, Late(head, data), is_known=False)
+            return None
+        return self._keep_client(head)
+
+    def _keep_client(self, head: bytes) -> Client:
+        client = self._clients[head[self._key]] = self._datagrams.client(*self._addresses(head))
         return client
+
+    def _addresses(self, head: bytes) -> tuple[bytes, bytes]:
+        """Return the octets of the client's address and of the queried one."""
+        return head[_ADDRESS[self._family]], self._local or head[_LOCAL[self._family]]
 
     def _head(self, slot: int) -> bytes:
         return self._areas.heads[slot * HEAD_OCTETS : (slot + 1) * HEAD_OCTETS]

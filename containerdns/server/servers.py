@@ -45,6 +45,7 @@ class Servers:
         self._connections = connections
         self._answering = connections.answering
         self._listeners: list[sockets.Listener] = []
+        self._udp_loops: list[BatchLoop | PlainLoop] = []
         datagrams.limiter = _limiter(settings)
         self.use(settings, keys)
 
@@ -97,15 +98,17 @@ class Servers:
         yield from self._datagrams.packet_cache.tally_in_pieces()
         self._answering.tally()
         dropped = sum(listener.datagrams_dropped() for listener in self._listeners)
-        self._datagrams.counters.datagrams_dropped = dropped
+        waited = sum(loop.dropped for loop in self._udp_loops)
+        self._datagrams.counters.datagrams_dropped = dropped + waited
 
     async def run(self) -> None:
         """Serve until cancelled, then close the sockets."""
         loop = asyncio.get_running_loop()
-        servers = []
+        servers, self._udp_loops = [], []
         try:
             for listener in self._listeners:
                 udp = self._udp_loop(listener)
+                self._udp_loops.append(udp)
                 event_loop.prefer(listener.udp)
                 loop.add_reader(listener.udp, udp.on_readable)
                 servers.append(

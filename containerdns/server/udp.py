@@ -32,6 +32,7 @@ MAX_VARIANTS: Final = 64  # OPT records per client; then its own are cleared
 MAX_ALL_VARIANTS: Final = 16384  # for all clients, about 10 MB; then all are cleared
 MAX_ASKED_ONCE: Final = 4096  # queries of up to 300 octets; then all are forgotten
 # Seconds, not counting the last batch; then other work gets a turn, of which HTTP needs four.
+# The slow path has no more than this in each pass.
 TURN: Final = 0.0005
 PER_CLOCK: Final = 16  # datagrams between checks of the clock
 
@@ -92,6 +93,7 @@ class Datagrams:
         self.limiter: Limiter | None = None
         self._log_queries = False
         self._clients: dict[tuple[bytes, bytes], Client] = {}
+        self._former: dict[tuple[bytes, bytes], Client] = {}  # not seen since there were too many
         self._dropped: list[dict[Any, Client]] = []
         self._synthesised = answering.synthesised
         self._asked_once: set[bytes] = set()  # queries, so that those repeated are cached
@@ -111,8 +113,12 @@ class Datagrams:
             self._asked_once.clear()
         if self._dropped:
             self._free_some()
+        if len(self._clients) > MAX_CLIENTS // 2:
+            self.drop(self._former)
+            self._former, self._clients = self._clients, {}
+            self.generation += 1
         epoch = (self._views.epoch, self.packet_cache.epoch)
-        if self._epoch != epoch or len(self._clients) > MAX_CLIENTS:
+        if self._epoch != epoch:
             if self._epoch[0] != epoch[0]:
                 self.packet_cache.forget_views()
             self._epoch = (self._views.epoch, self.packet_cache.epoch)
@@ -129,7 +135,8 @@ class Datagrams:
 
     def _drop_clients(self) -> None:
         self.drop(self._clients)
-        self._clients = {}
+        self.drop(self._former)
+        self._clients, self._former = {}, {}
         self.generation += 1
 
     def _free_some(self) -> None:
@@ -140,9 +147,15 @@ class Datagrams:
         if not last:
             self._dropped.pop()
 
+    def knows(self, address: bytes, local: bytes) -> bool:
+        """Return whether the state of a client is at hand."""
+        return (address, local) in self._clients or (address, local) in self._former
+
     def client(self, address: bytes, local: bytes) -> Client:
         """Return the state of a client, by the octets of its address and the queried one."""
         client = self._clients.get((address, local))
+        if client is None and (client := self._former.pop((address, local), None)) is not None:
+            self._clients[address, local] = client
         if client is None:
             view = self._views.of(address, local)
             table = self.packet_cache.table(view)
@@ -318,7 +331,13 @@ class Datagrams:
 
 
 class PlainLoop:
-    """One UDP socket with one datagram per system call, for systems without `recvmmsg`."""
+    """One UDP socket with one datagram per system call, for systems without `recvmmsg`.
+
+    Attributes:
+        dropped: As of `BatchLoop`; here the system drops them.
+    """
+
+    dropped = 0
 
     def __init__(self, listener: Listener, datagrams: Datagrams) -> None:
         self._socket = listener.udp

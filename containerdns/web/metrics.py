@@ -178,7 +178,7 @@ def _process_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _gauge("config_last_reload_successful", text, counters.has_reloaded)
     text = "Responses truncated or dropped by the rate limit."
     yield _counter("rate_limited", text, counters.rate_limited)
-    text = "Queries lost because the system's receive buffer was full."
+    text = "Queries lost because the system's receive buffer was full, or too many had to wait."
     yield _counter("datagrams_dropped", text, counters.level("datagrams_dropped"))
 
 

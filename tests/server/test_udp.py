@@ -13,7 +13,7 @@ from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.core.zone.views import Rights
 from containerdns.server import batch, udp
-from tests.server.serving import Served, query, serving, settings
+from tests.server.serving import Served, StubResponder, query, serving, settings
 from tests.timing import MAX_WAIT, assert_within, best_of_three, until
 
 REFILL = 0.25  # seconds until a rate of 4 a second lets one more through
@@ -217,6 +217,28 @@ async def test_responses_are_kept_again_after_the_views_were_forgotten(may_batch
         for _ in range(3):
             await ask(served, query("web.docker"))
         assert len(served.responder.asked) == 2
+
+
+async def test_ready_made_response_does_not_wait_for_queries_that_need_thought() -> None:
+    """A flood of first queries, each of 0.1 ms, kept those behind them waiting for seconds."""
+    responder = StubResponder()
+    async with serving(responder=responder) as served:
+        await ask(served, query("web.docker"))
+        responder.takes, count = 2 * udp.TURN, 100
+        flood = [query(f"n{number}.docker") for number in range(count)]
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(served.address)
+            for data in (*flood, query("web.docker", message_id=0x4321)):
+                client.send(data)
+            async with asyncio.timeout(MAX_WAIT):
+                while not (await loop.sock_recv(client, 512)).startswith(b"\x43\x21"):
+                    pass
+                assert len(responder.asked) < count / 4
+            await until(lambda: len(responder.asked) == 1 + count)
+        served.servers.tally()
+        assert served.counters.datagrams_dropped == 0
 
 
 async def test_client_addresses_are_forgotten_when_there_are_too_many(

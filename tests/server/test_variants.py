@@ -106,17 +106,34 @@ def test_question_for_an_upstream_is_forwarded_whole() -> None:
 def test_many_clients_are_freed_some_at_a_time() -> None:
     """To free thousands at once took 2 to 10 ms, in which no other query was answered."""
     datagrams, client, _ = serving()
-    for number in range(MAX_CLIENTS + 1):
-        datagrams.client(number.to_bytes(4), LOCAL)
-    before = datagrams.generation
-    assert datagrams.refresh() == before + 1
-    left = [_states(datagrams)]
+    flood(datagrams, 0)
+    flood(datagrams, 1)
+    before, left = datagrams.generation, [_states(datagrams)]
     while left[-1]:
-        assert datagrams.refresh() == before + 1
+        assert datagrams.refresh() == before
         left.append(_states(datagrams))
-    assert left[0] > MAX_CLIENTS
+    assert left[0] > MAX_CLIENTS // 2
     assert max(a - b for a, b in pairwise(left)) == FREED_AT_ONCE
+    assert not datagrams.knows(CLIENT, LOCAL)
     assert datagrams.client(CLIENT, LOCAL) is not client
+
+
+def test_client_that_asks_stays_known_in_a_flood_of_others() -> None:
+    """Its queries would wait with those of strangers, each time that their table was full."""
+    datagrams, client, _ = serving()
+    for number in range(5):
+        flood(datagrams, number)
+        assert datagrams.knows(CLIENT, LOCAL)
+        assert datagrams.client(CLIENT, LOCAL) is client
+    assert len(datagrams._clients) + len(datagrams._former) <= MAX_CLIENTS
+
+
+def flood(datagrams: Datagrams, number: int) -> None:
+    """Queries of so many new clients that the next generation of clients begins."""
+    before = datagrams.generation
+    for address in range(MAX_CLIENTS // 2 + 1):
+        datagrams.client(struct.pack("!BBH", 10, number, address), LOCAL)
+    assert datagrams.refresh() == before + 1
 
 
 def _states(datagrams: Datagrams) -> int:

@@ -27,6 +27,7 @@ MAX_QUERY: Final = 300  # octets: a header, a name of 255, an OPT without option
 ENTRY_OCTETS: Final = 500  # overhead of an entry: objects and table slots
 MAX_TABLES: Final = 1024  # views; each queried address of ours has its own
 MAX_TABLES_COMPARED: Final = 8  # least recently used tables considered, to find the emptiest
+MAX_ENTRIES_COMPARED: Final = 16  # of each of these, to find whether they are in use
 NAME_OCTETS: Final = 400  # cost of each further name that it depends on
 MAX_NAMES: Final = 64  # names that one entry may depend on
 MAX_ASKED_ONCE: Final = 16384  # absent names queried once, while the shelf is full
@@ -168,12 +169,27 @@ class PacketCache:
         return table
 
     def _drop_a_table(self) -> None:
-        """Evict the emptiest of the least recently used tables."""
-        oldest = islice(self._tables.items(), MAX_TABLES_COMPARED)
-        view, table = min(oldest, key=lambda item: len(item[1]))
+        """Evict the emptiest of the least recently used tables, but none that is in use.
+
+        Clients with a ready-made response do not ask for their table, so its entries tell.
+        """
+        oldest = list(islice(self._tables.items(), MAX_TABLES_COMPARED))
+        used = [view for view, table in oldest if self._was_used(table)]
+        unused = [item for item in oldest if item[0] not in used]
+        view, table = min(unused or oldest, key=lambda item: len(item[1]))
+        for other in used:
+            self._tables.move_to_end(other)
         del self._tables[view]
         for entry in list(table.values()):
             self._remove(entry)
+
+    def _was_used(self, table: Table) -> bool:
+        """Return whether some entries of a table had hits since this was last asked."""
+        used = [e for e in islice(table.values(), MAX_ENTRIES_COMPARED) if e.hits or e.is_used]
+        for entry in used:
+            self._count(entry)
+            entry.is_used = False
+        return bool(used)
 
     def answer(self, table: Table, data: bytes, now: float) -> tuple[bytes, Entry] | None:
         """Answer a query from the cache; `server/batch` has the same inline.

@@ -293,6 +293,24 @@ def test_tables_are_bounded_however_many_addresses_are_asked_at(
     assert len(made) <= 16 + 1
 
 
+def test_table_in_use_stays_however_many_views_come_and_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its clients do not ask for it: their responses are ready-made."""
+    monkeypatch.setattr(packet_cache, "MAX_TABLES", 16)
+    data = query("web.docker")
+    made = kept(data)
+    table, unused = made.table(VIEW), made.table(view_at(1000))
+    made.keep(view_at(1000), data, reply(data), 0.0)
+    for number in range(1000):
+        made.keep(view_at(number), data, reply(data), 0.0)
+        found = made.answer(table, data, 0.0)
+        assert found is not None, "as it was not dropped"
+        found[1].hits += 1
+    assert made.table(VIEW) is table
+    assert made.table(view_at(1000)) is not unused
+
+
 def test_table_that_made_room_is_filled_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that changes could be forgotten in a table that nobody knows of."""
     monkeypatch.setattr(packet_cache, "MAX_TABLES", 1)
