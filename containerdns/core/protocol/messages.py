@@ -28,6 +28,7 @@ MAX_RECORDS = 512  # of a response of an upstream; BIND takes 100 of one type
 MAX_ADDITIONAL = 4  # records behind a question: OPT, TSIG, SIG(0); Unbound takes one
 MAX_OPTIONS = 64  # per OPT record; fewer than 30 are assigned
 MAX_POINTERS = 127  # of one name: one for each label that it can have
+MAX_LABELS = 4 * MAX_RECORDS  # spelled out in a message, where most names are pointers
 
 QR = 0x8000
 OPCODE = 0x7800
@@ -230,7 +231,7 @@ def parse_query(data: bytes) -> Query:
     if authorities:
         if qtype != IXFR or authorities > 1:
             raise BadMessage("authority records in a query")
-        record, at = _read_record(data, at, {})
+        record, at = _read_record(data, at, _KnownNames())
         if record.rtype != SOA or len(record.rdata) < 22:
             raise BadMessage("an IXFR query without its SOA")
         serial = int.from_bytes(record.rdata[-20:-16])
@@ -252,7 +253,7 @@ def parse_opt(octets: bytes) -> Edns:
     Raises:
         BadMessage: It is malformed, or followed by something.
     """
-    record, end = _read_record(octets, 0, {})
+    record, end = _read_record(octets, 0, _KnownNames())
     if record.rtype != OPT or end != len(octets):
         raise BadMessage("not an OPT record, or octets after it")
     return _edns_of(record)
@@ -279,7 +280,7 @@ def parse_response(data: bytes, asked: bytes = b"") -> Response:
         raise BadMessage("too many records")
     at = HEADER_OCTETS
     question = b""
-    known: dict[int, bytes] = {}
+    known = _KnownNames()
     if questions and asked and data.startswith(asked, at):
         question = asked
         known[at] = asked[:-4]
@@ -359,7 +360,7 @@ def decode(question_name: bytes, body: Body) -> tuple[tuple[RR, ...], ...]:
     data = bytes(HEADER_OCTETS) + question_name + bytes(4) + body.octets
     at = HEADER_OCTETS + len(question_name) + 4
     sections = []
-    known: dict[int, bytes] = {}
+    known = _KnownNames()
     for count in body.counts:
         records = []
         for _ in range(count):
@@ -499,7 +500,30 @@ def _read_plain_name(data: bytes, at: int) -> tuple[bytes, int]:
     return data[start:at], at
 
 
-def _read_name(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, int]:
+class _KnownNames(dict[int, bytes]):
+    """The wire names parsed in a message, by offset.
+
+    Attributes:
+        labels: Number of labels and pointers parsed, as many long names take milliseconds.
+    """
+
+    __slots__ = ("labels",)
+
+    def __init__(self, found: Iterable[tuple[int, bytes]] = ()) -> None:
+        super().__init__(found)
+        self.labels = 0
+
+    def add(self, places: list[tuple[int, int]], whole: bytes) -> None:
+        """Add a name and its suffixes, by their offsets in the message and in the name."""
+        self.labels += len(places)
+        if self.labels > MAX_LABELS:
+            raise BadMessage(f"more than {MAX_LABELS} labels")
+        if places and places[-1][0] <= _POINTER_REACH:  # pointers do not reach further
+            for place, offset in places:
+                self[place] = whole[offset:]
+
+
+def _read_name(data: bytes, at: int, known: _KnownNames) -> tuple[bytes, int]:
     """Parse a name that may be compressed; each pointer must point further back.
 
     Args:
@@ -548,9 +572,7 @@ def _read_name(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, in
     whole = bytes(wire) + rest
     if len(whole) > names.MAX_NAME:
         raise BadMessage("a name longer than 255 octets")
-    if places and places[-1][0] <= _POINTER_REACH:  # pointers do not reach further
-        for place, offset in places:
-            known[place] = whole[offset:]
+    known.add(places, whole)
     return whole, end or at + 1
 
 
@@ -561,7 +583,7 @@ def _read_pointer(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 2]) & _POINTER_REACH
 
 
-def _read_record(data: bytes, at: int, known: dict[int, bytes]) -> tuple[RR, int]:
+def _read_record(data: bytes, at: int, known: _KnownNames) -> tuple[RR, int]:
     """Parse one record, with its data decompressed; return it and the offset after it."""
     owner, at = _read_owner(data, at, known)
     if at + _FIXED.size > len(data):
@@ -576,7 +598,7 @@ def _read_record(data: bytes, at: int, known: dict[int, bytes]) -> tuple[RR, int
     return RR(owner, rtype, rclass, ttl, rdata), end
 
 
-def _read_owner(data: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, int]:
+def _read_owner(data: bytes, at: int, known: _KnownNames) -> tuple[bytes, int]:
     """Parse the owner of a record, usually a pointer to the question."""
     if data[at : at + 1] >= b"\xc0":
         target = _read_pointer(data, at)
@@ -595,9 +617,7 @@ def _naptr_shape(data: bytes, at: int, end: int) -> tuple[int, int]:
     return place - at, 1
 
 
-def _read_data(
-    data: bytes, at: int, end: int, shape: tuple[int, int], known: dict[int, bytes]
-) -> bytes:
+def _read_data(data: bytes, at: int, end: int, shape: tuple[int, int], known: _KnownNames) -> bytes:
     """Parse record data that contains names, and decompress them."""
     before, count = shape
     parts = [data[at : at + before]]
@@ -615,7 +635,7 @@ def _read_additional(data: bytes, at: int, count: int) -> tuple[Edns | None, int
     """Parse the additional section of a query: OPT, TSIG, and records that are ignored."""
     edns: Edns | None = None
     tsig: int | None = None
-    known: dict[int, bytes] = {}
+    known = _KnownNames()
     for _ in range(count):
         if tsig is not None:
             raise BadMessage("a record after TSIG")  # RFC 8945 section 5.1

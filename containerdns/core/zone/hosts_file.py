@@ -19,9 +19,11 @@ from containerdns.core.zone.policy import (
 )
 from containerdns.errors import BadName
 
+NAMES_AT_ONCE = 100  # of a line, within 0.2 ms
+
 
 class Line(NamedTuple):
-    """A parsed line.
+    """A parsed line, or a part of one.
 
     Attributes:
         address: Canonical text; "" if there is none.
@@ -68,13 +70,14 @@ class HostsFile:
         self.faults = []
         start, old_end, new_end = _difference(self._text, text)
         for line in _lines(self._text, start, old_end):
-            self._withdraw(read_line(line))
-            yield None
+            for found in read_line(line):
+                self._withdraw(found)
+                yield None
         for number, line in enumerate(_lines(text, start, new_end), text.count("\n", 0, start) + 1):
-            found = read_line(line)
-            self.faults += [f"{self._path}, line {number}: {fault}" for fault in found.faults]
-            self._enter(found)
-            yield None
+            for found in read_line(line):
+                self.faults += [f"{self._path}, line {number}: {fault}" for fault in found.faults]
+                self._enter(found)
+                yield None
         for owner in list(self._touched):
             yield self._change(owner, ttl)
         self._text, self._ttl, self._touched, self._is_whole = text, ttl, {}, True
@@ -131,23 +134,38 @@ def publications(text: str, path: str, ttl: int) -> tuple[list[Publication], lis
     return [p for p in found if p is not None], file.faults
 
 
-def read_line(line: str) -> Line:
-    """Parse one line, leaving out what is invalid."""
+def read_line(line: str) -> Iterator[Line]:
+    """Parse one line, leaving out what is invalid; yield it in parts, as it may be long.
+
+    A name that is on the line twice is in one part alone.
+    """
     fields = line.partition("#")[0].split()
     if not fields:
-        return Line()
+        yield Line()
+        return
     address = address_text(fields[0])
     if not address:
-        return Line(faults=(f"{fields[0]!r} is not an IP address",))
+        yield Line(faults=(f"{fields[0]!r} is not an IP address",))
+        return
     if len(fields) == 1:
-        return Line(faults=(f"no name after {fields[0]}",))
+        yield Line(faults=(f"no name after {fields[0]}",))
+    seen: set[str] = set()
+    for start in range(1, len(fields), NAMES_AT_ONCE):
+        yield _part(address, fields[start : start + NAMES_AT_ONCE], seen)
+
+
+def _part(address: str, fields: list[str], seen: set[str]) -> Line:
     owners, faults = [], []
-    for field in fields[1:]:
+    for field in fields:
         try:
-            owners.append(_owner(field))
+            owner = _owner(field)
         except BadName as bad:
             faults.append(str(bad))
-    return Line(address, tuple(dict.fromkeys(owners)), tuple(faults))
+            continue
+        if owner not in seen:
+            seen.add(owner)
+            owners.append(owner)
+    return Line(address, tuple(owners), tuple(faults))
 
 
 def _owner(field: str) -> str:

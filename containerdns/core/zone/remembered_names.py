@@ -1,14 +1,14 @@
 """The names of removed containers, which are kept from upstreams for a while."""
 
 import heapq
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 
 from containerdns.core import names
 
 MAX_REMEMBERED = 100_000  # names; the contract's bound
 MAX_EXPIRED_AT_ONCE = 256  # names; many may expire at once after a reload
-MIN_STALE = 1024  # stale heap entries before it is rebuilt
+PERIOD = 60.0  # seconds of removals that are kept together
 
 
 class RememberedNames:
@@ -25,7 +25,8 @@ class RememberedNames:
     def __init__(self, lifetime: float) -> None:
         self.lifetime = lifetime
         self._since: dict[str, float] = {}  # in the order in which they were added
-        self._by_time: list[tuple[float, str]] = []  # a heap, which may contain stale owners
+        self._periods: dict[int, _Period] = {}
+        self._order: list[int] = []  # a heap of the keys of all periods, also of empty ones
         self._above: Counter[str] = Counter()  # counts of the names above them
 
     def __len__(self) -> int:
@@ -50,30 +51,36 @@ class RememberedNames:
         self.discard(owner)
         self._since[owner] = since
         self._above.update(names.above_owner(owner))
+        key = int(since // PERIOD)
+        if key not in self._periods:
+            self._periods[key] = _Period()
+            heapq.heappush(self._order, key)
+        self._periods[key].add(owner, since)
         if len(self._since) > MAX_REMEMBERED:
             self._discard_oldest()
-        if len(self._by_time) > 2 * len(self._since) + MIN_STALE:
-            self._by_time = [(time, owner) for owner, time in self._since.items()]
-            heapq.heapify(self._by_time)
-        else:
-            heapq.heappush(self._by_time, (since, owner))
 
     def discard(self, owner: str) -> None:
         """Forget an owner, because a running container has it again."""
-        if self._since.pop(owner, None) is None:
+        since = self._since.pop(owner, None)
+        if since is None:
             return
+        self._periods[int(since // PERIOD)].discard(owner)
         for above in names.above_owner(owner):
             self._above[above] -= 1
             if not self._above[above]:
                 del self._above[above]
 
     def _discard_oldest(self) -> None:
-        """Forget the owner that was removed first; a dict would look through all its free slots."""
-        while self._by_time:
-            since, owner = heapq.heappop(self._by_time)
-            if self._since.get(owner) == since:
-                self.discard(owner)
-                return
+        if (oldest := self._oldest()) is not None:
+            self.discard(oldest[1])
+
+    def _oldest(self) -> tuple[float, str] | None:
+        """Return the owner that was removed first, and when; drop empty periods."""
+        while self._order:
+            if (first := self._periods[self._order[0]].first()) is not None:
+                return first
+            del self._periods[heapq.heappop(self._order)]
+        return None
 
     def is_above(self, owner: str) -> bool:
         """Return whether there is a remembered owner below one."""
@@ -96,12 +103,12 @@ class RememberedNames:
     def expire(self, now: float) -> list[str]:
         """Remove and return expired owners, a few hundred at a time."""
         over: list[str] = []
-        heap = self._by_time
-        while heap and heap[0][0] + self.lifetime <= now and len(over) < MAX_EXPIRED_AT_ONCE:
-            since, owner = heapq.heappop(heap)
-            if self._since.get(owner) == since:
-                self.discard(owner)
-                over.append(owner)
+        while len(over) < MAX_EXPIRED_AT_ONCE and (oldest := self._oldest()) is not None:
+            since, owner = oldest
+            if since + self.lifetime > now:
+                break
+            self.discard(owner)
+            over.append(owner)
         return over
 
     def snapshot(self) -> dict[str, float]:
@@ -112,3 +119,35 @@ class RememberedNames:
         """Return owners and expiry times, in the order in which they were added."""
         lifetime = self.lifetime
         return ((owner, since + lifetime) for owner, since in self.snapshot().items())
+
+
+class _Period:
+    """Owners that were removed within one period, in order of time.
+
+    An OrderedDict, as a dict would look through the places of all that were discarded.
+    """
+
+    __slots__ = ("_is_sorted", "_last", "_since")
+
+    def __init__(self) -> None:
+        self._since: OrderedDict[str, float] = OrderedDict()
+        self._last = 0.0
+        self._is_sorted = True
+
+    def add(self, owner: str, since: float) -> None:
+        self._is_sorted = self._is_sorted and since >= self._last  # clocks may go back
+        self._last = since
+        self._since[owner] = since
+
+    def discard(self, owner: str) -> None:
+        del self._since[owner]
+
+    def first(self) -> tuple[float, str] | None:
+        if not self._since:
+            return None
+        if not self._is_sorted:
+            ordered = sorted(self._since.items(), key=lambda item: item[1])
+            self._since, self._is_sorted = OrderedDict(ordered), True
+            self._last = ordered[-1][1]
+        owner = next(iter(self._since))
+        return self._since[owner], owner
