@@ -11,7 +11,6 @@ another one needs its descriptor; its replacement gets a new random port.
 import logging
 import select
 import socket
-import sys
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from functools import partial
@@ -84,7 +83,7 @@ class OpenPorts:
         self._sweeping: TimerHandle | None = None
         self._by_descriptor: dict[int, _Port] = {}
         self._epoll: select.epoll | None = None
-        if sys.platform == "linux":
+        if hasattr(select, "epoll"):  # on Linux
             self._epoll = select.epoll()
             loop.add_reader(self._epoll, self._read)
 

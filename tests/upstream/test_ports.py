@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import select
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,19 @@ async def test_more_questions_in_flight_than_ports_share_them(few_descriptors: i
         fake.script = says("192.0.2.1")
         for asked, one in zip(many, waiting, strict=True):
             assert addresses(asked, await one) == ["192.0.2.1"], "asked again after a second"
+
+
+async def test_without_epoll_the_event_loop_watches_each_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(select, "epoll")
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        before = open_descriptors()
+        for number in range(20):
+            asked = question(f"n{number}.example.")
+            assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
+        assert open_descriptors() > before
+    assert open_descriptors() < before
 
 
 async def test_idle_ports_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
