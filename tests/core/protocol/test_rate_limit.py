@@ -48,3 +48,15 @@ def test_table_is_bounded_and_keeps_the_busy(monkeypatch: pytest.MonkeyPatch) ->
         limiter.take(CLIENT, 0.0)
     assert len(limiter._buckets) == 10
     assert limiter.take(CLIENT, 0.0) != "answer"
+
+
+def test_prefix_that_was_idle_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood from very many addresses must not give a busy one a fresh bucket."""
+    monkeypatch.setattr(rate_limit, "MAX_PREFIXES", 2)
+    limiter = Limiter(1)
+    busy, idle, new = (bytes([192, 0, 2, last]) for last in (1, 2, 3))
+    assert [limiter.take(address, 0.0) for address in (busy, idle)] == ["answer"] * 2
+    assert limiter.take(busy, 0.0) == "drop"
+    assert limiter.take(new, 0.0) == "answer"
+    assert limiter.take(busy, 0.0) == "slip"
+    assert limiter.take(idle, 0.0) == "answer"

@@ -11,7 +11,7 @@ from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR, Response
 from containerdns.core.upstream.questions import Question
-from containerdns.core.upstream.scrub import NSEC, RRSIG, Trust, is_referral, scrub
+from containerdns.core.upstream.scrub import NSEC, RRSIG, Trust, is_private, is_referral, scrub
 from containerdns.errors import BadMessage
 
 A, NS, CNAME, SOA, DNAME, HTTPS = 1, 2, 5, 6, 39, 65
@@ -282,3 +282,22 @@ def test_whatever_it_holds_nothing_of_ours_and_no_long_ttl_is_left(
         for one in section:
             assert one.owner.lower() != wire("web.docker.")
             assert one.ttl <= 86400
+
+
+@pytest.mark.parametrize(
+    ("rtype", "rdata", "expected"),
+    [
+        (A, bytes([10, 0, 0, 1]), True),
+        (A, bytes([93, 184, 216, 34]), False),
+        (A, bytes([10, 0, 0]), False),
+        (28, ipaddress.IPv6Address("fd00::1").packed, True),
+        (28, ipaddress.IPv6Address("2600::1").packed, False),
+        (28, ipaddress.IPv6Address("fd00::1").packed[:15], False),
+        (16, bytes([15]) + b"fifteen octets.", False),
+        (16, ipaddress.IPv6Address("fd00::1").packed, False),
+        (CNAME, wire("web.example."), False),
+    ],
+)
+def test_only_addresses_are_private(rtype: int, rdata: bytes, expected: bool) -> None:
+    """Of any other type, or too short to be one, data are no address."""
+    assert is_private(record("www.example.", rtype, rdata)) is expected

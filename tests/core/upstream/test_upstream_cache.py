@@ -180,3 +180,23 @@ def test_lists_are_forgotten_one_by_one() -> None:
     assert peeked is not None
     assert peeked.expires == 1060.0
     assert cache.peek(WWW._replace(apex="example."), 1001.0) is None
+
+
+def test_smaller_cache_keeps_those_used_last() -> None:
+    """A reload of --cache-size."""
+    cache = Cache(8)
+    for number in range(4):
+        cache.put(numbered(number), cached())
+    cache.resize(1)
+    assert [cache.fresh(numbered(n), 1000.0) is not None for n in range(4)] == [*[False] * 3, True]
+    assert cache.evictions == 3
+
+
+@pytest.mark.parametrize(
+    ("rcode", "code"), [(messages.NOERROR, 3), (messages.NXDOMAIN, 19)], ids=["answer", "NXDOMAIN"]
+)
+def test_stale_response_says_that_it_is(rcode: int, code: int) -> None:
+    """RFC 8914 sections 4.4 and 4.20: Stale Answer and Stale NXDOMAIN Answer."""
+    kept = Cached(Resolution(rcode, body()), 1000.0, 1060.0)
+    assert kept.given_out(1059.9).extended_error is None
+    assert kept.given_out(1060.0, "timeout").extended_error == (code, "timeout")

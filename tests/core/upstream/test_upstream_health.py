@@ -113,3 +113,22 @@ def test_second_round_trip_moves_mean_and_deviation(second: float, timeout: floa
     health.heard(0.1, 0.0)
     health.heard(second, 1.0)
     assert health.timeout(0) == pytest.approx(timeout)
+
+
+def test_bad_certificate_marks_down_at_once_for_a_growing_while() -> None:
+    """Nothing may be sent to such a server, so it is tried again rarely, and a minute at most."""
+    health = Health()
+    assert health.distrust("expired", 100.0)
+    assert (health.is_aside, health.is_distrusted, health.silent_since) == (True, True, 100.0)
+    pauses, now = [health.pause], health.aside_until
+    assert now == 101.0
+    assert not health.distrust("expired", now - 0.1), "it was not tried: this changes nothing"
+    assert health.pause == pauses[0]
+    for _ in range(7):
+        assert not health.distrust("expired", now), "it was down before"
+        pauses.append(health.pause)
+        now = health.aside_until
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert health.silent_since == 100.0
+    assert health.heard(0.01, now)
+    assert (health.is_aside, health.is_distrusted) == (False, False)

@@ -263,3 +263,10 @@ def test_container_holds_nothing_at_a_name_that_it_lost() -> None:
     zone = a_zone(publication("web", "10.0.0.1"), loser)
     held = [found.claim.owner for found in records.held_by(zone, loser, view())]
     assert held == ["loser"]
+
+
+def test_domain_localhost_has_no_container_of_that_name_at_its_apex() -> None:
+    """RFC 6761 section 6.3: `localhost` is loopback, whatever containers are called."""
+    zone = a_zone(publication("localhost", "10.0.0.1"), domains=("localhost.",))
+    found = [messages.type_text(r.rtype) for r in records.at_apex(zone, "localhost.", view())]
+    assert found == ["SOA", "NS"]
