@@ -157,7 +157,8 @@ class ZoneWriter(Replica):
         self._warned: dict[str, set[str]] = {}  # by publication id, the faults already logged
         self._names_before = 0
         self._touched: set[str] = set()  # owners, since the last log line
-        self._logged_version = (0, 0)
+        self._logged_generation = 0  # of the zone
+        self._waits_for_serial = False
         self._hosts = HostsFiles()
         self._state_written = (0, 0.0)
         self._own_container = _own_container_id()
@@ -586,11 +587,16 @@ class ZoneWriter(Replica):
         return (e.url for e in self.engines.values() if e.has_been_lost_for(grace))
 
     def _log_zone(self) -> None:
-        """Log the changes since the last time in one line."""
+        """Log the changes since the last time in one line, with the serial that includes them.
+
+        That is the next second's, or a later one's while changes go on.
+        """
         self._log_changes()
-        names = len(self.zone)
-        version = (self.zone.serial, self.zone.generation)
-        if version == self._logged_version:
+        names, generation = len(self.zone), self.zone.generation
+        if generation == self._logged_generation:
+            return
+        self._waits_for_serial = self.zone.is_ahead and not self._waits_for_serial
+        if self._waits_for_serial:
             return
         log.info(
             "zone %s serial %d: %d %s, %+d",
@@ -600,7 +606,7 @@ class ZoneWriter(Replica):
             "name" if names == 1 else "names",
             names - self._names_before,
         )
-        self._logged_version, self._names_before = version, names
+        self._logged_generation, self._names_before = generation, names
 
     async def _warn_of_losses(self) -> None:
         """Log the names that containers lost since the last time, some at a time."""

@@ -108,6 +108,35 @@ def test_lost_name_is_reported_once_for_each_container(caplog: pytest.LogCapture
 CONTAINER_ID = "50dc7ca840c25797142914812def0c7b6f1dae8b2fd25e2fe7baea6deb3ec133"
 
 
+async def test_change_is_logged_once_with_the_serial_that_includes_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its names are in the zone at once, but a secondary gets them with the next serial."""
+    caplog.set_level(logging.INFO)
+    zone_writer = a_keeper()
+    zone_writer.container_changed(ENGINE, a_container("a" * 64, "web"), None)
+    assert zone_writer.zone.is_ahead
+    await look_once(zone_writer)
+    assert "zone docker." not in caplog.text
+    zone_writer.tick(zone_writer.zone.serial + 1)
+    for _ in range(3):
+        await look_once(zone_writer)
+    line = f"zone docker. serial {zone_writer.zone.serial}: 4 names, +4"
+    assert [r.getMessage() for r in caplog.records if "zone docker." in r.getMessage()] == [line]
+
+
+async def test_changes_that_go_on_are_logged_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A zone that is ahead of its serial whenever it is looked at."""
+    caplog.set_level(logging.INFO)
+    zone_writer = a_keeper()
+    for number in range(4):
+        zone_writer.container_changed(ENGINE, a_container(f"{number}" * 64, f"w{number}"), None)
+        await look_once(zone_writer)
+    assert caplog.text.count("zone docker. serial") == 2
+
+
 @pytest.mark.parametrize(
     "mount",
     [
