@@ -89,9 +89,7 @@ class _Server:
         self._writer = ZoneWriter(settings, self._counters, self._packet_cache, top_level_domains())
         self._secrets = Secrets(secrets.token_bytes(SECRET_OCTETS), secrets.token_hex(8))
         self._parts = Parts(self._counters)
-        self._rooms = Components(
-            self._writer, self._packet_cache, self._counters, self._secrets, notifies=True
-        )
+        self._rooms = Components(self._writer, self._packet_cache, self._counters, self._secrets)
         self._reports = Reports(
             self._writer,
             self._rooms.forwarder,
@@ -192,14 +190,7 @@ class _Server:
         return self._http
 
     def _workers(self) -> Workers:
-        rooms = self._rooms
-        return Workers(
-            self._writer,
-            rooms.history,
-            self._secrets,
-            rooms.servers.endpoints,
-            self._parts,
-        )
+        return Workers(self._writer, self._rooms, self._secrets, self._parts)
 
     async def _reload_when_asked(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from containerdns.core.protocol.respond import Responder
 from containerdns.core.protocol.tsig import Key
 from containerdns.server.answering import Answering
 from containerdns.server.servers import Servers
-from containerdns.server.tcp import Connections
+from containerdns.server.tcp import Connections, TransferSender
 from containerdns.server.transfer import Notifier, Transfers, read_keys
 from containerdns.server.udp import Datagrams
 from containerdns.state.fleet_secondaries import FleetFeed
@@ -47,6 +47,7 @@ class Components:
         history: The last queries.
         forwarder: Queries upstreams.
         servers: The DNS sockets.
+        transfers: Makes zone transfers, for those of other processes, too.
     """
 
     def __init__(
@@ -55,10 +56,18 @@ class Components:
         packet_cache: PacketCache,
         counters: Counters,
         secrets: Secrets,
-        *,
-        notifies: bool,
+        relayed: TransferSender | None = None,
     ) -> None:
-        """Connect all components; `notifies` in the only process that sends NOTIFY."""
+        """Connect all components.
+
+        Args:
+            replica: What is answered from.
+            packet_cache: Its ready-made responses.
+            counters: What is counted.
+            secrets: Shared by all processes.
+            relayed: Sends zone transfers of the first process, which alone makes them and sends
+                NOTIFY; None in that process.
+        """
         settings = replica.settings
         self._replica = replica
         self.history = History(settings.dns.query_history)
@@ -71,17 +80,17 @@ class Components:
             version=f"containerdns {version()}",
         )
         keys = read_keys(settings.transfer.keys)
-        self._notifies = notifies
-        targets = settings.transfer.notify if notifies else ()
+        self._notifies = relayed is None
+        targets = settings.transfer.notify if self._notifies else ()
         self._notifier = Notifier(targets, keys[0] if keys else None)
         self._listening: Sequence[Endpoint] = settings.dns.listen
         self._feed = replica.feed = self._make_feed(notifies=bool(targets))
-        self._transfers = Transfers(self._feed, keys)
+        self.transfers = Transfers(self._feed, keys)
         answering = Answering(self._responder, self.forwarder, self.history, counters)
         self.servers = Servers(
             _share_of(settings.dns),
             Datagrams(replica.views, packet_cache, answering),
-            Connections(replica.views, packet_cache, answering, self._transfers),
+            Connections(replica.views, packet_cache, answering, relayed or self.transfers),
             keys,
         )
 
@@ -126,7 +135,7 @@ class Components:
         self._feed.look_again()
         self.history.resize(settings.dns.query_history)
         self.servers.use(_share_of(settings.dns), keys)
-        self._transfers.use(keys)
+        self.transfers.use(keys)
         targets = settings.transfer.notify if self._notifies else ()
         is_new = self._notifier.use(targets, keys[0] if keys else None)
         self._feed.notifies = bool(targets)

@@ -10,14 +10,14 @@ import pickle
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from containerdns.core.endpoints import Endpoint
-from containerdns.core.protocol.query_history import History
-from containerdns.processes.components import Secrets
+from containerdns.core.counters import Counters
+from containerdns.core.protocol.query_history import Row
+from containerdns.processes.components import Components, Secrets
+from containerdns.processes.relay import Relay
 from containerdns.state.replica import Replica
 from containerdns.tasks.parts import Parts, Pauses, contained
 
@@ -29,32 +29,46 @@ MAX_ROWS = 1000  # queries of the history in one report
 log = logging.getLogger(__name__)
 
 
+class Report(NamedTuple):
+    """The counts and queries of a worker since its last report.
+
+    Attributes:
+        pid: Of its process.
+        counted: As `Counters.take` returns them.
+        rows: As `History.rows_since` returns them.
+    """
+
+    pid: int
+    counted: Counters
+    rows: list[Row]
+
+
 class Workers:
     """The other processes, controlled by the one that has the replica."""
 
     def __init__(
         self,
         replica: Replica,
-        history: History,
+        rooms: Components,
         secrets: Secrets,
-        endpoints: Sequence[Endpoint],
         parts: Parts,
     ) -> None:
         """Initialise without starting any.
 
         Args:
             replica: Its changes are replayed by the workers, whose counts are added to its own.
-            history: Their queries are added here.
+            rooms: Those of this process: its sockets are open, its history gets the queries of
+                the workers, and its transfers serve their clients.
             secrets: Shared by all processes.
-            endpoints: The addresses bound by this process.
             parts: Runs the connection to each worker.
         """
         self._replica = replica
         self._counters = replica.counters
-        self._history = history
-        history.is_shared = True
+        self._history = rooms.history
+        self._history.is_shared = True
+        self._transfers = rooms.transfers
         self._secrets = secrets
-        self._endpoints = tuple(endpoints)
+        self._endpoints = tuple(rooms.servers.endpoints)
         self._parts = parts
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -98,12 +112,14 @@ class Workers:
                     pass_fds=(theirs.fileno(),),
                 )
             reader, writer = await asyncio.open_connection(sock=ours)
+            relay = Relay(self._transfers, self._counters, partial(_write, writer))
             try:
                 first = (self._replica.snapshot(), self._secrets, self._endpoints)
                 writer.write(framed(first))
                 self._writers.add(writer)  # in the same step, so that no change is lost in between
-                await self._take_reports(reader)
+                await self._follow(reader, relay)
             finally:
+                relay.close()
                 self._writers.discard(writer)
                 writer.close()
                 with suppress(ProcessLookupError):
@@ -113,15 +129,23 @@ class Workers:
             log.warning("worker %d exited with status %d; starting another one", number, status)
             await asyncio.sleep(pauses.after(time.monotonic() - begun))
 
-    async def _take_reports(self, reader: asyncio.StreamReader) -> None:
+    async def _follow(self, reader: asyncio.StreamReader, relay: Relay) -> None:
+        """Take reports and requests for transfers until the worker closes the connection."""
         while True:
             try:
-                pid, counted, rows = await read_frame(reader)
+                message = await read_frame(reader)
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
-            self._counters.add(counted)
-            self._counters.workers[pid] = counted
-            self._history.extend(rows)
+            if isinstance(message, Report):
+                self._counters.add(message.counted)
+                self._counters.workers[message.pid] = message.counted
+                self._history.extend(message.rows)
+            else:
+                relay.take(message)
+
+
+def _write(writer: asyncio.StreamWriter, message: object) -> None:
+    writer.write(framed(message))
 
 
 def framed(message: object) -> bytes:

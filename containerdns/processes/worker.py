@@ -17,7 +17,8 @@ from containerdns.config.top_level_domains import top_level_domains
 from containerdns.core.counters import Counters
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.processes.components import Components
-from containerdns.processes.pool import MAX_ROWS, framed, read_frame
+from containerdns.processes.pool import MAX_ROWS, Report, framed, read_frame
+from containerdns.processes.relay import METHOD, RelayedTransfers
 from containerdns.server.transfer import read_keys
 from containerdns.state.replica import Replica
 from containerdns.state.state_file import SavedState
@@ -48,7 +49,8 @@ async def _run(connection: socket.socket) -> None:
     saved = SavedState(snapshot.serial)
     replica = Replica(settings, counters, packet_cache, top_level_domains(), saved)
     replica.restore(snapshot)
-    rooms = Components(replica, packet_cache, counters, secrets, notifies=False)
+    transfers = RelayedTransfers(lambda request: writer.write(framed(request)))
+    rooms = Components(replica, packet_cache, counters, secrets, transfers)
     rooms.open(endpoints)
     gc.freeze()
     async with asyncio.TaskGroup() as tasks:
@@ -57,19 +59,24 @@ async def _run(connection: socket.socket) -> None:
         reporting = tasks.create_task(
             parts.keep("reporting to the first process", partial(_report, writer, rooms, counters))
         )
-        following = tasks.create_task(_follow(reader, replica, rooms))
+        following = tasks.create_task(_follow(reader, replica, rooms, transfers))
         following.add_done_callback(lambda _: reporting.cancel())
         await following
         raise asyncio.CancelledError  # the first process is gone
 
 
-async def _follow(reader: asyncio.StreamReader, replica: Replica, rooms: Components) -> None:
+async def _follow(
+    reader: asyncio.StreamReader, replica: Replica, rooms: Components, transfers: RelayedTransfers
+) -> None:
     """Replay changes until the connection is closed."""
     while True:
         try:
             method, arguments = await read_frame(reader)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
+        if method == METHOD:
+            transfers.arrived(*arguments)
+            continue
         _replay(replica, method, arguments)
         if method == "use":
             logs.configure(replica.settings.logs.level, replica.settings.logs.format)
@@ -112,7 +119,7 @@ async def _report(writer: asyncio.StreamWriter, rooms: Components, counters: Cou
         for _ in rooms.servers.tally_in_pieces():
             await turns().offer("counting")
         rows, seen = rooms.history.rows_since(seen, MAX_ROWS)
-        writer.write(framed((os.getpid(), counters.take(), rows)))
+        writer.write(framed(Report(os.getpid(), counters.take(), rows)))
         with suppress(ConnectionError):  # `_follow` notices the end of the connection too
             await writer.drain()
 

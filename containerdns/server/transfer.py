@@ -6,7 +6,8 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
@@ -90,17 +91,29 @@ class Transfers:
         Raises:
             ConnectionResetError: The client disconnected.
         """
+        async with aclosing(self.messages(transfer, peer.address)) as made:
+            async for octets in made:
+                await connection.drain()
+                connection.send(octets)
+
+    async def messages(self, transfer: Transfer, address: bytes) -> AsyncGenerator[bytes, None]:
+        """Yield the messages of a transfer, each made when it is wanted.
+
+        Args:
+            transfer: What a client asked for.
+            address: The octets of the client's address.
+        """
         query = transfer.query
         started = time.monotonic()
         sent = 0
         signature = self._signature(transfer)
         if signature is None and self._keys:
-            connection.send(_refusal(query))
+            yield _refusal(query)
             return
         async with self._places:
             copy = await self._zones.current(transfer.apex)
             if copy is None:  # the zone was removed after the query arrived
-                connection.send(_refusal(query))
+                yield _refusal(query)
                 return
             what, found = _records(copy, query)
             for chunk in _chunks(found):
@@ -108,15 +121,14 @@ class Transfers:
                 if signature is not None:
                     sign = tsig.sign_next if sent else tsig.sign_response
                     octets, signature = sign(octets, signature, time.time())
-                await connection.drain()
-                connection.send(octets)
+                yield octets
                 sent += 1
-                await turns().offer(peer.address)
+                await turns().offer(address)
         log.info(
             "%s of %s to %s: %s, %d messages in %.3f s",
             messages.type_text(query.qtype),
             transfer.apex,
-            ip_address(peer.address),
+            ip_address(address),
             what,
             sent,
             time.monotonic() - started,
