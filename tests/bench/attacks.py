@@ -27,7 +27,7 @@ from typing import Any, Final
 from dnslib import DNSRecord
 
 from containerdns.server.udp import leaving_from
-from tests.bench.scale import QUESTION, RATE, _resident_mb, _settle, engine
+from tests.bench.scale import QUESTION, RATE, _resident_mb, engine, settle
 from tests.engine.running import Running, free_port
 from tests.fuzz.searching import long_names, worst_queries
 
@@ -335,7 +335,7 @@ def _measure(name: str | None, names: int, seconds: float) -> dict[str, Any]:
         listen, upstreams = f"0.0.0.0:{port}", f"127.0.0.1:{upstream}"
         options = ("--listen", listen, "--upstream", upstreams, "--hosts", str(hosts))
         server = stack.enter_context(_listening(port, options, url))
-        _settle(server.pid)
+        settle(server.pid)
         before = _resident_mb(server.pid)
         if name is not None:
             http = server.url.rpartition(":")[2]

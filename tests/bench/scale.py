@@ -56,7 +56,7 @@ def measure(count: int) -> dict[str, Any]:
             row["first answer, s"] = round(_until_answered(server) - started, 3)
             _until_ready(server)
             row["all listed, s"] = round(time.monotonic() - started, 3)
-            _settle(server.pid)
+            settle(server.pid)
             row["resident, MB"] = round(_resident_mb(server.pid), 1)
             waits = sorted(_latencies(server, COMPARISON))
             row["answers at 1,000/s while comparing, p99.9, ms"] = _share(waits, 0.999)
@@ -68,7 +68,7 @@ def measure(count: int) -> dict[str, Any]:
         engine(Path(folder), count, CHURN) as url,
         Running(docker=url) as server,
     ):
-        _settle(server.pid)
+        settle(server.pid)
         events, cpu = server.metric("docker_events_total"), _cpu(server.pid)
         time.sleep(CHURN_SECONDS)
         cpu = _cpu(server.pid) - cpu
@@ -82,7 +82,7 @@ def _share(ordered: list[float], part: float) -> float:
     return round(ordered[min(int(len(ordered) * part), len(ordered) - 1)], 2)
 
 
-def _settle(pid: int) -> None:
+def settle(pid: int) -> None:
     """Wait until everything was inspected: little CPU is used in a second."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:

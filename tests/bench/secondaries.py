@@ -23,6 +23,7 @@ from typing import cast
 
 from dnslib import DNSRecord
 
+from tests.bench.scale import settle
 from tests.engine.running import Running, free_port
 from tests.engine.simulated import SimulatedEngine
 from tests.server import secondaries
@@ -92,6 +93,8 @@ async def _measure(server: Running, ports: dict[str, int], folder: Path, seconds
     remote = ("127.0.0.1", server.port)
     transport, asking = await loop.create_datagram_endpoint(Asking, remote_addr=remote)
     task = asyncio.create_task(asking.run())
+    await asyncio.to_thread(settle, server.pid)
+    asking.taken.clear()
     await asyncio.sleep(5)
     report("nobody copies", asking)
     with contextlib.ExitStack() as stack:

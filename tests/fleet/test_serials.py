@@ -97,7 +97,7 @@ def test_serial_never_goes_back(cluster: Cluster, engines: tuple[Engine, Engine]
             assert sorted(transferred(second)) == sorted(transferred(first))
 
 
-@pytest.mark.parametrize("program", sorted(secondaries.OF_CATALOGS))
+@pytest.mark.parametrize("program", sorted(secondaries.OF_PRIMARIES))
 def test_secondary_goes_on_from_the_next_primary_by_differences(
     cluster: Cluster, engines: tuple[Engine, Engine], tmp_path: Path, program: str
 ) -> None:
@@ -110,7 +110,7 @@ def test_secondary_goes_on_from_the_next_primary_by_differences(
         serving(*of_fleet(cluster, "b", *notify), docker=b.url) as second,
         Running(*of_fleet(cluster, "a", *notify), docker=a.url) as first,
         secondaries.following(
-            secondaries.OF_CATALOGS[program], tmp_path, port, [first.port, second.port]
+            secondaries.OF_PRIMARIES[program], tmp_path, port, [first.port, second.port]
         ),
     ):
         wait_until(lambda: has(second, "web.a"))

@@ -17,8 +17,20 @@ def nsd(
     folder: Path, port: int, primary_port: int, has_key: bool, zones: Sequence[str] = ZONES
 ) -> list[str]:
     """NSD, which answers on a port of loopback and follows zones of a server there."""
+    return _nsd(folder, port, [primary_port], has_key, zones)
+
+
+def nsd_of_primaries(folder: Path, port: int, primary_ports: Sequence[int]) -> list[str]:
+    """NSD with several primaries; it consumes no catalog."""
+    return _nsd(folder, port, primary_ports, False, ZONES)
+
+
+def _nsd(
+    folder: Path, port: int, primary_ports: Sequence[int], has_key: bool, zones: Sequence[str]
+) -> list[str]:
     key = "transfer.docker." if has_key else "NOKEY"
     path = folder / "nsd.conf"
+    requests = "".join(f"    request-xfr: 127.0.0.1@{p} {key}\n" for p in primary_ports)
     path.write_text(
         f"""
 server:
@@ -46,7 +58,7 @@ key:
 zone:
     name: "{zone}"
     zonefile: "{zone}.zone"
-    request-xfr: 127.0.0.1@{primary_port} {key}
+{requests}
     allow-notify: 127.0.0.1 {key}
 """
             for zone in zones
@@ -213,6 +225,7 @@ zone "{CATALOG}" {{
 
 
 OF_CATALOGS = {"knotd": knot_of_catalog, "named": bind_of_catalog}
+OF_PRIMARIES = {**OF_CATALOGS, "nsd": nsd_of_primaries}
 
 
 @contextlib.contextmanager
