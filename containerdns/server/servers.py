@@ -77,6 +77,7 @@ class Servers:
             for listener in self._listeners:
                 listener.close()
             self._listeners = sockets.open_all(bound, shared=True)
+            sockets.spread(self._listeners, self._settings.workers)
 
     def use(self, settings: DNSSettings, keys: Sequence[Key]) -> None:
         """Use new settings and keys from now on, with the same sockets."""

@@ -1,9 +1,11 @@
 """Opening the sockets of `--listen`, and reporting which program blocks a port."""
 
+import ctypes
 import errno
 import logging
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,11 @@ SO_MEMINFO: Final = 55  # asm-generic/socket.h, since Linux 4.12
 MEMINFO_OCTETS: Final = 36  # nine 32-bit numbers, linux/sock_diag.h
 MEMINFO_DROPS: Final = 32
 IP_PKTINFO: Final = 8
+SO_ATTACH_REUSEPORT_CBPF: Final = 51  # asm-generic/socket.h, since Linux 4.5
+LOAD_WORD, MODULO, RETURN_RESULT = 0x20, 0x94, 0x16  # linux/bpf_common.h: instructions
+RANDOM_WORD: Final = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM, linux/filter.h
+INSTRUCTION: Final = struct.Struct("=HBBI")  # struct sock_filter: what, two jumps, operand
+PROGRAM: Final = struct.Struct("@HP")  # struct sock_fprog: number of instructions, address
 
 _LACKING: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
@@ -89,6 +96,32 @@ def open_all(endpoints: tuple[Endpoint, ...], shared: bool = False) -> list[List
         raise CannotListen("any address", "the system supports neither IPv4 nor IPv6")
     _warn_if_capped(listeners[0].udp)
     return listeners
+
+
+def spread(listeners: Iterable[Listener], processes: int) -> None:
+    """Have the system give each datagram to any of the processes that share a port.
+
+    By default the addresses and ports decide, so that all queries of one socket, such as those
+    of a resolver in front of us, keep a single process busy.  The number drawn is the index of
+    a socket; if there is none, since a process is being replaced, the system decides as before.
+
+    Args:
+        listeners: Those of one process, which shares them; the others need not do this.
+        processes: Their number.
+    """
+    program = (
+        INSTRUCTION.pack(LOAD_WORD, 0, 0, RANDOM_WORD)
+        + INSTRUCTION.pack(MODULO, 0, 0, processes)
+        + INSTRUCTION.pack(RETURN_RESULT, 0, 0, 0)
+    )
+    octets = ctypes.create_string_buffer(program, len(program))
+    words = PROGRAM.pack(len(program) // INSTRUCTION.size, ctypes.addressof(octets))
+    for listener in listeners:
+        try:
+            listener.udp.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, words)
+        except OSError as error:
+            log.info("each client's queries stay with one process: %s", _text(error))
+            return
 
 
 def _open(endpoint: Endpoint, shared: bool) -> Listener:

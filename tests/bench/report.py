@@ -176,8 +176,8 @@ def _fairness(rows: list[dict[str, Any]]) -> Iterator[str]:
 def _workers(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "## Workers"
     yield ""
-    yield "With `--workers 3`, from the right answer of the process that watches Docker to that of"
-    yield "each other; all are asked in turns."
+    yield "With `--workers 3`, whose processes get a client's queries at random: from its first"
+    yield "right answer about a change to its last wrong one."
     yield ""
     yield "| what | p50, ms | p99, ms | longest, ms |"
     yield "| --- | --- | --- | --- |"

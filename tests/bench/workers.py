@@ -1,22 +1,20 @@
-"""How much later than the process that watches Docker each worker answers with a change.
+"""How much later than the first process the last one answers with a change.
 
     python -m tests.bench.workers [--containers N] [--json FILE]
 
-The system gives each client's socket to one process, always the same.  Which one is found
-by stopping each process for a moment: who gets no answer then, asks that one.
+The system gives each query to any process, so that a client that goes on asking hears from all.
+From its first right answer to its last wrong one, some processes are behind.
 """
 
 import argparse
 import asyncio
 import json
-import os
-import signal
 import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,8 @@ from tests.engine.running import Running
 from tests.engine.simulated import SimulatedEngine
 
 WORKERS = 3  # the process that watches is one of them
-CLIENTS = 32  # sockets; enough that each process has one
 BEFORE = 100  # containers that run already
-UNANSWERED = 0.03  # seconds
-POLL = 0.0001  # seconds
+SURE = 0.02  # seconds of right answers, after which no process is thought to be behind
 PAUSE = 0.05  # seconds between two containers
 PATIENCE = 5.0  # seconds
 
@@ -57,78 +53,44 @@ async def measure(count: int) -> list[dict[str, Any]]:
             options = ("--workers", str(WORKERS), "--upstream", "127.0.0.1:9")
             server = await asyncio.to_thread(Running, *options, docker=engine.url)
             stack.callback(server.stop)
-            clients = [stack.enter_context(_client(server.port)) for _ in range(CLIENTS)]
-            watching, *workers = clients_of(_processes(server.pid), clients)
+            client = stack.enter_context(_client(server.port))
+            _wait_for_workers(server.pid)
             for number in range(count):
                 query = bytes(DNSRecord.question(f"new-{number}.docker").pack())
                 container = engine.add(f"new-{number}")
-                started += await _later(watching, workers, query, there=True)
+                started.append(await _behind(client, query, there=True))
                 await asyncio.sleep(PAUSE)
                 engine.remove(container)
-                ended += await _later(watching, workers, query, there=False)
+                ended.append(await _behind(client, query, there=False))
                 await asyncio.sleep(PAUSE)
     return [
-        _row("start, a worker after the process that watches", started),
-        _row("end, a worker after the process that watches", ended),
+        _row("start, the last process after the first", started),
+        _row("end, the last process after the first", ended),
     ]
 
 
-def _processes(pid: int) -> list[int]:
-    """The server's, the one that watches first, when all workers live."""
+def _wait_for_workers(pid: int) -> None:
     ends = time.monotonic() + PATIENCE
-    while len(found := descendants(pid)) < WORKERS and time.monotonic() < ends:
+    while len(descendants(pid)) < WORKERS and time.monotonic() < ends:
         time.sleep(0.05)
     time.sleep(1.0)  # until they listen
-    return found
 
 
-def clients_of(pids: Iterable[int], clients: Iterable[socket.socket]) -> list[socket.socket]:
-    """For each process a client that it answers."""
-    query = bytes(DNSRecord.question("web-1.docker").pack())
-    left = list(clients)
-    found = []
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            silent = [client for client in left if not _is_answered(client, query)]
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        found.append(silent[0])
-        left = [client for client in left if client not in silent]
-    for client in found:  # of what was asked meanwhile
-        client.settimeout(UNANSWERED)
-        with suppress(TimeoutError):
-            while client.recv(4096):
-                pass
-        client.setblocking(False)
-    return found
-
-
-def _is_answered(client: socket.socket, query: bytes) -> bool:
-    client.settimeout(UNANSWERED)
-    client.send(query)
-    try:
-        return bool(client.recv(4096))
-    except TimeoutError:
-        return False
-
-
-async def _later(
-    watching: socket.socket, workers: Iterable[socket.socket], query: bytes, there: bool
-) -> list[float]:
-    """Seconds from the right answer of the process that watches to each worker's."""
-    asking = (_until(client, query, there) for client in (watching, *workers))
-    first, *others = await asyncio.wait_for(asyncio.gather(*asking), PATIENCE)
-    return [max(other - first, 0.0) for other in others]
-
-
-async def _until(client: socket.socket, query: bytes, there: bool) -> float:
+async def _behind(client: socket.socket, query: bytes, there: bool) -> float:
+    """Seconds from the first right answer to the last wrong one."""
     loop = asyncio.get_running_loop()
-    while True:
+    begun = time.perf_counter()
+    first = last = 0.0
+    while not first or time.perf_counter() < max(first, last) + SURE:
         await loop.sock_sendall(client, query)
-        if ((await loop.sock_recv(client, 4096))[7] > 0) is there:
-            return time.perf_counter()
-        await asyncio.sleep(POLL)
+        is_right = ((await loop.sock_recv(client, 4096))[7] > 0) is there
+        now = time.perf_counter()
+        assert first or now < begun + PATIENCE
+        if is_right:
+            first = first or now
+        elif first:
+            last = now
+    return max(last - first, 0.0)
 
 
 @contextmanager

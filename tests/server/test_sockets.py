@@ -2,11 +2,14 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from containerdns.config.machine import family_of
 from containerdns.core.endpoints import Endpoint
 from containerdns.errors import CannotListen
 from containerdns.server import sockets
@@ -106,3 +109,48 @@ def without_ipv6(bound: object) -> object:
         return opened
 
     return lacking
+
+
+def _received(listener: sockets.Listener) -> int:
+    count = 0
+    with suppress(BlockingIOError):
+        while listener.udp.recv(9):
+            count += 1
+    return count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system has no such option")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_queries_of_one_client_are_spread_over_all_processes(host: str) -> None:
+    """A resolver in front of us sends all of its queries from few sockets."""
+    with ExitStack() as stack, socket.socket(family_of(host), socket.SOCK_DGRAM) as client:
+
+        def share(endpoint: Endpoint) -> sockets.Listener:
+            [listener] = sockets.open_all((endpoint,), shared=True)
+            stack.callback(listener.close)
+            return listener
+
+        first = share(Endpoint(host, 0))
+        others = [share(first.endpoint) for _ in range(2)]
+        sockets.spread([first], 3)
+        client.connect((host, first.endpoint.port))
+
+        def shares() -> list[int]:
+            for _ in range(300):  # of 100 each: less than 40 comes once in 10**14
+                client.send(b"query")
+            return [_received(listener) for listener in (first, *others)]
+
+        assert min(shares()) > 40
+        others.pop(0).close()  # one dies
+        assert sum(shares()) == 300, "none is lost"
+        others.append(share(first.endpoint))  # and is replaced
+        assert min(shares()) > 40
+
+
+def test_system_without_the_option_decides_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """A closed socket refuses the option, as old systems do."""
+    [listener] = sockets.open_all((LOOPBACK,))
+    listener.close()
+    with caplog.at_level("INFO"):
+        sockets.spread([listener], 3)
+    assert "stay with one process" in caplog.text

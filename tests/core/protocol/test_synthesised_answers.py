@@ -25,6 +25,7 @@ from tests.core.protocol.test_respond import (
     ask,
     publication,
     query,
+    read,
     responder,
     sharing,
 )
@@ -325,6 +326,41 @@ def test_changed_container_is_answered_with_what_it_has_now() -> None:
     assert ask(made, query("alt.docker.")).rcode == messages.NXDOMAIN
 
 
+def test_container_that_gets_another_address_is_thought_about() -> None:
+    made = responder(WEB, ALT)
+    ask(made, query("web.docker."))
+    _agrees(made, query("alt.docker."))
+    two = replace(ALT, addresses=(_fixed("192.0.2.8"), _fixed("192.0.2.9")))
+    made._zone.replace("alt", two, NOW)
+    assert at_a_glance(made, query("alt.docker.")) is None
+
+
+def test_name_that_is_held_back_is_denied() -> None:
+    """Contract, `--handover`."""
+    made = responder(WEB)
+    ask(made, query("web.docker."))
+    for project in ("p", "q"):
+        claim = Claim("dbs", Rank.DERIVED, "alias", project)
+        derived = replace(ALT, id=project, claims=(claim,), project=project)
+        made._zone.replace(project, derived, NOW)
+        if project == "p":
+            _agrees(made, query("dbs.docker."))
+            made._zone.replace(project, None, NOW)
+    assert at_a_glance(made, query("dbs.docker.")) is None
+    assert ask(made, query("dbs.docker.")).rcode == messages.NXDOMAIN
+
+
+def test_domains_below_each_other_are_thought_about() -> None:
+    zone = Zone(Shape(domains=("docker.", "eu.docker.")), 1, RememberedNames(60))
+    for one in (WEB, ALT):
+        zone.replace(one.id, one, NOW)
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    made = Responder(ownership, Cookies(bytes(16)), Counters())
+    ask(made, query("web.docker."))
+    assert at_a_glance(made, query("alt.docker.")) is None
+
+
 def test_client_gets_the_address_on_its_own_network() -> None:
     """Contract, section 3."""
     two = (PublishedAddress("10.1.0.9", "a", "A"), PublishedAddress("10.2.0.9", "b", "B"))
@@ -336,6 +372,17 @@ def test_client_gets_the_address_on_its_own_network() -> None:
     for peer, (address, *_) in zip(peers, two, strict=True):
         assert ip_address(address).packed in _agrees(made, query("alt.docker."), peer)
     assert at_a_glance(made, query("alt.docker.")) is None, "others get both, in turn"
+
+
+def test_name_on_another_network_has_none_of_its_addresses() -> None:
+    made = responder(WEB)
+    claim = Claim("alt", Rank.DERIVED, "name and network", "alt", network="B")
+    address = PublishedAddress("10.1.0.9", "a", "A")
+    made._zone.replace("alt", replace(ALT, claims=(claim,), addresses=(address,)), NOW)
+    for qtype in (messages.A, messages.AAAA):
+        ask(made, query("web.docker.", qtype))
+    assert at_a_glance(made, query("alt.docker.")) is None, "nothing was learned of NODATA for A"
+    assert not read(ask(made, query("alt.docker."))).rr
 
 
 def test_host_has_the_address_that_was_asked() -> None:
