@@ -162,7 +162,7 @@ def container_from_inspect(document: object, engine: str) -> Container:
         id=container_id,
         container_name=container_name,
         engine=engine,
-        state=_required(state, "Status", container_id),
+        state=sys.intern(_required(state, "Status", container_id)),
         health="" if health == "none" else health,
         hostname=sys.intern(hostname),
         domainname=sys.intern(_text(config, "Domainname", container_id)),
@@ -196,7 +196,7 @@ def container_from_list(document: object, engine: str) -> Container:
         id=container_id,
         container_name=container_name,
         engine=engine,
-        state=_required(document, "State", container_id),
+        state=sys.intern(_required(document, "State", container_id)),
         health=_health_of_list(document),
         network_mode=_network_mode(_mapping(document, "HostConfig", container_id), container_id),
         attachments=_attachments(_mapping(document, "NetworkSettings", container_id), container_id),
@@ -309,7 +309,7 @@ def _identified(document: object) -> tuple[dict[str, Any], str]:
     document_id = document.get("Id")
     if not isinstance(document_id, str) or not document_id:
         raise BadDocument("?", "Id")
-    return document, document_id
+    return document, sys.intern(document_id)  # events, the list and inspects tell of the same
 
 
 def _mapping(document: Mapping[str, Any], key: str, document_id: str) -> dict[str, Any]:
@@ -411,7 +411,7 @@ def _attachment(network: str, endpoint: Mapping[str, Any], container_id: str) ->
             if isinstance(prefix, int) and prefix:
                 subnets.append(_subnet_of(text, prefix, container_id, prefix_key))
         if text := _text(endpoint, gateway_key, container_id):
-            gateways.append(_read(_address, text, container_id, gateway_key))
+            gateways.append(_read(_gateway, text, container_id, gateway_key))
     aliases = endpoint.get("Aliases") or ()
     if not isinstance(aliases, (list, tuple)) or not all(isinstance(a, str) for a in aliases):
         raise BadDocument(container_id, "Aliases")
@@ -419,11 +419,9 @@ def _attachment(network: str, endpoint: Mapping[str, Any], container_id: str) ->
         network=sys.intern(network),
         network_id=sys.intern(_text(endpoint, "NetworkID", container_id)),
         addresses=tuple(addresses),
-        subnets=tuple(subnets),
-        gateways=tuple(gateways),
-        aliases=tuple(
-            sys.intern(alias) for alias in dict.fromkeys(aliases) if not _ID.fullmatch(alias)
-        ),
+        subnets=_shared(tuple(subnets)),
+        gateways=_shared(tuple(gateways)),
+        aliases=tuple(sys.intern(a) for a in dict.fromkeys(aliases) if not _ID.fullmatch(a)),
     )
 
 
@@ -455,7 +453,7 @@ def _ports_of_inspect(
         bindings: Any = published.get(text) or ({},)
         if isinstance(bindings, (list, tuple)):
             found.update(_port_bindings(text, bindings))
-    return _in_order(found)
+    return _in_order(frozenset(found))
 
 
 def _port_bindings(text: str, bindings: list[Any] | tuple[Any, ...]) -> Iterator[PortBinding]:
@@ -464,11 +462,11 @@ def _port_bindings(text: str, bindings: list[Any] | tuple[Any, ...]) -> Iterator
     for binding in bindings:
         if _is_port(port) and isinstance(binding, dict):
             host_port = str(binding.get("HostPort") or 0)
-            yield PortBinding(
-                port=int(port),
-                protocol=sys.intern(protocol or "tcp"),
-                host_port=int(host_port) if _is_port(host_port) else 0,
-                host_address=str(binding.get("HostIp") or ""),
+            yield _port_binding(
+                int(port),
+                protocol or "tcp",
+                int(host_port) if _is_port(host_port) else 0,
+                str(binding.get("HostIp") or ""),
             )
 
 
@@ -483,17 +481,26 @@ def _ports_of_list(document: Mapping[str, Any]) -> tuple[PortBinding, ...]:
         if isinstance(item, dict) and isinstance(item.get("PrivatePort"), int):
             host_port = item.get("PublicPort")
             found.add(
-                PortBinding(
-                    port=item["PrivatePort"],
-                    protocol=sys.intern(str(item.get("Type") or "tcp")),
-                    host_port=host_port if isinstance(host_port, int) else 0,
-                    host_address=str(item.get("IP") or ""),
+                _port_binding(
+                    item["PrivatePort"],
+                    str(item.get("Type") or "tcp"),
+                    host_port if isinstance(host_port, int) else 0,
+                    str(item.get("IP") or ""),
                 )
             )
-    return _in_order(found)
+    return _in_order(frozenset(found))
 
 
-def _in_order(ports: set[PortBinding]) -> tuple[PortBinding, ...]:
+# The following are cached so that containers of one image or network share them in memory.
+
+
+@lru_cache(maxsize=4096)
+def _port_binding(port: int, protocol: str, host_port: int, host_address: str) -> PortBinding:
+    return PortBinding(port, sys.intern(protocol), host_port, host_address)
+
+
+@lru_cache(maxsize=1024)
+def _in_order(ports: frozenset[PortBinding]) -> tuple[PortBinding, ...]:
     return tuple(sorted(ports, key=lambda p: (p.port, p.protocol, p.host_port, p.host_address)))
 
 
@@ -526,6 +533,16 @@ def _subnet_of(address: str, prefix: int, container_id: str, key: str) -> str:
 @lru_cache(maxsize=1024)  # there are few subnets but many containers, and parsing is expensive
 def _ipv4_subnet(number: int, prefix: int) -> str:
     return sys.intern(str(IPv4Network((number, prefix))))
+
+
+@lru_cache(maxsize=1024)
+def _gateway(text: str) -> str:
+    return str(ip_address(text))
+
+
+@lru_cache(maxsize=1024)
+def _shared(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return texts
 
 
 @lru_cache(maxsize=1024)
