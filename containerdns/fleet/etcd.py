@@ -120,7 +120,14 @@ class Etcd:
         return int((await self._call("/v3/lease/timetolive", {"ID": lease})).get("TTL", -1))
 
     async def write(self, values: Mapping[str, str | None], lease: int) -> None:
-        """Set keys, and delete those without a value, in one step; at most `MAX_BATCH`."""
+        """Set keys, and delete those without a value, in one step; at most `MAX_BATCH`.
+
+        A single key does without a transaction, which takes etcd a fifth longer.
+        """
+        if len(values) == 1:
+            [(key, value)] = values.items()
+            await (self.delete(key) if value is None else self.put(key, value, lease))
+            return
         steps: list[dict[str, Any]] = []
         for key, value in values.items():
             if value is None:

@@ -106,6 +106,7 @@ class Member:
         self._unwritten: dict[str, None] = {}
         self._has_unwritten = asyncio.Event()
         self._written_host = ""
+        self._may_differ = True  # the host's document, from the one written
         self._is_refused = False
 
     # -- what others call ---------------------------------------------------------------
@@ -129,12 +130,14 @@ class Member:
 
     def host_changed(self) -> None:
         """The networks of own Engines have changed, or whether these are lost."""
+        self._may_differ = True
         self._has_unwritten.set()
         self._reader.set_own(Host(self._rules.host, (), self._look().subnets))
 
     def settings_changed(self) -> None:
         """The zone is another one without a change of containers: let its serial grow."""
         self._written_host = ""
+        self._may_differ = True
         self._has_unwritten.set()
 
     async def run(self) -> None:
@@ -184,6 +187,7 @@ class Member:
         """
         key = f"{self._base}{self._rules.host}/host"
         document = self._host_document()
+        self._may_differ = True  # it is made before some waiting
         is_ours = await self._etcd.create(key, document, lease)
         if not is_ours:
             found = await self._etcd.get(key)
@@ -271,10 +275,12 @@ class Member:
             await self._reader.apply(changes)
 
     async def _write(self, lease: int) -> None:
-        document = self._host_document()
-        if document != self._written_host:
-            await self._etcd.put(f"{self._base}{self._rules.host}/host", document, lease)
-            self._written_host = document
+        if self._may_differ:
+            self._may_differ = False
+            document = self._host_document()
+            if document != self._written_host:
+                await self._etcd.put(f"{self._base}{self._rules.host}/host", document, lease)
+                self._written_host = document
         base = f"{self._base}{self._rules.host}/c/"
         while self._unwritten:
             batch = list(self._unwritten)[: self._etcd.MAX_BATCH]

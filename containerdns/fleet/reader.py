@@ -93,7 +93,7 @@ class Reader:
         if self._is_namesake_read and not is_read:
             for place in [p for p in _places_of(self._others) if p.host == self._own]:
                 self._due.pop(place, None)
-                self._withdraw(place)
+                self._sink.remote_changed(self._withdrawn(place))
         self._is_namesake_read = is_read
 
     async def read(self, listing: Listing) -> None:
@@ -102,14 +102,8 @@ class Reader:
             log.warning("fleet: this is another etcd cluster; its hosts are read again")
         self._cluster = listing.cluster
         self._is_exact, self._base, self.serial_base = False, None, None
-        found: set[Place] = set()
         self._take_hosts(listing.values)
-        for value in listing.values:
-            if value.key == self.base + SERIAL_KEY:
-                self.serial_base = value
-            found.add(self._place_of(value.key))
-            self._take(value)
-            await turns().offer("the fleet")
+        found = await self._take_all(listing.values)
         for place in _places_of(self._everybody) - found:
             self._unshared += _removed(self._everybody, place)
         until = asyncio.get_running_loop().time() + self._lease
@@ -135,6 +129,25 @@ class Reader:
             self._share()
         self._end_grace()
         self._report()
+
+    async def _take_all(self, values: Iterable[Value]) -> set[Place]:
+        """Apply a listing, as many at once as a turn has time for; return what is there."""
+        places: set[Place] = set()
+        changes: list[Change] = []
+        for value in values:
+            if value.key == self.base + SERIAL_KEY:
+                self.serial_base = value
+            read = self._read(value)
+            if read is not None:
+                places.add(read[0])
+                changes += self._changes_of_others(*read)
+                self._note_for_everybody(*read)
+            if turns().is_over():
+                self._sink.remote_changed(changes)
+                changes = []
+                await turns().take("the fleet")
+        self._sink.remote_changed(changes)
+        return places
 
     def lacks_serial(self, last: int) -> bool:
         """Return whether the base is missing, or would let the serial go back.
@@ -173,7 +186,7 @@ class Reader:
         for place in [place for place, until in self._due.items() if until <= now]:
             del self._due[place]
             self._states = None
-            self._withdraw(place)
+            self._sink.remote_changed(self._withdrawn(place))
         self._share()
 
     # -- documents ------------------------------------------------------------------------
@@ -183,28 +196,39 @@ class Reader:
         return Place(host, rest.removeprefix("c/") if rest.startswith("c/") else "")
 
     def _take(self, value: Value) -> None:
-        """Apply the present value of a key."""
+        """Apply the present value of a key: to the answers first, as queries wait for it."""
+        read = self._read(value)
+        if read is not None:
+            self._sink.remote_changed(self._changes_of_others(*read))
+            self._note_for_everybody(*read)
+
+    def _read(self, value: Value) -> tuple[Place, Host | Remote | None] | None:
+        """Return what a key is about and what it has; None for the serial, which is applied."""
         if value.key == self.base + SERIAL_KEY:
             self._take_base(value)
-            return
+            return None
         place = self._place_of(value.key)
         self._due.pop(place, None)
         if not place.container:
             self._together = self._states = None
-        found = None if value.value is None else self._read(place, value.value)
-        if found is None:
-            self._unshared += _removed(self._everybody, place)
-        else:
-            self._unshared += _put(self._everybody, place, found)
-            self._look_for_namesake(found)
+        return place, None if value.value is None else self._parsed(place, value.value)
+
+    def _changes_of_others(self, place: Place, found: Host | Remote | None) -> Iterable[Change]:
+        """Apply a document to the others, and return what they publish now."""
         if place.host == self._own and not self._is_namesake_read:
-            return
+            return ()
         if found is None:
-            self._withdraw(place)
-            return
+            return self._withdrawn(place)
         if not place.container and not self._others.has_host(place.host):
             log.info("fleet: host %s", place.host)
-        self._sink.remote_changed(_put(self._others, place, found))
+        return _put(self._others, place, found)
+
+    def _note_for_everybody(self, place: Place, found: Host | Remote | None) -> None:
+        if found is None:
+            self._unshared += _removed(self._everybody, place)
+            return
+        self._unshared += _put(self._everybody, place, found)
+        self._look_for_namesake(found)
 
     def _take_hosts(self, values: Iterable[Value]) -> None:
         """Apply the documents of many hosts at once, before those of their containers."""
@@ -212,7 +236,7 @@ class Reader:
         for value in values:
             place = self._place_of(value.key)
             if not place.container and value.value is not None and value.key.endswith("/host"):
-                found = self._read(place, value.value)
+                found = self._parsed(place, value.value)
                 if isinstance(found, Host):
                     hosts.append(found)
         self._unshared += self._everybody.set_hosts(hosts)
@@ -232,7 +256,7 @@ class Reader:
         if found.instance != self._instance:
             raise FleetUnavailable(f"another server took over the name {self._own}")
 
-    def _read(self, place: Place, text: str) -> Host | Remote | None:
+    def _parsed(self, place: Place, text: str) -> Host | Remote | None:
         """Read a document; one that cannot be read costs what it is about, and one line."""
         try:
             document = json.loads(text)
@@ -248,13 +272,14 @@ class Reader:
         self._bad.pop(place, None)
         return found
 
-    def _withdraw(self, place: Place) -> None:
+    def _withdrawn(self, place: Place) -> Iterable[Change]:
+        """Remove something of the others, and return what they publish now."""
         is_host = not place.container and self._others.has_host(place.host)
         changes = _removed(self._others, place)
-        self._sink.remote_changed(changes)
         if is_host:
             gone = sum(publication is None for _, publication in changes)
             log.info("fleet: host %s is gone, with %d containers", place.host, gone)
+        return changes
 
     def _take_base(self, value: Value) -> None:
         self._base = None

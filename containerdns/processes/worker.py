@@ -87,10 +87,10 @@ def _replay(replica: Replica, method: str, arguments: tuple[Any, ...]) -> None:
     match method, arguments:
         case "change", (changes, now, is_part, hands_over):
             replica.change(changes, now, is_part, hands_over)
-        case "settle", (now,):
-            replica.settle(now)
-        case "tick", (now,):
-            replica.tick(now)
+        case "enter", (changes, now):
+            replica.enter(changes, now)
+        case "settle" | "tick" | "expire" | "end_handovers", (now,):
+            getattr(replica, method)(now)
         case "set_networks", (networks, own, now):
             replica.set_networks(networks, own, now)
         case "share", (step,):
@@ -101,10 +101,6 @@ def _replay(replica: Replica, method: str, arguments: tuple[Any, ...]) -> None:
             replica.set_lost_engines(lost_engines, now)
         case "set_listing", (listing,):
             replica.set_listing(listing)
-        case "end_handovers", (now,):
-            replica.end_handovers(now)
-        case "expire", (now,):
-            replica.expire(now)
         case "use", (settings, now):
             replica.use(settings, now)
         case _:

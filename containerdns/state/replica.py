@@ -154,6 +154,17 @@ class Replica:
         self._mirror("change", changes, now, is_part, hands_over)
         return changed
 
+    def enter(self, changes: Changes, now: float) -> None:
+        """Replace publications that are part of a first listing of very many.
+
+        It costs half of `change`: which answers may change is not worked out, all are removed
+        from the packet cache.  `settle` has to follow in the end.
+        """
+        for publication_id, publication in changes:
+            self.zone.replace(publication_id, publication, now, wants_names=False)
+        self._packet_cache.forget_all()
+        self._mirror("enter", changes, now)
+
     def settle(self, now: float) -> None:
         """Count changes that were parts of one as a single change."""
         self._grow(now)

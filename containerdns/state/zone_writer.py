@@ -465,7 +465,10 @@ class ZoneWriter(Replica):
         is_part = is_part or self._is_listing(engine)
         now = time.time()
         had = [self.zone.publication(publication_id) for publication_id, _ in listed]
-        self.change(listed, now, is_part, hands_over=is_redeploy)
+        if is_part and engine == FLEET:
+            self.enter(listed, now)
+        else:
+            self.change(listed, now, is_part, hands_over=is_redeploy)
         if engine and not is_part:
             for old, (_, publication) in zip(had, listed, strict=True):
                 self.changes.note(old, publication, now)

@@ -238,6 +238,11 @@ class SimulatedEngine:
         if not self.is_deaf:
             self.send(json.dumps(event).encode() + b"\n")
 
+    def event_time(self, action: str) -> float:
+        """The time in the last event of this kind, seconds since the epoch."""
+        times = (e["timeNano"] for e in reversed(self._past) if e["Action"] == action)
+        return float(next(times)) / 1e9
+
     def send(self, octets: bytes) -> None:
         """Send octets, of events or not, to all streams."""
         for writer in self._streams:

@@ -41,6 +41,10 @@ class Engine:
         """Give a container a health check with this outcome."""
         self._do(lambda: self._engine.set_health(container_id, health))
 
+    def event_time(self, action: str) -> float:
+        """When the last event of this kind happened, as the Engine says."""
+        return self._do(lambda: self._engine.event_time(action))
+
     def vanish(self) -> None:
         """Close the socket with all connections, as a killed Engine."""
         asyncio.run_coroutine_threadsafe(self._engine.stop(), self._loop).result(10)

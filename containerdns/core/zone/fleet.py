@@ -5,6 +5,7 @@ that its own operator chose.  The reader decides which of the addresses are reac
 from outside that host.  A document has no environment and no labels.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +22,9 @@ from containerdns.errors import BadDocument, BadName
 VERSION: Final = 1
 UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError, BadName)
 ENGINE_PREFIX: Final = "fleet:"  # of the engine of a remote publication
+PLAIN_NAME: Final = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+MAX_PLAIN: Final = 200  # characters of a name that is certainly short enough
+OCTETS: Final = frozenset(map(str, range(256)))
 BEHIND_OWN: Final = 1000  # added to the preference of remote addresses: own replicas come first
 
 
@@ -188,6 +192,8 @@ def _ports(table: Mapping[str, Iterable[int]]) -> dict[str, tuple[int, ...]]:
 def _name_of(text: object) -> str:
     """Read a relative or absolute name, which others have made canonical."""
     name = str(text)
+    if len(name) <= MAX_PLAIN and PLAIN_NAME.fullmatch(name):  # nearly always
+        return name
     names.to_wire(name if name.endswith(".") else name + ".")
     if name != name.lower():
         raise ValueError(name)
@@ -406,6 +412,8 @@ def placed(remote: Remote, host: Host, shared: Iterable[str], mode: str) -> Publ
     if mode == "container":
         return publication
     networks = _networks(tuple(shared))
+    if mode == "auto" and not networks:
+        return publication
     kept = tuple(
         a for a in publication.addresses if not (a.network_id and _is_within(a.text, networks))
     )
@@ -451,6 +459,9 @@ def _canonical(text: object) -> str:
     """Return an address as canonical text."""
     if not isinstance(text, str):
         raise TypeError(text)
+    octets = text.split(".")
+    if len(octets) == 4 and OCTETS.issuperset(octets):  # nearly always
+        return text
     return str(_parsed(text))
 
 

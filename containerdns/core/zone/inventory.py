@@ -17,6 +17,7 @@ from containerdns.core.zone.policy import (
     PublishedAddress,
     proxy_kind,
     publish,
+    published_ports,
 )
 from containerdns.core.zone.proxy_labels import kinds_of
 
@@ -116,8 +117,7 @@ class Inventory:
         if container is None:
             return None
         service = self._containers.get(_service_of(container))
-        policy = replace(self.policy, host_mode=True)
-        return publish(container, policy, self._lender(container), service).services
+        return published_ports(container, self.policy, self._lender(container), service)
 
     def set_networks(self, engine: str, networks: Iterable[Network]) -> None:
         """Set all networks of one Engine."""

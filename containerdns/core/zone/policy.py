@@ -210,6 +210,18 @@ def publish(
     return with_host_names(publication, policy.fleet_host) if policy.fleet_host else publication
 
 
+def published_ports(
+    container: Container,
+    policy: Policy,
+    lender: Container | None = None,
+    service: Container | None = None,
+) -> Mapping[str, tuple[int, ...]] | None:
+    """Return the services that a container would publish in host mode; arguments as `publish`."""
+    return _Author(
+        container, replace(policy, host_mode=True), lender, service, NO_PROXIES
+    ).services()
+
+
 def with_host_names(publication: Publication, host: str) -> Publication:
     """Add NAME.HOST for each single-label name of a publication of a host of a fleet."""
     known = {claim.owner for claim in publication.claims}
@@ -291,7 +303,7 @@ class _Author:
             on_host=on_host and not has_own,
             cname=cname,
             texts=None if cname else self._texts() or None,
-            services=None if cname else self._services() or None,
+            services=self.services(),
             is_wildcard=self._value(docker_labels.WILDCARD, self._policy.wildcard),
             pointers=self._pointers(),
             faults=self._shown_faults(),
@@ -621,8 +633,10 @@ class _Author:
                 self._fault(key, f"more than {docker_labels.MAX_NAMES} texts")
         return texts
 
-    def _services(self) -> dict[str, tuple[int, ...]]:
+    def services(self) -> dict[str, tuple[int, ...]] | None:
         """Return SRV ports by owner prefix: exposed (in host mode: published), and from labels."""
+        if self._value(docker_labels.CNAME, ""):
+            return None
         services: dict[str, list[int]] = {}
         for port in self._container.ports[:MAX_SERVICES]:
             number = _reachable_host_port(port) if self._policy.host_mode else port.port
@@ -634,7 +648,8 @@ class _Author:
                 continue
             shown = self._host_port(number) if self._policy.host_mode else number
             services.setdefault(before, []).extend([shown] if shown else [])
-        return {before: tuple(dict.fromkeys(ports)) for before, ports in services.items() if ports}
+        found = {b: tuple(dict.fromkeys(ports)) for b, ports in services.items() if ports}
+        return found or None
 
     def _host_port(self, port: int) -> int:
         """Return the published port in host mode, else the port; 0 if on loopback only."""

@@ -206,6 +206,7 @@ class Zone:
         self.shape = shape
         self.handovers.lifetime = shape.handover
         suffixes = shape.domains + shape.search_domains
+        self._endings = tuple("." if s == names.ROOT else f".{s}" for s in suffixes)
         self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
         self._labels_of_ours = {NS_LABEL, LOOPBACK_NAME[:-1]} | {
             a.partition(".")[0] for a in self._above_suffixes
@@ -227,6 +228,7 @@ class Zone:
         now: float,
         *,
         hands_over: bool = True,
+        wants_names: bool = True,
     ) -> set[str]:
         """Replace or remove the publication with an id.
 
@@ -239,6 +241,7 @@ class Zone:
             now: Seconds since the epoch.
             hands_over: Hold back names that lose their holders; False if the change is due to
                 new rules.
+            wants_names: Return names; False saves half of the work in a first listing.
 
         Returns:
             The absolute names whose answers may have changed; for a stopped container, because
@@ -254,7 +257,9 @@ class Zone:
         if old is not None and new is not None and _claim_alike(old, new):
             return self._exchange(old, new, now, hands_over=hands_over)
         was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
-        changed = self._names_at({c.owner for p in (old, new) if p is not None for c in p.claims})
+        changed: set[str] = set()
+        if wants_names:
+            changed = self._names_at({c.owner for p in (old, new) if p for c in p.claims})
         if old is not None:
             changed |= self._withdraw(old)
         if new is not None:
@@ -527,17 +532,16 @@ class Zone:
     def _names_at(self, owners: Iterable[str]) -> set[str]:
         """Return the absolute names of some owners, and those above, which may be empty."""
         found = {o for owner in owners for o in (owner, *names.above_owner(owner))}
-        return {name for owner in found for name in self.names_of(owner)}
+        return set().union(*map(self.names_of, found))
 
-    def names_of(self, owner: str) -> Iterator[str]:
-        """Yield the absolute names that an owner has below all suffixes."""
+    def names_of(self, owner: str) -> list[str]:
+        """Return the absolute names that an owner has below all suffixes."""
         if owner.endswith("."):
-            yield owner
-            return
-        for suffix in self.shape.domains + self.shape.search_domains:
-            yield names.join(owner, suffix)
+            return [owner]
+        found = [owner + ending for ending in self._endings]
         if names.is_single_label(owner):
-            yield owner + "."
+            found.append(owner + ".")
+        return found
 
     def names_with_choice(self) -> set[str]:
         """Return the names of publications with several networks, where the view matters."""

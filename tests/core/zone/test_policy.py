@@ -6,7 +6,13 @@ import pytest
 
 from containerdns.core.zone import docker_labels, policy
 from containerdns.core.zone.containers import Attachment, Container, PortBinding
-from containerdns.core.zone.policy import Policy, Publication, Rank, publish
+from containerdns.core.zone.policy import (
+    Policy,
+    Publication,
+    Rank,
+    publish,
+    published_ports,
+)
 from containerdns.errors import BadSettings
 
 ID = "0123456789ab" + "0" * 52
@@ -214,6 +220,7 @@ def test_host_mode_announces_no_port_published_on_loopback_alone(
     ports = tuple(PortBinding(80, "tcp", 8080 + i, text) for i, text in enumerate(addresses))
     labels = {"containerdns.srv._http._tcp": "80"}
     assert publish(container(labels, ports=ports), Policy(host_mode=True)).services == services
+    assert published_ports(container(labels, ports=ports), Policy()) == services
 
 
 @pytest.mark.parametrize(("count", "kept"), [(100, 100), (101, 100)])

@@ -323,6 +323,17 @@ def test_update_of_data_changes_all_names() -> None:
     assert {"web.docker.", "www.docker.", "2.0.18.172.in-addr.arpa."} <= changed
 
 
+@given(st.lists(containers, max_size=8))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+def test_zone_that_was_not_asked_for_names_is_the_same(happened: list[Any]) -> None:
+    """As in a first listing, where working them out would be half of the work."""
+    zone, asked = a_zone(), a_zone()
+    for container in happened:
+        zone.replace(container.id, publish(container, Policy()), NOW, wants_names=False)
+        asked.replace(container.id, publish(container, Policy()), NOW)
+    assert state(zone) == state(asked)
+
+
 def test_losses_of_a_name_that_very_many_share_cost_little() -> None:
     """They were looked for among all, once a second: 50 ms at 3,000 containers."""
     zone = a_zone(*(claiming(str(number), "all") for number in range(2000)))
