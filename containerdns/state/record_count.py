@@ -14,6 +14,7 @@ from containerdns.core.zone.zone import Loss, Suffix, SuffixKind, Zone
 
 QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
 RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
+MAX_SHARE = 0.005  # of the time that may be spent on counting; then there is more between them
 COUNT_SLICE = 0.001  # seconds of counting between queries
 LOST = "lost"  # how lost names are counted beside types
 COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
@@ -35,6 +36,7 @@ class RecordCount:
         self._shown = _Count((-1, -1), iter(()))
         self._next: _Count | None = None
         self._due_at = 0.0
+        self._spent = 0.0  # seconds on the present count
 
     @property
     def by_type(self) -> dict[str, int]:
@@ -62,16 +64,20 @@ class RecordCount:
             suffix = Suffix(zone.shape.domains[0], SuffixKind.DOMAIN)
             recorded = records.in_pieces(zone, suffix, view)
             self._next = _Count(_version_of(zone), chain(recorded, zone.losses_in_pieces()))
-        until = time.perf_counter() + COUNT_SLICE
+        began = time.perf_counter()
+        until = began + COUNT_SLICE
         for counted in self._next.left:
             if isinstance(counted, Loss):
                 self._next.found[LOST] += 1
             elif counted is not None:
                 self._next.found[messages.type_text(counted.rtype)] += 1
             if time.perf_counter() >= until:
+                self._spent += time.perf_counter() - began
                 return False
         self._shown, self._next = self._next, None
-        self._due_at = time.monotonic() + RECOUNT_AFTER
+        self._spent += time.perf_counter() - began
+        self._due_at = time.monotonic() + max(RECOUNT_AFTER, self._spent / MAX_SHARE)
+        self._spent = 0.0
         return self._shown.version == _version_of(zone)
 
 
