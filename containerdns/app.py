@@ -157,8 +157,8 @@ class _Server:
 
     def _fleet(self, urls: tuple[str, ...]) -> Member:
         fleet, writer = self._settings.fleet, self._writer
-        addresses = tuple(map(str, self._settings.rights.host_addresses))
-        rules = Rules(fleet.name, fleet.lease, fleet.prefix, fleet.publish, addresses)
+        engines = self._settings.engines.urls
+        rules = Rules(fleet.name, fleet.lease, fleet.prefix, fleet.publish, engines)
         etcd = Etcd(urls, fleet.tls, fleet.lease / RENEWALS)
         writer.listener = member = Member(etcd, rules, writer, partial(_own_host, writer))
         return member
@@ -242,8 +242,12 @@ class _Server:
 def _own_host(writer: ZoneWriter) -> OwnHost:
     """Return what this host shares with its fleet beside containers."""
     networks = writer.inventory.networks()
-    subnets, overlays = subnets_of(networks, "bridge"), subnets_of(networks, "overlay")
-    return OwnHost(subnets, overlays, writer.has_lost_all_engines)
+    return OwnHost(
+        tuple(map(str, writer.settings.rights.host_addresses)),
+        subnets_of(networks, "bridge"),
+        subnets_of(networks, "overlay"),
+        writer.own_lost_engines,
+    )
 
 
 class _OpenAgain:

@@ -67,6 +67,10 @@ class FleetUnavailable(ContainerDNSError):
         self.cause = cause
 
 
+class FleetRefused(FleetUnavailable):
+    """The etcd of the fleet answers, but does not let this server write."""
+
+
 class CannotListen(ContainerDNSError):
     """An address cannot be bound."""
 

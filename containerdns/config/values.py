@@ -187,8 +187,8 @@ def directory(value: str) -> Path:
 
 
 def etcd_prefix(value: str) -> str:
-    """Read a prefix of keys, and end it with a slash."""
-    return text(value).rstrip("/") + "/"
+    """Read a prefix of keys; with or without slashes around it, it is the same one."""
+    return f"/{text(value).strip('/')}/".replace("//", "/")
 
 
 def web_url(value: str) -> str:

@@ -17,13 +17,14 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 
 from containerdns.config.files import tls_context
-from containerdns.errors import FleetUnavailable
+from containerdns.errors import FleetRefused, FleetUnavailable
 from containerdns.tasks.turns import turns
 
 MAX_CALL, MIN_CALL = 3.0, 1.0  # seconds
 MAX_KEYS: Final = 1000  # of one answer to `list`, which etcd makes in some 10 ms
 MEMBER_AT_FAULT: Final = 500  # status from which on another member may answer
 MAX_LINE: Final = 64 << 20  # octets of one message of a watch: the first may have all changes
+MAY_NOT_WRITE: Final = ("permission denied", "space exceeded", "request is too large")
 CREDENTIALS: Final = "user"  # the file of USER:PASSWORD beside the certificates
 
 
@@ -35,12 +36,14 @@ class Value(NamedTuple):
         value: Text; None if the key was deleted.
         lease: The lease that it goes with; 0 without one.
         revision: Of its last change.
+        is_new: That change created it.
     """
 
     key: str
     value: str | None
     lease: int = 0
     revision: int = 0
+    is_new: bool = False
 
 
 class Listing(NamedTuple):
@@ -65,6 +68,7 @@ class Etcd:
     """
 
     MAX_BATCH = 64  # keys of one transaction; etcd allows 128 by default
+    MAX_OCTETS = 500_000  # of these together; etcd allows 1.5 MiB by default
 
     def __init__(self, urls: Sequence[str], tls: Path | None, timeout: float = MAX_CALL) -> None:
         """Initialise without connecting.
@@ -84,6 +88,7 @@ class Etcd:
         self._session: aiohttp.ClientSession | None = None
         self._token = ""
         self.local_address = ""  # ours, towards the member that answered last
+        self.revision = 0  # of the cluster, as of its last response
 
     async def close(self) -> None:
         """Close all connections; a later call opens others."""
@@ -105,10 +110,10 @@ class Etcd:
         """End a lease, and delete all keys that go with it."""
         await self._call("/v3/lease/revoke", {"ID": lease})
 
-    async def put(self, key: str, value: str, lease: int) -> None:
-        """Set a key, for as long as a lease lives."""
+    async def put(self, key: str, value: str, lease: int) -> int:
+        """Set a key, for as long as a lease lives; return the revision."""
         fields = {"key": _encoded(key), "value": _encoded(value), "lease": lease}
-        await self._call("/v3/kv/put", fields)
+        return _revision_in(await self._call("/v3/kv/put", fields))
 
     async def get(self, key: str) -> Value | None:
         """Return a key with its value; None if there is none."""
@@ -119,15 +124,16 @@ class Etcd:
         """Return the seconds that a lease has left; -1 if it has ended."""
         return int((await self._call("/v3/lease/timetolive", {"ID": lease})).get("TTL", -1))
 
-    async def write(self, values: Mapping[str, str | None], lease: int) -> None:
-        """Set keys, and delete those without a value, in one step; at most `MAX_BATCH`.
+    async def write(self, values: Mapping[str, str | None], lease: int) -> int:
+        """Set keys, and delete those without a value, in one step; return its revision.
+
+        At most `MAX_BATCH` keys, and `MAX_OCTETS` of values.
 
         A single key does without a transaction, which takes etcd a fifth longer.
         """
         if len(values) == 1:
             [(key, value)] = values.items()
-            await (self.delete(key) if value is None else self.put(key, value, lease))
-            return
+            return await (self.delete(key) if value is None else self.put(key, value, lease))
         steps: list[dict[str, Any]] = []
         for key, value in values.items():
             if value is None:
@@ -135,7 +141,7 @@ class Etcd:
             else:
                 put = {"key": _encoded(key), "value": _encoded(value), "lease": lease}
                 steps.append({"request_put": put})
-        await self._call("/v3/kv/txn", {"success": steps})
+        return _revision_in(await self._call("/v3/kv/txn", {"success": steps}))
 
     async def replace(self, key: str, value: str, lease: int, revision: int) -> bool:
         """Set a key unless it has changed since a revision; return whether it had not."""
@@ -151,9 +157,17 @@ class Etcd:
         fields = {"compare": [compare], "success": [{"request_put": put}]}
         return bool((await self._call("/v3/kv/txn", fields)).get("succeeded"))
 
-    async def delete(self, key: str) -> None:
-        """Delete a key."""
-        await self._call("/v3/kv/deleterange", {"key": _encoded(key)})
+    async def delete(self, key: str) -> int:
+        """Delete a key; return the revision."""
+        return _revision_in(await self._call("/v3/kv/deleterange", {"key": _encoded(key)}))
+
+    async def differs(self, prefix: str, revision: int, count: int) -> bool:
+        """Return whether keys below a prefix changed after a revision, or are not as many."""
+        newer = {**_range(prefix), "min_mod_revision": str(revision + 1), "limit": 1}
+        if (await self._call("/v3/kv/range", {**newer, "keys_only": True})).get("kvs"):
+            return True
+        found = await self._call("/v3/kv/range", {**_range(prefix), "count_only": True})
+        return int(found.get("count", 0)) != count
 
     async def list(self, prefix: str) -> Listing:
         """Return all keys below a prefix, as they were at one revision."""
@@ -184,7 +198,14 @@ class Etcd:
                 notification) only every ten minutes, so that `Changes` are empty then.
         """
         create = {**_range(prefix), "start_revision": revision, "progress_notify": True}
-        async with self._opened("/v3/watch", {"create_request": create}) as response:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    opened = self._opened("/v3/watch", {"create_request": create})
+                    response = await stack.enter_async_context(opened)
+            except TimeoutError as error:
+                self._ask_last(self._members[0])
+                raise FleetUnavailable("etcd, or a proxy before it, begins no watch") from error
             member, lines = self._members[0], _Lines(response)
             while True:
                 line = await lines.next(silence)
@@ -203,6 +224,7 @@ class Etcd:
             raise FleetUnavailable(f"etcd: {error}") from error
         if not isinstance(document, dict):
             raise FleetUnavailable("etcd sent no JSON object")
+        self.revision = _revision_in(document) or self.revision
         return document
 
     @contextlib.asynccontextmanager
@@ -225,7 +247,8 @@ class Etcd:
                 self._ask_last(member)
                 continue
             if refusal:
-                raise FleetUnavailable(f"etcd: {refusal}")
+                is_refused = any(text in refusal for text in MAY_NOT_WRITE)
+                raise (FleetRefused if is_refused else FleetUnavailable)(f"etcd: {refusal}")
             try:
                 yield response
             finally:
@@ -283,7 +306,14 @@ def _range(prefix: str) -> dict[str, Any]:
 def _value(kv: dict[str, Any], *, is_deleted: bool = False) -> Value:
     key = b64decode(kv["key"]).decode(errors="replace")
     value = None if is_deleted else b64decode(kv.get("value", "")).decode(errors="replace")
-    return Value(key, value, int(kv.get("lease", 0)), int(kv.get("mod_revision", 0)))
+    revision, is_new = int(kv.get("mod_revision", 0)), kv.get("version") == "1"
+    return Value(key, value, int(kv.get("lease", 0)), revision, is_new)
+
+
+def _revision_in(document: dict[str, Any]) -> int:
+    """Return the revision of the cluster that a response shows; 0 if it shows none."""
+    header = document.get("header") or document.get("result", {}).get("header") or {}
+    return int(header.get("revision", 0))
 
 
 class _Lines:

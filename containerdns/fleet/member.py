@@ -19,6 +19,7 @@ more after it, and when that comes back, everything is known as of its revision.
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import secrets
@@ -31,7 +32,7 @@ from typing import Final, NamedTuple
 from containerdns.config.machine import main_address
 from containerdns.core.zone.fleet import Host, base_document, base_for, document_of
 from containerdns.core.zone.policy import Publication
-from containerdns.errors import FleetUnavailable
+from containerdns.errors import FleetRefused, FleetUnavailable
 from containerdns.fleet.etcd import Etcd, Value
 from containerdns.fleet.reader import SERIAL_KEY, Reader
 from containerdns.fleet.sink import FleetSink
@@ -40,7 +41,10 @@ RENEWALS: Final = 3  # of a lease in its time
 FIRST_PAUSE, MAX_PAUSE = 0.25, 2.0  # seconds before another session; doubled each time
 MIN_OBSERVED: Final = 6  # seconds of a lease; etcd tells what is left in whole ones
 EXPIRY: Final = 1.5  # seconds that etcd may take to notice the end of a lease
+MAX_DOCUMENT: Final = 1_500_000  # octets of a container; etcd takes 1.5 MiB by default
 TRY_EVERY: Final = 0.2  # seconds
+TRY_AGAIN: Final = 1.0  # seconds until a server that may not write tries again
+CHECK_EVERY: Final = 30.0  # seconds between questions whether a silent watch missed something
 SILENCE: Final = 0.5  # seconds of a watch without news, after which deadlines are looked at
 
 log = logging.getLogger(__name__)
@@ -56,28 +60,34 @@ class Rules(NamedTuple):
         lease: Seconds.
         prefix: Of all keys of the fleet, with its final slash.
         publish: "auto", "container" or "host".
-        addresses: Where others reach this host; () for the address towards etcd.
+        engines: The URLs of its Engines.
     """
 
     host: str
     lease: int
     prefix: str
     publish: str
-    addresses: tuple[str, ...]
+    engines: tuple[str, ...]
+
+    def number(self, engine: str) -> str:
+        """Return the number of an Engine, "1" and on; "0" if it is none of these."""
+        return str(self.engines.index(engine) + 1 if engine in self.engines else 0)
 
 
 class OwnHost(NamedTuple):
     """What this host has beside containers.
 
     Attributes:
+        addresses: Where others reach this host; () for the address towards etcd.
         subnets: Of its bridges.
         overlays: Of its overlay networks.
-        is_lost: All its Engines are lost, for `--engine-grace` seconds.
+        lost: The URLs of Engines that are lost, for `--engine-grace` seconds.
     """
 
+    addresses: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     overlays: tuple[str, ...] = ()
-    is_lost: bool = False
+    lost: frozenset[str] = frozenset()
 
 
 class Member:
@@ -104,10 +114,17 @@ class Member:
         self._base = self._reader.base
         self._own: dict[str, str] = {}  # documents by container
         self._unwritten: dict[str, None] = {}
+        self._left_out: set[str] = set()  # containers that are too large, as logged
         self._has_unwritten = asyncio.Event()
         self._written_host = ""
         self._may_differ = True  # the host's document, from the one written
         self._is_refused = False
+        self._refusal = ""  # why etcd takes no writes, as logged last
+        self._lease = 0  # under which this host writes; 0 while it does not
+        self._written_at: dict[str, int] = {}  # revisions, by container; "" is the host itself
+        self._reader.own_seen = self._look_at_own
+        self._checked_at = 0.0
+        self._behind = 0  # the revision of etcd when the lease was renewed last
 
     # -- what others call ---------------------------------------------------------------
 
@@ -118,7 +135,13 @@ class Member:
         for container_id, publication, published in changes:
             document = None
             if publication is not None:
-                document = json.dumps(document_of(publication, published))
+                engine = self._rules.number(publication.engine)
+                document = json.dumps(document_of(publication, published, engine))
+                if len(document) > MAX_DOCUMENT:
+                    document = None
+                    self._leave_out(publication)
+            if publication is None:
+                self._left_out.discard(container_id)
             if document == self._own.get(container_id):
                 continue  # as after each full listing
             if document is None:
@@ -127,6 +150,16 @@ class Member:
                 self._own[container_id] = document
             self._unwritten[container_id] = None
             self._has_unwritten.set()
+
+    def _leave_out(self, publication: Publication) -> None:
+        """Log, once, that a container is too large for etcd."""
+        if publication.id not in self._left_out:
+            self._left_out.add(publication.id)
+            log.warning(
+                "fleet: container %s: its texts and names are too large for etcd; other hosts do "
+                "not get them",
+                publication.container_name,
+            )
 
     def host_changed(self) -> None:
         """The networks of own Engines have changed, or whether these are lost."""
@@ -161,14 +194,12 @@ class Member:
     async def _session(self) -> str:
         """Take part until the cluster is lost, and return the cause."""
         try:
-            lease = await self._etcd.grant(self._rules.lease)
-            is_writing = await self._take_host(lease)
-            if is_writing:
-                await self._write_all(lease)
-            await self._read_all(lease, is_writing=is_writing)
+            self._lease = 0
+            lease = await self._join()
+            await self._read_all(lease)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow())
-                tasks.create_task(self._keep(lease) if is_writing else self._wait_for_name(lease))
+                tasks.create_task(self._keep(lease) if lease else self._wait_to_join())
         except FleetUnavailable as fault:
             return fault.cause
         except ExceptionGroup as faults:
@@ -177,6 +208,42 @@ class Member:
                 raise
             return str(lost.exceptions[0])
         return "the session has ended"
+
+    async def _join(self) -> int:
+        """Take the name of this host and write what it has.
+
+        Returns:
+            The lease; 0 if another server has the name, or etcd takes no writes of this one,
+            as with a full disk or a user who may only read.  What others have is read anyway.
+        """
+        try:
+            lease = await self._etcd.grant(self._rules.lease)
+            if not await self._take_host(lease):
+                return 0
+            await self._write_all(lease)
+        except FleetRefused as refusal:
+            self._reader.read_namesake(is_read=False)
+            self._report_refusal(refusal)
+            return 0
+        return lease
+
+    async def _wait_to_join(self) -> None:
+        """Try again now and then to take the host's name; from then on, write."""
+        lease = 0
+        while not lease:
+            await asyncio.sleep(TRY_AGAIN)
+            lease = await self._join()
+        log.info("fleet: the name %s is ours now", self._rules.host)
+        await self._keep(lease)
+
+    def _report_refusal(self, refusal: FleetRefused) -> None:
+        """Log why etcd takes no writes, once."""
+        if refusal.cause != self._refusal:
+            self._refusal = refusal.cause
+            log.warning(
+                "fleet: %s; what this host has is not written, what others have is read",
+                refusal.cause,
+            )
 
     async def _take_host(self, lease: int) -> bool:
         """Acquire the key of this host; return False if a living server of its name has it.
@@ -234,14 +301,6 @@ class Member:
                 return True
         return False
 
-    async def _wait_for_name(self, lease: int) -> None:
-        """Try to take the host's key again now and then."""
-        while not await self._take_host(lease):
-            pass
-        log.info("fleet: the name %s is ours now", self._rules.host)
-        await self._write_all(lease)
-        await self._keep(lease)
-
     async def _write_all(self, lease: int) -> None:
         """Write all own documents, and delete those of a former life."""
         base = f"{self._base}{self._rules.host}/c/"
@@ -249,13 +308,15 @@ class Member:
         self._unwritten.update(dict.fromkeys(self._own))
         known = {value.key.removeprefix(base) for value in listing.values}
         self._unwritten.update(dict.fromkeys(known - self._own.keys()))
+        self._written_at.clear()
+        self._lease = lease
         await self._write(lease)
 
-    async def _read_all(self, lease: int, *, is_writing: bool) -> None:
+    async def _read_all(self, lease: int) -> None:
         """List everything, see to it that there is a serial, and mark the revision."""
         listing = await self._etcd.list(self._base)
         await self._reader.read(listing)
-        if not is_writing:
+        if not lease:
             return
         last = self._sink.fleet_serial()
         if self._reader.lacks_serial(last):
@@ -266,7 +327,7 @@ class Member:
             else:
                 await self._etcd.replace(key, base, 0, found.revision)
         host_key = f"{self._base}{self._rules.host}/host"
-        await self._etcd.put(host_key, self._host_document(), lease)
+        self._written_at[""] = await self._etcd.put(host_key, self._host_document(), lease)
 
     async def _follow(self) -> None:
         """Apply what all hosts write, own one included, until the watch ends."""
@@ -279,14 +340,52 @@ class Member:
             self._may_differ = False
             document = self._host_document()
             if document != self._written_host:
-                await self._etcd.put(f"{self._base}{self._rules.host}/host", document, lease)
-                self._written_host = document
+                self._written_host = document  # before the watch brings it
+                key = f"{self._base}{self._rules.host}/host"
+                self._written_at[""] = await self._etcd.put(key, document, lease)
         base = f"{self._base}{self._rules.host}/c/"
         while self._unwritten:
-            batch = list(self._unwritten)[: self._etcd.MAX_BATCH]
-            await self._etcd.write({base + i: self._own.get(i) for i in batch}, lease)
-            for container_id in batch:
-                self._unwritten.pop(container_id, None)
+            batch = self._next_batch()
+            values = {base + container_id: text for container_id, text in batch.items()}
+            revision = await self._etcd.write(values, lease)
+            for container_id, text in batch.items():
+                self._written_at[container_id] = revision
+                if self._own.get(container_id) == text:
+                    self._unwritten.pop(container_id, None)
+                if text is None:
+                    del self._written_at[container_id]
+
+    def _next_batch(self) -> dict[str, str | None]:
+        """Return documents to write, by container; as many as one request may have."""
+        batch: dict[str, str | None] = {}
+        octets = 0
+        for container_id in itertools.islice(self._unwritten, self._etcd.MAX_BATCH):
+            text = self._own.get(container_id)
+            octets += len(text or "")
+            if batch and octets > self._etcd.MAX_OCTETS:
+                break
+            batch[container_id] = text
+        return batch
+
+    def _look_at_own(self, value: Value) -> None:
+        """Write a key of this host again if somebody else has changed or deleted it."""
+        if not self._lease:
+            return
+        own = f"{self._base}{self._rules.host}/"
+        container_id = value.key.removeprefix(f"{own}c/") if value.key != f"{own}host" else ""
+        if value.revision <= self._written_at.get(container_id, 0):
+            return  # as it was written, or before that
+        text = self._own.get(container_id) if container_id else self._written_host
+        if (value.value, value.lease if value.value is not None else 0) == (
+            text,
+            self._lease if text is not None else 0,
+        ):
+            return
+        if container_id:
+            self._unwritten[container_id] = None
+        else:
+            self._written_host, self._may_differ = "", True
+        self._has_unwritten.set()
 
     async def _keep(self, lease: int) -> None:
         """Write what changes, and renew the lease."""
@@ -301,19 +400,47 @@ class Member:
                 if not await self._etcd.renew(lease):
                     raise FleetUnavailable("the lease of this host has ended") from None
                 due = loop.time() + interval
+                await self._look_at_watch()
+                if self._unwritten or self._may_differ:  # etcd refused it before
+                    self._has_unwritten.set()
                 continue
             self._has_unwritten.clear()
-            await self._write(lease)
+            try:
+                await self._write(lease)
+                if self._refusal:
+                    log.info("fleet: etcd takes what this host has again")
+                self._refusal = ""
+            except FleetRefused as refusal:  # the lease is renewed all the same
+                self._written_host, self._may_differ = "", True
+                self._report_refusal(refusal)
+
+    async def _look_at_watch(self) -> None:
+        """Check that the watch brings changes, as a proxy may hold them back for ever.
+
+        Raises:
+            FleetUnavailable: There have been changes that it did not bring.
+        """
+        now, behind = asyncio.get_running_loop().time(), self._behind
+        self._behind = self._etcd.revision
+        if behind <= self._reader.followed or now - self._checked_at < CHECK_EVERY:
+            return
+        self._checked_at = now
+        revision, count = self._reader.revision, self._reader.count
+        if await self._etcd.differs(self._base, revision, count) and (
+            (revision, count) == (self._reader.revision, self._reader.count)
+        ):
+            raise FleetUnavailable("the watch of etcd is silent, although there are changes")
 
     def _host_document(self) -> str:
         own = self._look()
         host = Host(
             self._rules.host,
-            self._rules.addresses or self._addresses(),
+            own.addresses or self._addresses(),
             own.subnets,
             self._instance,
             own.overlays,
-            own.is_lost,
+            tuple(map(self._rules.number, self._rules.engines)),
+            tuple(map(self._rules.number, sorted(own.lost))),
         )
         return json.dumps(host.document())
 

@@ -8,7 +8,7 @@ has at one revision, own host included; it is what secondaries get, the same fro
 import asyncio
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -21,7 +21,9 @@ from containerdns.core.zone.fleet import (
     Step,
     Together,
     base_of,
+    engines_of,
     host_of,
+    lost_engines_of,
     remote_of,
     serial_at,
 )
@@ -53,6 +55,9 @@ class Reader:
 
     Attributes:
         revision: Up to which everything was read.
+        followed: Up to which changes would have come, also of other keys.
+        count: How many keys there are.
+        own_seen: Called with each change of a key of this host, unless another server has them.
         serial_base: The key of the serial as it was listed; None if there is none.
     """
 
@@ -67,7 +72,8 @@ class Reader:
             sink: Called with the other hosts.
         """
         self.base = f"{prefix}v{VERSION}/"
-        self.revision = 0
+        self.revision = self.followed = self.count = 0
+        self.own_seen: Callable[[Value], None] = _ignore  # called with changes of own keys
         self._is_namesake_read = False
         self.serial_base: Value | None = None
         self._own, self._instance = own.name, own.instance
@@ -110,7 +116,8 @@ class Reader:
         for place in _places_of(self._others) - found:
             self._due.setdefault(place, until)
         self._together = self._states = None
-        self.revision = listing.revision
+        self.revision = self.followed = listing.revision
+        self.count = len(listing.values)
         self._sink.fleet_connected()
         self._sink.fleet_listed(listing.revision)
         self._report()
@@ -120,6 +127,7 @@ class Reader:
         for revision, values in groupby(changes.values, key=lambda value: value.revision):
             had_base = self._base is not None
             for value in values:
+                self.count += value.is_new - (value.value is None)
                 self._take(value)
                 await turns().offer("the fleet")
             if had_base and self._base is None:
@@ -127,6 +135,7 @@ class Reader:
             self.revision = max(self.revision, revision)
             self._is_exact = True
             self._share()
+        self.followed = max(self.followed, self.revision, changes.revision)
         self._end_grace()
         self._report()
 
@@ -211,6 +220,8 @@ class Reader:
         self._due.pop(place, None)
         if not place.container:
             self._together = self._states = None
+        if place.host == self._own and not self._is_namesake_read:
+            self.own_seen(value)
         return place, None if value.value is None else self._parsed(place, value.value)
 
     def _changes_of_others(self, place: Place, found: Host | Remote | None) -> Iterable[Change]:
@@ -289,13 +300,20 @@ class Reader:
             log.warning("fleet: the serial in etcd cannot be read (%s); it is written again", fault)
 
     def _report(self) -> None:
-        if self._states is None:
-            hosts = self._others.hosts
-            lost = (name for name, host in hosts.items() if host.is_lost)
-            late = (place.host for place in self._due if not place.container)
-            self._states = dict.fromkeys(hosts, "alive") | dict.fromkeys(lost, "lost")
-            self._states |= dict.fromkeys(late, "late") | {self._own: "own"}
-        self._sink.fleet_moved(self.revision, self._states)
+        self._sink.fleet_moved(self.revision)
+        if self._states is not None:
+            return
+        hosts = self._others.hosts
+        lost = (name for name, host in hosts.items() if host.is_lost)
+        late = (place.host for place in self._due if not place.container)
+        self._states = dict.fromkeys(hosts, "alive") | dict.fromkeys(lost, "lost")
+        self._states |= dict.fromkeys(late, "late") | {self._own: "own"}
+        known = hosts.values()
+        self._sink.fleet_hosts(self._states, engines_of(known), lost_engines_of(known))
+
+
+def _ignore(value: Value) -> None:
+    """Do nothing."""
 
 
 def _places_of(placement: Placement) -> set[Place]:

@@ -15,13 +15,19 @@ class FleetSink(Protocol):
     def fleet_listed(self, revision: int) -> None:
         """All other hosts have been read."""
 
-    def fleet_moved(self, revision: int, hosts: Mapping[str, str]) -> None:
-        """The fleet is at a revision, with these hosts.
+    def fleet_moved(self, revision: int) -> None:
+        """The fleet is at a revision of etcd."""
+
+    def fleet_hosts(
+        self, hosts: Mapping[str, str], engines: frozenset[str], lost: frozenset[str]
+    ) -> None:
+        """The hosts of the fleet, or what is known of them, have changed.
 
         Args:
-            revision: Of etcd.
             hosts: By name, "alive", "late" (in its lease of grace), "lost" (without its Engines)
                 or "own".
+            engines: Those of the other hosts.
+            lost: Those of them that are lost.
         """
 
     def fleet_shared(self, step: Step) -> None:

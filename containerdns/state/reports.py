@@ -4,7 +4,6 @@ Nothing is decided here; the zone, the rules and the forwarder are called as for
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
@@ -33,13 +32,15 @@ from containerdns.core.times import rfc3339
 from containerdns.core.zone import master_file, records, zone_dump
 from containerdns.core.zone.change_history import ContainerChange, line
 from containerdns.core.zone.clues import Clues, whose_address
-from containerdns.core.zone.containers import Container
+from containerdns.core.zone.containers import SHORT_ID_DIGITS, Container
+from containerdns.core.zone.fleet import host_in
 from containerdns.core.zone.policy import COMPOSE, SERVICE_ID, Publication
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.reverse import reverse_name
 from containerdns.core.zone.views import View, packed
 from containerdns.core.zone.zone import HOST_OWNER, Loss, Suffix, SuffixKind
 from containerdns.errors import BadName, BadSettings
+from containerdns.state import fleet_report
 from containerdns.state.record_count import QUICK_COUNT, RecordCount
 from containerdns.state.zone_writer import ZoneWriter
 from containerdns.tasks.turns import turns
@@ -51,7 +52,6 @@ EXPLAINING, COUNTING = "explain", "counting"  # keys of the turns; one for all r
 PUBLICATIONS_AT_ONCE = 200  # that are looked at between two turns, within 0.1 ms
 USUAL_TYPES = (messages.A, messages.AAAA)  # the types that a client asks for
 # Present from the start, since absence cannot be distinguished from 0.
-FLEET_STATES = ("own", "alive", "late", "lost")
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
 PROJECT_LABEL = f"{COMPOSE}project"
 
@@ -141,6 +141,7 @@ class Reports:
         return {
             "serial": zone.serial,
             "engines": self._engines(),
+            "fleet": fleet_report.document(self._writer.fleet),
             "zones": [{"apex": s.apex, "serial": zone.serial} for s in self._suffixes()],
             "records": (each and _record_document(each[1], each[0]) for each in found),
             "skipped": self._skipped(),
@@ -179,11 +180,13 @@ class Reports:
             if engine["left_out"]:
                 state += "; its addresses are left out of answers that have others"
             yield master_file.comment(f"engine {engine['url']}: {state}")
+        yield from map(master_file.comment, fleet_report.lines(self._writer.fleet))
         for item in self._skipped():
-            text = item and f"skipped {item['container']} ({item['id']}): {item['reason']}"
+            where = f" on host {item['host']}" if item and item.get("host") else ""
+            text = item and f"skipped {item['container']} ({item['id']}){where}: {item['reason']}"
             yield master_file.comment(text) if text else None
-        for item in self._faults():
-            text = item and f"bad {item['container']}: {item['text']}: {item['reason']}"
+        for fault in self._faults():
+            text = fault and f"bad {fault['container']}: {fault['text']}: {fault['reason']}"
             yield master_file.comment(text) if text else None
         for loss in zone.losses_in_pieces():
             yield loss and master_file.comment(_loss_text(loss))
@@ -243,7 +246,7 @@ class Reports:
                 yield None
             yield publication
 
-    def _skipped(self) -> Iterator[dict[str, str] | None]:
+    def _skipped(self) -> Iterator[dict[str, str | None] | None]:
         for container_id, (name, reason) in list(self._writer.inventory.unreadable.items()):
             shown = _shown_id(container_id)
             yield {"container": name, "id": shown, "reason": f"unreadable: {reason}"}
@@ -254,6 +257,7 @@ class Reports:
                 yield {
                     "container": p.container_name,
                     "id": _shown_id(p.id),
+                    "host": host_in(p.id) or None,
                     "reason": p.skipped,
                 }
 
@@ -317,7 +321,8 @@ class Reports:
         clues = await self._clues([t for t in told if not t.records])
         queries = []
         for each in told:
-            queries.append(self._told(with_clues(each, clues), view, now))
+            known = fleet_report.with_hosts(with_clues(each, clues), self._writer)
+            queries.append(self._told(known, view, now))
             await turns().offer(EXPLAINING)
         mark_unsent(queries)
         return {"queries": queries, "remarks": remarks}
@@ -431,6 +436,7 @@ class Reports:
             "search_domains": list(zone.shape.search_domains),
             "dns": [str(endpoint) for endpoint in self._servers.endpoints],
             "engines": self._engines(),
+            "fleet": fleet_report.document(self._writer.fleet),
             "failing": dict(self._failing),
             "kept": self.kept(),
             "documentation": documentation(),
@@ -559,6 +565,7 @@ class Reports:
             "name": publication.container_name or publication.id,
             "id": _shown_id(publication.id),
             "engine": publication.engine,
+            "host": host_in(publication.engine) or None,
             "project": container.docker_labels.get(PROJECT_LABEL, "") if container else "",
             "ports": _tcp_ports(container) if container and container.is_running else [],
             "state": container.state if container else "running",
@@ -601,7 +608,7 @@ class Reports:
             cache_entries=self._forwarder.cache_entries,
             part_failing={part: part in self._failing for part in self._counters.part_restarts},
             fleet_connected=None if fleet is None else fleet.is_connected,
-            fleet_hosts=_counted(fleet.hosts) if fleet else {},
+            fleet_hosts=fleet_report.count(fleet.hosts) if fleet else {},
             fleet_revision=fleet.revision if fleet else 0,
         )
 
@@ -638,11 +645,6 @@ def _unanswered(publication: Publication) -> str:
     )
 
 
-def _counted(hosts: Mapping[str, str]) -> dict[str, int]:
-    """Count the hosts of a fleet by state."""
-    return dict.fromkeys(FLEET_STATES, 0) | Counter(hosts.values())
-
-
 def _upstream_of(told: Explanation, prospect: Prospect) -> UpstreamExplanation:
     """Return what the forwarder would do about an explained query."""
     listed, server, left, cached = prospect
@@ -661,6 +663,8 @@ def _upstream_of(told: Explanation, prospect: Prospect) -> UpstreamExplanation:
 
 def _shown_id(publication: str) -> str:
     """Return the first digits of the id of a container or service, else ""."""
+    if host_in(publication):
+        return publication.rpartition("/")[2][:SHORT_ID_DIGITS]
     kind, _, own = publication.rpartition(":")
     return own[:12] if kind in ("", SERVICE_ID.rstrip(":")) else ""
 
@@ -672,6 +676,7 @@ def _change_document(change: ContainerChange) -> Document:
         "container": change.container,
         "id": _shown_id(change.id),
         "engine": change.engine,
+        "host": host_in(change.engine) or None,
         "names": list(change.names),
         "before": list(change.before),
         "after": list(change.after),
@@ -693,6 +698,7 @@ def _record_document(record: Record, apex: str) -> Document:
         "data": master_file.data_text(record.rtype, record.rdata),
         "container": record.container or None,
         "id": _shown_id(record.container_id) or None,
+        "host": host_in(record.container_id) or None,
         "network": record.network or None,
         "rule": bare + record.rule if record.rule else None,
     }

@@ -22,7 +22,7 @@ from containerdns.core.counters import Counters
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone.change_history import MAX_KEPT, ChangeHistory, line
 from containerdns.core.zone.containers import Container, Network
-from containerdns.core.zone.fleet import ENGINE_PREFIX, Step
+from containerdns.core.zone.fleet import Step
 from containerdns.core.zone.inventory import Inventory, lender_of
 from containerdns.core.zone.ownership import Listing
 from containerdns.core.zone.policy import (
@@ -93,6 +93,8 @@ class FleetStatus:
         cause: Why it is not connected; "" if it is.
         revision: The revision of etcd that the zone reflects.
         hosts: By name, "alive", "late", "lost" or "own".
+        engines: Of the other hosts.
+        lost_engines: Those of them that are lost.
     """
 
     is_connected: bool = False
@@ -100,6 +102,8 @@ class FleetStatus:
     cause: str = ""
     revision: int = 0
     hosts: Mapping[str, str] = field(default_factory=dict)
+    engines: frozenset[str] = frozenset()
+    lost_engines: frozenset[str] = frozenset()
 
 
 OwnChanges = Iterable[tuple[str, Publication | None, Mapping[str, tuple[int, ...]] | None]]
@@ -152,7 +156,7 @@ class ZoneWriter(Replica):
         self.inventory = Inventory(settings.policy)
         self.fleet = FleetStatus() if settings.fleet.urls else None
         self.listener: OwnListener | None = None  # of the fleet
-        self.has_lost_all_engines = False  # and their grace period is over
+        self.own_lost_engines: frozenset[str] = frozenset()  # whose grace period is over
         self._started = time.monotonic()
         self._warned: dict[str, set[str]] = {}  # by publication id, the faults already logged
         self._names_before = 0
@@ -323,14 +327,19 @@ class ZoneWriter(Replica):
             self._look_at_listings()
             self.settle(time.time())
 
-    def fleet_moved(self, revision: int, hosts: Mapping[str, str]) -> None:
-        """The fleet is at a revision, with these hosts."""
+    def fleet_moved(self, revision: int) -> None:
+        """The fleet is at a revision."""
         assert self.fleet is not None
-        is_same = self.fleet.hosts is hosts
-        self.fleet.revision, self.fleet.hosts = revision, hosts
-        if not is_same:
-            self.revision += 1
-            self._look_at_lost_engines()
+        self.fleet.revision = revision
+
+    def fleet_hosts(
+        self, hosts: Mapping[str, str], engines: frozenset[str], lost: frozenset[str]
+    ) -> None:
+        """The fleet has these hosts, with these Engines."""
+        assert self.fleet is not None
+        self.fleet.hosts, self.fleet.engines, self.fleet.lost_engines = hosts, engines, lost
+        self.revision += 1
+        self._look_at_lost_engines()
 
     def fleet_shared(self, step: Step) -> None:
         """Secondaries get this from now on."""
@@ -561,13 +570,13 @@ class ZoneWriter(Replica):
     def _look_at_lost_engines(self) -> None:
         """Leave out the addresses of Engines whose grace period is over, but not those of all."""
         lost = frozenset(self._lost_engines())
-        hosts = self.fleet.hosts if self.fleet is not None else {}
-        others = {ENGINE_PREFIX + host for host, state in hosts.items() if state != "own"}
-        lost |= frozenset(ENGINE_PREFIX + host for host, state in hosts.items() if state == "lost")
-        is_own_loss = self.has_lost_all_engines
-        self.has_lost_all_engines = lost >= self.engines.keys()
-        if self.listener is not None and self.has_lost_all_engines != is_own_loss:
+        known_lost, self.own_lost_engines = self.own_lost_engines, lost
+        if self.listener is not None and lost != known_lost:
             self.listener.host_changed()
+        others: frozenset[str] = frozenset()
+        if self.fleet is not None:
+            others = self.fleet.engines
+            lost |= self.fleet.lost_engines
         if lost >= self.engines.keys() | others:
             lost = frozenset()  # there are no better addresses
         had = self.zone.lost_engines

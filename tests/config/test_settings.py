@@ -566,6 +566,12 @@ def test_network_is_read(text: str, network: str) -> None:
     assert {rights.ask, rights.history, rights.transfer} == {(ip_network(network),)}
 
 
+@pytest.mark.parametrize("text", ["dns", "/dns", "dns/", "/dns/"])
+def test_prefix_of_a_fleet_is_the_same_with_and_without_slashes(text: str) -> None:
+    """Two hosts that spell it differently would be two fleets, without a word."""
+    assert loaded(fleet_prefix=text).fleet.prefix == "/dns/"
+
+
 @pytest.mark.parametrize("text", ["10.0.0.0/33", "10.0.0/8", "all", "fd00::/129", "10.0.0.0-9"])
 def test_network_refuses(text: str) -> None:
     assert refusal(allow=(text,)).startswith(f"--allow={text!r}: expected a network")

@@ -113,6 +113,28 @@ class Cluster:
         """Set a key, without a lease."""
         self.call("/v3/kv/put", key=key, value=value)
 
+    def value(self, key: str) -> str:
+        """The value of a key; "" if there is none."""
+        found = self.call("/v3/kv/range", key=key).get("kvs", [])
+        return base64.b64decode(found[0].get("value", "")).decode() if found else ""
+
+    def lease(self, key: str) -> int:
+        """The lease that a key goes with; 0 without one."""
+        found = self.call("/v3/kv/range", key=key).get("kvs", [])
+        return int(found[0].get("lease", 0)) if found else 0
+
+    def time_to_live(self, lease: int) -> int:
+        """The seconds that a lease has left."""
+        return int(self.call("/v3/lease/timetolive", ID=lease).get("TTL", -1))
+
+    def make_room(self) -> None:
+        """Compact and defragment after its disk quota was used up, and disarm the alarm."""
+        self.call("/v3/kv/deleterange", key="/else/", range_end="/else0")
+        self.call("/v3/kv/compaction", revision=self.revision(), physical=True)
+        self.call("/v3/maintenance/defragment")
+        for alarm in self.call("/v3/maintenance/alarm", action="GET").get("alarms", []):
+            self.call("/v3/maintenance/alarm", action="DEACTIVATE", **alarm)
+
     def has_room(self) -> bool:
         """Write something large; return whether its disk quota allowed that."""
         try:

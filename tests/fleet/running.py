@@ -33,6 +33,14 @@ class Engine:
         docker_labels = {f"containerdns.{key}": value for key, value in labels.items()} or None
         return self._do(lambda: self._engine.add(name, address=at, docker_labels=docker_labels))
 
+    def die(self, container_id: str) -> None:
+        """End a container; it still exists."""
+        self._do(lambda: self._engine.die(container_id))
+
+    def start_again(self, container_id: str, address: str) -> None:
+        """Start a container that died."""
+        self._do(lambda: self._engine.start_again(container_id, address))
+
     def remove(self, container_id: str) -> None:
         """Remove a container."""
         self._do(lambda: self._engine.remove(container_id))

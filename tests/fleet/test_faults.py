@@ -15,7 +15,7 @@ from containerdns.core.zone.policy import Claim, Publication, PublishedAddress
 from tests.certificates import make_certificates
 from tests.engine.running import RecordingUpstream, Running, serving
 from tests.fleet.cluster import Cluster
-from tests.fleet.running import Engine, has, of_fleet
+from tests.fleet.running import Engine, has, of_fleet, simulated
 from tests.timing import wait_until
 
 pytestmark = pytest.mark.engine
@@ -193,6 +193,64 @@ def test_engine_of_a_host_that_is_lost_yields_on_all_hosts(
         assert 'fleet_hosts{state="lost"} 1.0' in second.get("/metrics")
         a.come_back()
         wait_until(lambda: has(second, "web", "10.1.0.1", "10.2.0.1"))
+
+
+def test_one_of_several_engines_of_a_host_that_is_lost_yields_on_all_hosts(
+    cluster: Cluster, engines: tuple[Engine, Engine], tmp_path: Path
+) -> None:
+    """Elsewhere its addresses counted as long as the host had one Engine left."""
+    a, b = engines
+    grace = ("--engine-grace", "1")
+    with simulated(tmp_path, "second") as beside:
+        a.add("web", address="10.1.0.1")
+        beside.remove(beside.add("first"))  # whose id is that of the other Engine's first one
+        beside.add("web", address="10.1.1.1")
+        beside.add("alone", address="10.1.1.2")
+        b.add("own", address="10.2.0.1")
+        with (
+            serving(*of_fleet(cluster, "a", *grace, "--docker", beside.url), docker=a.url) as first,
+            serving(*of_fleet(cluster, "b", *grace), docker=b.url) as second,
+        ):
+            wait_until(lambda: has(second, "web", "10.1.0.1", "10.1.1.1"))
+            beside.vanish()
+            wait_until(lambda: has(first, "web", "10.1.0.1"))
+            wait_until(lambda: has(second, "web", "10.1.0.1"))
+            assert has(second, "alone", "10.1.1.2")
+            assert 'fleet_hosts{state="lost"} 0.0' in second.get("/metrics")
+            beside.come_back()
+            wait_until(lambda: has(second, "web", "10.1.0.1", "10.1.1.1"))
+
+
+def test_what_is_shown_of_other_hosts_names_them(
+    cluster: Cluster, engines: tuple[Engine, Engine]
+) -> None:
+    """In `/zone`, `explain`, the changes and the log; also of a host that is gone."""
+    a, b = engines
+    a.add("web", address="10.1.0.1")
+    with (
+        Running(*of_fleet(cluster, "a"), docker=a.url) as first,
+        serving(*of_fleet(cluster, "b"), docker=b.url) as second,
+    ):
+        wait_until(lambda: has(second, "web", "10.1.0.1"))
+        container = a.add("brief", address="10.1.0.2")
+        wait_until(lambda: has(second, "brief", "10.1.0.2"))
+        zone = second.get_json("/zone?format=json&name=web.docker")
+        [record] = [r for r in zone["records"] if r["type"] == "A"]
+        assert (record["host"], len(record["id"])) == ("a", 12)
+        states = {host["name"]: host["state"] for host in zone["fleet"]["hosts"]}
+        assert states == {"a": "alive", "b": "own"}
+        assert "fleet: connected" in second.get("/zone")
+        assert "on host a" in second.get("/explain?name=web.docker&type=A")
+        a.remove(container)
+        wait_until(lambda: second.rcode("brief.docker") == "NXDOMAIN")
+        assert "it was on host a" in second.get("/explain?name=brief.docker&type=A")
+        changes = second.get_json("/changes")["changes"]
+        assert {c["host"] for c in changes if c["container"] in ("web", "brief")} == {"a"}
+        assert all("on host a" in c["text"] for c in changes if c["container"] == "brief")
+        first.kill()
+        wait_until(lambda: second.rcode("web.docker") == "NXDOMAIN")
+        explained = second.get("/explain?name=web.docker&type=A")
+        assert "it was on host a, which the fleet has lost since" in explained
 
 
 def test_second_server_of_a_name_reads_the_first_and_takes_over_after_it(

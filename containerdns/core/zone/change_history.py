@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
+from containerdns.core.zone.fleet import host_in
 from containerdns.core.zone.policy import Publication
 
 MAX_KEPT: Final = 1000  # changes, the contract's number
@@ -80,6 +81,10 @@ class ChangeHistory:
         new = min(self.total - number, len(self._kept))
         return iter([*islice(reversed(self._kept), new)][::-1]), self.total
 
+    def last_holder(self, owner: str) -> ContainerChange | None:
+        """Return the last change of a container that had an owner, among those kept."""
+        return next((change for change in reversed(self._kept) if owner in change.names), None)
+
     def _note_running(self, was: Publication | None, new: Publication, now: float) -> None:
         if was is None or was.container_name != new.container_name:
             before, gap = self._gap(new.container_name, now)
@@ -138,7 +143,15 @@ NO_ADDRESS = "no address"
 
 
 def line(change: ContainerChange) -> str:
-    """Return the log line of a change, such as "~ web 10.212.0.2 -> 10.212.0.5, 0.8 s without"."""
+    """Return the log line of a change, such as "~ web 10.212.0.2 -> 10.212.0.5, 0.8 s without".
+
+    That of another host's container names the host.
+    """
+    host = host_in(change.engine)
+    return f"{_own_line(change)}, on host {host}" if host else _own_line(change)
+
+
+def _own_line(change: ContainerChange) -> str:
     before = ", ".join(change.before) or NO_ADDRESS
     after = ", ".join(change.after) or NO_ADDRESS
     match change.change:

@@ -38,7 +38,8 @@ class Host:
         subnets: Of the bridges of its Engines, "172.17.0.0/16": other hosts may have the same.
         instance: Of the process that writes; another one is another server of the same name.
         overlays: The subnets of its overlay networks, which span hosts.
-        is_lost: None of its Engines has answered for `--engine-grace` seconds.
+        engines: Numbers of its Engines, "1" and on, as their containers have them.
+        lost: Those that have not answered for `--engine-grace` seconds.
     """
 
     name: str
@@ -46,7 +47,13 @@ class Host:
     subnets: tuple[str, ...]
     instance: str = ""
     overlays: tuple[str, ...] = ()
-    is_lost: bool = False
+    engines: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether all its Engines are lost."""
+        return bool(self.engines) and set(self.lost) >= set(self.engines)
 
     def document(self) -> dict[str, Any]:
         """The same as a document."""
@@ -56,7 +63,8 @@ class Host:
             "subnets": list(self.subnets),
             "instance": self.instance,
             "overlays": list(self.overlays),
-            "lost": self.is_lost,
+            "engines": list(self.engines),
+            "lost": list(self.lost),
         }
 
 
@@ -74,7 +82,8 @@ def host_of(name: str, document: object) -> Host:
             tuple(str(ip_network(text)) for text in fields["subnets"]),
             str(fields["instance"]),
             tuple(str(ip_network(text)) for text in fields["overlays"]),
-            bool(fields["lost"]),
+            tuple(str(number) for number in fields["engines"]),
+            tuple(str(number) for number in fields["lost"]),
         )
     except UNREADABLE as error:
         raise BadDocument(name, f"its host document ({error})") from error
@@ -88,8 +97,32 @@ def subnets_of(networks: Iterable[Network], driver: str) -> tuple[str, ...]:
     return tuple(sorted({s for n in networks if n.driver == driver for s in n.subnets}))
 
 
+def engine_of(host: str, number: str) -> str:
+    """Return what stands for an Engine of another host where own ones have their URL."""
+    return f"{ENGINE_PREFIX}{host}/{number}"
+
+
+def host_in(text: str) -> str:
+    """Return the host of an Engine or a publication of another host; "" for own ones."""
+    if not text.startswith(ENGINE_PREFIX):
+        return ""
+    return text.removeprefix(ENGINE_PREFIX).partition("/")[0]
+
+
+def engines_of(hosts: Iterable[Host]) -> frozenset[str]:
+    """Return the Engines of some hosts."""
+    return frozenset(engine_of(host.name, number) for host in hosts for number in host.engines)
+
+
+def lost_engines_of(hosts: Iterable[Host]) -> frozenset[str]:
+    """Return the lost Engines of some hosts."""
+    return frozenset(engine_of(host.name, number) for host in hosts for number in host.lost)
+
+
 def document_of(
-    publication: Publication, published: Mapping[str, tuple[int, ...]] | None
+    publication: Publication,
+    published: Mapping[str, tuple[int, ...]] | None,
+    engine: str = "1",
 ) -> dict[str, Any]:
     """Return the document of a publication.
 
@@ -99,11 +132,13 @@ def document_of(
         publication: Of an own container, with its host's names.
         published: Its published ports, by the relative name of their SRV records; None if
             there are none.
+        engine: The number of its Engine on its host.
     """
     claims = [c for c in publication.claims if not c.proxy]
     return {
         "version": VERSION,
         "name": publication.container_name,
+        "engine": engine,
         "running": publication.is_running,
         "healthy": publication.is_healthy,
         "ttl": publication.ttl,
@@ -148,7 +183,7 @@ def remote_of(host: str, container_id: str, document: object) -> Remote:
         publication = Publication(
             id=publication_id,
             container_name=str(fields["name"]),
-            engine=ENGINE_PREFIX + host,
+            engine=engine_of(host, str(fields["engine"])),
             is_running=bool(fields["running"]),
             is_healthy=bool(fields["healthy"]),
             ttl=min(max(int(fields["ttl"]), 0), 3600),
@@ -303,7 +338,7 @@ class Together(NamedTuple):
     Attributes:
         addresses: At which their servers answer, sorted.
         networks: Their bridge and overlay networks, whose reverse zones are ours.
-        lost: The engines of hosts that lost all theirs, "fleet:NAME".
+        lost: The lost Engines of hosts.
     """
 
     addresses: tuple[str, ...] = ()
@@ -317,8 +352,7 @@ class Together(NamedTuple):
         subnets = {text for host in known for text in (*host.subnets, *host.overlays)}
         networks = (Network("", "", "", "bridge", (text,)) for text in sorted(subnets))
         addresses = {address for host in known for address in host.addresses}
-        lost = frozenset(ENGINE_PREFIX + host.name for host in known if host.is_lost)
-        return cls(tuple(sorted(addresses)), tuple(networks), lost)
+        return cls(tuple(sorted(addresses)), tuple(networks), lost_engines_of(known))
 
 
 class Step(NamedTuple):

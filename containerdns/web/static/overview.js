@@ -8,7 +8,7 @@ export function showStatus(status, words) {
   showDocuments(status.documentation);
   showNotices(status);
   const engines = status.engines.filter((engine) => matches(engine.url.toLowerCase(), words));
-  byId("engines").replaceChildren(...engines.map(engineRow), ...nothing(status.engines, engines,
+  byId("engines").replaceChildren(...engines.map(engineRow), ...fleetRows(status.fleet), ...nothing(status.engines, engines,
     "No Docker Engine is configured; use --docker."));
   const upstreams = status.upstreams.map((upstream, index) => ({ ...upstream, rank: rank(status, index) }))
     .filter(({ name, for: domain }) => matches(`${name} ${domain ?? ""}`.toLowerCase(), words));
@@ -19,6 +19,17 @@ export function showStatus(status, words) {
     ` · domains ${[...status.domains, ...status.search_domains].join(" ")}`;
 }
 
+function fleetRows(fleet) {
+  if (!fleet) return [];
+  const others = fleet.hosts.filter(({ state }) => state === "alive").length;
+  const troubled = fleet.hosts.filter(({ state }) => state === "lost" || state === "late")
+    .map(({ name, state }) => `${name} is ${state}`);
+  const text = [`${count(others)} other ${others === 1 ? "host" : "hosts"}`, ...troubled].join(", ");
+  return [element("li", {}, element("span.rank", {}, ""), element("span.mono", {}, "fleet"),
+    fleet.connected ? badge("good", "connected") : badge("bad", "not connected"),
+    element("span.under", {}, text + (fleet.error ? ` · ${fleet.error}` : "")))];
+}
+
 export function showLost() {
   tellReady("bad", "connection lost; this page may be out of date");
 }
@@ -27,6 +38,7 @@ function showReady(status) {
   const failing = Object.keys(status.failing ?? {});
   const ills = [
     status.engines.some((engine) => !engine.connected) && "Docker is away",
+    status.fleet && !status.fleet.connected && "the fleet's etcd is away",
     areAllSilent(status) && "no upstream answers",
     failing.length && `restarting: ${failing.join(", ")}`,
   ].filter(Boolean);

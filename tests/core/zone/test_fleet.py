@@ -14,6 +14,7 @@ from containerdns.core.zone.fleet import (
     BEHIND_OWN,
     Host,
     Placement,
+    Together,
     base_document,
     base_for,
     base_of,
@@ -72,7 +73,7 @@ def test_publication_comes_back_from_its_document() -> None:
     expected = replace(
         WEB,
         id=there,
-        engine="fleet:a",
+        engine="fleet:a/1",
         claims=tuple(c._replace(publication=there) for c in WEB.claims),
         addresses=tuple(a._replace(preference=BEHIND_OWN) for a in WEB.addresses),
     )
@@ -84,7 +85,7 @@ def test_document_has_nothing_that_names_do_not_need() -> None:
     assert set(document_of(WEB, None)) == {
         *("version", "name", "running", "healthy", "ttl", "claims", "asked_for", "addresses"),
         *("on_host", "cname", "texts", "services", "published", "wildcard", "pointers"),
-        *("skipped", "project"),
+        *("skipped", "project", "engine"),
     }
 
 
@@ -116,7 +117,7 @@ def test_any_value_in_any_field_gives_a_publication_or_a_bad_document(
         found = remote_of("a", "0" * 64, document)
     except BadDocument:
         return
-    assert found.publication.engine == "fleet:a"
+    assert found.publication.engine.startswith("fleet:a/")
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"version": 2}], ids=str)
@@ -129,6 +130,14 @@ def test_document_of_another_kind_is_bad(document: object) -> None:
 
 def test_host_comes_back_from_its_document() -> None:
     assert host_of("a", json.loads(json.dumps(A.document()))) == A
+
+
+def test_host_is_lost_with_all_its_engines_and_each_of_them_counts_for_itself() -> None:
+    some, every = (replace(A, engines=("1", "2"), lost=lost) for lost in (("2",), ("1", "2")))
+    assert (A.is_lost, some.is_lost, every.is_lost) == (False, False, True)
+    assert Together.of([some, B]).lost == {"fleet:a/2"}
+    assert remote_of("a", "0", document_of(WEB, None, "2")).publication.engine == "fleet:a/2"
+    assert host_of("a", json.loads(json.dumps(some.document()))) == some
 
 
 def test_subnet_that_two_hosts_have_is_shared_and_one_host_shares_none() -> None:
