@@ -70,7 +70,7 @@ class Rules(NamedTuple):
     engines: tuple[str, ...]
 
     def number(self, engine: str) -> str:
-        """Return the number of an Engine, "1" and on; "0" if it is none of these."""
+        """Return the number of an Engine, "1" and on; "0" for an unknown one."""
         return str(self.engines.index(engine) + 1 if engine in self.engines else 0)
 
 
@@ -96,7 +96,7 @@ class Member:
     def __init__(
         self, etcd: Etcd, rules: Rules, sink: FleetSink, look: Callable[[], OwnHost]
     ) -> None:
-        """Take whom to ask, and who is told.
+        """Initialise with the cluster and the sink; `run` connects.
 
         Args:
             etcd: The cluster.
@@ -210,7 +210,7 @@ class Member:
         return "the session has ended"
 
     async def _join(self) -> int:
-        """Take the name of this host and write what it has.
+        """Acquire the name of this host, and write what it has.
 
         Returns:
             The lease; 0 if another server has the name, or etcd takes no writes of this one,
@@ -368,10 +368,12 @@ class Member:
         return batch
 
     def _look_at_own(self, value: Value) -> None:
-        """Write a key of this host again if somebody else has changed or deleted it."""
+        """Write a key of this host again if it was changed or deleted by another client."""
         if not self._lease:
             return
         own = f"{self._base}{self._rules.host}/"
+        if value.key != f"{own}host" and not value.key.startswith(f"{own}c/"):
+            return  # neither the host nor a container
         container_id = value.key.removeprefix(f"{own}c/") if value.key != f"{own}host" else ""
         if value.revision <= self._written_at.get(container_id, 0):
             return  # as it was written, or before that
@@ -415,7 +417,7 @@ class Member:
                 self._report_refusal(refusal)
 
     async def _look_at_watch(self) -> None:
-        """Check that the watch brings changes, as a proxy may hold them back for ever.
+        """Check that the watch brings changes, as a proxy may hold them back forever.
 
         Raises:
             FleetUnavailable: There have been changes that it did not bring.

@@ -1,4 +1,4 @@
-"""What `/zone`, `/explain`, the page and the metrics are told of a fleet."""
+"""What `/zone`, `/explain`, the page and the metrics show of a fleet."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

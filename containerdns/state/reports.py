@@ -186,8 +186,8 @@ class Reports:
             text = item and f"skipped {item['container']} ({item['id']}){where}: {item['reason']}"
             yield master_file.comment(text) if text else None
         for fault in self._faults():
-            text = fault and f"bad {fault['container']}: {fault['text']}: {fault['reason']}"
-            yield master_file.comment(text) if text else None
+            bad = fault and f"bad {fault['container']}: {fault['text']}: {fault['reason']}"
+            yield master_file.comment(bad) if bad else None
         for loss in zone.losses_in_pieces():
             yield loss and master_file.comment(_loss_text(loss))
         for owner, until in zone.remembered.items():
