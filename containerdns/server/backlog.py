@@ -9,8 +9,8 @@ strangers in two lines, in each of which clients take turns.
 from collections import OrderedDict, deque
 from typing import Final, NamedTuple
 
-MAX_WAITING: Final = 512  # queries in each line; then the oldest of the next client is dropped
-MAX_OF_A_CLIENT: Final = 128  # then its own oldest is dropped
+MAX_KNOWN: Final = 8192  # queries of known clients, a burst as large as the socket's buffer holds
+MAX_STRANGERS: Final = 1024  # queries of strangers, less than a second's work
 
 
 class Late(NamedTuple):
@@ -34,8 +34,8 @@ class Backlog:
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._next, self._other = _Line(), _Line()
-        self._known, self._strangers = self._next, self._other
+        self._known, self._strangers = _Line(MAX_KNOWN), _Line(MAX_STRANGERS)
+        self._next, self._other = self._known, self._strangers
 
     def __len__(self) -> int:
         return self._known.waiting + self._strangers.waiting
@@ -58,24 +58,28 @@ class Backlog:
 class _Line:
     """Queries by client, the next client first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self.waiting = 0
+        self._most = most
         self._of_client: OrderedDict[bytes, deque[Late]] = OrderedDict()
 
     def add(self, client: bytes, late: Late) -> int:
-        """Add a query; return how many were dropped."""
+        """Add a query; return how many were dropped: 0 or 1.
+
+        A client that has more than its share of a full line drops its own oldest.
+        """
         queue = self._of_client.get(client)
         if queue is None:
             queue = self._of_client[client] = deque()
         queue.append(late)
         self.waiting += 1
-        if len(queue) > MAX_OF_A_CLIENT:
+        if self.waiting <= self._most:
+            return 0
+        if len(queue) * len(self._of_client) > self.waiting:
             queue.popleft()
             self.waiting -= 1
-        elif self.waiting > MAX_WAITING:
-            self.take()
         else:
-            return 0
+            self.take()
         return 1
 
     def take(self) -> Late:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from containerdns.server.backlog import MAX_OF_A_CLIENT, MAX_WAITING, Backlog, Late
+from containerdns.server.backlog import MAX_KNOWN, MAX_STRANGERS, Backlog, Late
 
 
 def late(client: str, number: int = 0) -> Late:
@@ -38,12 +38,20 @@ def test_known_clients_have_every_second_turn_however_many_strangers_there_are()
     assert [backlog.take() for _ in range(95)][-1] == late("stranger 99")
 
 
-def test_a_client_pushes_out_its_own_oldest_alone() -> None:
+def test_a_burst_of_one_client_waits_as_a_whole() -> None:
+    backlog = Backlog()
+    for number in range(MAX_KNOWN):
+        add(backlog, "resolver", number)
+    assert backlog.dropped == 0
+    assert [backlog.take() for _ in range(3)] == [late("resolver", n) for n in range(3)]
+
+
+def test_a_client_with_more_than_its_share_pushes_out_its_own_oldest() -> None:
     backlog = Backlog()
     add(backlog, "modest")
-    for number in range(MAX_OF_A_CLIENT + 10):
+    for number in range(MAX_KNOWN + 9):
         add(backlog, "greedy", number)
-    assert len(backlog) == MAX_OF_A_CLIENT + 1
+    assert len(backlog) == MAX_KNOWN
     assert backlog.dropped == 10
     assert [backlog.take(), backlog.take()] == [late("modest"), late("greedy", 10)]
 
@@ -51,8 +59,8 @@ def test_a_client_pushes_out_its_own_oldest_alone() -> None:
 def test_strangers_push_out_strangers_alone() -> None:
     backlog = Backlog()
     add(backlog, "known")
-    for number in range(MAX_WAITING + 10):
+    for number in range(MAX_STRANGERS + 10):
         add(backlog, f"stranger {number}", is_known=False)
-    assert len(backlog) == MAX_WAITING + 1
+    assert len(backlog) == MAX_STRANGERS + 1
     assert backlog.dropped == 10
     assert {backlog.take(), backlog.take()} == {late("known"), late("stranger 10")}

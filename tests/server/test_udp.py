@@ -294,3 +294,18 @@ while True:
     except OSError:
         pass
 """
+
+
+async def test_burst_of_one_client_is_answered_whole(may_batch: bool) -> None:
+    count = 200  # which the smallest usual buffers hold
+    async with serving(may_batch) as served:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(served.address)
+            for number in range(count):
+                client.send(query(f"w{number}.docker", message_id=number))
+            found: set[int] = set()
+            async with asyncio.timeout(MAX_WAIT):
+                while len(found) < count:
+                    octets = await asyncio.get_running_loop().sock_recv(client, 4096)
+                    found.add(int.from_bytes(octets[:2]))
