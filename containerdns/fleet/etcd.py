@@ -25,6 +25,11 @@ MAX_KEYS: Final = 1000  # of one answer to `list`, which etcd makes in some 10 m
 MEMBER_AT_FAULT: Final = 500  # status from which on another member may answer
 MAX_LINE: Final = 64 << 20  # octets of one message of a watch: the first may have all changes
 MAY_NOT_WRITE: Final = ("permission denied", "space exceeded", "request is too large")
+OLD_TOKEN: Final = (  # expired, or from before a change of users; etcd 3.4, 3.5, 3.6
+    "invalid auth token",
+    "revision in header is old",
+    "revision of auth store is old",
+)
 CREDENTIALS: Final = "user"  # the file of USER:PASSWORD beside the certificates
 
 
@@ -235,9 +240,7 @@ class Etcd:
         failure = "no member"
         for member in list(self._members):
             try:
-                await self._authenticate(member)
-                response = await self._post(member, path, fields)
-                refusal = await _refusal_in(response)
+                response, refusal = await self._ask(member, path, fields)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 failure = f"{member.partition('://')[2]}: {_text(error)}"
                 self._ask_last(member)
@@ -255,6 +258,24 @@ class Etcd:
                 response.close()
             return
         raise FleetUnavailable(f"etcd cannot be reached: {failure}")
+
+    async def _ask(
+        self, member: str, path: str, fields: dict[str, Any]
+    ) -> tuple[aiohttp.ClientResponse, str]:
+        """Send a request; return the response, and why it was refused ("" if it was not).
+
+        A request that is refused for its token was not carried out, and is sent once more.
+        """
+        for is_last in (False, True):
+            await self._authenticate(member)
+            token = self._token
+            response = await self._post(member, path, fields)
+            refusal = await _refusal_in(response)
+            if is_last or not token or not any(text in refusal for text in OLD_TOKEN):
+                break
+            if self._token == token:  # else another call has got a new one
+                self._token = ""
+        return response, refusal
 
     def _ask_last(self, member: str) -> None:
         self._members.remove(member)

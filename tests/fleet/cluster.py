@@ -99,6 +99,11 @@ class Cluster:
         with urllib.request.urlopen(request, timeout=5, context=context) as response:
             return json.loads(response.read())
 
+    def token(self, name: str, password: str) -> str:
+        """A token of a user."""
+        found = self.call("/v3/auth/authenticate", name=name, password=password)
+        return str(found["token"])
+
     @staticmethod
     def coded(fields: Mapping[str, object]) -> dict[str, object]:
         """Encode the keys and values among some fields."""

@@ -128,29 +128,58 @@ def test_server_that_was_stopped_loses_its_names_and_gets_them_back(
 def test_wrong_password_is_a_clear_line_and_the_right_one_heals_it(
     engines: tuple[Engine, Engine], tmp_path: Path
 ) -> None:
-    """A user of etcd that may touch the prefix alone."""
     a, _ = engines
-    folder = tmp_path / "tls"
-    folder.mkdir()
-    (folder / "user").write_text("dns:wrong\n")
+    user = tmp_path / "user"
+    user.write_text("dns:wrong\n")
     with Cluster() as cluster:
-        for user in ("root", "dns"):
-            cluster.call("/v3/auth/user/add", name=user, password="secret")
-            cluster.call("/v3/auth/role/add", name=user)
-            cluster.call("/v3/auth/user/grant", user=user, role=user)
-        granted = {"permType": "READWRITE", "key": PREFIX, "range_end": PREFIX[:-1] + "0"}
-        cluster.call("/v3/auth/role/grant", name="dns", perm=cluster.coded(granted))
-        cluster.call("/v3/auth/enable")
-        options = of_fleet(cluster, "a", "--fleet-tls", str(folder))
+        enable_users(cluster)
+        options = of_fleet(cluster, "a", "--fleet-tls", str(tmp_path))
         with serving(*options, docker=a.url) as first:
             wait_until(lambda: "authentication failed" in first.log())
             assert first.metric("fleet_connected") == 0
-            (folder / "user").write_text("dns:secret\n")
+            user.write_text("dns:secret\n")
             wait_until(lambda: first.metric("fleet_connected") == 1)
             a.add("web", address="10.1.0.1")
             wait_until(lambda: has(first, "web.a", "10.1.0.1"))
-            token = cluster.call("/v3/auth/authenticate", name="dns", password="secret")["token"]
-            wait_until(lambda: any("/a/c/" in key for key in cluster.listed(PREFIX, token)))
+            wait_until(lambda: count_containers(cluster, "secret") == 1)
+
+
+def test_password_is_changed_while_a_fleet_goes_on(
+    engines: tuple[Engine, Engine], tmp_path: Path
+) -> None:
+    """That makes the tokens of the user invalid, as their age does."""
+    a, _ = engines
+    user = tmp_path / "user"
+    user.write_text("dns:secret\n")
+    with Cluster() as cluster:
+        enable_users(cluster)
+        options = of_fleet(cluster, "a", "--fleet-tls", str(tmp_path))
+        with serving(*options, docker=a.url) as first:
+            a.add("web1", address="10.1.0.1")
+            wait_until(lambda: count_containers(cluster, "secret") == 1)
+            user.write_text("dns:other\n")
+            token = cluster.token("root", "secret")
+            cluster.call("/v3/auth/user/changepw", token, name="dns", password="other")
+            a.add("web2", address="10.1.0.2")
+            wait_until(lambda: count_containers(cluster, "other") == 2)
+            assert "retrying" not in first.log()
+            assert first.metric("fleet_connected") == 1
+
+
+def enable_users(cluster: Cluster) -> None:
+    """Let nobody but root and dns in, both with a password of "secret"."""
+    for user in ("root", "dns"):
+        cluster.call("/v3/auth/user/add", name=user, password="secret")
+        cluster.call("/v3/auth/role/add", name=user)
+        cluster.call("/v3/auth/user/grant", user=user, role=user)
+    granted = {"permType": "READWRITE", "key": PREFIX, "range_end": PREFIX[:-1] + "0"}
+    cluster.call("/v3/auth/role/grant", name="dns", perm=cluster.coded(granted))
+    cluster.call("/v3/auth/enable")
+
+
+def count_containers(cluster: Cluster, password: str) -> int:
+    """How many containers of the first host the user dns finds."""
+    return sum("/a/c/" in key for key in cluster.listed(PREFIX, cluster.token("dns", password)))
 
 
 def test_fleet_over_tls_with_client_certificates(
