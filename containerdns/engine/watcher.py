@@ -197,6 +197,7 @@ class Watcher:
                         self.url, event.action if event.action in ACTIONS else "other"
                     )
                     self._apply(_undated(event) if event.time_ns < subscribed_ns else event)
+                await turns().offer(f"events of {self.url}")
         raise EngineUnavailable(f"{self.url} ended the event stream")
 
     def _apply(self, event: Event) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,26 @@ async def test_what_happened_while_the_stream_was_cut_is_found(socket: Path) -> 
         await recorder.until(lambda: recorder.count("resynced", "reconnect"))
         assert set(recorder.running()) == {"renamed", "new"}
         assert recorder.count("container_removed", gone) == 1
+
+
+async def test_events_that_come_at_once_are_handled_some_at_a_time(socket: Path) -> None:
+    """Queries are answered in between, as when `docker compose down` ends hundreds."""
+    told: list[int] = []
+    async with SimulatedEngine(socket, 300) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+
+        async def note_each_pass() -> None:
+            while True:
+                told.append(len(recorder.calls))
+                await asyncio.sleep(0)
+
+        noting = asyncio.create_task(note_each_pass())
+        for container_id in engine.ids():
+            engine.remove(container_id)
+        await recorder.until(lambda: not recorder.containers)
+        noting.cancel()
+    most = max(after - before for before, after in pairwise(told))
+    assert most < 300  # of 1,200 calls
 
 
 @best_of_three

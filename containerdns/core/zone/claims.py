@@ -113,10 +113,9 @@ class Chosen:
 
     Attributes:
         samples: Of the claims that were judged.
-        holders: Those, and all that they stand for.
     """
 
-    __slots__ = ("_above", "_claims", "_having", "holders", "samples")
+    __slots__ = ("_above", "_claims", "_having", "_holders", "samples")
 
     def __init__(self, claims: Claims, samples: tuple[Claim, ...]) -> None:
         """Initialise with claims and the samples of them that were chosen; until these change."""
@@ -124,9 +123,15 @@ class Chosen:
         self._claims = claims if isinstance(claims, ManyClaims) else None
         self._having: dict[str, tuple[Claim, ...]] = {}
         self._above: frozenset[str] | None = None
-        self.holders = samples
-        if self._claims is not None:
-            self.holders = tuple(chain.from_iterable(map(self._claims.alike, samples)))
+        self._holders = samples if self._claims is None else None
+
+    @property
+    def holders(self) -> tuple[Claim, ...]:
+        """The samples, and all that they stand for; the same tuple each time."""
+        if self._holders is None:
+            assert self._claims is not None
+            self._holders = tuple(chain.from_iterable(map(self._claims.alike, self.samples)))
+        return self._holders
 
     @property
     def is_many(self) -> bool:

@@ -23,6 +23,7 @@ from containerdns.core.zone import handover
 from containerdns.core.zone.claims import (
     Chosen,
     Claims,
+    ManyClaims,
     added,
     befores,
     befores_of,
@@ -898,6 +899,8 @@ class Zone:
 
     def _losses_of(self, owner: str) -> Iterator[Loss | None]:
         """Yield the lost claims to one owner, and None now and then."""
+        if self._is_shared_by_all(owner):
+            return
         claims = self.claims(owner)
         holders = self.holders(owner, Suffix(self.shape.domains[0], SuffixKind.DOMAIN))
         if len(holders) == len(claims) and TYPE_CNAME not in self._having:
@@ -921,6 +924,14 @@ class Zone:
             if called := self._called(claim):
                 loss = Loss(owner, called, winner, claim.rule, claim.publication)
                 yield self._with_cause(loss, claim)
+
+    def _is_shared_by_all(self, owner: str) -> bool:
+        """Return whether many claims to an owner all have it, without a look at each; or False."""
+        claims = self._claims[owner]
+        if not isinstance(claims, ManyClaims) or self._exact or TYPE_CNAME in self._having:
+            return False
+        chosen = self._chosen(owner, claims, is_domain=True)
+        return len(chosen.samples) == len(samples(claims))
 
     def held_back(self, claim: Claim) -> Departure | None:
         """Return the departure that holds a name back from a running container, or None."""

@@ -1,5 +1,6 @@
 """Few claims and many are held in different ways, and decide alike."""
 
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -90,3 +91,22 @@ def test_many_claims_decide_as_few_do(
     few = list(histories(happened))
     monkeypatch.setattr(claims, "MAX_FEW", 1)
     assert list(histories(happened)) == few
+
+
+def test_losses_of_a_name_that_thousands_share_are_no_look_at_each() -> None:
+    """These are sought each second in which one of them comes or goes."""
+    zone = Zone(Shape(handover=30), 1, RememberedNames(60))
+    for number in range(3000):
+        new = publication(number, "web", Rank.CONTAINER, "p", False, True)
+        zone.replace(new.id, new, 1_000_000.0)
+    zone.replace("c7", None, 1_000_000.0)
+    tracemalloc.start()
+    try:
+        assert list(zone.losses(["web"])) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3000 * 8 / 2  # a list of the holders takes eight octets each
+    late = publication(3000, "web", Rank.HOST_NAME, "p", False, True)
+    zone.replace(late.id, late, 1_000_000.0)
+    assert [loss.loser_id for loss in zone.losses(["web"])] == [late.id]
