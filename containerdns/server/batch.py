@@ -209,48 +209,43 @@ class BatchLoop:
             self._drop_clients()
         cache, clients, areas = datagrams.packet_cache, self._clients, self._areas
         heads, queries, replies = areas.heads, areas.queries, areas.replies
-        cache_hits, policy_hits = cache.unusual["cache"], cache.unusual["policy"]
+        unusual_before = cache.unusual.copy()
         stamp = QueryStamp("udp", time.time())
         rows: list[Row] = []
         sizes: list[int] = []
         lengths = areas.lengths[:count].tolist()
         for length, (at, key, reply_at) in zip(lengths, self._places, strict=False):
             data = queries[at : at + length]
-            client = clients.get(heads[key])
+            client = clients.get(heads[key]) or self._new_client(len(sizes), data)
             if client is None:
-                client = self._new_client(len(sizes), data)
-                if client is None:
-                    sizes.append(0)
-                    continue
+                sizes.append(0)
+                continue
             folded = data[2:].lower()
             entry = client.fast.get(folded)
-            if entry is not None and data.endswith(entry.rest):
-                tail = entry.tail
-                if tail is None:
-                    tail = cache.tail_of(entry, started)
-                if tail is not None:
-                    entry.hits += 1
-                    rows.append((stamp, client.address, entry))
-                    reply = data[:2] + entry.head + data[12 : entry.end] + tail
-                    size = len(reply)
-                    replies[reply_at : reply_at + size] = reply
-                    sizes.append(size)
-                    continue
-            if made := datagrams.at_once(data, folded, client, stamp, started):
+            if (
+                entry is not None
+                and (not entry.has_letters or data.endswith(entry.rest))
+                and (tail := entry.tail or cache.tail_of(entry, started))
+            ):
+                entry.hits += 1
+                row: Row = (stamp, client.address, entry)
+                reply = b"".join((data[:2], entry.head, data[12 : entry.end], tail))
+            elif client.variants and (ready := datagrams.ready(data, folded, client, started)):
+                reply, entry = ready
+                entry.hits += 1
+                row = (stamp, client.address, entry)
+            elif made := datagrams.at_once(data, folded, client, stamp, started):
                 reply, row = made
-                rows.append(row)
-                size = len(reply)
-                replies[reply_at : reply_at + size] = reply
-                sizes.append(size)
+            else:
+                sizes.append(self._answer_slowly(data, client, len(sizes)))
                 continue
-            sizes.append(self._answer_slowly(data, client, len(sizes)))
+            rows.append(row)
+            size = len(reply)
+            replies[reply_at : reply_at + size] = reply
+            sizes.append(size)
         self._send_all(sizes)
         if rows:
-            cache_hits = cache.unusual["cache"] - cache_hits
-            policy_hits = cache.unusual["policy"] - policy_hits
-            seconds = time.monotonic() - started
-            stamp.ms = seconds * 1000
-            self._note(rows, seconds, cache_hits, policy_hits)
+            self._note(rows, stamp, time.monotonic() - started, unusual_before)
 
     def _drop_clients(self) -> None:
         """Begin with new clients, as rights or views have changed."""
@@ -258,15 +253,19 @@ class BatchLoop:
         self._datagrams.drop(self._clients)
         self._clients = {}
 
-    def _note(self, rows: list[Row], seconds: float, cache_hits: int, policy_hits: int) -> None:
+    def _note(
+        self, rows: list[Row], stamp: QueryStamp, seconds: float, unusual_before: dict[str, int]
+    ) -> None:
         """Record in the history what a batch answered directly, and how long it took."""
+        stamp.ms = seconds * 1000
         self._datagrams.history.extend(rows)
         took = self._datagrams.counters.took
-        took("zone", seconds, len(rows) - cache_hits - policy_hits)
-        if cache_hits:
-            took("cache", seconds, cache_hits)
-        if policy_hits:
-            took("policy", seconds, policy_hits)
+        usual = len(rows)
+        for source, total in self._datagrams.packet_cache.unusual.items():
+            if hits := total - unusual_before[source]:
+                took(source, seconds, hits)
+                usual -= hits
+        took("zone", seconds, usual)
 
     def _answer_slowly(self, data: bytes, client: Client, slot: int) -> int:
         """Answer a query without a ready-made response; return its size, or 0 for none yet."""

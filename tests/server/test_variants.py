@@ -7,8 +7,10 @@ from itertools import pairwise
 
 from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
-from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.packet_cache import Entry, PacketCache
 from containerdns.core.protocol.query_history import History
+from containerdns.core.protocol.query_variants import PLAIN_ENDS
+from containerdns.core.protocol.respond import Reply
 from containerdns.core.upstream.forwarding import Forward
 from containerdns.core.zone.views import Rights, Views
 from containerdns.server import udp
@@ -82,6 +84,66 @@ def test_variant_holds_for_half_an_hour_and_for_its_type() -> None:
     assert datagrams.ready(data, data[2:].lower(), client, 1800.0) is None
 
 
+def test_renewed_variant_is_ready_again() -> None:
+    datagrams, client, _ = serving()
+    data = query("web.docker.", opt=opt((10, bytes(8))))
+    for started in (0.0, 1800.0, 3600.0):
+        assert datagrams.ready(data, data[2:].lower(), client, started) is None
+        datagrams._answer_variant(data, client, started)
+        assert datagrams.ready(data, data[2:].lower(), client, started + 1799.0) is not None
+
+
+def test_cookie_of_another_client_is_not_returned() -> None:
+    datagrams, client, _ = serving()
+    other = datagrams.client(bytes((192, 0, 2, 77)), LOCAL)
+    data = query("web.docker.", opt=opt((10, bytes(8))))
+    said = messages.parse_response(answer(datagrams, client, data)).edns
+    assert said is not None
+    cookie = said.option(10)
+    assert cookie is not None
+    proof = query("web.docker.", opt=opt((10, cookie)))
+    for _ in range(2):
+        assert datagrams.ready(proof, proof[2:].lower(), other, 1.0) is None
+        answer(datagrams, client, proof)
+    answer(datagrams, other, proof)
+    its_own = datagrams.ready(proof, proof[2:].lower(), other, 1.0)
+    same = datagrams.ready(proof, proof[2:].lower(), client, 1.0)
+    assert its_own is not None
+    assert same is not None
+    assert cookie in same[0]
+    assert cookie not in its_own[0]
+
+
+def test_options_in_any_order_have_the_response_of_a_fresh_server() -> None:
+    """Also if a query ends with the record that came last, but within an option of its own."""
+    chance = random.Random(0)
+    datagrams, client, _ = serving()
+    records = [opt((65001, b"x")), opt((10, bytes(8))), opt(size=1111), opt((12, bytes(30)))]
+    records += [opt((65001, record)) for record in records]
+    records += [opt(flags=0x8000) + record for record in records[:4]]
+    ready_ones = 0
+    for _ in range(2000):
+        name = chance.choice(("web.docker.", "missing.docker.", "WEB.docker.", "a.web.docker."))
+        data = query(name, chance.choice((1, 28, 65, 97)), opt=chance.choice(records))
+        ready = datagrams.ready(data, data[2:].lower(), client, 1.0)
+        expected = datagrams._answering.begin(data, client.peer)
+        assert isinstance(expected, Reply)
+        if ready is not None:
+            ready_ones += 1
+            assert _without_cookie(ready[0]) == _without_cookie(expected.octets)
+        datagrams.answer(data, client, 0.0)
+    assert ready_ones > 500
+
+
+def test_entry_with_more_than_an_opt_record_takes_no_options() -> None:
+    """Else a record within an option could be replaced."""
+    for record, takes in ((opt(), True), (opt((65001, opt())), False), (b"", False)):
+        asked = query("web.docker.", opt=record)
+        end = 12 + len(b"\3web\6docker\0")
+        entry = Entry({}, asked, end, Reply(asked + PLAIN_ENDS[0], 0, "zone"), 0.0)
+        assert entry.takes_options is takes
+
+
 def test_clients_together_are_bounded() -> None:
     datagrams, _, _ = serving()
     for address in range(300):
@@ -134,6 +196,12 @@ def flood(datagrams: Datagrams, number: int) -> None:
     for address in range(MAX_CLIENTS // 2 + 1):
         datagrams.client(struct.pack("!BBH", 10, number, address), LOCAL)
     assert datagrams.refresh() == before + 1
+
+
+def _without_cookie(octets: bytes) -> bytes:
+    """Blank the time and hash of a cookie, which depend on the clock."""
+    at = octets.find(b"\0\x0a\0\x18" + bytes(8) + b"\1\0\0\0")
+    return octets if at < 0 else octets[: at + 12] + octets[at + 28 :]
 
 
 def _states(datagrams: Datagrams) -> int:

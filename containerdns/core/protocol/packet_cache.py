@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, Final
 
 from containerdns.core.counters import Counters
-from containerdns.core.protocol.query_variants import PLAIN_ENDS
+from containerdns.core.protocol.query_variants import OPT_OCTETS, PLAIN_ENDS
 from containerdns.core.protocol.respond import Reply
 from containerdns.core.zone.views import View
 
@@ -28,6 +28,7 @@ ENTRY_OCTETS: Final = 500  # overhead of an entry: objects and table slots
 MAX_TABLES: Final = 1024  # views; each queried address of ours has its own
 MAX_TABLES_COMPARED: Final = 8  # least recently used tables considered, to find the emptiest
 MAX_ENTRIES_COMPARED: Final = 16  # of each of these, to find whether they are in use
+TYPE_AND_CLASS_OCTETS: Final = 4
 NAME_OCTETS: Final = 400  # cost of each further name that it depends on
 MAX_NAMES: Final = 64  # names that one entry may depend on
 MAX_ASKED_ONCE: Final = 16384  # absent names queried once, while the shelf is full
@@ -45,14 +46,17 @@ class Entry:
         head: The response's octets 2 to 12.
         end: Where the question's name ends in the query.
         rest: The rest of the query, as sent.
+        has_letters: `rest` has some in its octets, so that it must be compared as sent.
         tail: The rest of the response; None if `PacketCache.tail_of` must compute it.
-        takes_options: It ends in an OPT record without options, which can be replaced.
+        takes_options: Query and response end in an OPT record without options, which follows
+            the question in the query; so either can be replaced.
         hits: Number of uses since they were last counted.
     """
 
     __slots__ = (
         "ages_at",
         "end",
+        "has_letters",
         "head",
         "hits",
         "is_kept",
@@ -109,7 +113,9 @@ class Entry:
         self.shelf = reply.keeping
         is_plain = self.source == "zone" and not (self.rotation or self.serial_at or is_fresh)
         self.tail = self.kept_tail if is_plain else None
-        self.takes_options = self.kept_tail.endswith(PLAIN_ENDS)
+        is_alone = len(self.rest) == TYPE_AND_CLASS_OCTETS + OPT_OCTETS
+        self.takes_options = is_alone and self.kept_tail.endswith(PLAIN_ENDS)
+        self.has_letters = _has_letters(self.rest)
 
     @property
     def octets(self) -> int:
@@ -197,7 +203,7 @@ class PacketCache:
         The caller counts: `entry.hits`, or otherwise over TCP.
         """
         entry = table.get(data[2:].lower())
-        if entry is None or not data.endswith(entry.rest):
+        if entry is None or (entry.has_letters and not data.endswith(entry.rest)):
             return None
         tail = entry.tail
         if tail is None:

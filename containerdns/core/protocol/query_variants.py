@@ -7,7 +7,8 @@ the response is cached for half an hour.  So a DNS cookie, a client subnet or pa
 entry in the packet cache.
 """
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Edns
@@ -24,16 +25,21 @@ USUAL_SIZES: Final = frozenset(
 PLAIN_ENDS: Final = (messages.opt_record(), messages.opt_record(dnssec_ok=True))
 
 
-class Variant(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Variant:
     """The part of a response that depends on one client's OPT record.
 
     Attributes:
+        sent: The client's record.
+        cut: Where that starts in a query, from its end: negative.
         opt: The plain record in its place.
         octets: The end of the response: the length of the options, and the options.
         limit: The longest response in octets.
         until: When it expires, by the clock of the packet cache.
     """
 
+    sent: bytes
+    cut: int
     opt: bytes
     octets: bytes
     limit: int
@@ -69,10 +75,16 @@ def read_opt(opt: bytes) -> Edns | None:
     return None if not edns.options and edns.payload_octets in USUAL_SIZES else edns
 
 
-def variant(edns: Edns, options: tuple[tuple[int, bytes], ...], until: float) -> Variant:
-    """Return the variant for an OPT record and the options of its response."""
+def variant(
+    sent: bytes, edns: Edns, options: tuple[tuple[int, bytes], ...], until: float
+) -> Variant:
+    """Return the variant for an OPT record, parsed, and the options of its response."""
     record = messages.opt_record(edns.dnssec_ok, options=options)
-    limit = min(max(edns.payload_octets, messages.PLAIN_OCTETS), messages.PAYLOAD_OCTETS)
     return Variant(
-        messages.opt_record(edns.dnssec_ok), record[OPT_OCTETS - len(NO_OPTIONS) :], limit, until
+        sent=sent,
+        cut=-len(sent),
+        opt=messages.opt_record(edns.dnssec_ok),
+        octets=record[OPT_OCTETS - len(NO_OPTIONS) :],
+        limit=min(max(edns.payload_octets, messages.PLAIN_OCTETS), messages.PAYLOAD_OCTETS),
+        until=until,
     )

@@ -514,7 +514,7 @@ class Responder:
         options = None if edns is None else self._options(edns, peer, now)
         if edns is None or options is None:
             return None
-        return query_variants.variant(edns, options[0], clock + options[1])
+        return query_variants.variant(opt, edns, options[0], clock + options[1])
 
     def _options(
         self, edns: Edns, peer: Peer, now: float
