@@ -219,7 +219,7 @@ class _Server:
         if self._http is not None:
             self._http.use(new.settings.http.hosts)
         await self._writer.publish_anew()
-        if self._writer.listener is not None:
+        if new.applied and self._writer.listener is not None:
             self._writer.listener.settings_changed()
         log.info("reload: done; %s", ", ".join(o.flag for o in new.applied) or "nothing changed")
         systemd.notify("READY=1")

@@ -56,7 +56,7 @@ class Sink(Protocol):
         """An event arrived; there are only a few different actions."""
 
     def resynced(self, engine: str, reason: str) -> None:
-        """A full listing was compared; "start", "reconnect", "periodic", "watchdog" or "reload"."""
+        """A full listing was compared; "start", "reconnect", "periodic" or "watchdog"."""
 
     def list_failed(self, engine: str, cause: str) -> None:
         """A full listing failed."""

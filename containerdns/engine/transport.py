@@ -243,7 +243,7 @@ def _translated(where: str) -> Iterator[None]:
     except aiohttp.ClientConnectorError as fault:
         raise EngineUnavailable(_cause(where, fault.os_error)) from fault
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as fault:
-        raise EngineUnavailable(f"{where} closed the connection") from fault
+        raise EngineUnavailable("the connection was closed") from fault
     except aiohttp.ClientOSError as fault:
         known = OSError(fault.errno, fault.strerror)  # an instance of the subclass for its number
         raise EngineUnavailable(_cause(where, known)) from fault
@@ -274,7 +274,7 @@ def _cause(where: str, fault: Exception) -> str:
             advice = "use its address, or a line in --hosts, if this machine uses containerdns"
             return f"{where}: cannot resolve its name ({fault.strerror}); {advice}"
         case ConnectionResetError() | BrokenPipeError():
-            return f"{where} closed the connection"
+            return "the connection was closed"
         case OSError() if fault.errno:
             return f"{where}: {errno.errorcode.get(fault.errno, '?')}: {fault.strerror}"
         case _:

@@ -85,7 +85,6 @@ class Watcher:
         self._tracker = Tracker(self._client, url, sink)
         self._networks: tuple[Network, ...] | None = None
         self._reason = "start"  # for the next full listing
-        self._compare_now = asyncio.Event()
         self._list_networks_now = asyncio.Event()
         self._has_networks = (
             asyncio.Event()
@@ -99,11 +98,6 @@ class Watcher:
         self._surprises = 0  # changes found by a listing without an event
         self._cause = ""
         self._has_warned_of_networks = False
-
-    def compare_soon(self, reason: str = "reload") -> None:
-        """Compare with a full listing now instead of at the next interval."""
-        self._reason = reason
-        self._compare_now.set()
 
     async def run(self) -> None:
         """Watch until cancelled.
@@ -223,7 +217,6 @@ class Watcher:
     async def _keep_comparing(self) -> None:
         while True:
             reason, self._reason = self._reason, "periodic"
-            self._compare_now.clear()
             try:
                 await self._compare(reason)
             except EngineUnavailable as fault:
@@ -232,9 +225,7 @@ class Watcher:
             except ExceptionGroup as faults:
                 self._sink.list_failed(self.url, str(_first(faults)))
                 raise
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._timing.compare_every):
-                    await self._compare_now.wait()
+            await asyncio.sleep(self._timing.compare_every)
 
     async def _compare(self, reason: str) -> None:
         """List everything, and report the differences from the known state.

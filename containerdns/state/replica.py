@@ -323,11 +323,15 @@ class Replica:
         self._packet_cache.set_serial(snapshot.serial)
 
     def use(self, settings: Settings, now: float) -> None:
-        """Use new settings from now on, without changing publications."""
-        self.settings = settings
+        """Use new settings from now on, without changing publications.
+
+        Equal ones change no serial, and secondaries are not notified.
+        """
         had = self.zone.shape
-        self.zone.reshape(settings.zone)
-        self._grow(now)
+        if settings != self.settings:
+            self.settings = settings
+            self.zone.reshape(settings.zone)
+            self._grow(now)
         self.zone.remembered.lifetime = settings.state.remember
         self.ownership = self._make_ownership(self.listing)
         self.views.set_rights(settings.rights)

@@ -122,6 +122,11 @@ class Recorder:
         before = self.count("listed")
         await self.until(lambda: self.count("listed") > before)
 
+    async def until_compared(self) -> None:
+        """Wait for a listing that began after this call: the second, as one may be under way."""
+        await self.until_listed()
+        await self.until_listed()
+
     def _note(self, call: str, *arguments: Any) -> None:
         self.calls.append((call, arguments, time.time()))
         self._news.set()

@@ -16,6 +16,8 @@ from tests.engine.recorder import Recorder, watching
 from tests.engine.simulated import SimulatedEngine
 from tests.timing import assert_within, best_of_three, until
 
+RARELY = 5.0  # seconds between listings: none comes while a test prepares what one meets
+
 
 @pytest.fixture
 def socket(tmp_path: Path) -> Path:
@@ -188,15 +190,17 @@ async def test_network_event_that_names_the_container_as_its_actor_is_followed(
 
 
 async def test_network_event_without_any_container_makes_none(socket: Path) -> None:
-    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+    async with (
+        SimulatedEngine(socket, 2) as engine,
+        watching(engine.url, compare_every=0.3) as (recorder, _),
+    ):
         await recorder.until_listed()
         engine.emit("network", "disconnect", "")
         engine.emit("container", "update", "")
         engine.emit("network", "connect", "1" * 64)  # a network, as no container has this id
         engine.add("late")
         await recorder.until(lambda: "late" in recorder.running())
-        watcher.compare_soon()
-        await recorder.until_listed()
+        await recorder.until_compared()
         assert recorder.count("container_unreadable") == 0
         assert len(recorder.containers) == 3
 
@@ -409,11 +413,13 @@ async def test_many_changes_told_from_the_list_keep_what_inspects_had_told(
 
 
 async def test_comparison_without_a_difference_inspects_nothing(socket: Path) -> None:
-    async with SimulatedEngine(socket, 30) as engine, watching(engine.url) as (recorder, watcher):
+    async with (
+        SimulatedEngine(socket, 30) as engine,
+        watching(engine.url, compare_every=0.3) as (recorder, _),
+    ):
         await recorder.until_listed()
         before = engine.inspects
-        watcher.compare_soon()
-        await recorder.until_listed()
+        await recorder.until_compared()
         assert engine.inspects == before == 30
 
 
@@ -488,7 +494,10 @@ async def test_late_answer_refines_what_the_list_told(socket: Path) -> None:
 
 async def test_container_that_takes_long_to_start_is_not_sick(socket: Path) -> None:
     """The Engine answers its inspect when it has started; on a busy machine, after seconds."""
-    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+    async with (
+        SimulatedEngine(socket, 2) as engine,
+        watching(engine.url, compare_every=RARELY) as (recorder, _),
+    ):
         await recorder.until_listed()
         slow = engine.ids()[0]
         engine.die(slow)
@@ -500,21 +509,22 @@ async def test_container_that_takes_long_to_start_is_not_sick(socket: Path) -> N
         await recorder.until(lambda: "web-0" in recorder.running())
         assert address_of(recorder, "web-0") == "172.28.9.9"
         engine.release(slow)
-        watcher.compare_soon()
         await recorder.until_listed()
         assert recorder.count("container_unreadable") == 0
 
 
 async def test_list_that_has_not_heard_of_a_death_revives_nobody(socket: Path) -> None:
     """After `die` an Engine lists a container as running until it has cleaned up."""
-    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+    async with (
+        SimulatedEngine(socket, 2) as engine,
+        watching(engine.url, compare_every=RARELY) as (recorder, _),
+    ):
         await recorder.until_listed()
         dead = engine.ids()[0]
         engine.emit("container", "die", dead)
         await recorder.until(lambda: "web-0" not in recorder.running())
         engine.inspect_delay = 1.0
         engine.add("late", announce=False)
-        watcher.compare_soon()
         await recorder.until(lambda: "late" in recorder.running())  # told from the list
         assert "web-0" not in recorder.running()
         engine.die(dead, announce=False)
@@ -523,7 +533,10 @@ async def test_list_that_has_not_heard_of_a_death_revives_nobody(socket: Path) -
 
 
 async def test_list_that_comes_after_the_answer_changes_nothing(socket: Path) -> None:
-    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+    async with (
+        SimulatedEngine(socket, 2) as engine,
+        watching(engine.url, compare_every=RARELY) as (recorder, _),
+    ):
         await recorder.until_listed()
         slow = engine.ids()[0]
         engine.hold_answers.add(slow)
@@ -532,21 +545,22 @@ async def test_list_that_comes_after_the_answer_changes_nothing(socket: Path) ->
         engine.emit("container", "update", slow)
         await until(lambda: engine.requests["/containers/json"] > listings)
         engine.release(slow)
-        watcher.compare_soon()  # its list comes after the other one
         await recorder.until_listed()
         assert recorder.count("container_unreadable") == 0
 
 
 async def test_container_that_is_being_removed_is_not_sick(socket: Path) -> None:
     """The Engine may answer 500 once its layer is gone."""
-    async with SimulatedEngine(socket, 2) as engine, watching(engine.url) as (recorder, watcher):
+    async with (
+        SimulatedEngine(socket, 2) as engine,
+        watching(engine.url, compare_every=0.3) as (recorder, _),
+    ):
         await recorder.until_listed()
         going = engine.ids()[0]
         engine.statuses[f"/containers/{going}/json"] = 500
         engine.die(going)
         engine.begin_removal(going)
-        watcher.compare_soon()
-        await recorder.until_listed()
+        await recorder.until_compared()
         assert recorder.count("container_unreadable") == 0
 
 

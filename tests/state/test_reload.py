@@ -94,6 +94,21 @@ def test_other_times_and_domains_hold_at_once() -> None:
     assert running.writer.revision > revision  # the page is told
 
 
+def test_reload_without_a_change_takes_no_serial(tmp_path: Path) -> None:
+    """Secondaries would be notified of a zone that they have, and the log say "+0"."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("192.0.2.7 printer\n")
+    options = {"hosts": str(hosts), "ttl": 7}
+    running = Running(container("web"), **options)
+    zone = running.writer.zone
+    zone.is_ahead = False
+    before = zone.serial, zone.generation, running.writer.counters.zone_changes
+    running.reload(options)
+    assert not zone.is_ahead
+    assert (zone.serial, zone.generation, running.writer.counters.zone_changes) == before
+    assert running.ask("printer.docker")[1] == [(7, packed("192.0.2.7"))]
+
+
 def test_names_that_the_policy_takes_away_stay_ours() -> None:
     running = Running(container("web"), container("shown", enable="true"))
     assert running.ask("web.localdomain")[0] == messages.NOERROR
