@@ -2,7 +2,7 @@
 
 dnsmasq over Docker's resolver and a public one loses a redeployed container's name for a
 day (aacebedo/dnsdock#85); containerdns in its place does not.  All programs are the real
-ones, but for the public resolver, which says what the real one said.
+ones, except the public resolver, which answers as the real one did.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class Story:
         time.sleep(PAUSE)
 
     def tell(self, *lines: str) -> None:
-        """Say something."""
+        """Print a paragraph."""
         print("\n" + "\n".join(f"# {line}" for line in lines), flush=True)
         time.sleep(PAUSE)
 
@@ -114,7 +114,7 @@ class Story:
         self.act(f"dig {NAME}", asked)
 
     def leaked(self) -> None:
-        """Say what the public resolver was asked for."""
+        """Print what the public resolver was asked for."""
         names = list(dict.fromkeys(self.public.names()))
         self.tell("What the public resolver was asked for meanwhile:", *(names or ["nothing"]))
 
@@ -177,7 +177,7 @@ class Story:
 
 
 def play(story: Story) -> None:
-    """Tell the story, both ways."""
+    """Play the story, both ways."""
     story.tell(
         "A laptop on a VPN reaches containers by name. Its DNS server is the VPN container's:",
         "dnsmasq, over Docker's own resolver and a public one.",
@@ -204,7 +204,7 @@ def play(story: Story) -> None:
         story.dig()
         story.tell(
             "Docker's resolver knew no such container, and asked the public one. That one said: no",
-            "such name, for a day. dnsmasq says so until tomorrow, or until somebody restarts it.",
+            "such name, for a day. dnsmasq says so until tomorrow, or until a restart.",
         )
         story.leaked()
     story.clear()

@@ -86,7 +86,7 @@ def found(folder: Path) -> list[str]:
 
 
 def _processes(folder: bytes) -> Iterator[str]:
-    """Programs of ours; those that have ended and wait to be reaped have none of these texts."""
+    """Programs started by the tests; ended ones that wait to be reaped lack these texts."""
     mounts = Path("/proc/self/ns/mnt").readlink()
     for entry in Path("/proc").glob("[0-9]*"):
         if entry.name == str(os.getpid()):

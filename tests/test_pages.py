@@ -348,7 +348,7 @@ def test_every_command_runs(command: str, world: World) -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("block", [b for b in SHELL if b.language == "console"], ids=str)
 def test_every_transcript_is_what_is_printed(block: Block, world: World) -> None:
-    """But for the address, which differs from Engine to Engine."""
+    """Except the address, which differs from Engine to Engine."""
     world.start_web()
     address = world.engine.address("web")
     for command, printed in block.transcript():
@@ -378,7 +378,7 @@ def test_every_document_has_the_keys_that_the_page_shows(world: World) -> None:
 
 
 def assert_same_keys(told: Any, given: Any, where: str) -> None:
-    """Tell apart a page and a document by what keys they have, the document more."""
+    """Compare the keys of a page with those of a document, which may have more."""
     if isinstance(told, dict):
         assert set(told) <= set(given), where
         for key, value in told.items():

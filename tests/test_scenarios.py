@@ -25,7 +25,7 @@ def test_scenario(file: Path, way: str, tmp_path: Path) -> None:
 
 
 def acts(steps: Iterator[Step]) -> list[list[Step]]:
-    """Split a scenario where `options` begin it anew."""
+    """Split a scenario where `options` start it over."""
     found: list[list[Step]] = [[]]
     for step in steps:
         if step.verb == "options" and found[-1]:

@@ -71,7 +71,7 @@ async def until(holds: Callable[[], object], longest: float = MAX_WAIT) -> None:
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether somebody takes connections there."""
+    """Whether a server accepts connections there."""
     with socket.socket() as client:
         client.settimeout(5)
         return client.connect_ex((host, port)) == 0

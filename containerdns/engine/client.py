@@ -112,7 +112,7 @@ class EngineClient:
         document = self._decoded(response, body, "/version")
         engine, api = document.get("Version"), document.get("ApiVersion")
         if not isinstance(api, str) or not all(part.isdecimal() for part in api.split(".")):
-            raise EngineUnavailable(f"{self.address.url} responds, but is not a Docker Engine")
+            raise EngineUnavailable("it responds, but is not a Docker Engine")
         self._prefix = f"/v{api}"
         return Version(str(engine or ""), api, clock)
 
@@ -171,15 +171,13 @@ class EngineClient:
                     yield item
                     await turns().offer(self.address.url)
             if not decoder.is_complete:
-                raise EngineUnavailable(
-                    f"{self.address.url} sent a listing that is not a JSON array"
-                )
+                raise EngineUnavailable("the listing is not a JSON array")
 
     async def networks(self) -> list[Any] | None:
         """Return the documents of all networks; None if a socket proxy forbids that."""
         documents = await self.get("/networks")
         if documents is not None and not isinstance(documents, list):
-            raise EngineUnavailable(f"{self.address.url}: /networks is not a JSON array")
+            raise EngineUnavailable("/networks is not a JSON array")
         return documents
 
     async def get(self, path: str) -> Any | None:
@@ -206,7 +204,7 @@ class EngineClient:
         async with self._get(target) as response:
             if response.status != 200:
                 raise self._refusal(response, await response.body(), target)
-            yield EventStream(response, self.address.url)
+            yield EventStream(response)
 
     async def _call(
         self, target: str, within: float = CALL_TIMEOUT, longest: int | None = None
@@ -220,7 +218,7 @@ class EngineClient:
                 finally:
                     response.release()
         except TimeoutError as fault:
-            raise EngineUnavailable(f"no answer from {self.address.url}") from fault
+            raise EngineUnavailable("no answer from the Engine") from fault
 
     @asynccontextmanager
     async def _get(self, target: str) -> AsyncIterator[EngineResponse]:
@@ -229,7 +227,7 @@ class EngineClient:
             async with asyncio.timeout(HEAD_TIMEOUT):
                 response = await self._connections.get(target)
         except TimeoutError as fault:
-            raise EngineUnavailable(f"no answer from {self.address.url}") from fault
+            raise EngineUnavailable("no answer from the Engine") from fault
         try:
             yield response
         finally:
@@ -240,17 +238,13 @@ class EngineClient:
             async with asyncio.timeout(PIECE_TIMEOUT):
                 return await response.piece()
         except TimeoutError as fault:
-            raise EngineUnavailable(
-                f"{self.address.url} stopped in the middle of a listing"
-            ) from fault
+            raise EngineUnavailable("the listing stopped halfway") from fault
 
     def _items(self, decoder: "ArrayDecoder", octets: bytes) -> Iterator[Any]:
         try:
             yield from decoder.feed(octets)
         except ValueError as fault:
-            raise EngineUnavailable(
-                f"{self.address.url} sent a listing that is invalid JSON"
-            ) from fault
+            raise EngineUnavailable("the listing is invalid JSON") from fault
 
     def _decoded(self, response: EngineResponse, body: bytes, target: str) -> Any:
         if response.status != 200:
@@ -258,25 +252,24 @@ class EngineClient:
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as fault:
-            raise EngineUnavailable(f"{self.address.url}: {target} is invalid JSON") from fault
+            raise EngineUnavailable(f"{target} is invalid JSON") from fault
 
     def _refusal(self, response: EngineResponse, body: bytes, target: str) -> EngineUnavailable:
-        url, status, path = self.address.url, response.status, target.partition("?")[0]
+        status, path = response.status, target.partition("?")[0]
         if status == 403:
-            cause = f"{url} forbids GET {path}; allow it in the socket proxy"
+            cause = f"status 403 forbids GET {path}; allow it in the socket proxy"
         else:
             said = body[:200].decode(errors="replace").strip()
-            cause = f"{url} responded to GET {path} with status {status}: {said}"
+            cause = f"GET {path} failed with status {status}: {said}"
         return EngineUnavailable(cause, status)
 
 
 class EventStream:
     """The event stream of a subscription."""
 
-    def __init__(self, response: EngineResponse, url: str) -> None:
+    def __init__(self, response: EngineResponse) -> None:
         self.clock = _clock_of(response)
         self._response = response
-        self._url = url
         self._line = _EventLine()
 
     async def next(self) -> list[Event]:
@@ -301,7 +294,7 @@ class EventStream:
         try:
             return line.event()
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
-            raise EngineUnavailable(f"{self._url} sent a malformed event") from fault
+            raise EngineUnavailable("the event stream has a malformed event") from fault
 
 
 class _EventLine:

@@ -255,30 +255,30 @@ def _cause(where: str, fault: Exception) -> str:
     path = where.removeprefix("unix://")
     match fault:
         case FileNotFoundError() if where.startswith("ssh://"):
-            return f"{where}: the ssh command is not installed"
+            return "the ssh command is not installed"
         case FileNotFoundError() if where.startswith("unix://"):
             return f"no Docker socket {path}: start Docker, or use another one with --docker"
         case FileNotFoundError():
-            return f"{where}: --docker-tls lacks ca.pem, cert.pem or key.pem"
+            return "--docker-tls lacks ca.pem, cert.pem or key.pem"
         case PermissionError():
             return f"no permission for {path}: run as root or as a member of its group"
         case ConnectionRefusedError():
-            return f"connection refused by {where}: start Docker, or use another one with --docker"
+            return "connection refused: start Docker, or use another one with --docker"
         case TimeoutError():
-            return f"no answer from {where}"
+            return "no answer from the Engine"
         case ssl.SSLCertVerificationError():
-            return f"{where}: TLS failed: {fault.verify_message.lower()}"
+            return f"TLS failed: {fault.verify_message.lower()}"
         case ssl.SSLError():
-            return f"{where}: TLS failed: {fault.reason or fault}"
+            return f"TLS failed: {fault.reason or fault}"
         case socket.gaierror():
             advice = "use its address, or a line in --hosts, if this machine uses containerdns"
-            return f"{where}: cannot resolve its name ({fault.strerror}); {advice}"
+            return f"cannot resolve its host name ({fault.strerror}); {advice}"
         case ConnectionResetError() | BrokenPipeError():
             return "the connection was closed"
         case OSError() if fault.errno:
-            return f"{where}: {errno.errorcode.get(fault.errno, '?')}: {fault.strerror}"
+            return f"{errno.errorcode.get(fault.errno, '?')}: {fault.strerror}"
         case _:
-            return f"{where} does not respond like an Engine: {fault}"
+            return f"it does not respond like an Engine: {fault}"
 
 
 def _kept_alive(address: Any) -> socket.socket:

@@ -114,7 +114,7 @@ class Watchdog:
         if missed:
             await asyncio.sleep(LATE)
             if any(self._is_missing(event) for event in missed):
-                self._deaf(f"it missed {len(missed)} events")
+                self._deaf(f"{len(missed)} found by a check of the past")
         return past.clock
 
     def _is_missing(self, event: Event) -> bool:

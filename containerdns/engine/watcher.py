@@ -146,7 +146,7 @@ class Watcher:
                 raise others from None
             assert lost is not None
             return str(_first(lost))
-        return f"{self.url} ended the event stream"
+        return "the event stream ended"
 
     async def _follow(self) -> None:
         """Subscribe, then list, then follow.
@@ -192,7 +192,7 @@ class Watcher:
                     )
                     self._apply(_undated(event) if event.time_ns < subscribed_ns else event)
                 await turns().offer(f"events of {self.url}")
-        raise EngineUnavailable(f"{self.url} ended the event stream")
+        raise EngineUnavailable("the event stream ended")
 
     def _apply(self, event: Event) -> None:
         match event.kind, event.action:
@@ -317,7 +317,7 @@ class Watcher:
         self._sink.listed(self.url)
         self._sink.resynced(self.url, reason)
         if reason == "periodic" and self._surprises:
-            self._deaf(f"the listing shows {self._surprises} changes")
+            self._deaf(f"changes that only the listing shows: {self._surprises}")
 
     # Networks.
 
@@ -365,7 +365,7 @@ class Watcher:
 
     def _deaf(self, evidence: str) -> NoReturn:
         self._reason = "watchdog"
-        raise EngineUnavailable(f"the event stream of {self.url} missed events: {evidence}")
+        raise EngineUnavailable(f"the event stream missed events: {evidence}")
 
 
 def _exit_status(event: Event) -> int | None:

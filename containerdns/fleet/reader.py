@@ -289,7 +289,8 @@ class Reader:
         changes = _removed(self._others, place)
         if is_host:
             gone = sum(publication is None for _, publication in changes)
-            log.info("fleet: host %s is gone, with %d containers", place.host, gone)
+            noun = "container" if gone == 1 else "containers"
+            log.info("fleet: host %s is gone, with %d %s", place.host, gone, noun)
         return changes
 
     def _take_base(self, value: Value) -> None:

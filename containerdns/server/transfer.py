@@ -125,12 +125,13 @@ class Transfers:
                 sent += 1
                 await turns().offer(address)
         log.info(
-            "%s of %s to %s: %s, %d messages in %.3f s",
+            "%s of %s to %s: %s, %d %s in %.3f s",
             messages.type_text(query.qtype),
             transfer.apex,
             ip_address(address),
             what,
             sent,
+            "message" if sent == 1 else "messages",
             time.monotonic() - started,
         )
 

@@ -69,7 +69,8 @@ class HostsFiles:
                 log.warning("hosts file %s", fault)
             left = len(file.faults) - MAX_FAULTS_LOGGED
             if left > 0:
-                log.warning("hosts file %s: %d more errors", path, left)
+                noun = "error" if left == 1 else "errors"
+                log.warning("hosts file %s: %d more %s", path, left, noun)
 
     def _warn(self, path: Path, cause: str) -> None:
         """Warn once for as long as a file cannot be read for the same reason."""

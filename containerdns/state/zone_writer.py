@@ -267,7 +267,8 @@ class ZoneWriter(Replica):
             self._look_at_listings()
             self.settle(status.last_sync)
             count = sum(1 for c in self.inventory if c.engine == engine)
-            log.info("Docker %s: listed, %d containers", engine, count)
+            noun = "container" if count == 1 else "containers"
+            log.info("Docker %s: listed, %d %s", engine, count, noun)
         elif was_incomplete:
             self._look_at_listings()
         if self.listing is Listing.COMPLETE and self._freezes_left:

@@ -68,7 +68,7 @@ def install(packages: Path) -> None:
 
 
 def copy_interpreter(root: Path, unused: Sequence[str] = UNUSED) -> None:
-    """Copy the interpreter and its standard library, but for the parts that are not used."""
+    """Copy the interpreter and its standard library, except the parts that are not used."""
     interpreter = _interpreter()
     target = root / _relative(interpreter)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -253,7 +253,7 @@ async def _together(count: int, http: Address, path: str) -> None:
 
 
 async def _pump(dns: Address, count: int, octets: bytes) -> None:
-    """Some connections send the same octets for ever, and read what comes."""
+    """Some connections send the same octets until cancelled, and read what comes."""
 
     async def pump(number: int) -> None:
         reader, writer = await _connect(dns, number)

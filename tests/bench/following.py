@@ -81,7 +81,7 @@ def follow(engine_socket: str) -> Iterator[Seen]:
 
 
 def main() -> None:
-    """Follow for ever."""
+    """Follow until cancelled."""
     print("ready", flush=True)
     for seen in follow(sys.argv[1]):
         print(seen.action, seen.container_name, seen.happened, seen.arrived, flush=True)

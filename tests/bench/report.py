@@ -3,7 +3,7 @@
     python -m tests.bench.report [--quick] [--write] [--only MEASURE]...
 
 `--quick` takes a quarter of an hour instead of a whole one; `--write` replaces the page and
-its plot; `--only` measures some anew, and keeps what was found of the others.  Needs root for
+its plot; `--only` measures some again, and keeps the results of the others.  Needs root for
 the private Engine, and the peers from Debian.
 """
 

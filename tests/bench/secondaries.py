@@ -116,7 +116,7 @@ async def _measure(server: Running, ports: dict[str, int], folder: Path, seconds
 
 
 def report(what: str, asking: Asking) -> None:
-    """Print how long answers took, and begin anew."""
+    """Print how long answers took, and start over."""
     taken, asking.taken = sorted(asking.taken), []
     shown = "   ".join(
         f"{text} {taken[min(int(len(taken) * share), len(taken) - 1)] * 1000:6.2f} ms"

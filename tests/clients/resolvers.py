@@ -32,7 +32,7 @@ NOT_FOUND = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look-up gave.
+    """The result of a lookup.
 
     Attributes:
         addresses: Sorted, each once.
@@ -44,7 +44,7 @@ class Found:
 
     @property
     def is_absent(self) -> bool:
-        """Whether the name has no such address, rather than that somebody failed."""
+        """Whether the name has no such address, rather than that a server failed."""
         return not self.addresses and NOT_FOUND.search(self.fault) is not None
 
 

@@ -15,7 +15,7 @@ NAME = "staging-search_elasticsearch_1"
 SEARCH = ("localdomain", "pek2.qingcloud.com")  # of the client of the founding fault
 OPTIONS = tuple(f"--search-domain={domain}" for domain in SEARCH)
 # The latter are absolute: else `web.localdomain.pek2.qingcloud.com` is asked for after the first
-# NXDOMAIN, which is nobody's container and so goes upstream.
+# NXDOMAIN, which is not a container and so goes upstream.
 SUFFIXES = ("", ".docker", ".docker.", ".localdomain.", ".pek2.qingcloud.com.")
 
 
@@ -24,7 +24,7 @@ def options(upstream: RecordingUpstream, loopback: str) -> tuple[str, ...]:
 
 
 def redeploy(engine: Dockerd, server: Running, network: str = "staging") -> str:
-    """Remove the container, put another in its place, and start it anew; its new address."""
+    """Replace the container with another one; return its new address."""
     before = engine.address(NAME)
     engine.remove(NAME)
     engine.run(network=network)
@@ -80,7 +80,7 @@ def test_family_that_is_missing_does_not_hide_the_other(
     resolv_conf: Path,
     name: str,
 ) -> None:
-    """musl fails a look-up of both families if one is NXDOMAIN (containers/aardvark-dns#679)."""
+    """musl fails a lookup of both families if one is NXDOMAIN (containers/aardvark-dns#679)."""
     engine.create_network("both", ipv6="fd00:77::/64")
     engine.run("web")
     engine.run("two-families", network="both")
@@ -101,7 +101,7 @@ def test_family_that_is_missing_does_not_hide_the_other(
 def test_names_are_searched_for_while_the_engine_is_not_listed(
     engine: Dockerd, upstream: RecordingUpstream, loopback: str, stub: Stub, resolv_conf: Path
 ) -> None:
-    """A client that asks too early is told of a failure, never that the name is unknown."""
+    """A client that asks too early gets a failure, never a denial of the name."""
     write_resolv_conf(resolv_conf, loopback)
     nowhere = f"unix://{engine.root}/not-there.sock"
     with serving(*options(upstream, loopback), docker=nowhere, ready=False):

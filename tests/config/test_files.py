@@ -29,7 +29,7 @@ def test_stamp_of_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_text_is_that_of_a_regular_file_alone(tmp_path: Path) -> None:
-    """Opening a FIFO would wait for somebody who writes into it."""
+    """Opening a FIFO would wait for a writer."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path in (fifo, tmp_path, Path("/dev/zero")):

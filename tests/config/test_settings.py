@@ -667,7 +667,7 @@ def test_system_stays_itself_wherever_it_was_put() -> None:
 
 
 def test_every_field_of_settings_has_one_option() -> None:
-    """But for what says that an option was left at its default, or what named the Engine."""
+    """Except those that say which options were given, and what named the Engine."""
     shared = {"policy.ttl", "policy.suffixes", "policy.fleet_host"} | {
         f"upstream.{f}" for f in ("ttl", "suffixes", "listen")
     }

@@ -8,7 +8,7 @@ from containerdns.core.counters import OTHER_RCODE, OTHER_TYPE, Counters, Distri
 
 
 def test_types_that_nobody_knows_are_counted_as_one() -> None:
-    """A client may ask for all 65,536; each would be kept for ever, and read at every scrape."""
+    """A client may ask for all 65,536; each would be kept forever, and read at every scrape."""
     counters = Counters()
     for qtype in range(1 << 16):
         counters.asked("udp", qtype)

@@ -56,7 +56,7 @@ KNOT_ZONE = """
 
 
 def are_installed() -> bool:
-    """Tell whether both servers are there."""
+    """Return whether both servers are installed."""
     return all(_program(name) for name in ("nsd", "knotd"))
 
 

@@ -232,7 +232,7 @@ class Question:
         name: Without its final dot.
         container: The name of the container that it leads to; "" for a service.
         service: The service that it leads to.
-        project: The service's; "" if it is nobody's while several projects have such a service.
+        project: The service's; "" if the name is ambiguous as several projects have it.
         since: Another name; before that has an address, this one may belong to an upstream.
     """
 
@@ -244,7 +244,7 @@ class Question:
 
     @property
     def is_shared(self) -> bool:
-        """Whether it is nobody's while several projects have it."""
+        """Whether it is ambiguous while several projects have it."""
         return not self.container and not self.project
 
     def may_be(self, run: Run, begin: float, end: float) -> bool:
@@ -368,7 +368,7 @@ def _fault(answer: Answer, allowed: set[str], required: set[str]) -> str:
 
 @dataclass
 class Asked:
-    """A time of asking, and what became of it.
+    """The time of a query, and its outcome.
 
     Attributes:
         questions: What is asked.

@@ -52,7 +52,7 @@ class Dockerd:
         self.socket = self.root / "docker.sock"
         self.socket_url = f"unix://{self.socket}"
         self.subnet = free_subnet()
-        # Not by --default-address-pool: with it, a dockerd that starts anew removes docker0,
+        # Not by --default-address-pool: with it, a dockerd that restarts removes docker0,
         # which may be the machine's.
         self._pools = itertools.cycle(list(self.subnet.subnets(new_prefix=24))[1:100])
         self._bridge = own_name("")
@@ -323,7 +323,7 @@ class Dockerd:
         self.api.remove_network(name)
 
     def subnet_of(self, third_octet: int) -> str:
-        """A free /24 for `create_network`, which the Engine does not give out by itself."""
+        """A free /24 for `create_network`, which the Engine does not assign by itself."""
         return str(list(self.subnet.subnets(new_prefix=24))[100 + third_octet])
 
     def clear(self) -> None:

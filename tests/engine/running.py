@@ -28,8 +28,8 @@ class RecordingUpstream:
     """A public resolver to which our names are news: NXDOMAIN, good for a day.
 
     Attributes:
-        port: Its UDP port, on 127.0.0.1 if nothing else was said.
-        asked: All names that came, lower case, but for the loop probes.
+        port: Its UDP port, on 127.0.0.1 by default.
+        asked: All names that came, lower case, except the loop probes.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class Running:
 
 @contextlib.contextmanager
 def serving(*options: str, docker: str | None, ready: bool = True) -> Iterator[Running]:
-    """A server that ends with the block, and whose every fault of its own fails the test."""
+    """A server that ends with the block; any internal error of it fails the test."""
     with Running(*options, docker=docker, ready=ready) as server:
         yield server
         assert server.metric("dns_internal_errors_total") == 0, server.log()

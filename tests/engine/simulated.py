@@ -183,13 +183,13 @@ class SimulatedEngine:
             self.emit("container", "rename", container_id)
 
     def set_health(self, container_id: str, health: str) -> None:
-        """Give a container a health check with this outcome."""
+        """Set the outcome of a container's health check."""
         self._inspects[container_id]["State"]["Health"] = {"Status": health}
         self._items[container_id]["Status"] = f"Up 1 second ({health})"
         self.emit("container", f"health_status: {health}", container_id)
 
     def move(self, container_id: str, address: str, *, announce: bool = True) -> None:
-        """Give a running container another address, as `network connect` does."""
+        """Change the address of a running container, as `network connect` does."""
         for documents in (self._inspects, self._items):
             endpoint = documents[container_id]["NetworkSettings"]["Networks"][NETWORK]
             endpoint.update(IPAddress=address, EndpointID=f"{time.time_ns():064x}")
@@ -212,7 +212,7 @@ class SimulatedEngine:
         return list(self._items)
 
     async def churn(self, per_second: float) -> None:
-        """Add and remove containers, so many of each a second, for ever."""
+        """Add and remove containers, so many of each a second, until cancelled."""
         ids: deque[str] = deque()
         clock = asyncio.get_running_loop().time
         due = clock()

@@ -47,7 +47,7 @@ def test_url_is_read(url: str, with_tls: bool, address: tuple[str, str, str, int
      "unix:////run/docker.sock"],
 )  # fmt: skip
 def test_option_and_client_read_the_same_url(url: str) -> None:
-    """The option took unix:/PATH, and the client retried for ever."""
+    """The option took unix:/PATH, and the client retried forever."""
     assert load({"docker": [url]}, {}).engines.urls == ("unix:///run/docker.sock",)
     address = parse_url(url, with_tls=False)
     assert address == EngineAddress("unix:///run/docker.sock", "unix", "/run/docker.sock")
@@ -78,7 +78,7 @@ async def test_socket_without_a_listener_is_told(socket: Path) -> None:
     async with SimulatedEngine(socket):
         pass
     os.mknod(socket, stat.S_IFSOCK | 0o600)
-    assert "connection refused by" in await refusal(f"unix://{socket}")
+    assert "connection refused:" in await refusal(f"unix://{socket}")
 
 
 async def test_other_server_is_told_as_none_of_docker(socket: Path) -> None:
@@ -212,7 +212,7 @@ async def test_tls_says_what_is_wrong_with_a_certificate(socket: Path, tmp_path:
         make_certificates(folder, days)
     async with tls_front(socket, expired) as port:
         url = f"tcp://127.0.0.1:{port}"
-        assert await refusal(url, expired) == f"{url}: TLS failed: certificate has expired"
+        assert await refusal(url, expired) == "TLS failed: certificate has expired"
         assert "self-signed certificate in certificate chain" in await refusal(url, other)
 
 
@@ -222,7 +222,7 @@ async def test_name_that_cannot_be_resolved_is_told_with_advice(
     """Where no resolver answers, too: in less time than a connection may take (resolv.conf(5))."""
     monkeypatch.setenv("RES_OPTIONS", "timeout:1 attempts:1")
     told = await refusal("tcp://engine.invalid:2375")
-    assert "engine.invalid:2375: cannot resolve its name (" in told
+    assert "cannot resolve its host name (" in told
     assert "if this machine uses containerdns" in told
 
 

@@ -148,7 +148,7 @@ def test_profiles_and_one_offs_disturb_nobody(
 def test_projects_with_one_service_name_stay_apart(
     engine: Dockerd, server: Running, shop: Project, program: Program, tmp_path: Path
 ) -> None:
-    """The bare name is nobody's while both have it, also while one is redeployed."""
+    """The bare name is ambiguous while both have it, also while one is redeployed."""
     other = Project(program, engine, tmp_path, "test", 1)
     asked = [*questions(shop), *questions(other), Question("web.docker", service="web")]
     with asking(engine, server, *asked) as everything:

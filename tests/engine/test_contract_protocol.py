@@ -75,7 +75,7 @@ def test_cache_size_0_asks_each_time(tmp_path: Path) -> None:
 
 
 def test_out_of_descriptors_is_one_line_and_udp_goes_on(tmp_path: Path) -> None:
-    """Who opens connections without end must not fill the log either."""
+    """A client that opens endless connections must not fill the log either."""
     missing = f"unix://{tmp_path}/missing.sock"
     with serving(*NOWHERE, docker=missing, ready=False) as server:
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (32, 32))

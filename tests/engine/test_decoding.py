@@ -88,7 +88,7 @@ def test_item_that_is_nested_too_deep_is_skipped_alone() -> None:
 
 
 def test_each_character_of_a_long_item_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted, not timed: decoding anew with each piece looked at 2.3 GB of 17 MiB."""
+    """Counted, not timed: decoding again with each piece looked at 2.3 GB of 17 MiB."""
     seen = 0
 
     def decode(text: str, at: int = 0) -> tuple[Any, int]:

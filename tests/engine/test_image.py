@@ -66,7 +66,7 @@ def base_python() -> Path:
 
 
 def make_base(root: Path) -> None:
-    """Make the root of an image like Docker's python: an interpreter with pip."""
+    """Create the root of an image like Docker's python: an interpreter with pip."""
     root.mkdir()
     assemble.copy_interpreter(root, ("__pycache__", "site-packages", "config-*", "test", "idlelib"))
     told = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -86,7 +86,7 @@ def make_base(root: Path) -> None:
 
 
 def make_context(root: Path) -> None:
-    """Make the build context: what .dockerignore lets through, and the wheels."""
+    """Create the build context: what .dockerignore lets through, and the wheels."""
     for name in ("Dockerfile", "LICENSE", "README.md", "pyproject.toml", "requirements.txt"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)

@@ -133,7 +133,7 @@ def test_odd_containers_cost_nobody_anything(engine: Dockerd, upstream: Recordin
 
 @best_of_three
 def test_engine_is_killed_and_returns(engine: Dockerd, upstream: RecordingUpstream) -> None:
-    """The zone stands while the Engine is gone, and is right within 2 s of its return."""
+    """The zone is kept while the Engine is gone, and is right within 2 s of its return."""
     engine.clear()
     engine.run("stays")
     engine.run("goes")

@@ -1,4 +1,4 @@
-"""Who has a name, where it leads, and who may ask, on a real Engine."""
+"""Which container has a name, where it leads, and who may ask, on a real Engine."""
 
 import contextlib
 import os

@@ -46,7 +46,7 @@ class Engine:
         self._do(lambda: self._engine.remove(container_id))
 
     def set_health(self, container_id: str, health: str) -> None:
-        """Give a container a health check with this outcome."""
+        """Set the outcome of a container's health check."""
         self._do(lambda: self._engine.set_health(container_id, health))
 
     def event_time(self, action: str) -> float:

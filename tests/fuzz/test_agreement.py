@@ -87,7 +87,7 @@ def test_explanation_is_the_response_for_types_that_are_no_records() -> None:
 
 
 def check_explanation(world: World, name: str, qtype: int, client: str) -> None:
-    """Compare what is told of a query with what becomes of it."""
+    """Compare the explanation of a query with its outcome."""
     peer = world.peer(client)
     writer = world.writer
     told = explain(writer.ownership, name, qtype, peer.view, time.time())

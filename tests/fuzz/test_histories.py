@@ -1,4 +1,4 @@
-"""Whatever happened before, what is served is what a server made anew would serve.
+"""Whatever happened before, what is served is what a new server would serve.
 
 Unlike in `test_agreement`, each new container has an id of its own, as Docker gives it: a
 claim of a container that is gone then differs from that of the one in its place.
@@ -62,7 +62,7 @@ compose_labels = st.builds(
 
 
 class Histories(RuleBasedStateMachine):
-    """One server to which things happen, compared with one made anew after each of them."""
+    """One server to which things happen, compared with a new one after each of them."""
 
     ids = Bundle("ids")
 
@@ -300,7 +300,7 @@ class Histories(RuleBasedStateMachine):
         return zone.serial, frozenset(rr for rr in found if rr.rtype != SOA)
 
     def _note_kept(self) -> None:
-        """Note what is remembered after something happened: what was kept before and is not now."""
+        """Record what is remembered after something happened: what was kept and is not now."""
         kept = set(self.world.writer.zone.owners_to_keep())
         self._remembered = (self._remembered | self._kept) - kept
         if self.world.writer.settings.state.remember == 0:
@@ -323,7 +323,7 @@ class Histories(RuleBasedStateMachine):
 
 
 def _said(outcome: object) -> object:
-    """What a client gets, or what becomes of its question."""
+    """What a client gets, or the outcome of its question."""
     if isinstance(outcome, Reply):
         return contents(outcome.octets)
     assert outcome is None or isinstance(outcome, Forward)
@@ -351,7 +351,7 @@ def a_container(number: int, name: str, **changes: object) -> Container:
 
 
 def test_name_that_only_a_bare_service_still_has_is_remembered() -> None:
-    """A bare service is nobody's below a search domain, so it keeps no name there."""
+    """A bare service is unowned below a search domain, so it keeps no name there."""
     world = World()
     service = {f"{COMPOSE}project": "p", f"{COMPOSE}service": "web"}
     world.happen(Change("put", a_container(2, "p-web-1", docker_labels=service)))

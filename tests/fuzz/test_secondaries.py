@@ -180,7 +180,7 @@ class Followed:
         await writer.publish_anew()
 
     def anew(self, apex: str) -> set[RR]:
-        """The records of a zone as it is, but for the SOA."""
+        """The records of a zone as it is, except the SOA."""
         zone, view = self.world.writer.zone, self.view
         kind = SuffixKind.DOMAIN if apex in zone.shape.domains else SuffixKind.REVERSE
         found = [r.rr() for r in records.in_zone(zone, Suffix(apex, kind), view)]

@@ -46,7 +46,7 @@ steps = st.lists(
 
 
 class Notified:
-    """Nobody; the feed wants somebody."""
+    """No secondary; the feed needs one."""
 
     def changed(self, apex: str, soa: RR) -> None:
         """Do nothing."""
@@ -97,7 +97,7 @@ class Client:
         self._serial = 0
 
     def follow(self, copy: Copy) -> None:
-        """Take what a process sends, and compare it with all that was sent before."""
+        """Read what a process sends, and compare it with all that was sent before."""
         held = set(self._known.get(self._serial, ()))
         for step in copy.since(self._serial) or ():
             held = (held - set(step.removed)) | set(step.added)

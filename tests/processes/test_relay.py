@@ -15,7 +15,7 @@ from tests.engine.simulated import SimulatedEngine
 from tests.timing import MAX_WAIT
 
 AXFR, IXFR, SOA = 252, 251, 6
-ROUNDS = 14  # so that both processes are met, but for one run in 8,000
+ROUNDS = 14  # so that both processes are met, except in one run in 8,000
 
 
 class Secondary:

@@ -83,7 +83,7 @@ class World:
         self.engine.set_health(sick, "unhealthy")
 
     def change(self, step: Callable[[], object]) -> None:
-        """Take a step on the Engine's event loop."""
+        """Run a step on the Engine's event loop."""
 
         async def taken() -> None:
             step()
@@ -180,7 +180,7 @@ class World:
         return self.server.metric("cache_entries") > 0
 
     def notified(self) -> bool:
-        """Whether the secondary is told of a change."""
+        """Whether the secondary receives NOTIFY for a change."""
         count = len(self.engine.ids())
         self.change(lambda: self.engine.add(f"news{count}"))
         wait_until(lambda: self.server.addresses(f"news{count}.docker") != [])

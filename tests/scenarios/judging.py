@@ -68,7 +68,7 @@ def expectation(step: Step) -> Expectation:
 def judge(
     expected: Expectation, data: bytes, response: bytes | None, asked: list[Forward]
 ) -> list[str]:
-    """Say what is wrong with a response; nothing if it is as expected."""
+    """Return what is wrong with a response; nothing if it is as expected."""
     wrong = _judge_forwarding(expected, asked)
     if expected.rcode == "forward":
         return wrong

@@ -152,7 +152,7 @@ class Served:
 
 
 def settings(**changes: Any) -> DNSSettings:
-    """Settings as they are without any option, but for what a test changes."""
+    """Settings without any option, except those that a test changes."""
     return DNSSettings(**{"listen": (Endpoint("127.0.0.1", 0),), "query_history": 100, **changes})
 
 

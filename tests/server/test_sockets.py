@@ -62,7 +62,7 @@ def test_nothing_is_left_open_after_a_failure(taken: Endpoint) -> None:
 
 
 def test_address_that_is_not_there_yet_is_bound() -> None:
-    """That of a VPN that comes up later; 192.0.2.0/24 is nobody's."""
+    """That of a VPN that comes up later; 192.0.2.0/24 is unassigned."""
     for host in ("192.0.2.1", "2001:db8::1"):
         [listener] = sockets.open_all((Endpoint(host, 0),))
         listener.close()

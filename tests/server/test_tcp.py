@@ -30,7 +30,7 @@ async def receive(reader: asyncio.StreamReader, within: float = MAX_WAIT) -> byt
 
 
 async def test_queries_are_pipelined_and_answered_out_of_order() -> None:
-    """RFC 7766 section 6.2.1.1: a slow one does not hold up those behind it."""
+    """RFC 7766 section 6.2.1.1: a slow one does not delay those behind it."""
     async with serving() as served:
         reader, writer = await connect(served)
         writer.write(frame(query("slow.example", message_id=1)))
@@ -173,7 +173,7 @@ async def test_connections_are_bounded_in_all() -> None:
 
 
 async def test_strangers_take_no_place_of_a_client() -> None:
-    """Who is outside `--allow` is refused, and keeps nobody out by having many connections."""
+    """A client outside `--allow` is refused, and cannot keep others out by many connections."""
     allowed = (ip_network("127.0.0.1/32"),)
     limits = Limits(4, 4)
     async with serving(

@@ -14,7 +14,7 @@ HOSTS = Together.of([Host("a", ("192.0.2.1",), ("10.1.0.0/16",))])
 
 
 class Notified:
-    """Who would send NOTIFY."""
+    """The sender of NOTIFY."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -31,7 +31,7 @@ NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1"
 
 @dataclass
 class Notified:
-    """Who would send NOTIFY.
+    """The sender of NOTIFY.
 
     Attributes:
         told: The serials, by apex.
@@ -349,7 +349,7 @@ async def test_zone_in_pieces_is_what_is_transferred() -> None:
 
 
 async def test_after_an_internal_error_zones_are_taken_whole() -> None:
-    """What the copies missed would else be missing for ever."""
+    """What the copies missed would otherwise be missing forever."""
     async with primary() as made:
         working = made.feed.changed
 

@@ -82,7 +82,7 @@ def test_damaged_file_is_one_warning(
 def test_what_is_no_file_of_text_is_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A FIFO would hold up the start for ever."""
+    """A FIFO would delay the start forever."""
     (tmp_path / "latin").write_bytes(document(claimed=["\xe4"]).encode("latin-1") + b"\xe4")
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "fifo")

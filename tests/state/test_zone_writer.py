@@ -94,7 +94,7 @@ def test_lost_name_is_reported_once_for_each_container(caplog: pytest.LogCapture
         zone_writer.listed(ENGINE)
         said = []
         for job in ("b" * 64, "c" * 64):
-            for _ in range(2):  # not anew with each look
+            for _ in range(2):  # not again with each look
                 zone_writer.container_changed(ENGINE, a_container(job, "job", "web"), None)
                 await look_once(zone_writer)
             said.append(caplog.text.count("job does not get the name web"))

@@ -107,7 +107,7 @@ def answer(query: DNSRecord, *zone: str, rcode: str = "NOERROR", auth: str = "")
 
 
 def truncated(query: DNSRecord) -> bytes:
-    """Say that the answer is too long for UDP."""
+    """Respond that the answer is too long for UDP."""
     reply = DNSRecord(DNSHeader(id=query.header.id, qr=1, tc=1, rd=1, ra=1), q=query.q)
     return bytes(reply.pack())
 

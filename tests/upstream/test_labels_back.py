@@ -24,7 +24,7 @@ TYPES = {"NS": messages.NS, "SOA": messages.SOA, "DS": messages.DS, "DNSKEY": me
 
 @asynccontextmanager
 async def dnsmasq(folder: Path, port: int, ours: int, public: int) -> AsyncIterator[None]:
-    """Run a dnsmasq with our own snippet, and somebody else for the rest."""
+    """Run a dnsmasq with our own snippet, and another upstream for the rest."""
     snippet = folder / "containerdns.conf"
     snippet.write_text(write("dnsmasq", Ours((Endpoint("127.0.0.1", ours),), ("docker",))).text())
     running = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Upstreams that are slow, as opposed to dead: asked once, and never set aside."""
+"""Upstreams that are slow, as opposed to dead: asked once, and never marked down."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ def recurses(fake: FakeUpstream, seconds: float) -> Callable[[DNSRecord, str], R
 @pytest.mark.parametrize("is_measured", [True, False], ids=["measured", "unmeasured"])
 @pytest.mark.parametrize("seconds", [0.6, 0.9])
 async def test_a_slow_question_is_asked_once_for_all(seconds: float, is_measured: bool) -> None:
-    """A time-out of 0.2 s says nothing about a name that is in nobody's cache."""
+    """A timeout of 0.2 s says nothing about a name that no cache has."""
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
         fake.script = recurses(fake, seconds)
         for number in range(20 if is_measured else 0):

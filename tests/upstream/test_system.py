@@ -41,7 +41,7 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def write(path: Path, *hosts: str) -> None:
-    """Write a resolv.conf anew, and put it in the place of the old one, as programs do."""
+    """Write a new resolv.conf and move it over the old one, as programs do."""
     beside = path.with_suffix(".new")
     beside.write_text("".join(f"nameserver {host}\n" for host in hosts))
     beside.rename(path)

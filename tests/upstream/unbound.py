@@ -32,7 +32,7 @@ class Unbound:
 
 
 def make_certificate(folder: Path, name: str = NAME, days: int = 2) -> tuple[Path, Path, Path]:
-    """Make an authority and a certificate for a name and 127.0.0.1.
+    """Create an authority and a certificate for a name and 127.0.0.1.
 
     Args:
         folder: Where to.

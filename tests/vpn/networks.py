@@ -79,7 +79,7 @@ class Server:
         self._compose = [*compose(), *files, "-p", f"cdns{kind}"]
 
     def make_keys(self, host: str, client: str) -> Path:
-        """Make the keys as deploy/ has it; the configuration of the client."""
+        """Create the keys as deploy/ does; the configuration of the client."""
         words = (DEPLOY / self.kind / "make-keys", f"{host}:{self.port}", client)
         return Path(run(*words, environment=self._environment).strip())
 
@@ -232,7 +232,7 @@ def openvpn(laptop: Laptop, configuration: Path, folder: Path) -> Iterator[None]
 
 @contextlib.contextmanager
 def wireguard(laptop: Laptop, configuration: Path, folder: Path) -> Iterator[None]:
-    """wg-quick, which gives what it is told of DNS to a resolvconf."""
+    """wg-quick, which passes its DNS settings to a resolvconf."""
     tools = folder / "tools"
     tools.mkdir()
     resolvconf = tools / "resolvconf"

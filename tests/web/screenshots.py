@@ -1,4 +1,4 @@
-"""Make the pictures of the status page: `python -m tests.web.screenshots FOLDER [NUMBER ...]`.
+"""Create the pictures of the status page: `python -m tests.web.screenshots FOLDER [NUMBER ...]`.
 
 With numbers of containers, the whole page is pictured with so many, on three widths.
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 async def picture_widths(site: Site, folder: Path, number: int) -> None:
-    """Take the whole page, and once the part that connects devices, on a width each."""
+    """Photograph the whole page, and once the part that connects devices, on a width each."""
     for width in WIDTHS:
         async with opened(site.url + "/", (width, 900)) as page:
             await page.wait_for_selector("#container-list > li")
@@ -75,7 +75,7 @@ async def picture_widths(site: Site, folder: Path, number: int) -> None:
 
 
 def state_of(number: int) -> FakeState:
-    """Give so many containers, in projects of ten."""
+    """Return so many containers, in projects of ten."""
     state = busy_state()
     kinds = list(SERVICES.items())
     state.listed = [
@@ -155,7 +155,7 @@ def busy_state() -> FakeState:
 
 
 def change(seconds: int, kind: str, name: str, gap: float | None, now: datetime) -> Document:
-    """Give a change that was so many seconds ago."""
+    """Return a change that was so many seconds ago."""
     return {
         **CHANGE,
         "time": stamp(now - timedelta(seconds=seconds)),
@@ -170,7 +170,7 @@ def change(seconds: int, kind: str, name: str, gap: float | None, now: datetime)
 
 
 def container(number: int, name: str, row: tuple[str, str]) -> Document:
-    """Give a container of Compose as the page gets it."""
+    """Return a container of Compose as the page gets it."""
     health, network = row
     project, _, rest = name.partition("_")
     service = rest.rpartition("_")[0]
@@ -198,7 +198,7 @@ def container(number: int, name: str, row: tuple[str, str]) -> Document:
 
 
 def query(number: int, at: datetime) -> Document:
-    """Give one of five kinds of queries."""
+    """Return one of five kinds of queries."""
     client = f"172.31.99.{100 + number % 3}"
     name, qtype, rcode, source, upstream, outcome = (
         ("staging-search_elasticsearch_1.", "A", "NOERROR", "zone", None, "zone"),

@@ -189,7 +189,7 @@ async def test_what_is_no_http_is_told_and_closed() -> None:
          "long header", "expectation", "expectation nowhere"],
 )  # fmt: skip
 async def test_malformed_request_is_a_problem_as_all_others(request_octets: bytes) -> None:
-    """RFC 9457, and not the name and version of a library for whoever looks for holes."""
+    """RFC 9457, and not the name and version of a library for attackers."""
 
     async with running_site() as site:
         head, _, body = (await raw(site, request_octets)).partition(b"\r\n\r\n")
@@ -487,7 +487,7 @@ def test_big_zone_does_not_hold_up_others() -> None:
         with_site(test)
     finally:
         gc.enable()
-    assert_within(longest, 0.025)  # 5 ms but for the noise of a slow machine
+    assert_within(longest, 0.025)  # 5 ms without the noise of a slow machine
 
 
 def test_port_in_use_is_one_line() -> None:
@@ -644,7 +644,7 @@ async def test_requests_of_many_connections_share_the_turns() -> None:
 
 @best_of_three
 async def test_open_streams_do_not_hold_up_the_stop() -> None:
-    """SIGTERM stops within a second, whoever is watching."""
+    """SIGTERM stops within a second, even with clients on the event stream."""
     server = HTTPServer(Endpoint("127.0.0.1", 0), FakeState(), Counters())
     running = asyncio.create_task(server.run())
     async with aiohttp.ClientSession() as session:

@@ -138,7 +138,7 @@ def recorded() -> list[str]:
 
 
 async def make_traffic(counters: Counters) -> None:
-    """Count everything that there is to count, for ever."""
+    """Count everything that there is to count, until stopped."""
     for _ in count():
         counters.requests.update({("udp", 1): 5, ("tcp", 28): 1})
         counters.responses.update(
@@ -192,7 +192,7 @@ async def prometheus(site: Site, folder: Path) -> AsyncIterator[str]:
 
 
 async def ask(session: aiohttp.ClientSession, url: str, expression: str) -> list[Any]:
-    """Give what Prometheus has for an expression; nothing while it starts."""
+    """Return what Prometheus has for an expression; nothing while it starts."""
     try:
         async with session.get(url + "/api/v1/query", params={"query": expression}) as response:
             answer = await response.json()

@@ -635,7 +635,7 @@ def test_many_containers_stay_quick() -> None:
 
 
 async def timed(page: Page, action: str) -> float:
-    """Give the milliseconds from an action to the frame that shows its effect."""
+    """Return the milliseconds from an action to the frame that shows its effect."""
     script = f"""() => new Promise((done) => {{
         const search = document.getElementById("search");
         const input = new Event("input");

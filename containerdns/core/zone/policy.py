@@ -573,7 +573,9 @@ class _Author:
         for number, (key, text) in enumerate(self._labels.items()):
             if number == docker_labels.MAX_LABELS:
                 count = len(self._labels) - number
-                self._faults.append((f"{prefix}*", f"{count} labels beyond {number} left out"))
+                self._faults.append(
+                    (f"{prefix}*", f"only {number} labels are read: {count} left out")
+                )
                 break
             if len(text) > docker_labels.MAX_VALUE:
                 self._fault(key, f"longer than {docker_labels.MAX_VALUE} characters")

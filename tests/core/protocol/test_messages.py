@@ -183,7 +183,7 @@ RRS = st.sampled_from(sorted(RDATA)).flatmap(
 def test_sections_come_back_from_their_octets(
     asked: bytes, answer: list[RR], authority: list[RR], additional: list[RR]
 ) -> None:
-    """But for the case of letters, which a pointer may change."""
+    """Except for the case of letters, which a pointer may change."""
     body = messages.encode(asked, answer, authority, additional)
     sections = messages.decode(asked, body)
 

@@ -263,7 +263,7 @@ def test_kept_response_of_an_upstream_counts_as_the_caches() -> None:
 
 
 def test_response_of_an_upstream_is_kept_from_its_second_use() -> None:
-    """Most names are asked for once, and keeping costs more than the look-up it saves."""
+    """Most names are asked for once, and keeping costs more than the lookup it saves."""
     made = PacketCache(Counters())
     data = query("web.example")
     fields: dict[str, Any] = {"name": "web.example.", "keeping": "fresh", "fresh_for": 1.0}

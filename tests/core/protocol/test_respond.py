@@ -352,7 +352,7 @@ def test_ttl_below_a_search_domain_is_capped() -> None:
     forward = forwarded(made, query("printer.corp.example."))
     reply = made.finish(forward, resolved("printer.corp.example.", fresh_for=5.0), PEER, NOW)
     assert read(reply).rr[0].ttl == 5
-    # Capped anew each second; it would otherwise be counted down, though it has longer.
+    # Capped again each second; it would otherwise be counted down, though it has longer.
     assert (reply.keeping, reply.fresh_for) == ("fresh", 1.0)
     assert reply.depends_on == ("printer.corp.example.",)
 

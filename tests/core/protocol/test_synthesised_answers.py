@@ -1,4 +1,4 @@
-"""What is answered at a glance is what thinking would answer, octet by octet."""
+"""A synthesised answer is that of the slow path, octet by octet."""
 
 from dataclasses import replace
 from ipaddress import ip_address
@@ -258,7 +258,7 @@ WEB, ALT, APP = (
 
 
 def _agrees(made: Responder, data: bytes, peer: Peer = PEER) -> bytes:
-    """The response at a glance, which is that of a responder that was asked for nothing else."""
+    """The synthesised response, which is that of a responder that was asked for nothing else."""
     found = at_a_glance(made, data, peer.view)
     thinking = Responder(made._ownership, Cookies(bytes(16)), Counters(), identity="me")
     assert found == ask(thinking, data, peer).octets
@@ -296,7 +296,7 @@ def test_owner_of_several_labels_is_answered_at_a_glance() -> None:
     assert at_a_glance(made, query("b.back12.docker.")) is None, "of another length"
     assert at_a_glance(made, query("c.front.corp.example.")) is None, "below another suffix"
     assert at_a_glance(made, query("c.front.")) is None, "not a bare name"
-    assert at_a_glance(made, query("x.front.docker.")) is None, "nobody's"
+    assert at_a_glance(made, query("x.front.docker.")) is None, "unowned"
     assert at_a_glance(made, query("c\\.front.docker.")) is None, "one label with a dot"
 
 

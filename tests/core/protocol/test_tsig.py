@@ -33,7 +33,7 @@ class Signed:
 
 
 def read(message: bytes) -> Signed:
-    """Take the last record off a message."""
+    """Remove the last record of a message."""
     at = message.rindex(NAME + struct.pack("!HHI", 250, 255, 0))
     data = message[at + len(NAME) + 10 :]
     assert dnslib.DNSRecord.parse(message).header.ar == 1

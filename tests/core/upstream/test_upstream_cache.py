@@ -1,4 +1,4 @@
-"""What the cache gives out, and until when."""
+"""What the cache returns, and until when."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Time-outs from round trips, and who is set aside."""
+"""Timeouts from round trips, and which servers are marked down."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def silent(health: Health, *waits: tuple[float, float]) -> list[bool]:
 
 
 def set_aside(now: float) -> Health:
-    """A server that was set aside just now."""
+    """A server that was just marked down."""
     health = Health()
     assert silent(health, (now - 3, now - 2), (now - 2, now - 1), (now - 1, now))[-1]
     return health

@@ -180,7 +180,7 @@ CASES = {
         (container("web", network_mode="none", networks=()),),
         "web has no usable network: its network mode is none",
     ),
-    "a network that somebody else left": (
+    "a network that another container left": (
         "web",
         (container("web", network_mode=f"container:{'9' * 64}", networks=()),),
         "web has no usable network: it shares the network of 999999999999, which is not running",

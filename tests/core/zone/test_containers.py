@@ -150,7 +150,7 @@ def test_list_alone_never_says_that_a_sharer_is_the_same() -> None:
     ids=["set", "11 digits", "another's id", "another's long id", "63 digits", "host's own"],
 )
 def test_host_name_counts_only_if_it_was_set(path: str, value: str, expected: str) -> None:
-    """Tools that make a container anew (Watchtower) copy the id of the one before."""
+    """Tools that replace a container (Watchtower) copy the id of the one before."""
     document = changed(GOLDEN["inspect"][WEB], path, value)
     assert container_from_inspect(document, ENGINE).hostname == expected
 

@@ -195,7 +195,7 @@ def test_container_on_the_network_of_its_host_has_that_hosts_address() -> None:
 
 
 def test_serial_follows_the_clock_at_first_and_the_last_one_ever_after() -> None:
-    """RFC 1982; also when etcd is another one, whose revisions begin anew."""
+    """RFC 1982; also when etcd is another one, whose revisions start over."""
     now = 1_800_000_000.0
     base = base_for(0, now, revision=500)
     assert serial_at(base, 500) == 1_800_000_000
@@ -243,7 +243,7 @@ actions = st.lists(
 def test_placement_follows_from_the_documents_and_not_from_their_order(
     done: list[tuple[str, str]],
 ) -> None:
-    """What came by changes is what is made anew of the documents at the end."""
+    """The result of the changes is that of reading the final documents."""
     changing, known = Placement("auto"), dict[str, Publication]()
     hosts: dict[str, Host] = {}
     containers: dict[tuple[str, str], Any] = {}

@@ -286,8 +286,8 @@ def _check(
         now = have(zone, suffix)
         best = have(plain, suffix)
         if any(by_id[i].claims[0].rank <= Rank.LABEL for i in best):
-            assert now == best, "whoever asks for a name has it at once"
-        if not before & running:  # else somebody of a better rank may have taken it
+            assert now == best, "a container that asks for a name has it at once"
+        if not before & running:  # otherwise one of a better rank may have taken it
             for one in (by_id[i] for i in now if seconds - since < WAIT and before):
                 is_asked_for = one.claims[0].rank <= Rank.LABEL
                 is_heir = any(

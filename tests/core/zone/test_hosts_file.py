@@ -64,7 +64,7 @@ class Following:
         self.published: dict[str, Publication] = {}
 
     def read(self, text: str, ttl: int = 5) -> int:
-        """Read the file anew; return how many publications and lines that cost."""
+        """Read the file again; return how many publications and lines that cost."""
         units = list(self.file.read(text, ttl))
         for change in units:
             if change is not None:

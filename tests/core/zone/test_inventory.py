@@ -1,4 +1,4 @@
-"""Who shares whose network, and what one container's news changes for others."""
+"""Which containers share a network, and what a change of one means for others."""
 
 from dataclasses import replace
 from typing import Any
@@ -104,7 +104,7 @@ def test_networks_that_no_listing_showed_are_known_from_containers() -> None:
 
 
 def test_gateway_that_the_network_does_not_show_is_known_from_containers() -> None:
-    """Else whoever stands behind Docker's proxy counts as a client on that network."""
+    """Otherwise any client behind Docker's proxy counts as one on that network."""
     made = Inventory(Policy())
     made.set_networks("e", [Network("id", "n", "e", "bridge", ("10.0.0.0/24",))])
     attachment = Attachment("n", "id", ("10.0.0.2",), ("10.0.0.0/24",), ("10.0.0.1",))

@@ -117,7 +117,7 @@ RULES = st.text(st.sampled_from('Host(`"a.docker*~!)|&, \\:/\0é{}^'), max_size=
 
 @given(st.dictionaries(LABELS, RULES), RULES)
 def test_any_label_costs_its_own_container_at_most(labels: dict[str, str], variable: str) -> None:
-    """No text raises, and what comes of it are names below suffixes of ours."""
+    """No text raises, and all resulting names are below served suffixes."""
     web = replace(container("web", labels=labels), virtual_host=variable)
     inventory = Inventory(replace(POLICY, proxy_addresses=("192.0.2.1",)))
     (publication,) = inventory.put(web)

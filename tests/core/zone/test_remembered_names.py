@@ -134,7 +134,7 @@ class Compared(str):
 
 
 def test_many_that_come_and_go_are_never_put_in_order_at_once() -> None:
-    """A heap of 100,000 was made anew in one stretch of 20 ms."""
+    """A heap of 100,000 was rebuilt in one stretch of 20 ms."""
     kept = RememberedNames(60)
     most = 0
     for number in range(10_000):

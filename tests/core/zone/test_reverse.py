@@ -69,7 +69,7 @@ def test_only_what_lies_in_the_subnet_is_ours(name: str, apex: str) -> None:
     ],
 )
 def test_public_subnet_within_an_octet_takes_nothing_beside_it(name: str, apex: str) -> None:
-    """RFC 2317: the zone around it belongs to whoever has the other addresses."""
+    """RFC 2317: the zone around it belongs to the owner of the other addresses."""
     assert owning("198.18.5.64/26").apex(name) == apex
 
 

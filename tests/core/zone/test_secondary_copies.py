@@ -163,7 +163,7 @@ def test_zone_that_changes_under_one_serial_is_sent_as_it_was_before() -> None:
 
 
 def test_nothing_follows_on_a_serial_under_which_a_zone_was_read_twice() -> None:
-    """Who has that serial may have either of both; all take the zone whole."""
+    """Secondaries with that serial may have either content; all take the zone whole."""
     book = Book(a=1)
     copy = finish(Copy(book))
     book.numbers["a"] = 2

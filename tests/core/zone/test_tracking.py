@@ -343,7 +343,7 @@ def test_whatever_the_order_it_ends_in_the_truth(steps: list[str]) -> None:
 
 @given(st.lists(st.one_of(CHANGES, STEPS), max_size=40))
 def test_no_answer_brings_back_what_events_have_ended(steps: list[str]) -> None:
-    """Between a death and the next start that arrive, nothing is told to run."""
+    """Between a death and the next start that arrive, nothing is reported as running."""
     model = Model()
     is_dead = False
     for step in steps:

@@ -1,4 +1,4 @@
-"""Look-ups that walk down from the suffix find what the definitions find, label by label."""
+"""Lookups that walk down from the suffix find what the definitions find, label by label."""
 
 import pytest
 from hypothesis import given

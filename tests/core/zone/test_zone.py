@@ -1,4 +1,4 @@
-"""Who holds which name, and that a change and its reverse leave no trace."""
+"""Which container has which name, and that a change and its reverse leave no trace."""
 
 import copy
 from dataclasses import replace
