@@ -311,17 +311,17 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "proxy-labels", "policy.proxy_labels", values.boolean, "true or false",
-        "Host names in the labels of Traefik and Caddy, and in nginx-proxy's `VIRTUAL_HOST`, are "
-        "names of ours, answered with the proxy's address. The proxy is the container labelled "
+        "Answer host names in the labels of Traefik and Caddy, and in nginx-proxy's "
+        "`VIRTUAL_HOST`, with the proxy's address. The proxy is the container labelled "
         "`containerdns.proxy=traefik`, `caddy` or `nginx-proxy`, else `--proxy-address`.",
-        "What the proxy answers for need not be written twice; it is off, as it changes what "
-        "resolves.",
+        "Host names that a proxy already has need not be repeated; off by default, since this "
+        "changes which names resolve.",
     ),
     Option(
         "proxy-domain", "policy.proxy_domains", values.domain, "a domain name",
         "Further domains whose host names `--proxy-labels` publishes, exactly those, besides the "
         "domains and search domains.",
-        "A label could name any public site; only what is below a domain listed here is believed.",
+        "A label could name any public site; only names below a domain listed here are published.",
         metavar="NAME", is_repeatable=True,
     ),
     Option(
@@ -365,7 +365,7 @@ OPTIONS: tuple[Option, ...] = (
         "notify", "transfer.notify", values.dns_endpoint, "IP[:PORT]",
         "Secondaries to send NOTIFY to when the zone changes.",
         "A secondary that only polls lags by its refresh interval.",
-        default_text="nobody", metavar="IP[:PORT]", is_repeatable=True,
+        default_text="none", metavar="IP[:PORT]", is_repeatable=True,
     ),
     Option(
         "rebind-protection", "upstream.rebind_protection", values.boolean, "true or false",
@@ -382,24 +382,24 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "fleet", "fleet.urls", values.fleet, "etcd://HOST[:PORT] or etcds://..., with commas",
         "The etcd cluster through which the servers of many hosts share their names.",
-        "On one host nothing is shared; Swarm and several `--docker` need no etcd.",
+        "A single host, a swarm and several `--docker` need no etcd.",
         default_text="none", metavar="URL,...", needs_restart=True,
     ),
     Option(
         "fleet-host", "fleet.host", values.label, "a single label",
         "The name of this host in the fleet: its containers are `NAME.HOST.DOMAIN` as well.",
-        "Two hosts with one name would write over each other, so the second one does not write.",
+        "Two hosts with the same name would overwrite each other, so the second does not write.",
         default_text="the host name", metavar="NAME", needs_restart=True,
     ),
     Option(
         "fleet-lease", "fleet.lease", values.whole(2, 60), "seconds, 2 to 60",
-        "How long the names of a host stay after it was last heard of.",
-        "A short lease finds a dead host sooner, and costs etcd more.",
+        "How long the names of a host are kept after it has stopped responding.",
+        "A short lease detects a dead host sooner, but is more work for etcd.",
         metavar="SECONDS", needs_restart=True,
     ),
     Option(
-        "fleet-prefix", "fleet.prefix", values.etcd_prefix, "the beginning of keys, /containerdns/",
-        "What the keys of the fleet begin with.",
+        "fleet-prefix", "fleet.prefix", values.etcd_prefix, "a prefix of keys, /containerdns/",
+        "Prefix of the fleet's keys in etcd.",
         "Several fleets, or other programs, can share one etcd.",
         metavar="TEXT", needs_restart=True,
     ),
@@ -414,8 +414,8 @@ OPTIONS: tuple[Option, ...] = (
         "fleet-publish", "fleet.publish", values.one_of("auto", "container", "host"),
         "auto, container or host",
         "How containers of other hosts are published: by their own addresses, by their host's "
-        "address and published ports, or (`auto`) by their own unless two hosts have the subnet.",
-        "Docker gives every host the same subnets, which lead nowhere from outside.",
+        "address and published ports, or (`auto`) by their own unless two hosts use the subnet.",
+        "Docker uses the same subnets on every host, and they are not reachable from outside.",
         metavar="auto|container|host", needs_restart=True,
     ),
     Option(
@@ -450,8 +450,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "log-format", "logs.format", values.one_of("text", "json"), "text or json",
-        "A line for people, or a JSON object for collectors; of a query, its fields too.",
-        "People are the first to read it.",
+        "Lines of text, or JSON objects for log collectors, in which a query has fields.",
+        "People read the log first.",
         metavar="text|json",
     ),
     Option(

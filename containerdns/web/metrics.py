@@ -106,7 +106,7 @@ def _zone_metrics(counters: Counters, gauges: Gauges) -> Iterator[Metric]:
     yield _gauge("zone_records", text, gauges.zone_records, "type")
     yield _gauge("zone_names", "Names that have records, in all zones.", gauges.zone_names)
     yield _gauge("zone_serial", "SOA serial of the first domain.", gauges.zone_serial)
-    text = "Names of removed containers that are still ours."
+    text = "Remembered names of removed containers."
     yield _gauge("remembered_names", text, gauges.remembered_names)
     text = "Names that a container claims and does not have, because another one has them."
     yield _gauge("names_lost", text, gauges.names_lost)
@@ -163,7 +163,7 @@ def _fleet_metrics(gauges: Gauges) -> Iterator[Metric]:
     text = "1 if the etcd of the fleet is being followed, 0 if not; absent without a fleet."
     yield _gauge("fleet_connected", text, {(): gauges.fleet_connected or 0} if has_fleet else {})
     yield _gauge("fleet_hosts", "Hosts of the fleet.", gauges.fleet_hosts, "state")
-    text = "The revision of etcd at which the zone is; absent without a fleet."
+    text = "The etcd revision that the zone reflects; absent without a fleet."
     yield _gauge("fleet_revision", text, {(): gauges.fleet_revision} if has_fleet else {})
 
 

@@ -181,7 +181,7 @@ NAMES = DockerLabel(
 )
 FQDNS = DockerLabel(
     "fqdns",
-    "Absolute names. We answer for exactly those, and for nothing beside them.",
+    "Absolute names. Exactly these are answered, and nothing below them.",
     f"{_NAMES}; not the root, no wildcard",
     _names,
     (("fqdns", "search.corp.example"),),
