@@ -24,6 +24,7 @@ from containerdns.errors import EngineUnavailable
 
 CONNECT_TIMEOUT = 10.0  # seconds; includes the login of ssh
 PIECE_OCTETS = 1 << 16  # decoded at once: about 40 items of a listing, well below 5 ms
+MAX_END = 1.0  # seconds until a terminated ssh command should have ended
 IDLE_TIMEOUT = 30.0  # seconds that an idle connection is kept
 KEEPALIVE = 1  # seconds between probes of an idle connection over TCP
 KEEPALIVE_PROBES = 10  # unanswered probes that end it
@@ -163,8 +164,12 @@ class EngineConnections:
     async def close(self) -> None:
         """Close all connections."""
         session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        if session is None:
+            return
+        connector = session.connector
+        await session.close()
+        if isinstance(connector, SSHConnector):
+            await connector.end_commands()
 
     def _new_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -205,7 +210,15 @@ class SSHConnector(aiohttp.BaseConnector):
     def __init__(self, address: EngineAddress, **options: Any) -> None:
         super().__init__(**options)
         self._address = address
-        self._ends: set[asyncio.Task[int]] = set()  # ssh commands, which have to be reaped
+        self._commands: dict[asyncio.Task[int], asyncio.subprocess.Process] = {}  # to be reaped
+
+    async def end_commands(self) -> None:
+        """Terminate the ssh commands whose connections are closed, and wait for them."""
+        for process in self._commands.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        if self._commands:
+            await asyncio.wait(self._commands, timeout=MAX_END)
 
     async def _create_connection(
         self, _request: Any, _traces: Any, _timeout: Any
@@ -224,8 +237,8 @@ class SSHConnector(aiohttp.BaseConnector):
                     start_new_session=True,  # so that an interrupt at the terminal does not end it
                 )
             end = asyncio.ensure_future(process.wait())
-            self._ends.add(end)
-            end.add_done_callback(self._ends.discard)
+            self._commands[end] = process
+            end.add_done_callback(self._commands.pop)
             _, protocol = await self._loop.create_connection(self._factory, sock=ours)
         except BaseException:
             ours.close()

@@ -152,21 +152,28 @@ async def test_connection_that_was_closed_while_idle_is_replaced(socket: Path) -
     await engine.stop()
 
 
+def is_running(pid: str) -> bool:
+    return Path("/proc", pid).exists()
+
+
 async def test_engine_is_reached_over_ssh(
     socket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ssh command is a stand-in; what it must carry is `docker system dial-stdio`."""
-    command = tmp_path / "ssh"
+    """The ssh command is a stand-in, which carries `docker system dial-stdio`.
+
+    It does not end with its input, as over a network that is gone.
+    """
+    command, started = tmp_path / "ssh", tmp_path / "started"
     command.write_text(
         f"#!{sys.executable}\n"
         "import socket, sys, threading, os\n"
         "assert sys.argv[-2:] == ['ops@engine.example', 'docker system dial-stdio'], sys.argv\n"
+        f"print(os.getpid(), file=open({str(started)!r}, 'a'))\n"
         "engine = socket.socket(socket.AF_UNIX)\n"
         f"engine.connect({str(socket)!r})\n"
         "def forward():\n"
         "    while octets := os.read(0, 65536):\n"
         "        engine.sendall(octets)\n"
-        "    os._exit(0)\n"
         "threading.Thread(target=forward, daemon=True).start()\n"
         "while octets := engine.recv(65536):\n"
         "    os.write(1, octets)\n"
@@ -181,6 +188,9 @@ async def test_engine_is_reached_over_ssh(
         assert len(recorder.running()) == 5
         engine.add("late")
         await recorder.until(lambda: "late" in recorder.running())
+    pids = started.read_text().split()
+    assert pids
+    assert not any(map(is_running, pids))
 
 
 async def test_missing_certificates_are_told(tmp_path: Path) -> None:
