@@ -1,4 +1,4 @@
-"""Responses for names that nobody asked for before, derived from those for similar names.
+"""Responses for names that were not asked for before, derived from those for similar names.
 
 Queries of one *form* differ only in their ID and in the owner before a suffix; the owner has the
 same number of octets, so that everything else is at the same place.  There are three responses

@@ -116,7 +116,7 @@ function showTarget() {
 
 const step = (name, text) => element("li", {}, element("span.rank", {}, name), element("code", {}, text));
 
-/** Let the browser look a name up that nobody asked for before, and wait until its query is here. */
+/** Make the browser look up a new name, and wait until its query is here. */
 function test() {
   const label = `test-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   const name = `${label}.${domain}`;

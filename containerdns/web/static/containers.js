@@ -86,7 +86,7 @@ const fault = ({ container, id, text, reason, of }) => ({ container, id, reason:
 
 const holderOf = ({ winner, held_for, until }) => {
   if (held_for) return `held back for ${held_for} until ${new Date(until).toLocaleTimeString("en-GB")}`;
-  return winner ? `taken by ${winner}` : "nobody's, since several claim it";
+  return winner ? `taken by ${winner}` : "ambiguous, as several claim it";
 };
 
 const lostName = (loss) => ({
