@@ -2,6 +2,7 @@
 
 import random
 import struct
+from dataclasses import replace
 from ipaddress import ip_network
 from itertools import pairwise
 
@@ -91,6 +92,17 @@ def test_renewed_variant_is_ready_again() -> None:
         assert datagrams.ready(data, data[2:].lower(), client, started) is None
         datagrams._answer_variant(data, client, started)
         assert datagrams.ready(data, data[2:].lower(), client, started + 1799.0) is not None
+
+
+def test_response_that_does_not_fit_with_its_options_is_not_ready() -> None:
+    datagrams, client, _ = serving()
+    data = query("web.docker.", opt=opt((10, bytes(8))))
+    reply = answer(datagrams, client, data)
+    variant = client.latest
+    assert variant is not None
+    for limit, fits in ((len(reply), True), (len(reply) - 1, False)):
+        client.latest = replace(variant, limit=limit)
+        assert (datagrams.ready(data, data[2:].lower(), client, 1.0) is not None) is fits
 
 
 def test_cookie_of_another_client_is_not_returned() -> None:
