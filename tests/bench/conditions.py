@@ -1,28 +1,53 @@
-"""How our own rate changes: with EDNS variants, with many names, and under redeploys.
+"""How our own rate changes: with EDNS variants, with names never asked for, and under redeploys.
 
     python -m tests.bench.conditions [--turns N] [--seconds N] [--json FILE]
 
 Each condition is measured in many short turns with the plain one, so that other work on the
-machine troubles both alike; the result is the median of the ratios of each turn.  Needs dnsperf,
-which sends no empty option, such as that of NSID.
+machine troubles both alike; the result is the median of the ratios of each turn.  Needs dnsperf.
+What dnsperf cannot send (NSID, other sizes and flags) a loop here sends, which is slower than the
+server: of these, the CPU tells.
 """
 
 import argparse
 import contextlib
 import json
+import socket
 import statistics
+import struct
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from containerdns.core import names
+from containerdns.core.protocol import messages
 from tests.bench import peers
 from tests.bench.peers import Server
-from tests.bench.throughput import OPTIONS, load, questions
+from tests.bench.throughput import OPTIONS, Measure, load, questions
+
+
+def opt(options: bytes = b"", octets: int = 1232) -> bytes:
+    """Encode an OPT record with encoded options."""
+    return b"\0" + struct.pack("!HHIH", messages.OPT, octets, 0, len(options)) + options
+
 
 FEW, SOME, MANY = 100, 1_000, 10_000  # containers
 REDEPLOYS = 100.0  # a second
+A_IN = b"\0\1\0\1"
 COOKIE = "10:0123456789abcdef"
+ONE_PASS = 2_500  # names never asked for in one turn
+OUTSTANDING = 50  # queries of the loop here
+RD, CD = 0x0100, 0x0010
+PLAIN = (RD, b"")  # flags, and the OPT record
+OF_LOOP = {
+    "RD off": (0, b""),
+    "CD": (RD | CD, b""),
+    "NSID": (RD, opt(messages.NSID_OPTION.to_bytes(2) + bytes(2))),
+    "a payload size of 1,111": (RD, opt(octets=1111)),
+    "a payload size of 4,096": (RD, opt(octets=4096)),
+}
 VARIANTS = {
     "a DNS cookie": ["-E", COOKIE],
     "DO": ["-D"],
@@ -69,10 +94,16 @@ def main() -> None:
         )
         pairs = {what: (some.asked(what), some.asked("edns")) for what in (*VARIANTS, "edns")}
         pairs["mixed case"] = some.asked("case"), some.asked()
-        pairs[f"{MANY:,} names, beside {FEW}"] = many.asked(), few.asked()
         pairs[f"{REDEPLOYS:.0f} redeploys/s"] = changing.asked(), some.asked()
         for what, (one, plain) in pairs.items():
             rows.append(_measure(what, one, plain, options.turns, options.seconds))
+        for what, (flags, record) in OF_LOOP.items():
+            turns = [
+                [_ask(some.server, *each, options.seconds) for each in ((flags, record), PLAIN)]
+                for _ in range(options.turns)
+            ]
+            rows.append(_row(what, turns))
+        rows.append(_row(f"{MANY:,} names, never asked for", list(_first_queries(many, few))))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -90,12 +121,57 @@ def _start(stack: contextlib.ExitStack, folder: Path, count: int, churn: float) 
 
 
 def _measure(what: str, one: Load, plain: Load, turns: int, seconds: float) -> dict[str, object]:
-    """Measure a condition and the plain one in turns."""
-    ratios, cpu_ratios, rates = [], [], []
+    """Measure a condition and the plain one in turns, with all responses cached before."""
+    for each in (one, plain):
+        load(*each, ["-n", "3"])  # the first query for a name is answered without being cached
+    found = []
     for turn in range(turns):
         order = (one, plain) if turn % 2 else (plain, one)
-        first, second = (load(*each, ["-l", str(seconds)]) for each in order)
-        mine, other = (first, second) if turn % 2 else (second, first)
+        both = [load(*each, ["-l", str(seconds)]) for each in order]
+        found.append(both if turn % 2 else both[::-1])
+    return _row(what, found)
+
+
+def _first_queries(many: Ours, few: Ours) -> Iterator[list[Measure]]:
+    """Ask for each name once, in small parts, between passes over those asked for again."""
+    for case in ("nodata", "positive"):
+        lines = [f"{line}\n" for line in questions(case, MANY)]
+        learnt, asked = many.folder / "learnt", many.folder / "part"
+        learnt.write_text("".join(lines[10**digits - 1] for digits in range(1, 5)))
+        load(many.server, learnt, "positive", ["-n", "1"])  # one of each length
+        for start in range(0, MANY - 1, ONE_PASS):
+            asked.write_text("".join(lines[start : start + ONE_PASS]))
+            again = [str(ONE_PASS // FEW)]
+            yield [
+                load(many.server, asked, "positive", ["-n", "1"]),
+                load(few.server, few.folder / "positive", "positive", ["-n", *again]),
+            ]
+
+
+def _ask(server: Server, flags: int, record: bytes, seconds: float) -> Measure:
+    """Ask for few names again and again, with some flags and an OPT record."""
+    asked = [
+        messages.query(number, flags, names.to_wire(f"web-{number}.docker.") + A_IN, record)
+        for number in range(OUTSTANDING)
+    ]
+    answered = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(1.0)
+        client.connect(("127.0.0.1", server.port))
+        cpu, begun = peers.cpu_seconds(server.pid), time.monotonic()
+        while (took := time.monotonic() - begun) < seconds:
+            for query in asked:
+                client.send(query)
+            for _ in asked:
+                client.recv(4096)
+            answered += OUTSTANDING
+    return Measure(answered / took, (peers.cpu_seconds(server.pid) - cpu) / answered * 1e6, 0)
+
+
+def _row(what: str, turns: list[list[Measure]]) -> dict[str, object]:
+    """Print and return how the first of two measures compares with the second."""
+    ratios, cpu_ratios, rates = [], [], []
+    for mine, other in turns:
         if not (mine.queries and other.queries and mine.cpu_us and other.cpu_us):
             continue  # dnsperf had no CPU, or the server less than a tick of it
         rates.append(mine.queries)
