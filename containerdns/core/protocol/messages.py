@@ -340,6 +340,22 @@ def encode(
     return Body(bytes(octets), counts, tuple(ends), tuple(ttl_offsets))
 
 
+def encode_addresses(rtype: int, ttl: int, addresses: Sequence[bytes]) -> Body:
+    """Encode an answer of addresses of the question's name, as `encode` would.
+
+    Args:
+        rtype: A or AAAA; the question's name is not the root.
+        ttl: Seconds, of each.
+        addresses: Their octets, at least one.
+    """
+    before = (_POINTER | HEADER_OCTETS).to_bytes(2)
+    before += _FIXED.pack(rtype, IN, ttl, len(addresses[0]))
+    count, octets = len(addresses), len(before) + len(addresses[0])
+    ends = tuple(range(octets, count * octets + 1, octets))
+    ttl_offsets = tuple(range(6, count * octets, octets))  # behind pointer, type and class
+    return Body(before + before.join(addresses), (count, 0, 0), ends, ttl_offsets)
+
+
 def with_ttls(body: Body, age: int, ceiling: int | None = None) -> Body:
     """Return a body with every TTL reduced by an age, and capped.
 

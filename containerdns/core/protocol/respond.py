@@ -26,6 +26,7 @@ from containerdns.core.upstream.scrub import is_private
 from containerdns.core.zone import answers, records
 from containerdns.core.zone.answers import Answer, Lookup
 from containerdns.core.zone.catalog import CATALOG
+from containerdns.core.zone.many_holders import ManyHolders, Wanted
 from containerdns.core.zone.ownership import WAITING, Act, Decision, Ownership
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.views import View
@@ -39,6 +40,7 @@ MAX_TURNS = 4096  # RRsets whose answers are counted; then all are cleared
 NOT_READY, FILTERED, PROHIBITED = 14, 17, 18  # extended errors, RFC 8914 section 4
 CHAOS_VERSION = frozenset({"version.bind.", "version.server."})
 CHAOS_IDENTITY = frozenset({"hostname.bind.", "id.server."})
+ADDRESS_TYPES = (messages.A, messages.AAAA)
 LOOPBACK = {messages.A: bytes((127, 0, 0, 1)), messages.AAAA: bytes(15) + b"\x01"}
 MAX_DENIED_DOTS = 8  # of a name whose denial is reused for similar names
 MAX_STRANGER_OCTETS = 512  # of a message from outside `--allow`; longer ones are not parsed
@@ -196,6 +198,7 @@ class Responder:
         self._identity = identity.encode()
         self._version = version.encode()
         self._turns: dict[tuple[str, int], int] = {}
+        self._many_holders = ManyHolders()
         self._led: dict[tuple[str, tuple[str, ...], int], tuple[Led, tuple[str, ...]]] = {}
         self._decided_for: object = None
         self._synthesised = SynthesisedAnswers(counters)
@@ -206,6 +209,7 @@ class Responder:
         """Use other rules, and their zone, from now on."""
         self._zone, self._ownership = ownership.zone, ownership
         self._synthesised.use(ownership)
+        self._many_holders.forget()
         self._led.clear()
 
     def respond(
@@ -429,11 +433,27 @@ class Responder:
         if decision.act is Act.WAIT:
             return context.not_ready(decision.rule)
         lookup = Lookup(query.name, query.qtype, context.peer.view, self._turn_of)
-        answer = answer_to(self._zone, decision, lookup)
+        answer = self._of_many(decision, lookup) or answer_to(self._zone, decision, lookup)
         if answer.leads_to:
             return self._leave(answer, context, now)
         source = "zone" if decision.act is Act.ZONE else "policy"
         return self._reply(answer, context, source, is_kept)
+
+    def _of_many(self, decision: Decision, lookup: Lookup) -> Answer | None:
+        """Return the answer of a name with very many holders; None if it has to be searched for.
+
+        It is the same as that of `answer_to`, without the explanation.
+        """
+        name, qtype, view, _ = lookup
+        if decision.act is not Act.ZONE or qtype not in ADDRESS_TYPES:
+            return None
+        turn = self._turns.get((name, ~qtype), -1) + 1
+        wanted = Wanted(name, qtype, view)
+        found = self._many_holders.find(self._zone, wanted, decision.suffix, turn)
+        if not found:
+            return None
+        self._turn_of(name, qtype)
+        return Answer(messages.NOERROR, records=found)
 
     def _leave(self, answer: Answer, context: _QueryContext, now: float) -> Reply | Forward:
         """Follow a CNAME of ours that leads out of our domains."""
@@ -537,14 +557,7 @@ class Responder:
         """Encode an answer of ours."""
         query = context.query
         shown, is_partial = self._in_turn(answer.records)
-        owner = query.question[:-4]
-        authority = (answer.soa.rr(),) if answer.soa else ()
-        body = messages.encode(
-            owner,
-            tuple(record.rr() for record in (*answer.chain, *shown)),
-            authority,
-            tuple(record.rr() for record in answer.additional),
-        )
+        body = _encode(answer, shown, query)
         octets = context.response(messages.AA | messages.RA, answer.rcode, body)
         start = messages.HEADER_OCTETS + len(query.question)
         is_whole = not _is_truncated(octets) and not is_partial
@@ -570,7 +583,7 @@ class Responder:
             The records, and whether others were left out.
         """
         count = len(found)
-        if count < 2 or found[0].rtype not in (messages.A, messages.AAAA):
+        if count < 2 or found[0].rtype not in ADDRESS_TYPES:
             return found, False
         turn = self._next_turn(found[0])
         if count > MAX_ADDRESSES:
@@ -801,7 +814,7 @@ def _rotation(
     body: Body, start: int, chain: int, shown: Sequence[Record]
 ) -> tuple[tuple[int, int, int], ...]:
     """Return the runs of addresses that rotate: offset, octets of one, number."""
-    if len(shown) < 2 or shown[0].rtype not in (messages.A, messages.AAAA):
+    if len(shown) < 2 or shown[0].rtype not in ADDRESS_TYPES:
         return ()
     ends = (0, *body.ends)
     runs = []
@@ -812,6 +825,22 @@ def _rotation(
             runs.append((start + ends[at], octets.pop(), len(tier)))
         at += len(tier)
     return tuple(runs)
+
+
+def _encode(answer: Answer, shown: Sequence[Record], query: Query) -> Body:
+    """Encode an answer, with the records that are shown of it."""
+    first = shown[0] if len(shown) >= MAX_ADDRESSES else None
+    if first is not None and first.rtype in ADDRESS_TYPES and first.name == query.name:
+        is_alone = not (answer.chain or answer.soa or answer.additional)
+        if is_alone and all(r.ttl == first.ttl for r in shown):
+            return messages.encode_addresses(first.rtype, first.ttl, [r.rdata for r in shown])
+    authority = (answer.soa.rr(),) if answer.soa else ()
+    return messages.encode(
+        query.question[:-4],
+        tuple(record.rr() for record in (*answer.chain, *shown)),
+        authority,
+        tuple(record.rr() for record in answer.additional),
+    )
 
 
 def _serial_at(answer: Answer, body: Body, start: int) -> int:

@@ -115,7 +115,7 @@ class Chosen:
         samples: Of the claims that were judged.
     """
 
-    __slots__ = ("_above", "_claims", "_having", "_holders", "samples")
+    __slots__ = ("__weakref__", "_above", "_claims", "_having", "_holders", "samples")
 
     def __init__(self, claims: Claims, samples: tuple[Claim, ...]) -> None:
         """Initialise with claims and the samples of them that were chosen; until these change."""

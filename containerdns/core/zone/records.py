@@ -506,9 +506,7 @@ def some_of(zone: Zone, node: Node, view: View, qtype: int, turn: Callable[[], i
     is_absent = rtype not in CHOSEN_TYPES or zone.is_without(rtype, view.host_addresses)
     start = 0
     if not is_absent:
-        answers_for_all = -(-count // MAX_OF_TYPE)
-        round_before, place = divmod(turn(), answers_for_all)  # each round starts one further
-        start = (place * MAX_OF_TYPE + round_before) % count
+        start = start_of(turn(), count)
     choice = Choice(zone, node.before, view, rtype)
     is_whole = True
     in_turn = chain(islice(node.holders, start, None), islice(node.holders, start))
@@ -523,6 +521,16 @@ def some_of(zone: Zone, node: Node, view: View, qtype: int, turn: Callable[[], i
     if not chosen:
         return Part(node, True)  # all are aliases, of which one is chosen
     return Part(node._replace(holders=tuple(chosen)), is_whole)
+
+
+def start_of(turn: int, count: int) -> int:
+    """Return the place of the first of very many holders that one of the answers looks at.
+
+    A round of answers has all of them; each round starts one further.
+    """
+    answers_for_all = -(-count // MAX_OF_TYPE)
+    round_before, place = divmod(turn, answers_for_all)
+    return (place * MAX_OF_TYPE + round_before) % count
 
 
 @lru_cache(maxsize=1024)

@@ -725,6 +725,13 @@ class Zone:
         chosen = self._many(claim.owner, holders, suffix)
         return claim in (holders if chosen is None else chosen)
 
+    def many(self, owner: str, suffix: Suffix) -> Chosen | None:
+        """Return the holders of an owner if they are many, and no others are there.
+
+        They are the same object until the claims to the owner change, or who may have it.
+        """
+        return self._many(owner, self.holders(owner, suffix), suffix)
+
     def _many(self, owner: str, holders: tuple[Claim, ...], suffix: Suffix) -> Chosen | None:
         """Return more about the holders of an owner if they are many, and no others are there."""
         known = self._best.get(owner)

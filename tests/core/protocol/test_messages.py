@@ -123,6 +123,15 @@ def test_response_is_cut_at_a_record(limit: int, answers: int, is_truncated: boo
     assert (len(response.rr), bool(response.header.tc)) == (answers, is_truncated)
 
 
+@pytest.mark.parametrize("rdata", [bytes((10, 0, 0, 1)), bytes(15) + b"\1"], ids=["A", "AAAA"])
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_addresses_alone_are_encoded_as_among_other_records(rdata: bytes, count: int) -> None:
+    rtype = messages.A if len(rdata) == 4 else messages.AAAA
+    data = [rdata[:-1] + bytes([number]) for number in range(count)]
+    expected = messages.encode(WEB, [RR(WEB, rtype, messages.IN, 70000, each) for each in data])
+    assert messages.encode_addresses(rtype, 70000, data) == expected
+
+
 def test_losing_additional_records_alone_is_no_truncation() -> None:
     """RFC 2181 section 9: TC is for what is required."""
     body = messages.encode(WEB, addresses(1), (), addresses(3)[1:])
