@@ -281,8 +281,8 @@ class Member:
 
     async def _is_left(self, found: Value, lease: int) -> bool:
         """Return whether two renewals of a key's lease are overdue; False once it is renewed."""
-        left = await self._etcd.time_to_live(found.lease)
-        while left > self._rules.lease / RENEWALS:
+        left = await self._etcd.time_to_live(found.lease)  # in whole seconds, up to one more
+        while left + 1 > self._rules.lease / RENEWALS:
             await asyncio.sleep(TRY_EVERY)
             await self._etcd.renew(lease)
             before, left = left, await self._etcd.time_to_live(found.lease)

@@ -220,9 +220,11 @@ class Reader:
         self._due.pop(place, None)
         if not place.container:
             self._together = self._states = None
+        found = None if value.value is None else self._parsed(place, value.value)
         if place.host == self._own and not self._is_namesake_read:
+            self._look_for_namesake(found)  # whose documents are not to be written over
             self.own_seen(value)
-        return place, None if value.value is None else self._parsed(place, value.value)
+        return place, found
 
     def _changes_of_others(self, place: Place, found: Host | Remote | None) -> Iterable[Change]:
         """Apply a document to the others, and return what they publish now."""
@@ -239,7 +241,6 @@ class Reader:
             self._unshared += _removed(self._everybody, place)
             return
         self._unshared += _put(self._everybody, place, found)
-        self._look_for_namesake(found)
 
     def _take_hosts(self, values: Iterable[Value]) -> None:
         """Apply the documents of many hosts at once, before those of their containers."""
@@ -257,14 +258,12 @@ class Reader:
                 log.info("fleet: host %s", host.name)
         self._sink.remote_changed(self._others.set_hosts(new))
 
-    def _look_for_namesake(self, found: Host | Remote) -> None:
+    def _look_for_namesake(self, found: Host | Remote | None) -> None:
         """Stop writing if another server took over the name of this host.
 
         That may be right: this one was silent for so long that it was taken for dead.
         """
-        if self._is_namesake_read or not isinstance(found, Host) or found.name != self._own:
-            return
-        if found.instance != self._instance:
+        if isinstance(found, Host) and found.instance != self._instance:
             raise FleetUnavailable(f"another server took over the name {self._own}")
 
     def _parsed(self, place: Place, text: str) -> Host | Remote | None:
