@@ -21,6 +21,7 @@ from containerdns.core import names
 from containerdns.errors import BadMessage
 
 HEADER_OCTETS = 12
+TYPE_AND_CLASS_OCTETS = 4  # of a question, behind its name
 PAYLOAD_OCTETS = 1232  # avoids fragmentation on every path, DNS flag day 2020
 PLAIN_OCTETS = 512  # without EDNS, RFC 1035 section 4.2.1
 TCP_OCTETS = 65535
@@ -384,6 +385,11 @@ def decode(question_name: bytes, body: Body) -> tuple[tuple[RR, ...], ...]:
             records.append(record)
         sections.append(tuple(records))
     return tuple(sections)
+
+
+def has_letters(octets: bytes) -> bool:
+    """Return whether folding case would change octets, or could have made them."""
+    return octets.lower() != octets.upper()
 
 
 def assemble(query: Query, flags: int, body: Body, limit: int, opt: bytes = b"") -> bytes:

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, Final
 
 from containerdns.core.counters import Counters
+from containerdns.core.protocol import messages
 from containerdns.core.protocol.query_variants import OPT_OCTETS, PLAIN_ENDS
 from containerdns.core.protocol.respond import Reply
 from containerdns.core.zone.views import View
@@ -28,7 +29,6 @@ ENTRY_OCTETS: Final = 500  # overhead of an entry: objects and table slots
 MAX_TABLES: Final = 1024  # views; each queried address of ours has its own
 MAX_TABLES_COMPARED: Final = 8  # least recently used tables considered, to find the emptiest
 MAX_ENTRIES_COMPARED: Final = 16  # of each of these, to find whether they are in use
-TYPE_AND_CLASS_OCTETS: Final = 4
 NAME_OCTETS: Final = 400  # cost of each further name that it depends on
 MAX_NAMES: Final = 64  # names that one entry may depend on
 MAX_ASKED_ONCE: Final = 16384  # absent names queried once, while the shelf is full
@@ -113,9 +113,9 @@ class Entry:
         self.shelf = reply.keeping
         is_plain = self.source == "zone" and not (self.rotation or self.serial_at or is_fresh)
         self.tail = self.kept_tail if is_plain else None
-        is_alone = len(self.rest) == TYPE_AND_CLASS_OCTETS + OPT_OCTETS
+        is_alone = len(self.rest) == messages.TYPE_AND_CLASS_OCTETS + OPT_OCTETS
         self.takes_options = is_alone and self.kept_tail.endswith(PLAIN_ENDS)
-        self.has_letters = _has_letters(self.rest)
+        self.has_letters = messages.has_letters(self.rest)
 
     @property
     def octets(self) -> int:
@@ -243,7 +243,7 @@ class PacketCache:
         if self._forgotten:
             self._free_some()
         shelf = reply.keeping
-        if shelf == "no" or len(query) > MAX_QUERY or _has_letters(query[2:12]):
+        if shelf == "no" or len(query) > MAX_QUERY or messages.has_letters(query[2:12]):
             return
         if len(reply.depends_on) > MAX_NAMES:
             return
@@ -404,10 +404,6 @@ def _turned(tail: bytes, rotation: tuple[tuple[int, int, int], ...], turn: int) 
         stop = start + octets * records
         tail = b"".join((tail[:start], tail[middle:stop], tail[start:middle], tail[stop:]))
     return tail
-
-
-def _has_letters(octets: bytes) -> bool:
-    return octets.lower() != octets.upper()
 
 
 def _same_question(query: bytes, response: bytes, end: int) -> bool:

@@ -22,7 +22,6 @@ from containerdns.core.zone.zone import BARE, NS_LABEL, Suffix, SuffixKind
 MAX_FORMS: Final = 4096  # combinations of octets, suffix, type and EDNS; then all are cleared
 NAME_AT: Final = messages.HEADER_OCTETS - 2  # behind the ID
 LABEL_AT: Final = NAME_AT + 1
-TYPE_AND_CLASS_OCTETS: Final = 4
 PLAIN: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-_"  # the same in text
 TO_QUESTION: Final = bytes((0xC0, messages.HEADER_OCTETS))  # a pointer to the name itself
 SOA_LABELS: Final = frozenset({NS_LABEL, "hostmaster"})  # an SOA may point to these in a name
@@ -133,7 +132,7 @@ class Form:
 
     def __init__(self, rest: bytes, qtype: int) -> None:
         self.rest = rest
-        self.has_letters = _has_letters(rest)
+        self.has_letters = messages.has_letters(rest)
         self.qtype = qtype
         self.suffix: Suffix | None = None
         self.present: Template | None = None
@@ -278,7 +277,7 @@ class SynthesisedAnswers:
             return
         form.suffix = suffix
         record = {A: held.a, AAAA: held.aaaa}.get(given.qtype, b"")
-        end += TYPE_AND_CLASS_OCTETS
+        end += messages.TYPE_AND_CLASS_OCTETS
         tail_at = end + len(record)
         count = int.from_bytes(given.octets[6:8])
         if count != bool(record) or given.octets[tail_at - len(record) : tail_at] != record:
@@ -309,7 +308,8 @@ class SynthesisedAnswers:
         ):
             return
         before = 1 + data[messages.HEADER_OCTETS]
-        end = messages.HEADER_OCTETS + before + len(names.to_wire(parent)) + TYPE_AND_CLASS_OCTETS
+        end = messages.HEADER_OCTETS + before + len(names.to_wire(parent))
+        end += messages.TYPE_AND_CLASS_OCTETS
         if TO_QUESTION in denied.octets[end:]:
             return  # a pointer to this label
         form = self._form(data, before, denied.qtype)
@@ -319,7 +319,7 @@ class SynthesisedAnswers:
     def _form(self, data: bytes, before: int, qtype: int) -> Form | None:
         """Return the form of a query whose owner has so many octets; None if it has none."""
         header = data[2 : messages.HEADER_OCTETS]
-        if _has_letters(header):
+        if messages.has_letters(header):
             return None  # which `find` would fold
         behind = data[messages.HEADER_OCTETS + before :]
         key = header + bytes((before - 1,)) + behind.lower()
@@ -365,7 +365,3 @@ def _text_of(owner: bytes) -> str:
         labels.append(label)
         at = end
     return b".".join(labels).decode()
-
-
-def _has_letters(octets: bytes) -> bool:
-    return octets.lower() != octets.upper()
