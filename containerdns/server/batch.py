@@ -1,14 +1,9 @@
 """DNS over UDP, many datagrams per system call: Linux's `recvmmsg` and `sendmmsg`.
 
-All memory that the system calls use is laid out once, in slots:
-
-    heads     sender's address, then the control message with the address asked    queries
-    received messages
-    replies   messages to send
-
-A slot's head is reused unchanged for the reply, as its destination and source address, so
-that no address ever becomes a Python object.  A part of it is also the key to the state of
-the client.  The areas are anonymous memory maps, since slicing these returns `bytes`.
+A head in the memory of `tasks/many_datagrams` is here the sender's address, then the control
+message with the address asked.  It is reused unchanged for the reply, as its destination and
+source address, so that no address ever becomes a Python object.  A part of it is also the key to
+the state of the client.
 
 Measured: the Python code takes about 1 µs per query, the system calls five times that.
 """
@@ -17,49 +12,26 @@ import asyncio
 import ctypes
 import errno
 import logging
-import mmap
 import socket
-import sys
 import time
 from array import array
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from containerdns.core.protocol.query_history import QueryStamp, Row
 from containerdns.core.upstream.forwarding import Forward
 from containerdns.server.backlog import Backlog, Late
 from containerdns.server.sockets import IP_PKTINFO, Listener
 from containerdns.server.udp import QUERY_OCTETS, TURN, Client, Datagrams
+from containerdns.tasks import many_datagrams
+from containerdns.tasks.many_datagrams import HEAD_OCTETS, HEADER_OCTETS, SLOTS, Call, Layout
 
 log = logging.getLogger(__name__)
 
-SLOTS: Final = 64  # more gained nothing, and delays other work
-REPLY_OCTETS: Final = 1344  # above messages.PAYLOAD_OCTETS, and not a multiple of 4096:
-HEAD_OCTETS: Final = 128  # such slots would share one line of the CPU's cache
+# Above messages.PAYLOAD_OCTETS, and no multiple of 4096: such slots would share one line of the
+# CPU's cache.
+REPLY_OCTETS: Final = 1344
 
-
-class _MessageHeader(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_octets", ctypes.c_uint32),
-        ("parts", ctypes.c_void_p),
-        ("part_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_octets", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _ManyHeader(ctypes.Structure):
-    _fields_ = (("message", _MessageHeader), ("octets", ctypes.c_uint32))
-
-
-class _IOVector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("octets", ctypes.c_size_t))
-
-
-HEADER_OCTETS: Final = 64  # struct mmsghdr on 64-bit Linux, as are the following
-_LENGTH_WORD: Final = _ManyHeader.octets.offset // 4
 _CONTROL_OCTETS: Final = {socket.AF_INET: 32, socket.AF_INET6: 40}  # CMSG_SPACE of pktinfo
 _NAME_OCTETS: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
 _CONTROL_AT: Final = {socket.AF_INET: 16, socket.AF_INET6: 32}  # offset in a head, aligned to 8
@@ -71,85 +43,23 @@ _INTERFACE_AT: Final = {socket.AF_INET: 32, socket.AF_INET6: 64}
 _KEY_WILDCARD: Final = {socket.AF_INET: (4, 40), socket.AF_INET6: (8, 64)}
 _KEY_ADDRESS: Final = {socket.AF_INET: (4, 8), socket.AF_INET6: (8, 28)}
 
-_Call = Any  # a foreign function: file descriptor, headers, count, flags, [timeout] -> count
-
 
 @cache
 def works() -> bool:
-    """Return whether this system has the calls, with the expected memory layout."""
-    try:
-        calls = _calls()
-    except (OSError, AttributeError) as error:
-        log.info("falling back to one datagram per system call: %s", error)
-        return False
-    is_laid_out = (
-        sys.platform == "linux"
-        and sys.byteorder == "little"
-        and ctypes.sizeof(_ManyHeader) == HEADER_OCTETS
-        and _ManyHeader.octets.offset == 56
-        and ctypes.sizeof(_IOVector) == 16
-    )
-    if not is_laid_out or not _echoes(*calls):
-        log.info("recvmmsg self-test failed; falling back to one datagram per system call")
-        return False
-    return True
+    """Return whether this system has the calls, and control messages as expected."""
+    return many_datagrams.works() and _echoes(*many_datagrams.calls())
 
 
-def _calls() -> tuple[_Call, _Call]:
-    """Return both system calls, which keep the GIL since they never block."""
-    library = ctypes.PyDLL(None, use_errno=True)
-    receive, send = library.recvmmsg, library.sendmmsg
-    common: list[Any] = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
-    receive.argtypes = [*common, ctypes.c_void_p]
-    send.argtypes = common
-    receive.restype = send.restype = ctypes.c_int
-    return receive, send
-
-
-class _Areas:
+class _Areas(many_datagrams.Areas):
     """The memory of both system calls, for one socket."""
 
     def __init__(self, family: int, is_wildcard: bool) -> None:
-        self.heads = mmap.mmap(-1, SLOTS * HEAD_OCTETS)
-        self.queries = mmap.mmap(-1, SLOTS * QUERY_OCTETS)
-        self.replies = mmap.mmap(-1, SLOTS * REPLY_OCTETS)
-        self._parts_in = (_IOVector * SLOTS)()
-        self._parts_out = (_IOVector * SLOTS)()
-        self._headers_in = (_ManyHeader * SLOTS)()
-        self._headers_out = (_ManyHeader * SLOTS)()
-        self._lay_out(family, is_wildcard)
-        self.received = ctypes.addressof(self._headers_in)
-        self.sent = ctypes.addressof(self._headers_out)
-        self.headers = memoryview(self._headers_in).cast("B")
-        self.fresh_headers = bytes(self.headers)
-        words = self.headers.cast("I")
-        self.lengths = words[_LENGTH_WORD :: HEADER_OCTETS // 4]
-        self.reply_lengths = memoryview(self._parts_out).cast("B").cast("Q")[1::2]
-        interface_word = _INTERFACE_AT[socket.AddressFamily(family)] // 4
-        self.interfaces = memoryview(self.heads).cast("I")[interface_word :: HEAD_OCTETS // 4]
-
-    def _lay_out(self, family: int, is_wildcard: bool) -> None:
         known = socket.AddressFamily(family)
-        heads, queries, replies = map(_address_of, (self.heads, self.queries, self.replies))
         control_octets = _CONTROL_OCTETS[known] if is_wildcard else 0
-        for slot in range(SLOTS):
-            head = heads + slot * HEAD_OCTETS
-            control = head + _CONTROL_AT[known] if is_wildcard else None
-            self._parts_in[slot] = _IOVector(queries + slot * QUERY_OCTETS, QUERY_OCTETS)
-            self._parts_out[slot] = _IOVector(replies + slot * REPLY_OCTETS, 0)
-            for headers, parts in (
-                (self._headers_in, self._parts_in),
-                (self._headers_out, self._parts_out),
-            ):
-                headers[slot].message = _MessageHeader(
-                    head,
-                    _NAME_OCTETS[known],
-                    ctypes.addressof(parts[slot]),
-                    1,
-                    control,
-                    control_octets,
-                    0,
-                )
+        names = _NAME_OCTETS[known], _CONTROL_AT[known], control_octets
+        super().__init__(Layout(QUERY_OCTETS, REPLY_OCTETS, *names))
+        interface_word = _INTERFACE_AT[known] // 4
+        self.interfaces = memoryview(self.heads).cast("I")[interface_word :: HEAD_OCTETS // 4]
 
 
 class BatchLoop:
@@ -163,7 +73,7 @@ class BatchLoop:
         self._local = listener.local
         self._datagrams = datagrams
         self._areas = _Areas(family, is_wildcard)
-        self._receive, self._send = _calls()
+        self._receive, self._send = many_datagrams.calls()
         self._clients: dict[bytes, Client] = {}
         self._generation = datagrams.generation
         self._slow_until = 0.0
@@ -208,7 +118,7 @@ class BatchLoop:
         if datagrams.refresh() != self._generation:
             self._drop_clients()
         cache, clients, areas = datagrams.packet_cache, self._clients, self._areas
-        heads, queries, replies = areas.heads, areas.queries, areas.replies
+        heads, queries, replies = areas.heads, areas.incoming, areas.outgoing
         unusual_before = cache.unusual.copy()
         stamp = QueryStamp("udp", time.time())
         rows: list[Row] = []
@@ -277,7 +187,7 @@ class BatchLoop:
         if reply is None:
             return 0
         at = slot * REPLY_OCTETS
-        self._areas.replies[at : at + len(reply)] = reply
+        self._areas.outgoing[at : at + len(reply)] = reply
         return len(reply)
 
     def _reply_to(self, data: bytes, client: Client, slot: int, now: float) -> bytes | None:
@@ -345,14 +255,14 @@ class BatchLoop:
             for slot, (head, reply) in enumerate(part):
                 areas.heads[slot * HEAD_OCTETS : (slot + 1) * HEAD_OCTETS] = head
                 at = slot * REPLY_OCTETS
-                areas.replies[at : at + len(reply)] = reply
+                areas.outgoing[at : at + len(reply)] = reply
             self._send_all([len(reply) for _, reply in part])
 
     def _send_all(self, sizes: list[int]) -> None:
         """Send the replies; empty slots divide them into runs, with one system call each."""
         count = len(sizes)
         areas = self._areas
-        areas.reply_lengths[:count] = array("Q", sizes)
+        areas.outgoing_lengths[:count] = array("Q", sizes)
         if self._no_interfaces is not None:  # replies may be routed differently
             areas.interfaces[:count] = self._no_interfaces[:count]
         start = 0
@@ -399,11 +309,7 @@ class BatchLoop:
         return self._areas.heads[slot * HEAD_OCTETS : (slot + 1) * HEAD_OCTETS]
 
 
-def _address_of(area: mmap.mmap) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(area))
-
-
-def _echoes(receive: _Call, send: _Call) -> bool:
+def _echoes(receive: Call, send: Call) -> bool:
     """Test the calls: datagrams sent to a socket of ours must come back through the areas."""
     areas = _Areas(socket.AF_INET, is_wildcard=True)
     with (
@@ -420,8 +326,8 @@ def _echoes(receive: _Call, send: _Call) -> bool:
             local = areas.heads[_LOCAL[socket.AF_INET]]
             if count != 1 or areas.lengths[0] != 5 or local != bytes([127, 0, 0, 1]):
                 return False
-            areas.replies[:5] = areas.queries[:5]
-            areas.reply_lengths[0] = 5
+            areas.outgoing[:5] = areas.incoming[:5]
+            areas.outgoing_lengths[0] = 5
             areas.interfaces[0] = 0
             return bool(send(ours.fileno(), areas.sent, 1, 0) == 1 and theirs.recv(9) == b"query")
         except OSError:

@@ -13,6 +13,7 @@ from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages
 from containerdns.core.zone.views import Rights
 from containerdns.server import batch, udp
+from containerdns.tasks.many_datagrams import SLOTS
 from tests.server.serving import Served, StubResponder, query, serving, settings
 from tests.timing import MAX_WAIT, assert_within, best_of_three, until
 
@@ -78,7 +79,7 @@ async def test_reply_leaves_from_the_address_that_was_asked(
 async def test_forwarded_answers_that_come_together_go_to_their_own_clients(
     may_batch: bool,
 ) -> None:
-    count = batch.SLOTS + 6
+    count = SLOTS + 6
     async with serving(may_batch) as served, asyncio.TaskGroup() as asking:
         tasks = [
             asking.create_task(ask(served, query(f"slow.n{n}.example", message_id=n)))
