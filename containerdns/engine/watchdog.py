@@ -89,8 +89,10 @@ class Watchdog:
                 time.read(version.clock, asked, clock())
                 continue
             failures, took = 0, clock() - asked
-            if not time.read(dated, asked, clock()):
-                checked = asked  # otherwise the interval was wrong
+            if time.read(dated, asked, clock()):
+                took = 0.0  # the interval was wrong, and the Engine may have waited for its end
+            else:
+                checked = asked
 
     def _pause(self, failures: int, took: float) -> float:
         """Return the seconds until the next check, longer if checks are expensive.
