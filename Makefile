@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 DNS ?= 127.0.0.1:5300
 HTTP ?= 127.0.0.1:8080
 TESTS ?= tests
-PROCESSES ?= 2
+PROCESSES ?= 3
 COUNT ?= 1000000
 
 .PHONY: run demo test quick lint docs image sbom bench fuzz screenshots lock wheels

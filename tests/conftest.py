@@ -2,7 +2,7 @@
 
 Coroutine tests run each in an event loop of its own.
 
-`make test` runs two processes, which take whole files in turn (`--dist loadfile`), each with an
+`make test` runs three processes, which take whole files in turn (`--dist loadfile`), each with an
 Engine and a network namespace of its own.
 
 Hypothesis tries the same examples on every machine, however slow; `make fuzz` looks for others.
@@ -113,3 +113,14 @@ def engine(dockerd: Dockerd) -> Iterator[Dockerd]:
     if not dockerd.is_up:
         dockerd.start()
     dockerd.clear()
+
+
+@pytest.fixture
+def swarm(engine: Dockerd) -> Iterator[Dockerd]:
+    """The private Engine as the manager of a swarm of one, with an overlay network."""
+    engine.api.init_swarm(advertise_addr="127.0.0.1")
+    try:
+        engine.create_network("overlay", driver="overlay")
+        yield engine
+    finally:
+        engine.api.leave_swarm(force=True)

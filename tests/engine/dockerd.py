@@ -27,6 +27,7 @@ import docker
 from tests.left_behind import SHARED, own_name
 
 IMAGE = "tests/busybox:latest"
+NO_REGISTRY = "127.0.0.1:1/busybox"  # the same image, of a registry that refuses at once
 MAX_DAEMON_START = 120.0  # seconds; 5 are usual
 MAX_CLEAR = 30.0  # seconds
 CGROUPS = Path("/sys/fs/cgroup")
@@ -252,6 +253,23 @@ class Dockerd:
         container_id = self.create(name, **options)
         self.start_container(container_id)
         return container_id
+
+    def create_service(
+        self, name: str, *, replicas: int = 1, labels: Mapping[str, str] | None = None
+    ) -> str:
+        """Create a service of a swarm on the network "overlay" and give its id.
+
+        The swarm's agent asks the image's registry first, and its tasks get ten seconds to end,
+        which sleep as process 1 would take.
+        """
+        self.api.tag(IMAGE, NO_REGISTRY)
+        container = docker.types.ContainerSpec(
+            f"{NO_REGISTRY}:latest", command=["sleep", "1000000"], stop_grace_period=0
+        )
+        template = docker.types.TaskTemplate(container, networks=[{"Target": "overlay"}])
+        mode = docker.types.ServiceMode("replicated", replicas)
+        made = self.api.create_service(template, name=name, mode=mode, labels=labels)
+        return str(made["ID"])
 
     def start_container(self, container: str) -> None:
         self.api.start(container)

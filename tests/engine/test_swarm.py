@@ -3,17 +3,15 @@
 import asyncio
 import gc
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from containerdns.core.zone.containers import Container
 from containerdns.engine.swarm import service_from_document, task_from_document
 from containerdns.errors import BadDocument
-from tests.engine.dockerd import IMAGE, Dockerd
+from tests.engine.dockerd import Dockerd
 from tests.engine.recorder import watching
 from tests.engine.simulated import SimulatedEngine
 from tests.timing import assert_within, best_of_three, until
@@ -38,31 +36,12 @@ TASK: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def swarm(engine: Dockerd) -> Iterator[Dockerd]:
-    """The private Engine as the manager of a swarm of one."""
-    engine.api.init_swarm(advertise_addr="127.0.0.1")
-    try:
-        engine.create_network("overlay", driver="overlay")
-        yield engine
-    finally:
-        engine.api.leave_swarm(force=True)
-
-
-def create_service(engine: Dockerd, name: str, replicas: int) -> str:
-    template = docker.types.TaskTemplate(
-        docker.types.ContainerSpec(IMAGE, command=["sleep", "1000000"]),
-        networks=[{"Target": "overlay"}],
-    )
-    mode = docker.types.ServiceMode("replicated", replicas)
-    made = engine.api.create_service(template, name=name, mode=mode, labels={"key": "value"})
-    return str(made["ID"])
-
-
 async def test_service_is_told_with_its_virtual_address_and_its_tasks(swarm: Dockerd) -> None:
     async with watching(swarm.socket_url) as (recorder, _):
         await recorder.until_listed()
-        service_id = await asyncio.to_thread(create_service, swarm, "web", 2)
+        service_id = await asyncio.to_thread(
+            swarm.create_service, "web", replicas=2, labels={"key": "value"}
+        )
         told = f"service:{service_id}"
         await recorder.until(lambda: told in recorder.containers)
         [pool] = swarm.api.inspect_service(service_id)["Endpoint"]["VirtualIPs"]

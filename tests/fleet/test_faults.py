@@ -134,7 +134,7 @@ def test_wrong_password_is_a_clear_line_and_the_right_one_heals_it(
     with Cluster() as cluster:
         enable_users(cluster)
         options = of_fleet(cluster, "a", "--fleet-tls", str(tmp_path))
-        with serving(*options, docker=a.url) as first:
+        with serving(*options, docker=a.url, ready=False) as first:
             wait_until(lambda: "authentication failed" in first.log())
             assert first.metric("fleet_connected") == 0
             user.write_text("dns:secret\n")
@@ -194,7 +194,9 @@ def test_fleet_over_tls_with_client_certificates(
     with (
         Cluster(tls=tls) as cluster,
         serving(*of_fleet(cluster, "a", "--fleet-tls", str(tls)), docker=a.url) as first,
-        serving(*of_fleet(cluster, "b", "--fleet-tls", str(strangers)), docker=b.url) as second,
+        serving(
+            *of_fleet(cluster, "b", "--fleet-tls", str(strangers)), docker=b.url, ready=False
+        ) as second,
     ):
         wait_until(lambda: first.metric("fleet_connected") == 1)
         wait_until(lambda: "certificate verify failed" in second.log())

@@ -18,6 +18,8 @@ from tests.web.fake import CHANGE, ENGINE, HOSTILE, QUERY, WEB, FakeState
 from tests.web.screenshots import busy_state
 from tests.web.serving import Site, with_site
 
+MAX_LOOK_UP = 9_000  # ms, more than WAIT in connect.js
+
 
 def test_container_appears_is_renamed_sickens_and_goes() -> None:
     async def test(page: Page, site: Site) -> None:
@@ -430,6 +432,7 @@ def test_device_is_connected_once_its_query_has_come() -> None:
         await route.abort()  # no query leaves this machine
 
     async def test(page: Page, site: Site) -> None:
+        await page.clock.install()
         await page.route("http://test-*/", look_up)
         await page.goto(site.url + "/?view=connect")
         await page.click("#test")
@@ -442,6 +445,8 @@ def test_device_is_connected_once_its_query_has_come() -> None:
         site.state.history.append({**QUERY, "name": name + "."})
         await expect(result).to_contain_text("Connected")
         await page.click("#test")
+        await expect(result).to_contain_text("Waiting")
+        await page.clock.fast_forward(MAX_LOOK_UP)
         await expect(result).to_contain_text("No query came")
 
     with_page(test, complaint="Failed to load resource")
