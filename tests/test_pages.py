@@ -419,6 +419,15 @@ def test_every_explanation_in_the_table_of_troubleshooting_is_one_that_is_given(
     world.until_told("containers", "rival")
     heard += map(explain, ("webb", "lone.docker", "es.docker", "web.docker", "web.dokcer"))
     world.engine.remove(rival)
+    world.engine.disconnect("search", "front")
+    world.until_told("changes", '"moved", *"container": *"search"')
+    world.engine.rename("lone", "alone")
+    world.until_told("changes", '"renamed", *"container": *"alone"')
+    heard += map(explain, ("es.front.docker", "lone.docker"))
+    world.engine.pause("web")
+    world.until_told("containers", '"paused"')
+    heard += [explain("web.docker")]
+    world.engine.unpause("web")
     world.engine.remove("alpha-db-1")
     world.until_told("changes", '"went", *"container": *"alpha-db-1"')
     heard += [explain("db.docker")]

@@ -117,13 +117,18 @@ def _engines(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _wrong(document: Mapping[str, Any], name: str | None) -> Iterator[str]:
-    """Yield the skipped containers, invalid names and labels, and lost names."""
+    """Yield skipped containers, those without an address, invalid names, and lost names."""
     lost = [
         {**loss, "to": loss["winner"] or loss.get("held_for") or "nobody, as several have it"}
         for loss in document.get("losses", ())
     ]
     for title, columns, found in (
         ("Skipped containers", ("container", "reason"), document.get("skipped", ())),
+        (
+            "Containers without an address",
+            ("container", "reason"),
+            document.get("without_address", ()),
+        ),
         ("Invalid names and labels", ("container", "text", "reason"), document.get("faults", ())),
         ("Names that others have", ("owner", "loser", "to", "rule"), lost),
     ):

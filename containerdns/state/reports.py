@@ -31,7 +31,7 @@ from containerdns.core.protocol.query_history import History
 from containerdns.core.times import rfc3339
 from containerdns.core.zone import master_file, records, zone_dump
 from containerdns.core.zone.change_history import ContainerChange, line
-from containerdns.core.zone.clues import Clues, whose_address
+from containerdns.core.zone.clues import Clues, lack_of_address, whose_address
 from containerdns.core.zone.containers import SHORT_ID_DIGITS, Container
 from containerdns.core.zone.fleet import host_in
 from containerdns.core.zone.policy import COMPOSE, SERVICE_ID, Publication
@@ -145,6 +145,7 @@ class Reports:
             "zones": [{"apex": s.apex, "serial": zone.serial} for s in self._suffixes()],
             "records": (each and _record_document(each[1], each[0]) for each in found),
             "skipped": self._skipped(),
+            "without_address": self._without_address(),
             "remembered": (
                 {"name": owner, "until": rfc3339(until)} for owner, until in self._remembered(name)
             ),
@@ -185,6 +186,9 @@ class Reports:
             where = f" on host {item['host']}" if item and item.get("host") else ""
             text = item and f"skipped {item['container']} ({item['id']}){where}: {item['reason']}"
             yield master_file.comment(text) if text else None
+        for lone in self._without_address():
+            lack = lone and f"{lone['container']} has no address: {lone['reason']}"
+            yield master_file.comment(lack) if lack else None
         for fault in self._faults():
             bad = fault and f"bad {fault['container']}: {fault['text']}: {fault['reason']}"
             yield master_file.comment(bad) if bad else None
@@ -261,6 +265,18 @@ class Reports:
                     "reason": p.skipped,
                 }
 
+    def _without_address(self) -> Iterator[dict[str, str] | None]:
+        """Yield the running containers of this server's Engines that have names alone."""
+        inventory = self._writer.inventory
+        for p in self._publications():
+            if p is None:
+                yield None
+                continue
+            container = inventory.get(p.id)
+            if container is not None and p.is_running and not p.has_address:
+                reason = lack_of_address(container, inventory.get, inventory.policy)
+                yield {"container": p.container_name, "id": _shown_id(p.id), "reason": reason}
+
     def _faults(self) -> Iterator[dict[str, str] | None]:
         for p in self._publications():
             if p is None:
@@ -330,7 +346,8 @@ class Reports:
     async def _clues(self, unanswered: Sequence[Explanation]) -> Clues:
         """Look around some names, with turns for others."""
         inventory = self._writer.inventory
-        clues = Clues(self._writer.zone, inventory.get, inventory.policy)
+        last_holder = self._writer.changes.last_holder
+        clues = Clues(self._writer.zone, inventory.get, inventory.policy, last_holder)
         owners = {told.owner for told in unanswered if told.owner}
         for _ in clues.look(owners, {told.name for told in unanswered}):
             await turns().offer(EXPLAINING)

@@ -68,7 +68,8 @@ class State(Protocol):
             name: As typed; only records of that name; None for all.
 
         Returns:
-            `records`, `skipped` and `remembered` may be iterables; None: no such zone.
+            `records`, `skipped`, `without_address` and `remembered` may be iterables; None: no such
+            zone.
 
         Raises:
             BadName: `domain` or `name` is not a domain name.

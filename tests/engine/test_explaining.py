@@ -9,7 +9,11 @@ from tests.timing import wait_until
 
 
 def explain(server: Running, *arguments: str) -> str:
-    command = [sys.executable, "-m", "containerdns", "explain", *arguments, "--url", server.url]
+    return run(server, "explain", *arguments)
+
+
+def run(server: Running, *arguments: str) -> str:
+    command = [sys.executable, "-m", "containerdns", *arguments, "--url", server.url]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -35,9 +39,53 @@ def test_what_people_ask_is_answered(engine: Dockerd) -> None:
         assert over_http.splitlines() == explain(server, "web", "A").splitlines()
 
 
-def test_network_that_is_none_of_ours_is_named(engine: Dockerd) -> None:
+def test_container_without_an_address_is_shown_with_the_reason(engine: Dockerd) -> None:
+    """It runs and has names, but no record: nothing else tells of it."""
     engine.create_network("front")
+    engine.create_network("vpn")
+    engine.run("db", network="vpn")
     engine.run("web", network="front")
+    engine.run("lone", network="none")
+    lacks = "its network front is none of --network vpn"
     with Running("--network", "vpn", docker=engine.socket_url) as server:
         found = explain(server, "web.docker", "A")
-        assert "web has no usable network: its network front is none of --network vpn" in found
+        assert f"web has no usable network: {lacks}" in found
+        document = server.get_json("/zone?format=json")["without_address"]
+        assert {one["container"]: one["reason"] for one in document} == {
+            "web": lacks,
+            "lone": "its network mode is none",
+        }
+        assert f"; web has no address: {lacks}" in server.get("/zone").splitlines()
+        shown = run(server, "zone").partition("Containers without an address:")[2]
+        assert lacks in shown
+
+
+def test_names_that_a_running_container_lost_are_explained(engine: Dockerd) -> None:
+    """By a rename, and with a network; and what a pause means."""
+    engine.create_network("front")
+    engine.run("web", network="front", aliases=["www"])
+    with Running(docker=engine.socket_url) as server:
+        engine.disconnect("web", "front")
+        wait_until(lambda: server.rcode("www.front.docker") == "NXDOMAIN")
+        found = explain(server, "www.front.docker", "A")
+        assert "the container web no longer has this name; the name is kept" in found
+        engine.rename("web", "shop")
+        wait_until(lambda: server.rcode("web.docker") == "NXDOMAIN")
+        assert "its container was renamed to shop; the name is kept" in explain(server, "web")
+        engine.connect("shop", "front")
+        engine.pause("shop")
+        wait_until(lambda: "shop is paused and does not respond" in explain(server, "shop", "A"))
+        engine.unpause("shop")
+        wait_until(lambda: "shop is paused" not in explain(server, "shop", "A"))
+
+
+def test_stopped_service_is_explained_by_the_name_that_people_type(engine: Dockerd) -> None:
+    labels = {"project": "shop", "service": "db"}
+    engine.run("shop_db_1", labels={f"com.docker.compose.{k}": v for k, v in labels.items()})
+    with Running(docker=engine.socket_url) as server:
+        engine.kill_container("shop_db_1")
+        wait_until(lambda: server.rcode("db.docker") == "NXDOMAIN")
+        reason = "the container shop_db_1 is not running: it stopped at 2"
+        for name in ("db.docker", "db.shop.docker", "shop_db_1"):
+            assert reason in explain(server, name, "A")
+        assert f"such names exist below a domain only; {reason}" in explain(server, "db", "A")

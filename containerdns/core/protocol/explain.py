@@ -20,11 +20,12 @@ from containerdns.core.times import rfc3339
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.upstream.upstream_cache import Cached
 from containerdns.core.zone import master_file
-from containerdns.core.zone.answers import Answer, Lookup
+from containerdns.core.zone.answers import NOBODY, Answer, Lookup
 from containerdns.core.zone.catalog import CATALOG
 from containerdns.core.zone.clues import Clues
 from containerdns.core.zone.ownership import (
     BELOW_BOTH,
+    SINGLE_LABEL,
     TOP_LEVEL_DOMAIN,
     WAITING,
     Act,
@@ -179,10 +180,14 @@ def with_clues(explanation: Explanation, clues: Clues) -> Explanation:
         return explanation
     if reason.startswith(REMOVED):
         found = clues.stopped(owner)  # another one that claims the name, but is not running
+        if not found and (lost := clues.moved_on(owner)):
+            found = reason.replace(REMOVED, lost, 1)
     elif explanation.records:
         found = clues.beside(owner, suffix, explanation.records)
     elif explanation.rcode == messages.NXDOMAIN or explanation.rule == TOP_LEVEL_DOMAIN:
         found = clues.absence(owner, suffix)
+        if not found and explanation.rule == SINGLE_LABEL.rule:
+            found = f"{NOBODY}, and single labels are never forwarded"
     else:
         found = (
             clues.no_address(explanation.owner, explanation.suffix)

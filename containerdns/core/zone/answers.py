@@ -12,6 +12,7 @@ from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import HOST_ID, NS_LABEL, Node, Suffix, SuffixKind, Zone
 
 MAX_CHAIN = 8  # CNAMEs of ours in one answer; BIND stops at 16
+NOBODY = "no running container has this name"
 
 
 class Lookup(NamedTuple):
@@ -82,7 +83,7 @@ def find(zone: Zone, lookup: Lookup, suffix: Suffix, before: tuple[str, ...] = (
         return negative(soa, 0, "empty non-terminal", reason, zone.names_behind(name))
     node = node or zone.wildcard(owner, suffix)
     if node is None:
-        rule, reason = suffix.kind.value, "no running container has this name"
+        rule, reason = suffix.kind.value, NOBODY
         return negative(soa, messages.NXDOMAIN, rule, reason, zone.names_behind(name))
     return _find_at(zone, lookup, suffix, node, before)
 

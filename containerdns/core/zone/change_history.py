@@ -6,7 +6,7 @@ during which the name had no answer.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -34,6 +34,7 @@ class ContainerChange(NamedTuple):
         after: Its addresses after.
         is_healthy: Whether its health keeps it in answers.
         seconds_without: How long the name had no container; 0 if never, None if unknown.
+        lost: The owners that it claimed before and claims no more.
     """
 
     time: float
@@ -46,6 +47,7 @@ class ContainerChange(NamedTuple):
     after: tuple[str, ...]
     is_healthy: bool
     seconds_without: float | None
+    lost: frozenset[str] = frozenset()
 
 
 class ChangeHistory:
@@ -73,7 +75,7 @@ class ChangeHistory:
         if is_now is not None:
             self._note_running(was, is_now, now)
         elif was is not None:
-            self._add(WENT, was, now, _addresses(was), None)
+            self._keep(_change(WENT, was, now, _addresses(was), None))
             self._leave(was, now)
 
     def since(self, number: int) -> tuple[Iterator[ContainerChange], int]:
@@ -83,21 +85,30 @@ class ChangeHistory:
 
     def last_holder(self, owner: str) -> ContainerChange | None:
         """Return the last change of a container that had an owner, among those kept."""
-        return next((change for change in reversed(self._kept) if owner in change.names), None)
+        kept = reversed(self._kept)
+        return next((c for c in kept if owner in c.names or owner in c.lost), None)
 
     def _note_running(self, was: Publication | None, new: Publication, now: float) -> None:
+        change = self._change_of_running(was, new, now)
+        if change is not None:
+            lost = _owners(was) - set(change.names) if was is not None else ()
+            self._keep(change._replace(lost=frozenset(lost)))
+
+    def _change_of_running(
+        self, was: Publication | None, new: Publication, now: float
+    ) -> ContainerChange | None:
         if was is None or was.container_name != new.container_name:
             before, gap = self._gap(new.container_name, now)
             if gap is not None:  # a redeploy; Compose renames the new container at the end
-                self._add(MOVED, new, now, before, gap)
-            elif was is None:
-                self._add(CAME, new, now, (), None)
-            else:
-                self._add(RENAMED, new, now, _addresses(was), 0.0)
-        elif _addresses(was) != _addresses(new):
-            self._add(MOVED, new, now, _addresses(was), 0.0)
-        elif was.is_healthy != new.is_healthy:
-            self._add(HEALTH, new, now, _addresses(was), 0.0)
+                return _change(MOVED, new, now, before, gap)
+            if was is None:
+                return _change(CAME, new, now, (), None)
+            return _change(RENAMED, new, now, _addresses(was), 0.0)
+        if _addresses(was) != _addresses(new):
+            return _change(MOVED, new, now, _addresses(was), 0.0)
+        if was.is_healthy != new.is_healthy:
+            return _change(HEALTH, new, now, _addresses(was), 0.0)
+        return None
 
     def _gap(self, container_name: str, now: float) -> tuple[tuple[str, ...], float | None]:
         """Return the addresses of a name's previous holder, and the seconds since, or None."""
@@ -112,31 +123,35 @@ class ChangeHistory:
         if len(self._gone) > MAX_GONE:
             self._gone.popitem(last=False)
 
-    def _add(
-        self,
-        change: str,
-        publication: Publication,
-        now: float,
-        before: tuple[str, ...],
-        gap: float | None,
-    ) -> None:
-        after = () if change == WENT else _addresses(publication)
-        names = tuple(dict.fromkeys(claim.owner for claim in publication.claims))
+    def _keep(self, change: ContainerChange) -> None:
         self.total += 1
-        self._kept.append(
-            ContainerChange(
-                now,
-                change,
-                publication.container_name,
-                publication.id,
-                publication.engine,
-                names,
-                before,
-                after,
-                publication.is_healthy,
-                gap,
-            )
-        )
+        self._kept.append(change)
+
+
+def _change(
+    change: str,
+    publication: Publication,
+    now: float,
+    before: tuple[str, ...],
+    gap: float | None,
+) -> ContainerChange:
+    return ContainerChange(
+        now,
+        change,
+        publication.container_name,
+        publication.id,
+        publication.engine,
+        tuple(_owners(publication)),
+        before,
+        () if change == WENT else _addresses(publication),
+        publication.is_healthy,
+        gap,
+    )
+
+
+def _owners(publication: Publication) -> KeysView[str]:
+    """Return the owners that it claims, in order, each once."""
+    return dict.fromkeys(claim.owner for claim in publication.claims).keys()
 
 
 NO_ADDRESS = "no address"
@@ -165,7 +180,8 @@ def _own_line(change: ContainerChange) -> str:
         case "renamed":
             return f"~ {change.container} {after}, renamed"
     gap = f", {change.seconds_without:.1f} s without" if change.seconds_without else ""
-    return f"~ {change.container} {before} -> {after}{gap}"
+    moved = after if before == after else f"{before} -> {after}"
+    return f"~ {change.container} {moved}{gap}"
 
 
 def _addresses(publication: Publication) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 
 from containerdns.core import names
 from containerdns.core.times import rfc3339
+from containerdns.core.zone.change_history import RENAMED, ContainerChange
 from containerdns.core.zone.containers import SHORT_ID_DIGITS, Container, Network
 from containerdns.core.zone.policy import (
     UNPUBLISHED_NETWORKS,
@@ -32,22 +33,27 @@ OWNERS_A_UNIT = 4  # compared between two looks at the clock, about 0.1 ms
 
 HEXADECIMAL = frozenset("0123456789abcdef")
 Find = Callable[[str], Container | None]  # the container with an id
+LastHolder = Callable[[str], ContainerChange | None]  # the last change about an owner
 
 
 class Clues:
     """What the containers around some owners explain."""
 
-    def __init__(self, zone: Zone, find: Find, policy: Policy) -> None:
+    def __init__(
+        self, zone: Zone, find: Find, policy: Policy, last_holder: LastHolder = lambda _: None
+    ) -> None:
         """Set the sources.
 
         Args:
             zone: The claims, and which of them have the names.
             find: Returns the container with an id, running or not.
             policy: The operator's rules.
+            last_holder: Returns the last known change of a container that had an owner, or lost it.
         """
         self._zone = zone
         self._find = find
         self._policy = policy
+        self._last_holder = last_holder
         self._stopped: dict[str, list[Publication]] = {}
         self._nearest: dict[str, list[str]] = {}
         self._longer: dict[str, list[str]] = {}
@@ -66,14 +72,14 @@ class Clues:
         zone = self._zone
         if self._policy.proxy_labels:
             yield from self._look_for_hosts(asked)
-        claimed = {owner for owner in owners if zone.is_claimed(owner)}
-        for publication in zone.publications() if claimed else ():
+        sought = set(owners)
+        for publication in zone.publications() if sought else ():
             if not publication.is_running:
-                for owner in claimed.intersection(c.owner for c in publication.claims):
+                for owner in sought.intersection(c.owner for c in publication.claims):
                     self._stopped.setdefault(owner, []).append(publication)
             yield
-        for owner in sorted(set(owners) - claimed):
-            if len(owner) <= MAX_LENGTH:
+        for owner in sorted(sought - self._stopped.keys()):
+            if len(owner) <= MAX_LENGTH and not zone.is_claimed(owner):
                 yield from self._look_for_similar(owner)
 
     def _look_for_similar(self, owner: str) -> Iterator[None]:
@@ -130,7 +136,8 @@ class Clues:
         if services:
             return self._absence_of_service(owner, services, suffix)
         if stopped := self.stopped(owner):
-            return stopped
+            is_below_domain = suffix.kind is SuffixKind.DOMAIN
+            return stopped if is_below_domain else self._rule_of_services(owner) + stopped
         if claims:
             return ""
         if longer := self._longer.get(owner):
@@ -181,11 +188,15 @@ class Clues:
             )
         if suffix.kind is not SuffixKind.DOMAIN:
             exists = names.join(owner, domain)[:-1]
-            return (
-                f"{owner} is a Compose service of the project {projects[0]}, "
-                f"and such names exist below a domain only: it exists as {exists}"
-            )
+            return f"{_below_domains(owner, projects)}: it exists as {exists}"
         return ""
+
+    def _rule_of_services(self, owner: str) -> str:
+        """Return where a stopped container would have an owner that is a bare service's."""
+        stopped = self._stopped.get(owner, [])
+        claims = [c for p in stopped for c in p.claims if c.owner == owner]
+        projects = sorted({c.project for c in claims})
+        return f"{_below_domains(owner, projects)}; " if all(projects) else ""
 
     def _state(self, publication: Publication) -> str:
         """Return why a container publishes nothing."""
@@ -196,44 +207,24 @@ class Clues:
             return f"the container {name} exists, but: {reason}"
         return f"the container {name} {_stopped(container)}"
 
+    def moved_on(self, owner: str) -> str:
+        """Return why a container lost an owner while it ran; "" if none is known to have."""
+        last = self._last_holder(owner)
+        if last is None or owner not in last.lost:
+            return ""
+        if last.change == RENAMED:
+            return f"its container was renamed to {last.container}"
+        return f"the container {last.container} no longer has this name"
+
     def no_address(self, owner: str, suffix: Suffix) -> str:
         """Return why a running container has no address at all; "" if it has."""
         for claim in self._zone.holders(owner, suffix):
             publication = self._zone.holder(claim)
             container = self._find(publication.id)
-            has_address = publication.addresses or publication.on_host or publication.cname
-            if container is not None and not has_address:
-                return (
-                    f"{publication.container_name} has no usable network: {self._lack(container)}"
-                )
+            if container is not None and not publication.has_address:
+                lack = lack_of_address(container, self._find, self._policy)
+                return f"{publication.container_name} has no usable network: {lack}"
         return ""
-
-    def _lack(self, container: Container) -> str:
-        mode, _, lender_id = container.network_mode.partition(":")
-        if mode == "none":
-            return "its network mode is none"
-        if mode == "container":
-            lender = self._find(lender_id)
-            called = lender.container_name if lender else lender_id[:12]
-            state = "is not running" if lender is None or not lender.is_running else "has restarted"
-            return f"it shares the network of {called}, which {state}"
-        networks = [
-            a.network for a in container.attachments if a.network not in UNPUBLISHED_NETWORKS
-        ]
-        if not networks:
-            return "it is on no network"
-        wanted = self._wanted_networks(container)
-        if not wanted:
-            return f"it has no address on its networks {_listed(networks)}"
-        its = _verb(networks, "its network", "its networks")
-        return f"{its} {_listed(networks)} {_verb(networks, 'is', 'are')} none of {wanted}"
-
-    def _wanted_networks(self, container: Container) -> str:
-        policy = self._policy
-        label = f"{policy.label_prefix}.network"
-        if text := container.docker_labels.get(label, "").strip():
-            return f"the label {label}={text}"
-        return f"--network {', '.join(policy.networks)}" if policy.networks else ""
 
     # -- an answer -----------------------------------------------------------------
 
@@ -244,7 +235,7 @@ class Clues:
             return ""
         zone = self._zone
         holders = zone.holders(owner, suffix)
-        remarks = []
+        remarks = self._paused(shown)
         sick = [zone.holder(c) for c in holders if not zone.holder(c).is_healthy]
         if zone.shape.unhealthy == "drop" and sick:
             left_out = [p.container_name for p in sick if p.id not in shown]
@@ -261,6 +252,39 @@ class Clues:
                 f"also claimed by {losers}, which {_verb(lost, 'loses', 'lose')} to {by}"
             )
         return "; ".join(remarks)
+
+    def _paused(self, container_ids: Collection[str]) -> list[str]:
+        found = filter(None, map(self._find, container_ids))
+        paused = sorted(c.container_name for c in found if c.state == "paused")
+        are = _verb(paused, "is paused and does", "are paused and do")
+        return [f"{_listed(paused)} {are} not respond"] if paused else []
+
+
+def lack_of_address(container: Container, find: Find, policy: Policy) -> str:
+    """Return why a running container that has no address has none."""
+    mode, _, lender_id = container.network_mode.partition(":")
+    if mode == "none":
+        return "its network mode is none"
+    if mode == "container":
+        lender = find(lender_id)
+        called = lender.container_name if lender else lender_id[:12]
+        state = "is not running" if lender is None or not lender.is_running else "has restarted"
+        return f"it shares the network of {called}, which {state}"
+    networks = [a.network for a in container.attachments if a.network not in UNPUBLISHED_NETWORKS]
+    if not networks:
+        return "it is on no network"
+    wanted = _wanted_networks(container, policy)
+    if not wanted:
+        return f"it has no address on its networks {_listed(networks)}"
+    its = _verb(networks, "its network", "its networks")
+    return f"{its} {_listed(networks)} {_verb(networks, 'is', 'are')} none of {wanted}"
+
+
+def _wanted_networks(container: Container, policy: Policy) -> str:
+    label = f"{policy.label_prefix}.network"
+    if text := container.docker_labels.get(label, "").strip():
+        return f"the label {label}={text}"
+    return f"--network {', '.join(policy.networks)}" if policy.networks else ""
 
 
 def whose_address(address: str, holders: Sequence[Publication], networks: Iterable[Network]) -> str:
@@ -287,6 +311,12 @@ def whose_address(address: str, holders: Sequence[Publication], networks: Iterab
     if around:
         return f"{address} is in a subnet of the network {where}, but no running container has it"
     return f"{address} is not the address of any container, and not in a subnet of Docker's"
+
+
+def _below_domains(service: str, projects: Sequence[str]) -> str:
+    """Return the rule about bare services."""
+    of = f"the {_verb(projects, 'project', 'projects')} {_listed(projects)}"
+    return f"{service} is a Compose service of {of}, and such names exist below a domain only"
 
 
 def _is_id(owner: str) -> bool:

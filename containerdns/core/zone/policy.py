@@ -158,6 +158,11 @@ class Publication:
     stopped_at: float = 0.0
     proxies: Mapping[str, Proxy] | None = None
 
+    @property
+    def has_address(self) -> bool:
+        """Whether its names lead anywhere."""
+        return bool(self.addresses or self.on_host or self.cname)
+
 
 PublicationChange = tuple[str, Publication | None]  # by id; None if it was removed
 

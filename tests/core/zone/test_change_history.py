@@ -42,6 +42,13 @@ def test_redeploy_has_its_gap() -> None:
     assert [c.seconds_without for c in changes.since(1)[0]] == [20.8 - 20.0]
 
 
+def test_restart_at_the_same_address_shows_it_once() -> None:
+    changes = ChangeHistory()
+    changes.note(web(), web(is_running=False), 20.0)
+    changes.note(web(is_running=False), web(), 21.1)
+    assert told(changes)[1] == "~ web 10.212.0.2, 1.1 s without"
+
+
 def test_redeploy_of_compose_ends_with_a_rename() -> None:
     """`up --force-recreate` makes ID_web, removes web, and renames."""
     changes = ChangeHistory()

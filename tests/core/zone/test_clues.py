@@ -7,6 +7,7 @@ import pytest
 from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.explain import explain, with_clues
+from containerdns.core.zone.change_history import ChangeHistory
 from containerdns.core.zone.clues import Clues, whose_address
 from containerdns.core.zone.containers import Attachment, Container, Network
 from containerdns.core.zone.inventory import Inventory
@@ -18,6 +19,7 @@ from containerdns.core.zone.zone import Shape, Zone
 
 NOW = 1_800_000_000.0
 VIEW = View(True, True, True, False, frozenset(), ())
+ALIVE = ("running", "paused")
 EVERYONE = Shape(domains=("docker.",), search_domains=("localdomain.",))
 
 
@@ -29,7 +31,7 @@ def container(name: str, state: str = "running", **fields: object) -> Container:
     assert isinstance(aliases, tuple)
     attachments = tuple(
         Attachment(
-            n, f"id-{n}", (f"10.0.{at}.{number}",) if state == "running" else (), aliases=aliases
+            n, f"id-{n}", (f"10.0.{at}.{number}",) if state in ALIVE else (), aliases=aliases
         )
         for at, n in enumerate(networks)
     )
@@ -42,6 +44,10 @@ def compose(project: str, service: str) -> Container:
     start = "com.docker.compose."
     labels = {f"{start}project": project, f"{start}service": service}
     return container(f"{project}-{service}-1", labels=labels)
+
+
+def stopped_service(project: str, service: str) -> Container:
+    return replace(compose(project, service), state="exited", finished_at=NOW, exit_status=1)
 
 
 def explained(
@@ -169,6 +175,42 @@ CASES = {
             "the container web is waiting to be restarted: it stopped at 2027-01-15T08:00:00Z "
             "with exit status 1"
         ),
+    ),
+    "a Compose service that stopped": (
+        "crash.docker",
+        (stopped_service("shop", "crash"),),
+        (
+            "the container shop-crash-1 is not running: it stopped at 2027-01-15T08:00:00Z "
+            "with exit status 1"
+        ),
+    ),
+    "a Compose service that stopped, bare": (
+        "crash",
+        (stopped_service("shop", "crash"),),
+        (
+            "crash is a Compose service of the project shop, and such names exist below a domain "
+            "only; the container shop-crash-1 is not running: it stopped at 2027-01-15T08:00:00Z "
+            "with exit status 1"
+        ),
+    ),
+    "a Compose service of two projects that stopped": (
+        "crash.docker",
+        (stopped_service("alpha", "crash"), stopped_service("beta", "crash")),
+        (
+            "the container alpha-crash-1 is not running: it stopped at 2027-01-15T08:00:00Z "
+            "with exit status 1; the container beta-crash-1 is not running: it stopped at "
+            "2027-01-15T08:00:00Z with exit status 1"
+        ),
+    ),
+    "nothing is near, bare": (
+        "zzz",
+        (container("web"),),
+        "no running container has this name, and single labels are never forwarded",
+    ),
+    "paused": (
+        "web",
+        (container("web", "paused"),),
+        "the container web is running; web is paused and does not respond",
     ),
     "hidden by a label": (
         "web",
@@ -315,3 +357,35 @@ def test_stopped_container_explains_a_name_that_is_also_remembered() -> None:
     assert list(clues.look({"web"}))
     found = with_clues(told, clues).reason
     assert found == "the container web exists, but: label containerdns.enable=false"
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("shop", "its container was renamed to shop"),
+        ("web", "the container web no longer has this name"),
+    ],
+    ids=["renamed", "the same"],
+)
+def test_name_that_its_running_container_lost_is_not_one_of_a_removed_container(
+    name: str, lost: str
+) -> None:
+    """By `docker rename`, or `docker network disconnect`."""
+    inventory, history = Inventory(Policy()), ChangeHistory()
+    zone = Zone(EVERYONE, 1, RememberedNames(60))
+    web = container("web", networks=("front",))
+    (before,) = inventory.put(web)
+    (after,) = inventory.put(replace(web, container_name=name, attachments=()))
+    history.note(before, after, NOW + 1)
+    zone.replace(after.id, after, NOW)
+    zone.remembered.put("web.front", NOW + 60)
+    ownership = Ownership(zone)
+    ownership.listing = Listing.COMPLETE
+    clues = Clues(zone, inventory.get, inventory.policy, history.last_holder)
+    told = explain(ownership, "web.front.docker.", messages.A, VIEW, NOW)
+    assert with_clues(told, clues).reason == (
+        f"{lost}; the name is kept from upstreams until 2027-01-15T08:01:00Z"
+    )
+    history.note(None, before, NOW + 2)
+    history.note(before, None, NOW + 3)
+    assert with_clues(told, clues).reason == told.reason
