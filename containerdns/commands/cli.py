@@ -176,7 +176,7 @@ def serve(config: Path | None, **flags: Any) -> None:
     app.serve(settings, load)
 
 
-@main.command()
+@main.command(short_help="Print the zone of a running server.")
 @_url_option
 @_format_option("table", "text", "json")
 @click.option(
@@ -238,7 +238,7 @@ def _watch(server: "Server", form: str, name: str | None) -> None:
     _follow(server, show, "/changes")
 
 
-@main.command()
+@main.command(short_help="Explain how a name is resolved, and why.")
 @click.argument("name")
 @click.argument("qtype", metavar="[TYPE]", required=False)
 @click.option("--client", metavar="IP", help="Address of the client; default: this machine.")
@@ -270,7 +270,7 @@ def explain(name: str, search: tuple[str, ...], url: str, form: str, **asked: st
     _show(terminal.explanation(document))
 
 
-@main.command(cls=_WithSettings)
+@main.command(cls=_WithSettings, short_help="Validate configuration and Docker connection.")
 @_config_option
 @_format_option("text", "json")
 def check(config: Path | None, form: str, **flags: Any) -> None:
@@ -294,7 +294,7 @@ def check(config: Path | None, form: str, **flags: Any) -> None:
     sys.exit(EXIT_FAILED if report.errors else 0)
 
 
-@main.command()
+@main.command(short_help="Print the last queries of a running server.")
 @click.option("--follow", "-f", is_flag=True, help="Continue with new ones.")
 @_url_option
 @_format_option("table", "json")
@@ -319,7 +319,7 @@ def queries(follow: bool, url: str, form: str) -> None:
     _follow(server, show)
 
 
-@main.command()
+@main.command(short_help="Print the last changes of containers.")
 @click.option("--follow", "-f", is_flag=True, help="Continue with new ones.")
 @_url_option
 @_format_option("text", "json")
@@ -344,7 +344,7 @@ def changes(follow: bool, url: str, form: str) -> None:
         _follow(server, show, "/changes")
 
 
-@main.command("client-config")
+@main.command("client-config", short_help="Print what makes a client or resolver ask this server.")
 @click.argument("target", type=Word(TARGETS))
 @click.option(
     "--server",
@@ -391,7 +391,7 @@ def client_config(target: str, config: Path | None, url: str, form: str, **given
         click.echo("\n".join(snippet.remarks), err=True)
 
 
-@main.command()
+@main.command(short_help="Exit with status 0 if a running server is ready.")
 @_config_option
 @click.option(
     "--url",

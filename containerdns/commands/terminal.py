@@ -109,7 +109,8 @@ def zone(
 
 def _engines(document: Mapping[str, Any]) -> Iterator[str]:
     for engine in document.get("engines", ()):
-        state = "connected" if engine["connected"] else "not connected"
+        error = f": {plain(engine['error'])}" if engine.get("error") else ""
+        state = "connected" if engine["connected"] else f"not connected{error}"
         listed = f", listed {plain(engine['last_sync'])}" if engine.get("last_sync") else ""
         colour = "green" if engine["connected"] else "red"
         out = ", left out of answers that have others" if engine.get("left_out") else ""

@@ -5,6 +5,7 @@ Nothing is decided here; the zone, the rules and the forwarder are called as for
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.metadata import version as package_version
@@ -34,6 +35,7 @@ from containerdns.core.zone.change_history import ContainerChange, line
 from containerdns.core.zone.clues import Clues, lack_of_address, whose_address
 from containerdns.core.zone.containers import SHORT_ID_DIGITS, Container
 from containerdns.core.zone.fleet import host_in
+from containerdns.core.zone.ownership import WAITING
 from containerdns.core.zone.policy import COMPOSE, SERVICE_ID, Publication
 from containerdns.core.zone.records import Record
 from containerdns.core.zone.reverse import reverse_name
@@ -177,7 +179,7 @@ class Reports:
         for other in self._suffixes():
             yield master_file.comment(f"zone {other.apex} ({other.kind.value})")
         for engine in self._engines():
-            state = "connected" if engine["connected"] else "not connected"
+            state = "connected" if engine["connected"] else _not_connected(engine["error"])
             if engine["left_out"]:
                 state += "; its addresses are left out of answers that have others"
             yield master_file.comment(f"engine {engine['url']}: {state}")
@@ -337,11 +339,18 @@ class Reports:
         clues = await self._clues([t for t in told if not t.records])
         queries = []
         for each in told:
-            known = fleet_report.with_hosts(with_clues(each, clues), self._writer)
+            known = self._with_cause(fleet_report.with_hosts(with_clues(each, clues), self._writer))
             queries.append(self._told(known, view, now))
             await turns().offer(EXPLAINING)
         mark_unsent(queries)
         return {"queries": queries, "remarks": remarks}
+
+    def _with_cause(self, told: Explanation) -> Explanation:
+        """Add why no Engine was listed, of those that are not connected."""
+        lost = [e.cause for e in self._writer.engines.values() if not e.is_connected and e.cause]
+        if told.reason != WAITING or not lost:
+            return told
+        return replace(told, reason=f"{WAITING}: {'; '.join(lost)}")
 
     async def _clues(self, unanswered: Sequence[Explanation]) -> Clues:
         """Look around some names, with turns for others."""
@@ -676,6 +685,10 @@ def _upstream_of(told: Explanation, prospect: Prospect) -> UpstreamExplanation:
     return UpstreamExplanation(
         "upstream", server, None, None, f"{told.reason}; {server} is tried first"
     )
+
+
+def _not_connected(error: str | None) -> str:
+    return f"not connected: {error}" if error else "not connected"
 
 
 def _shown_id(publication: str) -> str:

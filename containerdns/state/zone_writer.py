@@ -287,7 +287,9 @@ class ZoneWriter(Replica):
         """The connection to the Engine was lost or could not be made."""
         status = self.engines[engine]
         if status.is_connected or status.cause != cause:
-            kept = "the last known zone is kept" if status.last_sync else "no zone is known yet"
+            kept = (
+                "the last known zone is kept" if status.last_sync else "no containers are known yet"
+            )
             log.warning("Docker %s: %s; retrying, %s", engine, cause, kept)
         status.is_connected, status.cause = False, cause
         status.incomplete_since = 0.0  # the last known zone is kept

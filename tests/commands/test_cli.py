@@ -763,3 +763,10 @@ def test_check_warns_of_a_misspelt_variable(run: Run, tmp_path: Path) -> None:
     options = ("--docker", f"unix://{tmp_path}/docker.sock", "--upstream", "")
     result = run("check", *options, CONTAINERDNS_TTLL="5")
     assert "warning: CONTAINERDNS_TTLL: ignored, no option has this name" in result.stdout
+
+
+def test_help_of_each_command_is_whole(run: Run) -> None:
+    """Click cuts what is too long for a line, and puts dots in its place."""
+    listed = run("--help").stdout.partition("Commands:")[2].partition("Shell completion")[0]
+    assert "serve" in listed
+    assert "..." not in listed

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import Running
@@ -12,9 +13,9 @@ def explain(server: Running, *arguments: str) -> str:
     return run(server, "explain", *arguments)
 
 
-def run(server: Running, *arguments: str) -> str:
+def run(server: Running, *arguments: str, is_found: bool = True) -> str:
     command = [sys.executable, "-m", "containerdns", *arguments, "--url", server.url]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=is_found).stdout
 
 
 def test_what_people_ask_is_answered(engine: Dockerd) -> None:
@@ -37,6 +38,17 @@ def test_what_people_ask_is_answered(engine: Dockerd) -> None:
         assert "with exit status 137" in explain(server, "web.docker")  # 128 and SIGKILL
         over_http = server.get("/explain?name=web&type=A&format=text")
         assert over_http.splitlines() == explain(server, "web", "A").splitlines()
+
+
+def test_engine_that_is_not_connected_is_shown_with_the_cause(tmp_path: Path) -> None:
+    """The first that many see: no Docker, or a socket that they may not open."""
+    url = f"unix://{tmp_path}/docker.sock"
+    cause = f"no Docker socket {tmp_path}/docker.sock: start Docker"
+    with Running(docker=url, ready=False) as server:
+        wait_until(lambda: cause in server.get("/zone"))
+        assert f"; engine {url}: not connected: {cause}" in server.get("/zone")
+        assert f"{url}: not connected: {cause}" in run(server, "zone", is_found=False)
+        assert f"Docker was not listed yet: {cause}" in explain(server, "web", "A")
 
 
 def test_container_without_an_address_is_shown_with_the_reason(engine: Dockerd) -> None:

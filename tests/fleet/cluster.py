@@ -71,6 +71,8 @@ class Cluster:
                     *("--listen-client-urls", client, "--advertise-client-urls", client),
                     *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                     *("--initial-cluster", f"one={peer}", "--logger", "zap"),
+                    # The only member elects itself once this is over, by default after a second.
+                    *("--heartbeat-interval", "10", "--election-timeout", "100"),
                     *(certificates if self._tls else ()),
                     *self._options,
                 ],
