@@ -3,8 +3,9 @@
     python -m tests.bench.attacks [--names-held N] [--seconds N] [--json FILE] [NAME...]
 
 Each attack is a process of its own against a server of its own, on loopback, for some
-seconds.  Meanwhile a bystander asks 1,000 questions a second over UDP.  Everything runs on
-the CPUs that there are: compare with the row without an attack.
+seconds.  Meanwhile a bystander asks 1,000 questions a second over UDP (`tests.bench.steady`).  The
+server has one CPU, all else the other, where the bystander goes first; the row without an
+attack, and that of a bare echo, tell what the machine adds.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import random
 import resource
 import socket
@@ -27,14 +29,16 @@ from typing import Any, Final
 from dnslib import DNSRecord
 
 from containerdns.server.udp import leaving_from
-from tests.bench.scale import QUESTION, RATE, _resident_mb, engine, settle
+from tests.bench import steady
+from tests.bench.peers import CLIENT_CPU, SERVER_CPU, resident_mb
+from tests.bench.scale import QUESTION, engine, settle
 from tests.engine.running import Running, free_port
 from tests.fuzz.searching import long_names, worst_queries
 
 CLIENTS: Final = 8  # addresses of 127.0.1.0/24 that attack
 ANSWER_RECORDS: Final = 200  # of 250 octets, in answers of the attacks' own upstream
 DESCRIPTORS: Final = 4096
-LOST: Final = 1.0  # seconds until a question counts as lost
+YIELDING: Final = 10  # niceness of the attackers, which are other machines in earnest
 Address = tuple[str, int]
 
 
@@ -336,23 +340,31 @@ def _measure(name: str | None, names: int, seconds: float) -> dict[str, Any]:
         options = ("--listen", listen, "--upstream", upstreams, "--hosts", str(hosts))
         server = stack.enter_context(_listening(port, options, url))
         settle(server.pid)
-        before = _resident_mb(server.pid)
+        os.sched_setaffinity(server.pid, {int(SERVER_CPU)})
+        before = resident_mb(server.pid)
         if name is not None:
             http = server.url.rpartition(":")[2]
             attacking = subprocess.Popen([*this, "--attack", name, str(port), http])
             stack.callback(attacking.wait)
             stack.callback(attacking.kill)
             time.sleep(1.0)
-        waits = sorted(_latencies(port, seconds))
         return {
             "attack": name or "none",
-            "asked": len(waits),
-            "lost": sum(wait >= LOST * 1000 for wait in waits),
-            **{f"p{part}": _share(waits, part / 100) for part in (50, 99, 99.9)},
-            "max": round(waits[-1], 2),
+            **steady.summary(steady.measured(port, seconds)),
             "MB before": round(before, 1),
-            "MB after": round(_resident_mb(server.pid), 1),
+            "MB after": round(resident_mb(server.pid), 1),
         }
+
+
+def _floor(seconds: float) -> dict[str, Any]:
+    """What the bystander notices of a server that only returns what it gets."""
+    with steady.echo() as server:
+        row = {
+            "attack": "none, a bare echo",
+            **steady.summary(steady.measured(server.port, seconds)),
+        }
+    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    return row
 
 
 @contextlib.contextmanager
@@ -372,47 +384,12 @@ def _listening(port: int, options: tuple[str, ...], url: str) -> Iterator[Runnin
         server.stop()
 
 
-def _latencies(port: int, seconds: float) -> list[float]:
-    """Milliseconds of each answer at a steady rate, whatever became of those before."""
-    found: dict[int, float] = {}
-    sent: dict[int, float] = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.connect(("127.0.0.1", port))
-        asking.setblocking(False)
-        started = due = time.perf_counter()
-        while due < started + seconds:
-            number = len(sent)
-            sent[number] = due
-            with contextlib.suppress(OSError):
-                asking.send((number & 0xFFFF).to_bytes(2) + QUESTION[2:])
-            due += 1 / RATE
-            while time.perf_counter() < due:
-                _take(asking, sent, found)
-                time.sleep(0.0001)
-        until = time.perf_counter() + LOST
-        while len(found) < len(sent) and time.perf_counter() < until:
-            _take(asking, sent, found)
-            time.sleep(0.0005)
-    return [found.get(number, LOST * 1000) for number in sent]
-
-
-def _take(asking: socket.socket, sent: dict[int, float], found: dict[int, float]) -> None:
-    with contextlib.suppress(BlockingIOError, ConnectionError):
-        while True:
-            number = int.from_bytes(asking.recv(4096)[:2])
-            found[number] = (time.perf_counter() - sent[number]) * 1000
-
-
-def _share(ordered: list[float], part: float) -> float:
-    return round(ordered[min(int(len(ordered) * part), len(ordered) - 1)], 2)
-
-
 def main() -> None:
     """Attack and measure, print a table, and write JSON if wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=", ".join(ATTACKS))
     parser.add_argument("--names-held", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--attack", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
@@ -421,10 +398,12 @@ def main() -> None:
         asyncio.run(_be_upstream(options.upstream))
     elif options.attack:
         name, dns, http = options.attack
+        os.nice(YIELDING)
+        os.sched_setaffinity(0, {int(CLIENT_CPU)})
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
         asyncio.run(_attack(ATTACKS[name], int(dns), int(http)))
     else:
-        rows = []
+        rows = [_floor(options.seconds)]
         for name in [None, *(options.names or ATTACKS)]:
             rows.append(_measure(name, options.names_held, options.seconds))
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

@@ -25,7 +25,7 @@ from containerdns.core import names
 from containerdns.core.protocol import messages
 from tests.bench import peers
 from tests.bench.peers import Server
-from tests.bench.throughput import OPTIONS, Measure, load, questions
+from tests.bench.throughput import OPTIONS, Measure, load, questions, spread
 
 
 def opt(options: bytes = b"", octets: int = 1232) -> bytes:
@@ -48,6 +48,7 @@ OF_LOOP = {
     "a payload size of 1,111": (RD, opt(octets=1111)),
     "a payload size of 4,096": (RD, opt(octets=4096)),
 }
+CONTROL = "plain, the control"  # beside itself: what this differs from 1 by is noise
 VARIANTS = {
     "a DNS cookie": ["-E", COOKIE],
     "DO": ["-D"],
@@ -82,7 +83,7 @@ def main() -> None:
     """Measure all conditions and print how they compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--seconds", type=float, default=0.4)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     OPTIONS.update(VARIANTS)
@@ -95,6 +96,7 @@ def main() -> None:
         pairs = {what: (some.asked(what), some.asked("edns")) for what in (*VARIANTS, "edns")}
         pairs["mixed case"] = some.asked("case"), some.asked()
         pairs[f"{REDEPLOYS:.0f} redeploys/s"] = changing.asked(), some.asked()
+        pairs |= {CONTROL: (some.asked(), some.asked())}
         for what, (one, plain) in pairs.items():
             rows.append(_measure(what, one, plain, options.turns, options.seconds))
         for what, (flags, record) in OF_LOOP.items():
@@ -181,7 +183,10 @@ def _row(what: str, turns: list[list[Measure]]) -> dict[str, object]:
         "what": what,
         "queries": round(statistics.median(rates)),
         "queries_ratio": round(statistics.median(ratios), 2),
+        "queries_spread": spread(ratios),
         "cpu_ratio": round(statistics.median(cpu_ratios), 2),
+        "cpu_spread": spread(cpu_ratios),
+        "turns": len(rates),
     }
     print(
         f"{what:28} {row['queries']:8}/s   {row['queries_ratio']:5} times the queries,"

@@ -4,7 +4,8 @@
 
 Full load is dnsperf, which keeps the socket full.  The server has one CPU, all else the
 other; who measures goes before dnsperf, where the system lets it.  He is client, upstream
-and Engine at once, so that of a forwarded miss only what we add is measured.
+and Engine at once, so that of a forwarded miss only what we add is measured.  Other servers under
+the same load answer queries over TCP too: what these take is the machine's.
 """
 
 import argparse
@@ -18,11 +19,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dnslib import RR, A, DNSRecord
 
+from tests.bench import peers
 from tests.bench.peers import CLIENT_CPU, SERVER_CPU
 from tests.engine.running import Running
 from tests.engine.simulated import SimulatedEngine
@@ -33,6 +36,9 @@ WARM_UP = 1.0  # seconds
 PAUSE = 0.005  # seconds between two measures
 POLL = 0.0003  # seconds between two questions for a container that starts
 PATIENCE = 5.0  # seconds
+WITH_TCP = ("dnsmasq", "unbound", "knot", "nsd")
+
+Measure = Callable[[], Awaitable[float]]  # seconds
 
 
 class Witness:
@@ -51,10 +57,14 @@ class Witness:
         """Ask no more."""
         self._asking.close()
 
-    def waited(self) -> float:
-        """Seconds that the server was ready to run, but another process had its CPU."""
-        _, waited, _ = Path(f"/proc/{self._server.pid}/schedstat").read_text().split()
-        return int(waited) / 1e9
+    def measures(self) -> dict[str, Measure]:
+        """What it can measure, each by its name."""
+        return {
+            "GET /healthz": self.http,
+            "query over TCP": self.tcp,
+            "forwarded miss, what we add": self.miss,
+            "start of a container to answer": self.event,
+        }
 
     async def http(self) -> float:
         """Seconds of GET /healthz, on a connection of its own."""
@@ -69,14 +79,7 @@ class Witness:
 
     async def tcp(self) -> float:
         """Seconds of a query over TCP, on a connection of its own."""
-        query = _query("web-1.docker")
-        begun = time.perf_counter()
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._server.port)
-        writer.write(len(query).to_bytes(2) + query)
-        await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
-        taken = time.perf_counter() - begun
-        writer.close()
-        return taken
+        return await over_tcp(self._server.port)
 
     async def miss(self) -> float:
         """Seconds that we add to a question for an upstream: there, and back again."""
@@ -116,6 +119,18 @@ class Witness:
         return taken
 
 
+async def over_tcp(port: int) -> float:
+    """Seconds of a query over TCP, on a connection of its own."""
+    query = _query("web-1.docker")
+    begun = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(len(query).to_bytes(2) + query)
+    await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+    taken = time.perf_counter() - begun
+    writer.close()
+    return taken
+
+
 def main() -> None:
     """Measure, print a table, and write JSON if wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,7 +140,7 @@ def main() -> None:
     found = asyncio.run(measure(options.samples))
     for row in found:
         print(
-            "{what:30} load {load:4}   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   max {max:6.2f} ms"
+            "{what:34} load {load:4}   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   max {max:6.2f} ms"
             "   waited for its CPU {waited:.1%}".format(**row)
         )
     if options.json:
@@ -149,14 +164,29 @@ async def measure(samples: int) -> list[dict[str, Any]]:
             server = await asyncio.to_thread(Running, "--upstream", public, docker=engine.url)
             os.sched_setaffinity(server.pid, {int(SERVER_CPU)})
             witness = Witness(server, engine, upstream)
+            measured = partial(_rows, partial(waited, server.pid), witness.measures(), samples)
             try:
-                rows = await _rows(witness, samples, "none")
+                rows = await measured("none")
                 with full_load(server.port, Path(folder)):
                     await asyncio.sleep(WARM_UP)
-                    rows += await _rows(witness, samples, "full")
+                    rows += await measured("full")
             finally:
                 witness.close()
                 await asyncio.to_thread(server.stop)
+        return rows + await _of_others(Path(folder), samples)
+
+
+async def _of_others(folder: Path, samples: int) -> list[dict[str, Any]]:
+    """Queries over TCP to other servers at full load."""
+    rows = []
+    for program in peers.others(folder, CONTAINERS, 0):
+        if not program.is_installed or program.name not in WITH_TCP:
+            continue
+        with peers.running(program) as server, full_load(server.port, folder):
+            await asyncio.sleep(WARM_UP)
+            what = f"query over TCP to {server.name}"
+            once: dict[str, Measure] = {what: partial(over_tcp, server.port)}
+            rows += await _rows(partial(waited, server.pid), once, samples, "full")
     return rows
 
 
@@ -174,27 +204,30 @@ def full_load(port: int, folder: Path) -> Iterator[None]:
         process.wait()
 
 
-async def _rows(witness: Witness, samples: int, load: str) -> list[dict[str, Any]]:
-    measures: dict[str, Callable[[], Awaitable[float]]] = {
-        "GET /healthz": witness.http,
-        "query over TCP": witness.tcp,
-        "forwarded miss, what we add": witness.miss,
-        "start of a container to answer": witness.event,
-    }
+async def _rows(
+    waited: Callable[[], float], measures: dict[str, Measure], samples: int, load: str
+) -> list[dict[str, Any]]:
     taken: dict[str, list[float]] = {what: [] for what in measures}
-    waited, begun = witness.waited(), time.perf_counter()
+    before, begun = waited(), time.perf_counter()
     for _ in range(samples):
         for what, once in measures.items():
             taken[what].append(await asyncio.wait_for(once(), PATIENCE))
             await asyncio.sleep(PAUSE)
-    share = (witness.waited() - waited) / (time.perf_counter() - begun)
+    share = (waited() - before) / (time.perf_counter() - begun)
     return [_row(what, load, sorted(times), share) for what, times in taken.items()]
+
+
+def waited(pid: int) -> float:
+    """Seconds that a process's threads were ready to run, but others had its CPU."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
 
 
 def _row(what: str, load: str, ordered: list[float], share: float) -> dict[str, Any]:
     return {
         "what": what,
         "load": load,
+        "samples": len(ordered),
         "p50": statistics.median(ordered) * 1000,
         "p99": ordered[len(ordered) * 99 // 100] * 1000,
         "max": ordered[-1] * 1000,

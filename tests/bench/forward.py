@@ -5,8 +5,9 @@
 Needs dnsmasq, unbound and dnsperf; with `--tls`, the upstream is asked over TLS, which dnsmasq
 cannot do.  An Unbound with local data is the upstream of all.
 For each server: queries per second and CPU per query for misses (every name new) and
-for cached answers, and what a miss costs over asking the upstream directly.  The servers
-are asked in turns; what is told is the median, and the median of the ratios of each turn.
+for cached answers, and what a miss costs over asking the upstream directly.  Each
+server has one CPU, the upstream and dnsperf the other.  The servers are asked in turns; what is
+told is the median, and the median of the ratios of each turn.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -28,9 +30,10 @@ from typing import NamedTuple
 
 from dnslib import DNSRecord
 
+from tests.bench.peers import CLIENT_CPU, SERVER_CPU, cpu_seconds
+from tests.bench.throughput import spread
 from tests.upstream.unbound import NAME, make_certificate
 
-TICK = os.sysconf("SC_CLK_TCK")
 HIT_NAMES = 1000
 LATENCY_QUERIES = 1000
 CACHE_SIZE = 10000
@@ -66,8 +69,8 @@ class Turn(NamedTuple):
 def main() -> None:
     """Measure them in turns, and print how we compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--queries", type=int, default=20000, help="misses in a turn")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=2000, help="misses in a turn")
+    parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--only", action="append")
     parser.add_argument("--json", type=Path)
@@ -93,7 +96,12 @@ def main() -> None:
 
 
 def measure(server: Server, turn: int, queries: int, folder: Path) -> Turn:
-    """Ask one server for names that nobody asked it for before, then for those that it has."""
+    """Ask one server for names that nobody asked it for before, then for those that it has.
+
+    dnsmasq's cache is emptied before, as a full one makes its misses three times as dear.
+    """
+    if server.name == "dnsmasq":
+        os.kill(server.pid, signal.SIGHUP)
     misses, hits = folder / "misses", folder / "hits"
     lines = (f"t{turn}m{n}.bench{n % 97}.example A\n" for n in range(queries))
     misses.write_text("".join(lines))
@@ -105,7 +113,7 @@ def measure(server: Server, turn: int, queries: int, folder: Path) -> Turn:
 
 def tell(server: Server, turns: list[dict[str, Turn]], direct: float) -> dict[str, object]:
     """Print the medians of a server, and those of our ratios to it in each turn."""
-    ratios = [math.nan] * 4
+    ratios, spreads = [math.nan] * 4, [[math.nan] * 2] * 4
     own = [turn[server.name] for turn in turns]
     miss, miss_cpu, hit, hit_cpu = (statistics.median(column) for column in zip(*own, strict=True))
     added = sorted(seconds - direct for seconds in latencies(server.port, server.name))
@@ -117,10 +125,12 @@ def tell(server: Server, turns: list[dict[str, Turn]], direct: float) -> dict[st
     )
     if "containerdns" in turns[0]:
         ours = [turn["containerdns"] for turn in turns]
-        ratios = [
-            statistics.median(mine / its for mine, its in zip(*pair, strict=True))
+        of_turns = [
+            [mine / its for mine, its in zip(*pair, strict=True)]
             for pair in zip(zip(*ours, strict=True), zip(*own, strict=True), strict=True)
         ]
+        ratios = [statistics.median(each) for each in of_turns]
+        spreads = [spread(each) for each in of_turns]
         print(
             f"{'':14} ours: {ratios[0]:.2f} times the misses, {ratios[1]:.2f} times the CPU;"
             f" cached {ratios[2]:.2f} and {ratios[3]:.2f} times"
@@ -130,7 +140,10 @@ def tell(server: Server, turns: list[dict[str, Turn]], direct: float) -> dict[st
         "queries": round(miss),
         "cpu_us": round(miss_cpu, 1),
         "our_queries_ratio": round(ratios[0], 2),
+        "our_queries_spread": spreads[0],
         "our_cpu_ratio": round(ratios[1], 2),
+        "our_cpu_spread": spreads[1],
+        "turns": len(turns),
         "added_p50": round(statistics.median(added) * 1e3, 3),
         "added_p99": round(added[len(added) * 99 // 100] * 1e3, 3),
     }
@@ -139,8 +152,10 @@ def tell(server: Server, turns: list[dict[str, Turn]], direct: float) -> dict[st
 def load(server: Server, names: Path, rounds: int) -> tuple[float, float]:
     """Ask all names some times; queries per second, and microseconds of CPU a query."""
     before = cpu_seconds(server.pid)
-    command = f"dnsperf -s 127.0.0.1 -p {server.port} -d {names} -n {rounds} -c 8 -q 100"
-    done = subprocess.run(command.split(), capture_output=True, text=True, check=True)
+    command = f"dnsperf -s 127.0.0.1 -p {server.port} -d {names} -n {rounds} -c 8 -q 100".split()
+    done = subprocess.run(
+        ["taskset", "-c", CLIENT_CPU, *command], capture_output=True, text=True, check=True
+    )
     used = cpu_seconds(server.pid) - before
     completed = int(_found(r"Queries completed:\s+(\d+)", done.stdout))
     lost = int(_found(r"Queries lost:\s+(\d+)", done.stdout))
@@ -222,19 +237,20 @@ def upstream(folder: Path, tls: Tls | None) -> Iterator[Server]:
 remote-control:
   control-enable: no
 """)
-    with running("upstream", ["unbound", "-d", "-c", str(configuration)]) as server:
+    with running("upstream", ["unbound", "-d", "-c", str(configuration)], CLIENT_CPU) as server:
         yield server
 
 
 @contextlib.contextmanager
-def running(name: str, command: list[str]) -> Iterator[Server]:
+def running(name: str, command: list[str], cpu: str = SERVER_CPU) -> Iterator[Server]:
     """Run a server on a free port until it answers, and end it."""
     port = _free_port()
     for part in command:
         if part.endswith(".conf"):
             Path(part).write_text(Path(part).read_text().replace("PORT", str(port)))
     process = subprocess.Popen(
-        [part.replace("PORT", str(port)) for part in command], stderr=subprocess.DEVNULL
+        ["taskset", "-c", cpu, *(part.replace("PORT", str(port)) for part in command)],
+        stderr=subprocess.DEVNULL,
     )
     try:
         _wait_for(port)
@@ -242,12 +258,6 @@ def running(name: str, command: list[str]) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(10)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def _listening_for(tls: Tls) -> str:

@@ -134,8 +134,13 @@ def knot(folder: Path, apex: str, records: str) -> Program:
   background-workers: 1
 database:
   storage: "{own}"
+acl:
+  - id: transfers
+    address: 127.0.0.1
+    action: transfer
 zone:
   - domain: {apex}.
+    acl: transfers
     file: {_zone_file(own, apex, records)}
 """)
     return Program("knot", ["knotd", "-c", str(path)])
@@ -160,6 +165,7 @@ remote-control:
 zone:
   name: "{apex}"
   zonefile: "{_zone_file(folder, apex, records)}"
+  provide-xfr: 127.0.0.1 NOKEY
 """)
     return Program("nsd", ["nsd", "-d", "-c", str(path)], forks=True)
 
@@ -264,6 +270,14 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process's threads; its stat file counts in ticks of 10 ms."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def descendants(pid: int) -> list[int]:

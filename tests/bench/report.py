@@ -2,35 +2,86 @@
 
     python -m tests.bench.report [--quick] [--write] [--only MEASURE]...
 
-`--quick` takes a quarter of an hour instead of a whole one; `--write` replaces the page and
-its plot; `--only` measures some again, and keeps the results of the others.  Needs root for
-the private Engine, and the peers from Debian.
+Takes about 20 minutes; with `--quick`, which has fewer turns, 10.  `--write` replaces the page and
+its plot, except what is written by hand, below the line that says so.  `--only` measures
+some again, and keeps the results of the others.  A measure that fails is left out, and makes
+the exit status 1.  Needs root for the private Engine, and the peers from Debian.
 """
 
 import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Final, NamedTuple
 
-ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "build" / "bench"
-PAGE = ROOT / "docs" / "performance.md"
-PLOT = ROOT / "docs" / "images" / "performance.svg"
-PEERS = {
+from tests.bench.aims import Aim, Found, aims, control
+from tests.bench.sections import SECTIONS, plot
+
+ROOT: Final = Path(__file__).parents[2]
+BUILD: Final = ROOT / "build" / "bench"
+PAGE: Final = ROOT / "docs" / "performance.md"
+PLOT: Final = ROOT / "docs" / "images" / "performance.svg"
+BY_HAND: Final = "<!-- Below this line written by hand; `make bench` keeps it. -->"
+PATIENCE: Final = 420.0  # seconds for one measure
+STOP_PATIENCE: Final = 30.0  # seconds
+PEERS: Final = {
     "dnsmasq": ("dnsmasq", "--version"),
     "knot": ("knotd", "--version"),
     "nsd": ("nsd", "-v"),
     "unbound": ("unbound", "-V"),
     "aardvark-dns": ("/usr/lib/podman/aardvark-dns", "--version"),
 }
-OF_DNSMASQ = {"random": 1.0, "lengths": 1.0, "special": 0.9, "single": 0.9, "public": 1.05}
-ROW_HEIGHT, BAR_WIDTH, LEFT, TOP = 22, 420, 190, 34  # pixels of the plot
+
+
+class Machine(NamedTuple):
+    """What was measured on, and when.
+
+    Attributes:
+        described: Processor, cores, and system.
+        programs: The others, with their versions.
+        stolen: Share of the cores' time that the host kept for others during the run.
+        load: The load average at its end.
+        minutes: How long it took.
+    """
+
+    described: str
+    programs: tuple[str, ...]
+    stolen: float
+    load: float
+    minutes: float
+
+
+MEASURES: Final = {  # words of each, then those of `--quick`
+    "throughput": (
+        "throughput --names 1000 --turns 7 --seconds 0.5",
+        "throughput --names 1000 --turns 3 --seconds 0.3",
+    ),
+    "sizes": (
+        "throughput --names 100 --names 10000 --case positive --turns 7 --seconds 0.5",
+        "throughput --names 100 --case positive --turns 3 --seconds 0.3",
+    ),
+    "churn": (
+        "throughput --names 1000 --case positive --churn 100 --turns 7 --seconds 0.5",
+        "throughput --names 1000 --case positive --churn 100 --turns 3 --seconds 0.3",
+    ),
+    "conditions": ("conditions --turns 15 --seconds 0.4", "conditions --turns 5 --seconds 0.3"),
+    "forward": ("forward --turns 15", "forward --turns 5"),
+    "forward-tls": ("forward --tls --turns 15", "forward --tls --turns 5"),
+    "events": ("events --containers 50", "events --containers 10"),
+    "fairness": ("fairness --samples 500", "fairness --samples 100"),
+    "workers": ("workers --containers 200", "workers --containers 50"),
+    "transfers": ("transfers --turns 7 --seconds 3", "transfers --turns 3 --seconds 2"),
+    "secondaries": ("secondaries --seconds 15", "secondaries --containers 1000 --seconds 5"),
+    "attacks": ("attacks --seconds 4", "attacks --seconds 2 --names-held 1000"),
+    "scale": ("scale", "scale --many 1000 --comparison 5"),
+}
 
 
 def main() -> None:
@@ -38,287 +89,132 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--only", action="append", choices=SECTIONS, help="keep the others")
+    parser.add_argument("--only", action="append", choices=MEASURES, help="keep the others")
     options = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
-    for name, words in _measures(options.quick).items():
-        if name in (options.only or [name]):
-            _run(name, *words)
+    begun, ticks = time.monotonic(), _ticks()
+    wanted = options.only or list(MEASURES)
+    failed = [name for name in wanted if not _run(name, is_quick=options.quick)]
+    minutes = (time.monotonic() - begun) / 60
     found = {path.stem: json.loads(path.read_text()) for path in BUILD.glob("*.json")}
     if options.write:
-        PAGE.write_text("\n".join(page(found, is_quick=options.quick)) + "\n")
-        PLOT.parent.mkdir(exist_ok=True)
-        PLOT.write_text("\n".join(plot(found["throughput"])) + "\n")
+        machine = _machine(minutes, ticks)
+        lines = [*page(found, machine, is_quick=options.quick), *by_hand(PAGE.read_text())]
+        PAGE.write_text("\n".join(lines) + "\n")
+        if "throughput" in found:
+            PLOT.write_text("\n".join(plot(found["throughput"])) + "\n")
+    print(f"{minutes:.0f} minutes", *(f"; {name} failed" for name in failed), sep="")
+    sys.exit(1 if failed else 0)
 
 
-def _measures(is_quick: bool) -> dict[str, list[str]]:
-    """What is measured, and with which options."""
-    turns, names = ("3", ("1000",)) if is_quick else ("5", ("100", "1000", "10000"))
-    sizes = [word for count in names for word in ("--names", count)]
-    length = ["--turns", turns, "--seconds", "0.6" if is_quick else "1.5"]
-    forwarded = ["--turns", turns, "--queries", "5000"]
-    return {
-        "throughput": [*sizes, *length],
-        "churn": ["--names", "1000", "--case", "positive", "--churn", "100", *length],
-        "conditions": [],
-        "forward": forwarded,
-        "forward-tls": ["--tls", *forwarded],
-        "events": [],
-        "scale": [],
-        "transfers": [],
-        "fairness": [],
-        "workers": [],
-    }
+def _run(name: str, *, is_quick: bool) -> bool:
+    """Run one measure in a process of its own; return whether it wrote its JSON."""
+    written = BUILD / f"{name}.json"
+    written.unlink(missing_ok=True)
+    module, *words = MEASURES[name][is_quick].split()
+    command = [sys.executable, "-m", f"tests.bench.{module}", *words, "--json", str(written)]
+    print(f"# {' '.join(command[1:-2])}", flush=True)
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            print(f"{name} takes too long", flush=True)
+            _end(process)
+    return process.returncode == 0 and written.exists()
 
 
-def _run(name: str, *options: str) -> None:
-    """Run one measure in a process of its own; its JSON goes to build/bench."""
-    module = {"churn": "throughput", "forward-tls": "forward"}.get(name, name)
-    command = [sys.executable, "-m", f"tests.bench.{module}", *options]
-    print(f"# {' '.join(command[1:])}", flush=True)
-    subprocess.run([*command, "--json", str(BUILD / f"{name}.json")], check=True, cwd=ROOT)
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Interrupt a measure, so that it ends what it started."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
-def page(found: dict[str, Any], *, is_quick: bool) -> Iterator[str]:
-    """The lines of docs/performance.md."""
-    yield from _head(is_quick)
+def page(found: Found, machine: Machine, *, is_quick: bool) -> Iterator[str]:
+    """Yield the lines of docs/performance.md that come from measures."""
+    yield from _head(machine, is_quick)
     yield ""
     yield from _aims(found)
-    if missing := [name for name in SECTIONS if name not in found]:
-        yield ""
-        yield f"Not measured in this run: {', '.join(missing)}."
     for name, section in SECTIONS.items():
-        yield ""
         if name in found:
+            yield ""
             yield from section(found[name])
 
 
-def _head(is_quick: bool) -> Iterator[str]:
+def by_hand(text: str) -> Iterator[str]:
+    """Yield what follows in the page, from the line that begins what was written by hand."""
+    _, line, written = text.partition(BY_HAND)
+    if line:
+        yield ""
+        yield line + written.rstrip("\n")
+
+
+def _head(machine: Machine, is_quick: bool) -> Iterator[str]:
     yield "# Performance"
     yield ""
     yield from (
-        "Written by `make bench`, on the machine named below, and by nothing else. Machines",
-        "differ and are noisy: compare the columns of one run, not figures of different days.",
-        "Queries are sent by dnsperf on one core to servers on the other, in turns; the figures",
-        "are medians.",
+        "From one run of `make bench` on the machine named below, except the last part, which",
+        "is written by hand. Machines differ and are noisy: compare the columns of one run, not",
+        "figures of different days. Queries are sent by dnsperf on one core to servers on the",
+        "other, in turns; the figures are medians, and ratios are those of each turn.",
     )
     yield ""
-    system = f"{platform.system()} {platform.release().partition('-')[0]}"
-    yield f"- {datetime.now(UTC):%Y-%m-%d}, {_processor()}, {system}"
-    yield f"- CPython {platform.python_version()}; {', '.join(_versions())}"
-    yield "- `make bench`: installs the others and runs `tests.bench.report`"
-    load, cores = os.getloadavg()[2], os.cpu_count() or 1
-    yield f"- load average of the last 15 minutes {load:.1f} on {cores} cores"
-    if load > 2 * cores:
-        yield "- so other work had much of the machine: only ratios within a turn mean anything;"
-        yield "  times in milliseconds are mostly those of waiting for a core"
+    yield f"- {datetime.now(UTC):%Y-%m-%d}, {machine.described}"
+    yield f"- CPython {platform.python_version()}; {', '.join(machine.programs)}"
+    yield f"- `make bench`, {machine.minutes:.0f} minutes, in which the machine's host kept"
+    yield f"  {machine.stolen:.1%} of the time of the cores for others"
+    yield f"- load average {machine.load:.1f} at the end"
     if is_quick:
-        yield "- shortened: fewer names and turns than that"
+        yield "- shortened (`--quick`): too few turns for more than a look"
     yield ""
     yield "![Queries per second beside others](images/performance.svg)"
 
 
-def _throughput(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "## Queries per second"
-    yield ""
-    yield "*Ours beside it* is the median, over the turns, of our figure divided by that server's."
-    yield "The names of *random* (below a domain), *lengths* (the same, of many lengths), *special*"
-    yield "(below a special name) and *single* (at the root) are never asked twice."
-    yield ""
-    yield from _throughput_table(rows)
-
-
-def _churn(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "While 100 containers a second come and go:"
-    yield ""
-    yield from _throughput_table(rows)
-
-
-def _events(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "## From event to answer"
-    yield ""
-    yield "On a real Engine, from its own time of the event. A bare follower reads the same stream"
-    yield "in the same run and does nothing: what it is late by is the Engine's and the machine's."
-    yield "*Beyond it* is, for each event, from its arrival there to the right answer."
-    yield ""
-    yield "| what | containers | p50, ms | p95, ms | p99, ms |"
-    yield "| --- | --- | --- | --- | --- |"
-    for row in rows:
-        yield "| {what} | {count} | {p50:.2f} | {p95:.2f} | {p99:.2f} |".format(**row)
-
-
-def _scale(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "## Many containers"
-    yield ""
-    yield "With a simulated Engine, whose documents are those of a real one."
-    yield ""
-    yield "| what | " + " | ".join(f"{row['containers']:,}" for row in rows) + " |"
-    yield "| --- " * (len(rows) + 1) + "|"
-    for what in rows[0]:
-        if what != "containers":
-            yield f"| {what} | " + " | ".join(str(row[what]) for row in rows) + " |"
-
-
-def _fairness(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "## Others at full load"
-    yield ""
-    yield "dnsperf keeps the UDP socket full, on the other core. *Waited* is how much of the time"
-    yield "the server was ready to run, but other work of the machine had its core."
-    yield ""
-    yield "| what | load | p50, ms | p99, ms | longest, ms | waited |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for row in rows:
-        yield (
-            "| {what} | {load} | {p50:.2f} | {p99:.2f} | {max:.2f} | {waited:.1%} |".format(**row)
-        )
-
-
-def _workers(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "## Workers"
-    yield ""
-    yield "With `--workers 3`, whose processes get a client's queries at random: from its first"
-    yield "right answer about a change to its last wrong one."
-    yield ""
-    yield "| what | p50, ms | p99, ms | longest, ms |"
-    yield "| --- | --- | --- | --- |"
-    for row in rows:
-        yield "| {what} | {p50:.2f} | {p99:.2f} | {max:.2f} |".format(**row)
-
-
-def _aims(found: dict[str, Any]) -> Iterator[str]:
+def _aims(found: Found) -> Iterator[str]:
     """The aims of the project beside what was measured, whether they are reached or not."""
     yield "## The aims"
     yield ""
-    yield "| what | beside | measured | aim | reached |"
-    yield "| --- | --- | --- | --- | --- |"
-    for what, beside, measured, sign, aim in _measured(found):
-        is_reached = measured >= aim if sign == ">=" else measured <= aim
-        shown = "at least" if sign == ">=" else "at most"
-        answer = "yes" if is_reached else "**no**"
-        yield f"| {what} | {beside} | {measured:.2f} | {shown} {aim:g} | {answer} |"
-
-
-def _measured(found: dict[str, Any]) -> Iterator[tuple[str, str, float, str, float]]:
-    """Each aim that was measured: what, beside what, the figure, and its bound."""
-    for row in found.get("conditions", ()):
-        if "redeploys" in row["what"]:
-            yield f"CPU, {row['what']}", "quiet", row["cpu_ratio"], "<=", 1.05
-        else:
-            yield f"queries/s, {row['what']}", "plain", row["queries_ratio"], ">=", 0.9
-    for row in found.get("throughput", ()):
-        if row["server"] == "dnsmasq" and row["names"] == 1000 and row["case"] in OF_DNSMASQ:
-            aim = OF_DNSMASQ[row["case"]]
-            yield f"queries/s, {row['case']}", "dnsmasq", row["our_queries_ratio"], ">=", aim
-    for name, over, peer in (("forward", "UDP", "dnsmasq"), ("forward-tls", "TLS", "unbound")):
-        for row in found.get(name, ()):
-            if row["server"] == peer:
-                what = f"forwarded misses over {over}"
-                yield what, peer, row["our_queries_ratio"], ">=", 0.9
-    yield from _measured_times(found)
-
-
-def _measured_times(found: dict[str, Any]) -> Iterator[tuple[str, str, float, str, float]]:
-    for row in found.get("events", ()):
-        if row["what"] == "die to withdrawal, beyond it":
-            yield "die to withdrawal, p50, ms", "a bare follower", row["p50"], "<=", 1.0
-            yield "die to withdrawal, p95, ms", "a bare follower", row["p95"], "<=", 3.0
-    for row in found.get("fairness", ()):
-        if row["load"] == "full":
-            yield f"{row['what']} at full load, p99, ms", "", row["p99"], "<=", 3.0
-    for row in found.get("workers", ()):
-        yield f"{row['what']}, p99, ms", "", row["p99"], "<=", 2.0
-    for row in found.get("transfers", ())[1:]:
-        yield "answers while four secondaries copy, p99.9, ms", "", row["p99.9"], "<=", 5.0
-    for row, aim in zip(found.get("scale", ()), (60, 110), strict=False):
-        yield f"MB for {row['containers']:,} containers", "", row["resident, MB"], "<=", aim
-
-
-def _conditions(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    yield "## What is asked, and what happens meanwhile"
-    yield ""
-    yield "Each beside a plain query for one of 1,000 names in the same turn, which has EDNS too if"
-    yield "that is what the row is about."
-    yield ""
-    yield "| what | queries/s | beside the plain one: queries | CPU |"
-    yield "| --- | --- | --- | --- |"
-    for row in rows:
-        yield "| {what} | {queries:,} | {queries_ratio} | {cpu_ratio} |".format(**row)
-
-
-def _forward(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "## Forwarded misses"
-    yield ""
-    yield "Every name is new; an Unbound with local data is the upstream of all."
-    yield ""
-    yield from _forward_table(rows)
-
-
-def _forward_tls(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "The same over TLS, of which dnsmasq has none:"
-    yield ""
-    yield from _forward_table(rows)
-
-
-def _forward_table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| server | queries/s | CPU, µs | added p50, ms | ours beside it: queries | CPU |"
+    if row := control(found):
+        low, high = row["queries_spread"]
+        yield f"Plain queries beside themselves came to {row['queries_ratio']:.2f} of the queries"
+        yield f"({low:.2f} to {high:.2f} in the middle half of {row['turns']} turns) and to"
+        yield f"{row['cpu_ratio']:.2f} of the CPU: so much of a ratio is noise. *Turns* shows the"
+        yield "middle half of them. A figure after the name of another server is that server's."
+        yield ""
+    yield "| what | beside | measured | turns | aim | reached |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    for row in rows:
-        ratios = row["our_queries_ratio"], row["our_cpu_ratio"]
-        ours = ("", "") if row["server"] == "containerdns" else ratios
-        yield (
-            f"| {row['server']} | {row['queries']:,} | {row['cpu_us']} "
-            f"| {row['added_p50']} | {ours[0]} | {ours[1]} |"
-        )
+    for measure, reached in aims(found):
+        yield from map(_aim, reached)
+        if not reached:
+            yield f"| `tests.bench.{measure}` | | not measured | | | **no** |"
 
 
-def _transfers(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    yield "## While secondaries copy"
-    yield ""
-    yield "10,000 containers; a client sends 1,000 queries a second meanwhile."
-    yield ""
-    yield "| secondaries | transfers | p50, ms | p99, ms | p99.9, ms | longest, ms |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for row in rows:
-        yield (
-            f"| {row['secondaries']} | {row['transfers']} | {row['p50']} | {row['p99']} "
-            f"| {row['p99.9']} | {row['max']} |"
-        )
+def _aim(aim: Aim) -> str:
+    shown = "at least" if aim.is_least else "at most"
+    turns = f"{aim.spread[0]:.2f} to {aim.spread[1]:.2f}" if aim.spread else ""
+    answer = "yes" if aim.is_reached else "**no**"
+    cells = aim.what, aim.beside, f"{aim.measured:.2f}", turns, f"{shown} {aim.bound:g}", answer
+    return f"| {' | '.join(cells)} |"
 
 
-def _throughput_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    yield "| question | names | server | queries/s | CPU, µs | ours beside it: queries | CPU |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for row in rows:
-        if "unable" in row:
-            yield f"| {row['case']} | {row['names']:,} | {row['server']} | {row['unable']} | | | |"
-            continue
-        ours = row["server"] == "containerdns"
-        ratios = ("", "") if ours else (row["our_queries_ratio"], row["our_cpu_ratio"])
-        yield (
-            f"| {row['case']} | {row['names']:,} | {row['server']} | {row['queries']:,} "
-            f"| {row['cpu_us']:.1f} | {ratios[0]} | {ratios[1]} |"
-        )
-
-
-def plot(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """An SVG of bars: queries per second with 1,000 names."""
-    shown = [row for row in rows if row["names"] == 1000 and "unable" not in row]
-    highest = max(row["queries"] for row in shown)
-    height = TOP + ROW_HEIGHT * len(shown) + 10
-    width = LEFT + BAR_WIDTH + 90
-    yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="13" fill="#555">'
+def _machine(minutes: float, before: tuple[int, int]) -> Machine:
+    stolen, total = (after - then for after, then in zip(_ticks(), before, strict=True))
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return Machine(
+        f"{_processor()}, {system}",
+        tuple(_versions()),
+        stolen / max(total, 1),
+        os.getloadavg()[0],
+        minutes,
     )
-    yield '<text x="8" y="20">Queries per second, 1,000 names</text>'
-    for place, row in enumerate(shown):
-        y = TOP + place * ROW_HEIGHT
-        length = row["queries"] / highest * BAR_WIDTH
-        colour = "#1f6feb" if row["server"] == "containerdns" else "#b3bac2"
-        yield f'<text x="8" y="{y + 13}">{row["case"]}, {row["server"]}</text>'
-        yield f'<rect x="{LEFT}" y="{y}" width="{length:.0f}" height="16" fill="{colour}"/>'
-        yield f'<text x="{LEFT + length + 6:.0f}" y="{y + 13}">{row["queries"]:,}</text>'
-    yield "</svg>"
+
+
+def _ticks() -> tuple[int, int]:
+    """What the host kept for others, and all time of the cores, since the start."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return ticks[7], sum(ticks)
 
 
 def _versions() -> Iterator[str]:
@@ -338,20 +234,6 @@ def _processor() -> str:
             cores = len(list(Path("/sys/devices/system/cpu").glob("cpu[0-9]*")))
             return f"{line.partition(':')[2].strip()}, {cores} cores"
     return platform.machine()
-
-
-SECTIONS = {
-    "throughput": _throughput,
-    "churn": _churn,
-    "conditions": _conditions,
-    "forward": _forward,
-    "forward-tls": _forward_tls,
-    "events": _events,
-    "scale": _scale,
-    "transfers": _transfers,
-    "fairness": _fairness,
-    "workers": _workers,
-}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,24 +21,29 @@ from typing import Any
 
 from dnslib import DNSRecord
 
+from tests.bench import steady
+from tests.bench.peers import SERVER_CPU, resident_mb
 from tests.engine.running import Client, Running
 
+FEW, MANY = 100, 10_000  # containers
 TICK = os.sysconf("SC_CLK_TCK")
 PATIENCE = 60.0  # seconds
 QUIET = 0.25  # seconds of CPU in a second; what churn alone needs is less
 COMPARISON = 65.0  # seconds, in which there is one full comparison
 CHURN = 50  # containers that come and go, a second
 CHURN_SECONDS = 10.0
-RATE = 1000  # queries a second
+RELOADING = 5.0  # seconds
 QUESTION = bytes(DNSRecord.question("web-1.docker").pack())
 
 
 def main() -> None:
     """Measure, print a table, and write JSON if wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--many", type=int, default=MANY, help="containers, beside 100")
+    parser.add_argument("--comparison", type=float, default=COMPARISON, help="seconds of queries")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = [measure(100), measure(10_000)]
+    found = [measure(FEW, 0.0), measure(options.many, options.comparison)]
     for row in found:
         for what, value in row.items():
             print(f"{row['containers']:>6} containers  {what:34} {value}")
@@ -47,8 +51,14 @@ def main() -> None:
         options.json.write_text(json.dumps(found, indent=1))
 
 
-def measure(count: int) -> dict[str, Any]:
-    """All figures of one number of containers."""
+def measure(count: int, comparison: float) -> dict[str, Any]:
+    """All figures of one number of containers.
+
+    Args:
+        count: Containers.
+        comparison: Seconds of queries, in which there should be a full comparison; 0 for no
+            queries.
+    """
     row: dict[str, Any] = {"containers": count}
     with tempfile.TemporaryDirectory() as folder, engine(Path(folder), count, 0) as url:
         started = time.monotonic()
@@ -57,12 +67,9 @@ def measure(count: int) -> dict[str, Any]:
             _until_ready(server)
             row["all listed, s"] = round(time.monotonic() - started, 3)
             settle(server.pid)
-            row["resident, MB"] = round(_resident_mb(server.pid), 1)
-            waits = sorted(_latencies(server, COMPARISON))
-            row["answers at 1,000/s while comparing, p99.9, ms"] = _share(waits, 0.999)
-            server.send_signal(signal.SIGHUP)
-            waits = sorted(_latencies(server, 5.0))
-            row["answers at 1,000/s while reloading, p99.9, ms"] = _share(waits, 0.999)
+            row["resident, MB"] = round(resident_mb(server.pid), 1)
+            if comparison:
+                row |= _delays(server, comparison)
     with (
         tempfile.TemporaryDirectory() as folder,
         engine(Path(folder), count, CHURN) as url,
@@ -74,12 +81,24 @@ def measure(count: int) -> dict[str, Any]:
         cpu = _cpu(server.pid) - cpu
         events = server.metric("docker_events_total") - events
         row["CPU per event, ms"] = round(cpu / events * 1000, 3)
-        row["resident under churn, MB"] = round(_resident_mb(server.pid), 1)
+        row["resident under churn, MB"] = round(resident_mb(server.pid), 1)
     return row
 
 
-def _share(ordered: list[float], part: float) -> float:
-    return round(ordered[min(int(len(ordered) * part), len(ordered) - 1)], 2)
+def _delays(server: Running, comparison: float) -> dict[str, float]:
+    """How long answers take while everything is compared, and after a reload."""
+    os.sched_setaffinity(server.pid, {int(SERVER_CPU)})
+    comparing = _longest(server, comparison)
+    server.send_signal(signal.SIGHUP)
+    return {
+        "answers at 1,000/s while comparing, p99.9, ms": comparing,
+        "answers at 1,000/s while reloading, p99.9, ms": _longest(server, RELOADING),
+    }
+
+
+def _longest(server: Running, seconds: float) -> float:
+    """The 99.9th percentile of how long answers take, in milliseconds."""
+    return steady.summary(steady.measured(server.port, seconds))["p99.9"]
 
 
 def settle(pid: int) -> None:
@@ -131,28 +150,6 @@ def _until_ready(server: Running) -> None:
             return
         time.sleep(0.01)
     raise AssertionError("not ready")
-
-
-def _latencies(server: Running, seconds: float) -> list[float]:
-    """Milliseconds of each answer, asked one after the other at a steady rate."""
-    client = Client(server.port)
-    found = []
-    due = time.monotonic()
-    until = due + seconds
-    while due < until:
-        time.sleep(max(due - time.monotonic(), 0))
-        asked = time.monotonic()
-        client.ask_octets(QUESTION)
-        found.append((time.monotonic() - asked) * 1000)
-        due += 1 / RATE
-    client.close()
-    return found
-
-
-def _resident_mb(pid: int) -> float:
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 def _cpu(pid: int) -> float:

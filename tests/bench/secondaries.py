@@ -3,12 +3,14 @@
     python -m tests.bench.secondaries [--containers N] [--events PER_SECOND] [--seconds N]
 
 Each of the three copies the domain and a reverse zone, and is notified.  Meanwhile a client
-sends 1,000 queries a second over UDP.  The containers are simulated; see `tests.engine.simulated`.
+sends 1,000 queries a second over UDP (`tests.bench.steady`).  The server has one CPU, the
+secondaries and the Engine the other.  The containers are simulated; see `tests.engine.simulated`.
 """
 
 import argparse
-import asyncio
 import contextlib
+import json
+import os
 import re
 import shutil
 import socket
@@ -19,49 +21,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from dnslib import DNSRecord
 
+from tests.bench import steady
+from tests.bench.peers import CLIENT_CPU, SERVER_CPU
 from tests.bench.scale import settle
 from tests.engine.running import Running, free_port
 from tests.engine.simulated import SimulatedEngine
 from tests.server import secondaries
 
-RATE = 1000  # queries a second
+ALONE = 5.0  # seconds of queries before any secondary comes
 ZONES = ("docker", "200.31.172.in-addr.arpa")
+CATCHING_UP = 2.0  # seconds after the last has the domain
 PATIENCE = 240.0  # seconds for a secondary to have a zone
 TRANSFER = re.compile(r"(AXFR|IXFR) of (\S+)\. to \S+: ([a-z ]+), ")
-
-
-class Asking(asyncio.DatagramProtocol):
-    """A client that sends at a steady rate and notes how long each answer took, in seconds."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-        self.sent = 0
-        self._at: dict[int, float] = {}
-        self._query = bytes(DNSRecord.question("web-1.docker").pack())[2:]
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        self.taken.append(time.perf_counter() - self._at.pop(int.from_bytes(data[:2])))
-
-    async def run(self) -> None:
-        """Ask until cancelled."""
-        due = time.perf_counter()
-        while True:
-            while due <= time.perf_counter():
-                number = self.sent & 0xFFFF
-                self.sent += 1
-                self._at[number] = due  # a late query counts from when it was due
-                assert self._transport is not None
-                self._transport.sendto(number.to_bytes(2) + self._query)
-                due += 1 / RATE
-            await asyncio.sleep(0.0005)
 
 
 def main() -> None:
@@ -70,59 +45,51 @@ def main() -> None:
     parser.add_argument("--containers", type=int, default=10_000)
     parser.add_argument("--events", type=float, default=10)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    asyncio.run(measure(options.containers, options.events, options.seconds))
+    found = measure(options.containers, options.events, options.seconds)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
-async def measure(containers: int, events: float, seconds: float) -> None:
+def measure(containers: int, events: float, seconds: float) -> list[dict[str, Any]]:
     """Let secondaries come one after the other while the zone changes; print what happened."""
     names = [name for name in sorted(secondaries.COMMANDS) if shutil.which(name)]
     ports = {name: free_port() for name in names}
     notify = [word for port in ports.values() for word in ("--notify", f"127.0.0.1:{port}")]
     with tempfile.TemporaryDirectory() as folder, engine(Path(folder), containers, events) as url:
         options = ("--host-address", "192.0.2.1", "--rate-limit", "0", *notify)
-        server = await asyncio.to_thread(Running, *options, docker=url)
-        try:
-            await _measure(server, ports, Path(folder), seconds)
-        finally:
-            await asyncio.to_thread(server.stop)
+        with Running(*options, docker=url) as server:
+            settle(server.pid)
+            os.sched_setaffinity(server.pid, {int(SERVER_CPU)})
+            return list(_measure(server, ports, Path(folder), seconds))
 
 
-async def _measure(server: Running, ports: dict[str, int], folder: Path, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    remote = ("127.0.0.1", server.port)
-    transport, asking = await loop.create_datagram_endpoint(Asking, remote_addr=remote)
-    task = asyncio.create_task(asking.run())
-    await asyncio.to_thread(settle, server.pid)
-    asking.taken.clear()
-    await asyncio.sleep(5)
-    report("nobody copies", asking)
+def _measure(
+    server: Running, ports: dict[str, int], folder: Path, seconds: float
+) -> Iterator[dict[str, Any]]:
+    with steady.echo() as floor:
+        yield _row("a bare echo", steady.measured(floor.port, ALONE))
+    yield _row("nobody copies", steady.measured(server.port, ALONE))
     with contextlib.ExitStack() as stack:
+        asking = steady.Client(server.port)
         for name, port in ports.items():
             stack.enter_context(secondary(name, folder, port, server.port))
-            await asyncio.to_thread(wait_for, port)
-        await asyncio.sleep(2)
-        report("they copy all", asking)
+            wait_for(port)
+        time.sleep(CATCHING_UP)
+        yield _row(f"{', '.join(ports)} copy all", asking.finish())
         _, begun = transfers(server)
-        await asyncio.sleep(seconds)
-        report("they follow", asking)
-        task.cancel()
+        row = _row("the same follow", steady.measured(server.port, seconds))
         seen, _ = transfers(server, begun)
-        for kind, count in sorted(seen.items()):
-            print(f"{count:6} {kind}")
-        for name, port in ports.items():
-            print(f"{name}: {serial(server.port) - serial(port)} serials behind")
-    transport.close()
+        behind = {name: serial(server.port) - serial(port) for name, port in ports.items()}
+        print(f"{dict(seen)}; serials behind: {behind}")
+        yield row | {"transfers": seen, "behind": behind}
 
 
-def report(what: str, asking: Asking) -> None:
-    """Print how long answers took, and start over."""
-    taken, asking.taken = sorted(asking.taken), []
-    shown = "   ".join(
-        f"{text} {taken[min(int(len(taken) * share), len(taken) - 1)] * 1000:6.2f} ms"
-        for text, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
-    )
-    print(f"{what:14} {len(taken):6} answers   {shown}")
+def _row(what: str, taken: list[float]) -> dict[str, Any]:
+    row = {"what": what, **steady.summary(taken)}
+    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    return row
 
 
 def transfers(server: Running, after: int = 0) -> tuple[Counter[str], int]:
@@ -177,6 +144,7 @@ def engine(folder: Path, containers: int, events: float) -> Iterator[str]:
 @contextlib.contextmanager
 def running(command: list[str]) -> Iterator[None]:
     """Run a program until the end of the block."""
+    command = ["taskset", "-c", CLIENT_CPU, *command]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield

@@ -16,8 +16,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import peers
@@ -109,7 +109,7 @@ def measure_all(count: int, folder: Path, options: argparse.Namespace) -> list[d
                     lines = (f"t{turn}{line}\n" for line in questions(case, count))
                     queries.write_text("".join(lines))
                 turns.append({s.name: load(s, queries, case, length) for s in asked})
-            told += [tell(case, count, server.name, turns) for server in asked]
+            told += [tell(case, count, server, turns) for server in asked]
             told += [
                 {"case": case, "names": count, "server": server.name, "unable": unable[server.name]}
                 for server in servers
@@ -118,8 +118,11 @@ def measure_all(count: int, folder: Path, options: argparse.Namespace) -> list[d
     return told
 
 
-def tell(case: str, count: int, name: str, turns: list[dict[str, Measure]]) -> dict[str, object]:
+def tell(
+    case: str, count: int, server: Server, turns: list[dict[str, Measure]]
+) -> dict[str, object]:
     """Print what a server came to, and how we compare."""
+    name = server.name
     both = ("containerdns", name)  # dnsperf may have had no CPU
     turns = [turn for turn in turns if all(turn[each].queries >= 1 for each in both)]
     mine = [turn[name] for turn in turns]
@@ -132,9 +135,12 @@ def tell(case: str, count: int, name: str, turns: list[dict[str, Measure]]) -> d
         "queries": round(statistics.median(turn.queries for turn in mine)),
         "cpu_us": round(statistics.median(turn.cpu_us for turn in mine), 2),
         "lost": sum(turn.lost for turn in mine),
+        "resident_mb": round(peers.resident_mb(server.pid), 1),
         "our_queries_ratio": round(statistics.median(ratios), 2),
+        "our_queries_spread": spread(ratios),
         "our_cpu_ratio": round(statistics.median(cpu_ratios), 2),
-        "turns": [asdict(turn) for turn in mine],
+        "our_cpu_spread": spread(cpu_ratios),
+        "turns": len(mine),
     }
     print(
         f"{case:9} {count:6} {name:13} {result['queries']:8}/s {result['cpu_us']:7} us"
@@ -144,6 +150,14 @@ def tell(case: str, count: int, name: str, turns: list[dict[str, Measure]]) -> d
         flush=True,
     )
     return result
+
+
+def spread(ratios: Sequence[float]) -> list[float]:
+    """Return between which ratios the middle half of them lies."""
+    if len(ratios) < 2:
+        return [round(ratio, 2) for ratio in (*ratios, *ratios)]
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return [round(low, 2), round(high, 2)]
 
 
 def questions(case: str, count: int) -> Iterator[str]:

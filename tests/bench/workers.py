@@ -3,7 +3,8 @@
     python -m tests.bench.workers [--containers N] [--json FILE]
 
 The system gives each query to any process, so that a client that goes on asking hears from all.
-From its first right answer to its last wrong one, some processes are behind.
+From its first right answer to its last wrong one, some processes are behind.  Also how the
+queries of this one client, which has one socket, were shared out.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import asyncio
 import json
 import socket
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from typing import Any
 
 from dnslib import DNSRecord
 
-from tests.bench.peers import descendants
+from tests.bench.peers import cpu_seconds, descendants
 from tests.engine.running import Running
 from tests.engine.simulated import SimulatedEngine
 
@@ -28,6 +30,7 @@ WORKERS = 3  # the process that watches is one of them
 BEFORE = 100  # containers that run already
 SURE = 0.02  # seconds of right answers, after which no process is thought to be behind
 PAUSE = 0.05  # seconds between two containers
+SHARING = 2  # seconds of one client's queries
 PATIENCE = 5.0  # seconds
 
 
@@ -39,6 +42,9 @@ def main() -> None:
     options = parser.parse_args()
     found = asyncio.run(measure(options.containers))
     for row in found:
+        if "share" in row:
+            print("{what:50} least {share:.2f} of {processes}".format(**row))
+            continue
         print("{what:50} p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   max {max:6.2f} ms".format(**row))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
@@ -55,6 +61,7 @@ async def measure(count: int) -> list[dict[str, Any]]:
             stack.callback(server.stop)
             client = stack.enter_context(_client(server.port))
             _wait_for_workers(server.pid)
+            shares = await asyncio.to_thread(_shares, server, Path(folder))
             for number in range(count):
                 query = bytes(DNSRecord.question(f"new-{number}.docker").pack())
                 container = engine.add(f"new-{number}")
@@ -66,6 +73,7 @@ async def measure(count: int) -> list[dict[str, Any]]:
     return [
         _row("start, the last process after the first", started),
         _row("end, the last process after the first", ended),
+        {"what": "share of one client's queries", "processes": len(shares), "share": shares[0]},
     ]
 
 
@@ -74,6 +82,17 @@ def _wait_for_workers(pid: int) -> None:
     while len(descendants(pid)) < WORKERS and time.monotonic() < ends:
         time.sleep(0.05)
     time.sleep(1.0)  # until they listen
+
+
+def _shares(server: Running, folder: Path) -> list[float]:
+    """Each process's share of the CPU that one client's queries take, the least first."""
+    asked = folder / "names"
+    asked.write_text("".join(f"web-{number}.docker A\n" for number in range(BEFORE)))
+    command = f"dnsperf -s 127.0.0.1 -p {server.port} -d {asked} -c 1 -q 50 -l {SHARING}"
+    before = {pid: cpu_seconds(pid) for pid in descendants(server.pid)}
+    subprocess.run(command.split(), stdout=subprocess.DEVNULL, check=True)
+    used = sorted(cpu_seconds(pid) - cpu for pid, cpu in before.items())
+    return [round(seconds / sum(used), 2) for seconds in used]
 
 
 async def _behind(client: socket.socket, query: bytes, there: bool) -> float:
@@ -105,6 +124,7 @@ def _row(what: str, times: list[float]) -> dict[str, Any]:
     ordered = sorted(seconds * 1000 for seconds in times)
     return {
         "what": what,
+        "count": len(ordered),
         "p50": statistics.median(ordered),
         "p99": ordered[len(ordered) * 99 // 100],
         "max": ordered[-1],

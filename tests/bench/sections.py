@@ -1,0 +1,307 @@
+"""The sections of docs/performance.md: what one measure found, as text and a table."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from tests.bench.conditions import CONTROL
+
+Row = Mapping[str, Any]
+Lines = Iterator[str]
+CHURN_TEXT: Final = "While 100 containers a second come and go:"
+ROW_HEIGHT, BAR_WIDTH, LEFT, TOP = 22, 420, 190, 34  # pixels of the plot
+
+
+def _throughput(rows: Sequence[Row]) -> Lines:
+    yield "## Queries per second"
+    yield ""
+    yield "*Ours beside it* is the median, over the turns, of our figure divided by that"
+    yield "server's; in brackets, between which ratios the middle half of the turns lies. The"
+    yield "names of *random* (below a domain), *lengths* (the same, of many lengths), *special*"
+    yield "(below a special name) and *single* (at the root) are never asked twice. *edns*,"
+    yield "*mixed*, *cookie* and *options* (DO and a client subnet) have EDNS."
+    yield ""
+    yield from _throughput_table(rows)
+    yield ""
+    yield "Resident memory after these queries, with 1,000 names:"
+    yield ""
+    memory = {row["server"]: row["resident_mb"] for row in rows if "resident_mb" in row}
+    yield from _table(["server", "MB"], memory.items())
+
+
+def _sizes(rows: Sequence[Row]) -> Lines:
+    yield "With fewer and with more names:"
+    yield ""
+    yield from _throughput_table(rows)
+
+
+def _churn(rows: Sequence[Row]) -> Lines:
+    yield CHURN_TEXT
+    yield ""
+    yield from _throughput_table(rows)
+
+
+def _throughput_table(rows: Sequence[Row]) -> Lines:
+    heads = ["question", "names", "server", "queries/s", "CPU, µs", "turns"]
+    yield _line([*heads, "ours beside it: queries", "CPU"])
+    yield _line(["---"] * 8)
+    for row in rows:
+        begin = [row["case"], f"{row['names']:,}", row["server"]]
+        if "unable" in row:
+            yield _line([*begin, row["unable"], "", "", "", ""])
+            continue
+        figures = [f"{row['queries']:,}", f"{row['cpu_us']:.1f}", row["turns"]]
+        yield _line([*begin, *figures, *_ours(row)])
+
+
+def _ours(row: Row) -> tuple[str, str]:
+    """How we compare with a server, unless it is ours."""
+    if row["server"] == "containerdns":
+        return "", ""
+    queries = _with_spread(row["our_queries_ratio"], row["our_queries_spread"])
+    return queries, _with_spread(row["our_cpu_ratio"], row["our_cpu_spread"])
+
+
+def _conditions(rows: Sequence[Row]) -> Lines:
+    yield "## What is asked, and what happens meanwhile"
+    yield ""
+    yield "Each beside a plain query for one of 1,000 names in the same turn, which has EDNS too if"
+    yield "that is what the row is about. The control is plain queries beside themselves: what it"
+    yield "differs from 1 by is noise. What dnsperf cannot send (RD off, CD, NSID, other sizes) a"
+    yield "slower client sends, so that of these rows the CPU counts."
+    yield ""
+    yield from _table(
+        ["what", "queries/s", "turns", "beside the plain one: queries", "CPU"],
+        (
+            [
+                f"*{row['what']}*" if row["what"] == CONTROL else row["what"],
+                f"{row['queries']:,}",
+                row["turns"],
+                _with_spread(row["queries_ratio"], row["queries_spread"]),
+                _with_spread(row["cpu_ratio"], row["cpu_spread"]),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _forward(rows: Sequence[Row]) -> Lines:
+    yield "## Forwarded misses"
+    yield ""
+    yield "Every name is new, 2,000 in a turn; an Unbound with local data is the upstream of all."
+    yield "dnsmasq begins each turn with an empty cache, as a full one makes its misses dearer."
+    yield ""
+    yield from _forward_table(rows)
+
+
+def _forward_tls(rows: Sequence[Row]) -> Lines:
+    yield "The same over TLS, of which dnsmasq has none:"
+    yield ""
+    yield from _forward_table(rows)
+
+
+def _forward_table(rows: Sequence[Row]) -> Lines:
+    heads = ["server", "misses/s", "CPU, µs", "added p50, ms", "turns"]
+    yield from _table(
+        [*heads, "ours beside it: misses", "CPU"],
+        (
+            [
+                row["server"],
+                f"{row['queries']:,}",
+                row["cpu_us"],
+                row["added_p50"],
+                row["turns"],
+                *_ours(row),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _events(rows: Sequence[Row]) -> Lines:
+    yield "## From event to answer"
+    yield ""
+    yield "On a real Engine, from its own time of the event. A bare follower reads the same stream"
+    yield "in the same run and does nothing: what it is late by is the Engine's and the machine's."
+    yield "*Beyond it* is, for each event, from its arrival there to the right answer."
+    yield ""
+    yield from _table(
+        ["what", "containers", "p50, ms", "p95, ms", "p99, ms"],
+        ([row["what"], row["count"], *_times(row, "p50", "p95", "p99")] for row in rows),
+    )
+
+
+def _scale(rows: Sequence[Row]) -> Lines:
+    yield "## Many containers"
+    yield ""
+    yield "With a simulated Engine, whose documents are those of a real one."
+    yield ""
+    whats = list(dict.fromkeys(what for row in rows for what in row if what != "containers"))
+    yield from _table(
+        ["what", *(f"{row['containers']:,}" for row in rows)],
+        ([what, *(row.get(what, "") for row in rows)] for what in whats),
+    )
+
+
+def _fairness(rows: Sequence[Row]) -> Lines:
+    yield "## Others at full load"
+    yield ""
+    yield "dnsperf keeps the UDP socket full, on the other core. *Waited* is how much of the time"
+    yield "the server was ready to run, but other work of the machine had its core. Other servers"
+    yield "under the same load tell how much of a query over TCP is the machine's."
+    yield ""
+    yield from _table(
+        ["what", "load", "samples", "p50, ms", "p99, ms", "longest, ms", "waited"],
+        (
+            [
+                row["what"],
+                row["load"],
+                row["samples"],
+                *_times(row, "p50", "p99", "max"),
+                f"{row['waited']:.1%}",
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _workers(rows: Sequence[Row]) -> Lines:
+    yield "## Workers"
+    yield ""
+    yield "With `--workers 3`, whose processes get a client's queries at random: from its first"
+    yield "right answer about a change to its last wrong one."
+    yield ""
+    times = [row for row in rows if "share" not in row]
+    yield from _table(
+        ["what", "changes", "p50, ms", "p99, ms", "longest, ms"],
+        ([row["what"], row["count"], *_times(row, "p50", "p99", "max")] for row in times),
+    )
+    for row in rows:
+        if "share" in row:
+            yield ""
+            yield f"Of {row['what'].partition(' of ')[2]}, the process that gets fewest of the"
+            yield f"{row['processes']} gets {row['share']:.2f}, by its CPU."
+
+
+def _transfers(rows: Sequence[Row]) -> Lines:
+    yield "## While secondaries copy"
+    yield ""
+    yield "10,000 containers; a client sends 1,000 queries a second while four secondaries copy the"
+    yield "zone again and again. A bare echo and other servers, which have one address for each"
+    yield "container, tell what the machine adds. Medians of the turns."
+    yield ""
+    yield from _table(
+        ["server", "secondaries", "turns", "copies", "p50, ms", "p99, ms", "p99.9, ms", "longest"],
+        (
+            [
+                row["server"],
+                row["secondaries"],
+                row["turns"],
+                f"{row['transfers']:,}",
+                *_times(row, "p50", "p99"),
+                _with_spread(row["p99.9"], row["p99.9_spread"]),
+                *_times(row, "max"),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _secondaries(rows: Sequence[Row]) -> Lines:
+    yield "The same with real secondaries, while 10 containers a second come or go:"
+    yield ""
+    yield from _table(
+        ["what", "answers", "lost", "p50, ms", "p99, ms", "p99.9, ms", "longest"],
+        (
+            [
+                row["what"],
+                f"{row['asked']:,}",
+                row["lost"],
+                *_times(row, "p50", "p99", "p99.9", "max"),
+            ]
+            for row in rows
+        ),
+    )
+    for row in rows:
+        if "transfers" in row:
+            made = ", ".join(f"{count} {kind}" for kind, count in sorted(row["transfers"].items()))
+            behind = ", ".join(f"{name} {count}" for name, count in row["behind"].items())
+            yield ""
+            yield f"Transfers while they followed: {made}. Serials behind at the end: {behind}."
+
+
+def _attacks(rows: Sequence[Row]) -> Lines:
+    yield "## During attacks"
+    yield ""
+    yield "What a client that sends 1,000 queries a second notices while others try to stall a"
+    yield "server of 10,000 names. The server has one core; the attackers share the other with the"
+    yield "client, which goes first there."
+    yield ""
+    yield from _table(
+        ["attack", "answers", "lost", "p50, ms", "p99, ms", "p99.9, ms", "longest", "MB"],
+        (
+            [
+                row["attack"],
+                f"{row['asked']:,}",
+                row["lost"],
+                *_times(row, "p50", "p99", "p99.9", "max"),
+                row.get("MB after", ""),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def plot(rows: Sequence[Row]) -> Lines:
+    """Yield the lines of an SVG of bars: queries per second with 1,000 names."""
+    shown = [row for row in rows if row["names"] == 1000 and "unable" not in row]
+    highest = max(row["queries"] for row in shown)
+    height = TOP + ROW_HEIGHT * len(shown) + 10
+    width = LEFT + BAR_WIDTH + 90
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="13" fill="#555">'
+    )
+    yield '<text x="8" y="20">Queries per second, 1,000 names</text>'
+    for place, row in enumerate(shown):
+        y = TOP + place * ROW_HEIGHT
+        length = row["queries"] / highest * BAR_WIDTH
+        colour = "#1f6feb" if row["server"] == "containerdns" else "#b3bac2"
+        yield f'<text x="8" y="{y + 13}">{row["case"]}, {row["server"]}</text>'
+        yield f'<rect x="{LEFT}" y="{y}" width="{length:.0f}" height="16" fill="{colour}"/>'
+        yield f'<text x="{LEFT + length + 6:.0f}" y="{y + 13}">{row["queries"]:,}</text>'
+    yield "</svg>"
+
+
+def _times(row: Row, *names: str) -> list[str]:
+    return [f"{row[name]:.2f}" for name in names]
+
+
+def _with_spread(median: float, spread: Sequence[float]) -> str:
+    return f"{median:.2f} ({spread[0]:.2f} to {spread[1]:.2f})"
+
+
+def _table(heads: Sequence[object], rows: Iterator[Sequence[object]] | Any) -> Lines:
+    yield _line(heads)
+    yield _line(["---"] * len(heads))
+    yield from map(_line, rows)
+
+
+def _line(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+SECTIONS: Final[dict[str, Callable[[Sequence[Row]], Lines]]] = {
+    "throughput": _throughput,
+    "sizes": _sizes,
+    "churn": _churn,
+    "conditions": _conditions,
+    "forward": _forward,
+    "forward-tls": _forward_tls,
+    "events": _events,
+    "fairness": _fairness,
+    "workers": _workers,
+    "transfers": _transfers,
+    "secondaries": _secondaries,
+    "attacks": _attacks,
+    "scale": _scale,
+}
