@@ -191,9 +191,18 @@ def enclosers(owner: str) -> tuple[str, ...]:
 
 def above_owner(owner: str) -> tuple[str, ...]:
     """Return the names between an owner, relative or absolute, and its suffix."""
-    if "." not in owner:
-        return ()
+    rest = owner.partition(".")[2]
+    if "." not in rest and "\\" not in owner:  # nearly all
+        return (rest,) if rest else ()
     return parents(owner)[:-1] if owner.endswith(".") else enclosers(owner)
+
+
+def above_service(owner: str) -> str:
+    """Return the relative name that has a service: "web" for "_80._tcp.web"; "" for others."""
+    if not owner.startswith("_"):
+        return ""
+    above = enclosers(owner)
+    return above[1] if len(above) > 1 and above[0].startswith("_") else ""
 
 
 def from_the_top(owner: str) -> Iterator[tuple[str, str]]:

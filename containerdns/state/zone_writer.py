@@ -153,7 +153,7 @@ class ZoneWriter(Replica):
         self.changes = ChangeHistory()
         self._changes_logged = 0
         self.engines = {url: EngineStatus(url) for url in settings.engines.urls}
-        self.inventory = Inventory(settings.policy)
+        self.inventory = Inventory(settings.policy, self.zone.publication)
         self.fleet = FleetStatus() if settings.fleet.urls else None
         self.listener: OwnListener | None = None  # of the fleet
         self.own_lost_engines: frozenset[str] = frozenset()  # whose grace period is over

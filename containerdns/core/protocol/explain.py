@@ -326,7 +326,7 @@ def _absence(zone: Zone, name: str, decision: Decision, now: float) -> str:
         left = next(iter(zone.handovers.of(owner)), None)
         if left is not None and zone.is_running(owner):
             return f"{HELD_BACK} for {left} until {rfc3339(zone.handovers.until(left))}"
-    for owner in owners:
+    for owner in (*owners, *filter(None, map(names.above_service, owners))):
         until = zone.remembered.until(owner)
         if until > now:
             return f"{REMOVED}; the name is kept from upstreams until {rfc3339(until)}"

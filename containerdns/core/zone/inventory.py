@@ -4,7 +4,7 @@ A change of one container affects several publications: its own, those of the co
 share its network (`container:X`), and those of a swarm service's tasks.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from containerdns.core.zone.containers import Container, Network, stopped
@@ -17,6 +17,7 @@ from containerdns.core.zone.policy import (
     PublishedAddress,
     proxy_kind,
     publish,
+    publish_death,
     published_ports,
 )
 from containerdns.core.zone.proxy_labels import kinds_of
@@ -31,8 +32,19 @@ class Inventory:
         unreadable: By container id, its name and the part that could not be read.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        published: Callable[[str], Publication | None] = lambda _: None,
+    ) -> None:
+        """Initialise without containers.
+
+        Args:
+            policy: The operator's rules.
+            published: Returns the publication of a container that the zone has, if any.
+        """
         self._policy = policy
+        self._published = published
         self.unreadable: dict[str, tuple[str, str]] = {}
         self._containers: dict[str, Container] = {}
         self._proxies: dict[str, set[str]] = {}  # container ids by the key of `_proxy_of`
@@ -95,7 +107,15 @@ class Inventory:
             return []
         attachments = tuple(replace(a, addresses=()) for a in container.attachments)
         dead = stopped(container, finished_at, exit_status)
-        return self.put(replace(dead, health="", attachments=attachments))
+        dead = replace(dead, health="", attachments=attachments)
+        self.unreadable.pop(container_id, None)
+        self._containers[container_id] = dead
+        return self._publish_with_followers(container_id, "", self._published_by(dead))
+
+    def _published_by(self, dead: Container) -> Publication | None:
+        """Return what a container publishes that has just stopped; None if it is unknown."""
+        published = None if lender_of(dead) else self._published(dead.id)
+        return None if published is None else publish_death(published, dead)
 
     def remove(self, container_id: str) -> list[Publication]:
         """Remove a container; return the publications that change."""
@@ -190,12 +210,15 @@ class Inventory:
         )
         return None if is_left else lender
 
-    def _publish_with_followers(self, container_id: str, former: str = "") -> list[Publication]:
+    def _publish_with_followers(
+        self, container_id: str, former: str = "", known: Publication | None = None
+    ) -> list[Publication]:
         """Publish a container, if it still exists, and the containers that it affects.
 
         Args:
             container_id: Its id.
             former: The key of the proxy that it was (`_proxy_of`); "" for none.
+            known: Its publication, if that is known.
         """
         ids = [container_id]
         for leader in ids:
@@ -203,7 +226,12 @@ class Inventory:
         touched = {key for key, own in self._proxies.items() if not own.isdisjoint(ids)}
         for key in sorted(self._look_at_proxies({*touched, former} - {""})):
             ids += self._followers_of(key, ids)
-        return [self._publish(self._containers[i]) for i in ids if i in self._containers]
+        first = [known] if known is not None else []
+        others = ids[len(first) :]
+        return [
+            *first,
+            *(self._publish(self._containers[i]) for i in others if i in self._containers),
+        ]
 
     def _followers_of(self, leader: str, known: Collection[str]) -> list[str]:
         """Return the ids of the followers of a container or a proxy, except known ones."""

@@ -311,10 +311,8 @@ class Ownership:
         """Return whether an owner, or the one above its service label, is never forwarded."""
         if self._zone.is_ours(owner, now) or self._zone.is_below_ours(owner, now):
             return True
-        if not owner.startswith("_"):
-            return False
-        above = names.enclosers(owner)
-        return len(above) > 1 and above[0].startswith("_") and self._zone.is_ours(above[1], now)
+        above = names.above_service(owner)
+        return bool(above) and self._zone.is_ours(above, now)
 
     def _searches_above(self, name: str) -> Iterable[str]:
         """The search domains above a name, the longest first."""

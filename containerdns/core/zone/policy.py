@@ -215,6 +215,31 @@ def publish(
     return with_host_names(publication, policy.fleet_host) if policy.fleet_host else publication
 
 
+def publish_death(published: Publication, dead: Container) -> Publication | None:
+    """Return the same as `publish` for a container that has just stopped, without its rules.
+
+    A death changes no name, and there is nothing to work out when many come at once.
+
+    Args:
+        published: What it published while it was running.
+        dead: The container now, without addresses; it shares no other's network.
+
+    Returns:
+        None if the rules are needed.
+    """
+    if not published.is_running or published.faults or published.proxies:
+        return None  # some faults are those of running containers, and it may be its own proxy
+    fixed = tuple(address for address in published.addresses if not address.network)
+    return replace(
+        published,
+        is_running=False,
+        is_healthy=dead.health != "unhealthy",
+        addresses=fixed,
+        pointers=(),
+        stopped_at=dead.finished_at,
+    )
+
+
 def published_ports(
     container: Container,
     policy: Policy,

@@ -44,6 +44,7 @@ _data_of = attrgetter(*(f.name for f in fields(Publication) if f.name not in NO_
 HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
 MAX_SORTED = 5000  # owners that are sorted within some milliseconds
 MAX_ENDED = 500  # handovers at once, within some milliseconds
+MAX_NAMES_KNOWN = 256  # owners; one redeploy changes the same ones several times
 LOOKED_AT_ONCE = 200  # claims or owners that are looked at for losses between two turns
 TYPE_CNAME, TYPE_TXT, TYPE_AAAA = 5, 16, 28
 NS_LABEL = "ns"  # of each domain: this server itself; no container can have it there
@@ -207,6 +208,7 @@ class Zone:
         self.shape = shape
         self.handovers.lifetime = shape.handover
         suffixes = shape.domains + shape.search_domains
+        self._names_known: dict[str, tuple[str, ...]] = {}  # `_names_at` of single owners
         self._endings = tuple("." if s == names.ROOT else f".{s}" for s in suffixes)
         self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
         self._labels_of_ours = {NS_LABEL, LOOPBACK_NAME[:-1]} | {
@@ -532,8 +534,17 @@ class Zone:
 
     def _names_at(self, owners: Iterable[str]) -> set[str]:
         """Return the absolute names of some owners, and those above, which may be empty."""
-        found = {o for owner in owners for o in (owner, *names.above_owner(owner))}
-        return set().union(*map(self.names_of, found))
+        found: set[str] = set()
+        known = self._names_known
+        for owner in owners:
+            names_at = known.get(owner)
+            if names_at is None:
+                if len(known) >= MAX_NAMES_KNOWN:
+                    known.clear()
+                around = (owner, *names.above_owner(owner))
+                names_at = known[owner] = tuple(n for o in around for n in self.names_of(o))
+            found.update(names_at)
+        return found
 
     def names_of(self, owner: str) -> list[str]:
         """Return the absolute names that an owner has below all suffixes."""
@@ -1022,16 +1033,26 @@ def _owners_to_keep(
 ) -> Iterator[str]:
     """Return the owners to remember when a publication is removed; not bare services.
 
+    Whoever keeps a name keeps its services as well (`names.above_service`).
+
     Args:
         publication: Running or not.
         claims: Some of its claims; None for all.
     """
-    parts = befores(publication)
+    parts = [part for part in befores(publication) if not _is_service(part)]
     for claim in publication.claims if claims is None else claims:
         if not claim.project:
             yield claim.owner
-            if not claim.owner.endswith("."):
+            if parts and not claim.owner.endswith("."):
                 yield from (f"{part}.{claim.owner}" for part in parts)
+
+
+def _is_service(before: str) -> bool:
+    """Return whether a relative name is that of a service, "_80._tcp": two labels."""
+    first, _, second = before.partition(".")
+    if not (first.startswith("_") and second.startswith("_")):
+        return False
+    return "." not in second and "\\" not in before
 
 
 def _count(counts: Counter[Key], keys: Iterable[Key], change: int) -> None:

@@ -4,10 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from containerdns.core.zone.containers import Attachment, Container, Network
 from containerdns.core.zone.inventory import Inventory
 from containerdns.core.zone.policy import Policy, Publication
+from tests.fuzz.generating import containers
 
 VPN, SIDE, INNER = "a" * 64, "b" * 64, "c" * 64
 
@@ -216,3 +219,30 @@ def test_sharer_of_the_hosts_network_stays_in_it() -> None:
     made.put(container(VPN, "host", attachments=(), started_at=20.0))
     [found] = made.put(container(SIDE, f"container:{VPN}", started_at=10.0))
     assert found.on_host
+
+
+@given(containers, st.lists(containers, max_size=4), st.booleans())
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+def test_death_publishes_what_the_rules_say_whatever_was_published_before(
+    dying: Any, others: list[Any], has_proxies: bool
+) -> None:
+    """It needs no rules: a redeploy of very many containers would otherwise apply them twice."""
+    policy = Policy(proxy_labels=has_proxies, proxy_domains=("example.",))
+    zone: dict[str, Publication] = {}
+    quick, thorough = Inventory(policy, zone.get), Inventory(policy)
+    for container in (*others, replace(dying, state="running")):
+        for made in (quick, thorough):
+            for publication in made.put(container):
+                zone[publication.id] = publication
+    assert quick.die(dying.id, 5.0, 137) == thorough.die(dying.id, 5.0, 137)
+    assert list(quick) == list(thorough)
+
+
+@pytest.mark.parametrize("mode", ["bridge", "host", "none"])
+def test_death_needs_no_rules(mode: str) -> None:
+    zone: dict[str, Publication] = {}
+    made = Inventory(Policy(), zone.get)
+    [zone[VPN]] = made.put(container(VPN, mode))
+    [dead] = made.die(VPN)
+    assert dead.claims is zone[VPN].claims
+    assert (dead.is_running, dead.addresses, dead.pointers) == (False, (), ())

@@ -170,9 +170,12 @@ def test_name_that_comes_again_is_not_remembered_any_more() -> None:
 
 
 def test_what_was_below_a_name_is_remembered_with_it() -> None:
-    zone = a_zone(claiming("1", "web", texts={"key": ("v",)}, services={"_80._tcp": (80,)}))
+    """Its services need no place of their own: `ownership` keeps them with the name."""
+    services = {"_80._tcp": (80,), "_odd": (80,), "_a._b._c": (80,), r"_a\._b": (80,)}
+    zone = a_zone(claiming("1", "web", texts={"key": ("v",)}, services=services))
     zone.replace("1", None, NOW)
-    assert {owner for owner, _ in zone.remembered.items()} == {"web", "key.web", "_80._tcp.web"}
+    kept = {"web", "key.web", "_odd.web", "_a._b._c.web", r"_a\._b.web"}
+    assert {owner for owner, _ in zone.remembered.items()} == kept
 
 
 def test_changed_names_are_those_below_every_suffix_and_above() -> None:
@@ -239,7 +242,10 @@ def test_serial_is_the_clock_and_never_lower_than_before(
 
 
 NUMBERS_AND_MEMORY = frozenset(
-    {"serial", "is_ahead", "generation", "remembered", "shape", "reverse", "handovers"}
+    {
+        *("serial", "is_ahead", "generation", "remembered", "shape", "reverse", "handovers"),
+        "_names_known",
+    }
 )
 
 
