@@ -11,7 +11,7 @@ for the GIL whenever an event has to become an answer, and it decodes listings a
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -48,6 +48,7 @@ class Event:
         actor_id: Id of the container or network.
         attributes: Of the actor; for network events, "container" is an id.
         time_ns: By the Engine's clock, nanoseconds since the epoch; 0 if unknown.
+        line: The hash of the line that it was sent in; valid in this process only.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Event:
     actor_id: str
     attributes: Mapping[str, str]
     time_ns: int
+    line: int = 0
 
     @property
     def time(self) -> float | None:
@@ -189,11 +191,15 @@ class EngineClient:
 
     @asynccontextmanager
     async def events(
-        self, since: float | None = None, until: float | None = None
+        self,
+        since: float | None = None,
+        until: float | None = None,
+        known: Collection[int] = (),
     ) -> AsyncIterator["EventStream"]:
         """Subscribe to events; with `since`, starting with those after that time.
 
-        Both are times by the Engine's clock; with `until`, the stream ends there.
+        Both are times by the Engine's clock; with `until`, the stream ends there.  Events whose
+        `line` is known are left out, without being decoded.
         """
         query = {"filters": json.dumps(FILTERS, separators=(",", ":"))}
         if since is not None:
@@ -204,7 +210,7 @@ class EngineClient:
         async with self._get(target) as response:
             if response.status != 200:
                 raise self._refusal(response, await response.body(), target)
-            yield EventStream(response)
+            yield EventStream(response, known)
 
     async def _call(
         self, target: str, within: float = CALL_TIMEOUT, longest: int | None = None
@@ -267,8 +273,9 @@ class EngineClient:
 class EventStream:
     """The event stream of a subscription."""
 
-    def __init__(self, response: EngineResponse) -> None:
+    def __init__(self, response: EngineResponse, known: Collection[int] = ()) -> None:
         self.clock = _clock_of(response)
+        self._known = known
         self._response = response
         self._line = _EventLine()
 
@@ -292,7 +299,7 @@ class EventStream:
 
     def _event(self, line: "_EventLine") -> Event | None:
         try:
-            return line.event()
+            return line.event(self._known)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise EngineUnavailable("the event stream has a malformed event") from fault
 
@@ -315,8 +322,8 @@ class _EventLine:
             whole = b"".join(self._pieces)
             self._pieces = [whole[:EVENT_HEAD], whole[EVENT_HEAD:][-EVENT_TAIL:]]
 
-    def event(self) -> Event | None:
-        """Parse the line; return None if it is empty.
+    def event(self, known: Collection[int]) -> Event | None:
+        """Parse the line; return None if it is empty or known.
 
         Raises:
             ValueError, TypeError, KeyError, AttributeError, RecursionError: It is malformed.
@@ -324,10 +331,12 @@ class _EventLine:
         line = b"".join(self._pieces)
         if self._length > MAX_DOCUMENT:
             return _event_of_ends(line)
-        return _event_of(json.loads(line)) if line.strip() else None
+        if not line or line.isspace() or (mark := hash(line)) in known:
+            return None
+        return _event_of(json.loads(line), mark)
 
 
-def _event_of(document: dict[str, Any]) -> Event:
+def _event_of(document: dict[str, Any], mark: int) -> Event:
     """Return the event in a document, ignoring fields that only old Engines send."""
     actor = document.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
@@ -338,6 +347,7 @@ def _event_of(document: dict[str, Any]) -> Event:
         actor_id=str(actor.get("ID") or ""),
         attributes={str(key): str(value) for key, value in attributes.items()},
         time_ns=int(time_ns),
+        line=mark,
     )
 
 

@@ -18,6 +18,7 @@ from containerdns.core.zone.containers import (
 )
 from containerdns.core.zone.tracking import (
     Ask,
+    AskLater,
     ContainerEvent,
     Happening,
     Phase,
@@ -35,6 +36,7 @@ QUICK = (
     0.2  # seconds that an inspect holds its slot while another one hangs; most take milliseconds
 )
 HANGING = f"no answer within {INSPECT_PATIENCE} s"
+NEW_FOR = 0.25  # seconds after its creation in which a container usually starts
 INSPECT_AGAIN_AFTER = 0.2  # seconds, once, after a document that cannot be parsed
 UNFINISHED = frozenset({"created", "removing"})  # states in which an inspect may well fail
 MAX_HANGING = 128  # inspects waited for after their timeout; each holds a connection
@@ -68,6 +70,7 @@ class Tracker:
         ] = {}  # by id, while under way; set when no longer waited for
         self._hanging: dict[str, _Hanging] = {}  # by id
         self._tasks: asyncio.TaskGroup
+        self._session = 0
 
     def __len__(self) -> int:
         return len(self._tracked)
@@ -82,6 +85,7 @@ class Tracker:
     def begin(self, tasks: asyncio.TaskGroup) -> None:
         """Begin a session, with a new group of tasks."""
         self._tasks = tasks
+        self._session += 1
         self._asks.clear()
         self._hanging.clear()
         for container_id, tracked in self._tracked.items():
@@ -100,6 +104,12 @@ class Tracker:
         if tracked is not None:
             may_ask_early = not self._slots[Urgency.EARLY].locked()
             self._take(tracking.on_event(tracked, event, may_ask_early=may_ask_early))
+
+    def _look_at_new(self, container_id: str, session: int) -> None:
+        """Inspect a container that has not been started since its creation."""
+        tracked = self._tracked.get(container_id)
+        if tracked is not None and session == self._session:
+            self._take(tracking.on_still_new(tracked))
 
     def is_hanging(self, container_id: str) -> bool:
         """Return whether an inspect is under way but no longer waited for."""
@@ -322,6 +332,10 @@ class Tracker:
                     if tracked.id not in self._asks:  # otherwise its task continues by itself
                         settled = self._asks[tracked.id] = asyncio.Event()
                         self._tasks.create_task(self._ask(tracked.id, settled, urgency))
+                case AskLater():
+                    asyncio.get_running_loop().call_later(
+                        NEW_FOR, self._look_at_new, tracked.id, self._session
+                    )
                 case tracking.Report(container, event_time):
                     self._sink.container_changed(self._url, container, event_time)
                 case tracking.ReportDeath(event_time, status):

@@ -45,7 +45,8 @@ class Watchdog:
         self._url = url
         self._check_every = check_every
         self._deaf = deaf
-        self._events: dict[tuple[int, str, str], None] = {}  # in order of arrival
+        self._events: dict[tuple[int, str, str], int] = {}  # their lines, in order of arrival
+        self._lines: set[int] = set()
 
     def is_new(self, event: Event) -> bool:
         """Remember an event, and return whether it is new."""
@@ -54,9 +55,10 @@ class Watchdog:
             return True
         if key in self._events:
             return False
-        self._events[key] = None
+        self._events[key] = event.line
+        self._lines.add(event.line)
         if len(self._events) > MAX_EVENTS:
-            del self._events[next(iter(self._events))]
+            self._lines.discard(self._events.pop(next(iter(self._events))))
         return True
 
     async def watch(self, stream: EventStream) -> None:
@@ -110,7 +112,7 @@ class Watchdog:
     async def _check(self, since: float, until: float) -> float | None:
         """Look for events that the stream has missed; return the date of the response."""
         missed: list[Event] = []
-        async with self._client.events(since, until) as past:
+        async with self._client.events(since, until, self._lines) as past:
             while events := await past.next():
                 missed += [event for event in events if self._is_missing(event)]
         if missed:

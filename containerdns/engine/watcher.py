@@ -35,6 +35,7 @@ REPORT_AFTER = 0.3  # seconds that inspects may take before containers are repor
 MAX_STATUS_DIGITS = 3  # of an exit status, 0 to 255
 
 HAPPENINGS = {
+    "create": Happening.CREATED,
     "die": Happening.DIED,
     "died": Happening.DIED,  # Podman's
     "start": Happening.STARTED,
@@ -185,13 +186,14 @@ class Watcher:
     async def _read(self, stream: EventStream) -> None:
         subscribed_ns = int((stream.clock or 0) * 1e9)  # older events do not measure our lag
         while events := await stream.next():
-            for event in events:
+            for number, event in enumerate(events):
+                if number:  # a single one, as usual, needs no turn
+                    await turns().offer(f"events of {self.url}")
                 if self._watchdog.is_new(event):
                     self._sink.event_seen(
                         self.url, event.action if event.action in ACTIONS else "other"
                     )
                     self._apply(_undated(event) if event.time_ns < subscribed_ns else event)
-                await turns().offer(f"events of {self.url}")
         raise EngineUnavailable("the event stream ended")
 
     def _apply(self, event: Event) -> None:
@@ -202,7 +204,10 @@ class Watcher:
             case "container", action if event.actor_id:
                 happening = HAPPENINGS.get(action, Happening.CHANGED)
                 name = event.attributes.get("name", "").removeprefix("/")
-                happened = ContainerEvent(happening, event.time, name, _exit_status(event))
+                is_new = happening is Happening.CREATED and self._is_synced
+                labels = _docker_labels(event) if is_new else None
+                status = _exit_status(event)
+                happened = ContainerEvent(happening, event.time, name, status, labels)
                 self._tracker.happened(event.actor_id, happened)
             case "network", "connect" | "disconnect" if event.container_id:
                 happened = ContainerEvent(HAPPENINGS[event.action], event.time)
@@ -372,6 +377,12 @@ def _exit_status(event: Event) -> int | None:
     """Return the exit status of a container, if the event has it."""
     text = event.attributes.get("exitCode", "")
     return int(text) if text.isdecimal() and len(text) <= MAX_STATUS_DIGITS else None
+
+
+def _docker_labels(event: Event) -> dict[str, str]:
+    """Return the labels in an event of a container, which has them beside other attributes."""
+    others = ("name", "image")
+    return {key: text for key, text in event.attributes.items() if key not in others}
 
 
 def _undated(event: Event) -> Event:

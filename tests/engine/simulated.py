@@ -19,8 +19,11 @@ from urllib.parse import parse_qs, urlsplit
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "engine-20.10.json"
 TEMPLATE = "staging-search_web_1"
-NETWORK = "frontend"
+NETWORK, GATEWAY = "frontend", "172.28.255.254"
 EVENTS_KEPT = 256  # as moby keeps
+CHURNED = 200  # containers that are replaced in turns
+PAUSE = 0.01  # seconds between the events of a redeploy
+START_TAKES = 0.25  # seconds
 
 
 class SimulatedEngine:
@@ -58,6 +61,7 @@ class SimulatedEngine:
         self.hold_answers: set[str] = set()
         self.held: Counter[str] = Counter()
         self._released = asyncio.Event()
+        self._starting: dict[str, asyncio.Event] = {}
         self.clock_ahead = 0.0
         self._socket = socket
         golden = json.loads(GOLDEN.read_text())
@@ -133,7 +137,7 @@ class SimulatedEngine:
             endpoint = networks[NETWORK] | {
                 "IPAddress": address,
                 "IPPrefixLen": 16,
-                "Gateway": "172.28.255.254",
+                "Gateway": GATEWAY,
                 "GlobalIPv6Address": "",
                 "EndpointID": f"{number:064x}",
             }
@@ -161,8 +165,11 @@ class SimulatedEngine:
         """Start a container that died."""
         self._inspects[container_id]["State"].update(Status="running", Running=True)
         self._items[container_id].update(State="running", Status="Up 1 second")
+        for documents in (self._inspects, self._items):
+            endpoint = documents[container_id]["NetworkSettings"]["Networks"][NETWORK]
+            endpoint.update(IPPrefixLen=16, Gateway=GATEWAY)
         self.move(container_id, address, announce=False)
-        self.emit("container", "start", container_id)
+        self.emit("container", "start", container_id, **self._attributes(container_id))
 
     def begin_removal(self, container_id: str) -> None:
         """Let the list show a container as it is while the Engine removes it."""
@@ -212,16 +219,60 @@ class SimulatedEngine:
         return list(self._items)
 
     async def churn(self, per_second: float) -> None:
-        """Add and remove containers, so many of each a second, until cancelled."""
-        ids: deque[str] = deque()
+        """Replace containers, so many a second, until cancelled."""
+        ids = deque(self.add(f"churn-{number}", announce=False) for number in range(CHURNED))
         clock = asyncio.get_running_loop().time
         due = clock()
-        while True:
-            ids.append(self.add(f"churn-{self._made}"))
-            if len(ids) > per_second:
-                self.remove(ids.popleft())
-            due += 1 / per_second
-            await asyncio.sleep(max(0.0, due - clock()))
+        async with asyncio.TaskGroup() as redeploys:
+            while True:
+                redeploys.create_task(self._redeploy_next(ids))
+                due += 1 / per_second
+                await asyncio.sleep(max(0.0, due - clock()))
+
+    async def _redeploy_next(self, ids: deque[str]) -> None:
+        if ids:
+            ids.append(await self.redeploy(ids.popleft()))
+
+    async def redeploy(self, container_id: str) -> str:
+        """Replace a running container by another one of its name; give the new id.
+
+        With the events of a real Engine, about as far apart, among those that were asked for: it
+        also sends "kill" and "stop".  An inspect of the new one waits until it has started.
+        """
+        container_name = self._inspects[container_id]["Name"].removeprefix("/")
+        self.die(container_id, announce=False)
+        self.emit("container", "die", container_id, **self._attributes(container_id), exitCode="0")
+        await asyncio.sleep(PAUSE)
+        self._emit_of_network("disconnect", container_id)
+        await asyncio.sleep(PAUSE)
+        attributes = self._attributes(container_id)
+        self.remove(container_id, announce=False)
+        self.emit("container", "destroy", container_id, **attributes)
+        await asyncio.sleep(PAUSE)
+        container_id = self.add(container_name, announce=False)
+        address = self._inspects[container_id]["NetworkSettings"]["Networks"][NETWORK]["IPAddress"]
+        self.die(container_id, announce=False)
+        self._inspects[container_id]["State"].update(Status="created")
+        self._items[container_id].update(State="created", Status="Created")
+        self.emit("container", "create", container_id, **self._attributes(container_id))
+        await asyncio.sleep(PAUSE)
+        started = self._starting[container_id] = asyncio.Event()
+        self._emit_of_network("connect", container_id)
+        await asyncio.sleep(START_TAKES)
+        self.start_again(container_id, address)
+        started.set()
+        del self._starting[container_id]
+        return container_id
+
+    def _attributes(self, container_id: str) -> dict[str, str]:
+        """The attributes in all events of a container."""
+        document = self._inspects[container_id]
+        image, name = document["Config"]["Image"], document["Name"].removeprefix("/")
+        return {**document["Config"]["Labels"], "image": image, "name": name}
+
+    def _emit_of_network(self, action: str, container_id: str) -> None:
+        attributes = {"container": container_id, "name": NETWORK, "type": "bridge"}
+        self.emit("network", action, "1" * 64, **attributes)
 
     def emit(self, kind: str, action: str, actor_id: str, **attributes: str) -> None:
         """Send an event to all streams."""
@@ -296,6 +347,8 @@ class SimulatedEngine:
         delay = self.slow.get(container_id, self.inspect_delay)
         if delay:
             await asyncio.sleep(delay)
+        if (started := self._starting.get(container_id)) is not None:
+            await started.wait()
         if container_id in self.garbage:
             self._reply(writer, self.garbage[container_id].encode())
         elif container_id in self._inspects:
@@ -347,7 +400,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("socket", type=Path)
     parser.add_argument("--containers", type=int, default=10_000)
-    parser.add_argument("--churn", type=float, default=0.0, help="containers a second")
+    parser.add_argument("--churn", type=float, default=0.0, help="redeploys a second")
     options = parser.parse_args()
     async with SimulatedEngine(options.socket, options.containers) as engine:
         print(f"ready {engine.url}", flush=True)

@@ -25,16 +25,20 @@ or times out, the list item is used instead; a late result refines it.
 
 When idle, some events need no inspect: a death, the start of a container known to be running
 (an inspect at its network's connect returned after the start), a disconnect of a stopped one.
+The creation of a container has its name and labels, which are reported at once; it usually
+starts within moments, and is inspected then, otherwise a little later (`AskLater`).
 
 Everything here is a value; `engine/tracker` performs the effects.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
 from containerdns.core.zone.containers import Container, stopped, with_details_of
 
+NEW = "created"  # the state of a container that has never been started
 UNREAD = "dead"  # the state of a container of which only the name is known
 
 
@@ -52,6 +56,7 @@ class Phase(Enum):
 class Happening(Enum):
     """The kind of an event; a removal ends the tracking and is not among them."""
 
+    CREATED = "create"
     DIED = "die"
     STARTED = "start"
     RENAMED = "rename"
@@ -66,14 +71,16 @@ class ContainerEvent(NamedTuple):
     Attributes:
         happening: The kind of event.
         time: When it happened, by the Engine's clock.
-        name: Of RENAMED, the new one.
+        name: The container's name, if the event has it; of RENAMED, the new one.
         exit_status: Of DIED, if the event has it.
+        docker_labels: Of CREATED; None if they are unknown, or other events may have followed.
     """
 
     happening: Happening
     time: float | None = None
     name: str = ""
     exit_status: int | None = None
+    docker_labels: Mapping[str, str] | None = None
 
 
 class Mark(NamedTuple):
@@ -139,6 +146,10 @@ class Ask(NamedTuple):
     urgency: Urgency = Urgency.EVENT
 
 
+class AskLater(NamedTuple):
+    """Call `on_still_new` in a moment."""
+
+
 class Report(NamedTuple):
     """Report the container as it is now."""
 
@@ -160,7 +171,7 @@ class ReportFault(NamedTuple):
     reason: str
 
 
-Effect = Ask | Report | ReportDeath | ReportFault
+Effect = Ask | AskLater | Report | ReportDeath | ReportFault
 Step = tuple[Tracked, tuple[Effect, ...]]
 
 
@@ -173,6 +184,9 @@ def on_event(tracked: Tracked, event: ContainerEvent, *, may_ask_early: bool = T
         may_ask_early: There is a slot for an inspect that waits for a start.
     """
     match event.happening:
+        case Happening.CREATED if tracked.container is None and tracked.phase is Phase.IDLE:
+            if event.name and event.docker_labels is not None:
+                return _created(tracked, event)
         case Happening.DIED:
             return _died(tracked, event.time, event.exit_status)
         case Happening.RENAMED:
@@ -194,6 +208,13 @@ def on_event(tracked: Tracked, event: ContainerEvent, *, may_ask_early: bool = T
 def on_difference(tracked: Tracked) -> Step:
     """Apply that a listing differs or lacks the container; an inspect decides."""
     if tracked.phase is Phase.IDLE:
+        return _asked(tracked, Urgency.COMPARISON)
+    return tracked, ()
+
+
+def on_still_new(tracked: Tracked) -> Step:
+    """Apply that a container was created a moment ago; inspect it unless that has happened."""
+    if tracked.phase is Phase.IDLE and not tracked.is_whole:
         return _asked(tracked, Urgency.COMPARISON)
     return tracked, ()
 
@@ -270,6 +291,15 @@ def on_new_session(tracked: Tracked) -> Tracked:
     if tracked.phase is Phase.IDLE:
         return tracked
     return replace(tracked, phase=Phase.IDLE, likeness=0, event_time=None)
+
+
+def _created(tracked: Tracked, event: ContainerEvent) -> Step:
+    """Report the name and the labels, so that its names are kept from upstreams at once."""
+    container = Container(
+        tracked.id, event.name, tracked.engine, NEW, docker_labels=event.docker_labels or {}
+    )
+    after = replace(tracked, container=container, name=event.name)
+    return after, (Report(container, event.time), AskLater())
 
 
 def _died(tracked: Tracked, event_time: float | None, exit_status: int | None) -> Step:

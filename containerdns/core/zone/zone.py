@@ -1033,7 +1033,7 @@ def _owners_to_keep(
 ) -> Iterator[str]:
     """Return the owners to remember when a publication is removed; not bare services.
 
-    Whoever keeps a name keeps its services as well (`names.above_service`).
+    A name that is kept includes its services (`names.above_service`).
 
     Args:
         publication: Running or not.

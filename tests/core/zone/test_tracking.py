@@ -10,6 +10,7 @@ from containerdns.core.zone import tracking
 from containerdns.core.zone.containers import Attachment, Container, stopped
 from containerdns.core.zone.tracking import (
     Ask,
+    AskLater,
     ContainerEvent,
     Happening,
     Mark,
@@ -83,6 +84,9 @@ def test_event_while_an_inspect_is_under_way(
         (None, Happening.CONNECTED, Urgency.EARLY),
         (None, Happening.DISCONNECTED, None),
         (None, Happening.CHANGED, Urgency.EVENT),
+        ("running", Happening.CREATED, Urgency.EVENT),
+        ("exited", Happening.CREATED, Urgency.EVENT),
+        (None, Happening.CREATED, Urgency.EVENT),
     ],
 )
 def test_event_while_nothing_is_under_way(
@@ -94,6 +98,34 @@ def test_event_while_nothing_is_under_way(
     asked = [effect.urgency for effect in effects if isinstance(effect, Ask)]
     assert asked == ([] if urgency is None else [urgency])
     assert after.phase is (Phase.IDLE if urgency is None else Phase.ASKING)
+
+
+def test_creation_has_name_and_labels_and_is_inspected_only_if_nothing_follows() -> None:
+    """A redeploy is then inspected once, when the new container has started."""
+    labels = {"containerdns.names": "www"}
+    event = ContainerEvent(Happening.CREATED, 5.0, "web", docker_labels=labels)
+    new, effects = tracking.on_event(tracked(state=None), event)
+    container = Container(ID, "web", ENGINE, "created", docker_labels=labels)
+    assert effects == (Report(container, 5.0), AskLater())
+    assert not new.is_whole
+    assert tracking.on_still_new(new)[1] == (Ask(Urgency.COMPARISON),)
+    connected, effects = tracking.on_event(new, ContainerEvent(Happening.CONNECTED, 6.0))
+    assert effects == (Ask(Urgency.EARLY),)
+    assert tracking.on_still_new(connected) == (connected, ())
+    started, _ = tracking.on_inspect(connected, connected.mark, a_container(), LIKENESS)
+    assert tracking.on_still_new(started) == (started, ())
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ContainerEvent(Happening.CREATED, 5.0, docker_labels={}),
+        ContainerEvent(Happening.CREATED, 5.0, "web"),
+    ],
+    ids=["too long for a name", "before the listing"],
+)
+def test_creation_that_says_too_little_is_inspected_at_once(event: ContainerEvent) -> None:
+    assert tracking.on_event(tracked(state=None), event)[1] == (Ask(),)
 
 
 def test_connect_without_a_slot_leaves_it_to_the_start() -> None:
