@@ -15,7 +15,7 @@ MAX_CONNECT = 2.0  # seconds, the longest timeout of a question
 MAX_IDLE = 60.0  # seconds; servers may close earlier, RFC 7766 section 6.2.3
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(asyncio.BaseProtocol):
     """One connection; queries are queued until it is established.
 
     Attributes:

@@ -17,7 +17,8 @@ from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.questions import is_same
 from containerdns.upstream.connections import MAX_CONNECT, UpstreamConnection, UpstreamConnections
 from containerdns.upstream.exchanges import Bootstrap, Sent, Spawn, Take, Trouble, TroubleKind
-from containerdns.upstream.streams import read_whole, tls_context, why_not
+from containerdns.upstream.streams import read_whole, why_not
+from containerdns.upstream.tls import client_context
 
 MAX_RESPONSE = messages.TCP_OCTETS
 MAX_STREAMS = 100  # concurrent; RFC 9113 section 6.5.2 recommends servers to allow that many
@@ -51,7 +52,7 @@ class Https(UpstreamConnections["_HTTPSConnection"]):
             ("content-type", MEDIA_TYPE),
         ]
         self._bootstrap = bootstrap
-        self._context = tls_context("h2")
+        self._context = client_context("h2")
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question, over a connection that is opened first if necessary."""
@@ -79,7 +80,7 @@ class Https(UpstreamConnections["_HTTPSConnection"]):
         connection.fail(trouble)
 
 
-class _HTTPSConnection(UpstreamConnection):
+class _HTTPSConnection(UpstreamConnection, asyncio.Protocol):
     """One HTTP/2 connection; queries are queued until it is established."""
 
     def __init__(self, request: list[tuple[str, str]], loop: asyncio.AbstractEventLoop) -> None:

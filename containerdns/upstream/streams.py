@@ -5,14 +5,19 @@ the connection at any time; a question in flight is then repeated once over a ne
 """
 
 import asyncio
+import errno
+import os
+import socket
 import ssl
 from typing import cast
 
+from containerdns.config.machine import family_of
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream import plain_answers
 from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
+from containerdns.tasks import event_loop
 from containerdns.tasks.turns import turns
 from containerdns.upstream.connections import MAX_CONNECT, UpstreamConnection, UpstreamConnections
 from containerdns.upstream.exchanges import (
@@ -25,8 +30,11 @@ from containerdns.upstream.exchanges import (
     random_octets,
     trouble_of,
 )
+from containerdns.upstream.tls import TLSClient, client_context
 
 MAX_WAITING = 1000  # questions on one connection; IDs must stay hard to guess
+MAX_READ = 1 << 14  # octets in a pass of the event loop; some hundred TLS records
+MAX_UNREAD = 1 << 16  # octets, of responses that wait for their turn
 
 
 class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
@@ -42,7 +50,7 @@ class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
         super().__init__(loop, spawn)
         self._address = address
         self._server_name = server_name
-        self._context = tls_context("dot") if server_name else None
+        self._context = client_context("dot") if server_name else None
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent | None:
         """Send a question, over a connection that is opened first if necessary."""
@@ -53,31 +61,28 @@ class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
         return connection.send(question, flags, opt, take)
 
     def _new(self) -> "_StreamConnection":
-        return _StreamConnection(self._loop)
+        tls = TLSClient(self._context, self._server_name) if self._context is not None else None
+        return _StreamConnection(self._loop, tls)
 
     async def _connect(self, connection: "_StreamConnection") -> None:
         try:
             async with asyncio.timeout(MAX_CONNECT):
-                await self._loop.create_connection(
-                    lambda: connection,
-                    *self._address,
-                    ssl=self._context,
-                    server_hostname=self._server_name or None,
-                )
+                await self._open(connection)
+                await connection.established()
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             connection.fail(why_not(error))
 
-
-def tls_context(protocol: str) -> ssl.SSLContext:
-    """Return a context that verifies certificates; slow, as it reads all authorities.
-
-    Args:
-        protocol: To negotiate (ALPN): "dot" or "h2".
-    """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols([protocol])
-    return context
+    async def _open(self, connection: "_StreamConnection") -> None:
+        """Connect a socket that each pass of the event loop looks at first, as it carries DNS."""
+        opened = socket.socket(family_of(self._address[0]), socket.SOCK_STREAM)
+        try:
+            opened.setblocking(False)
+            await self._loop.sock_connect(opened, self._address)
+            event_loop.prefer(opened)
+            await self._loop.create_connection(lambda: connection, sock=opened)
+        except BaseException:  # cancelled, too
+            opened.close()
+            raise
 
 
 def read_whole(data: bytes, asked: bytes) -> Response | Trouble:
@@ -109,15 +114,31 @@ def why_not(error: OSError | TimeoutError) -> Trouble:
             return trouble_of(error)
 
 
-class _StreamConnection(UpstreamConnection):
+class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
     """One connection; queries are queued until it is established."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, tls: TLSClient | None = None) -> None:
         super().__init__(loop)
+        self._tls = tls
+        self._turns = turns()
         self._unsent: list[bytes] = []
+        self._buffer = memoryview(bytearray(MAX_READ))
         self._received = b""
         self._reads_later = False
+        self._is_paused = False
+        self._is_established = False
         self._is_lost = False
+        self._opened: asyncio.Future[OSError | None] = loop.create_future()
+
+    async def established(self) -> None:
+        """Wait until queries can be sent.
+
+        Raises:
+            OSError: They never can be.
+        """
+        error = await self._opened
+        if error is not None:
+            raise error
 
     def send(self, question: bytes, flags: int, opt: bytes, take: Take) -> Sent:
         """Send a question with the others of this turn, once the connection is established."""
@@ -125,52 +146,109 @@ class _StreamConnection(UpstreamConnection):
         while message_id in self.waiting:
             message_id = int.from_bytes(random_octets(2))
         query = messages.query(message_id, flags, question, opt)
-        frame = len(query).to_bytes(2) + query
-        if not self._unsent and self.transport is not None:
-            self._loop.call_soon(self._send_all)
-        self._unsent.append(frame)
+        if not self._unsent and self._is_established:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(len(query).to_bytes(2) + query)
         sent = self.waiting[message_id] = Sent(question, take, message_id, self.waiting)
-        self.rest()
         return sent
 
+    def _flush(self) -> None:
+        """Send what was asked in one turn of the loop at once: one TLS record, one segment."""
+        if self._unsent and not self.is_closed:
+            self._write(b"".join(self._unsent))
+            self.rest()
+        self._unsent.clear()
+
+    def _write(self, data: bytes) -> None:
+        if self._tls is not None:
+            self._tls.send(data)
+            self._transmit(self._tls)
+        elif self.transport is not None:
+            self.transport.write(data)
+
+    def _transmit(self, tls: TLSClient) -> None:
+        """Send what TLS has to send, and nothing more once it is over."""
+        data = tls.output()
+        if self.transport is None:
+            return
+        if data:
+            self.transport.write(data)
+        if tls.is_over:
+            self.transport.close()  # ends in `connection_lost`
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send what waited for the connection."""
+        """Send what waited for the connection, after a handshake if it is encrypted."""
         stream = self.transport = cast(asyncio.Transport, transport)
         if self.is_closed:
             stream.abort()
-            return
-        self._send_all()
+        elif self._tls is None:
+            self._begin()
+        else:
+            self._tls.begin()
+            self._transmit(self._tls)
 
-    def _send_all(self) -> None:
-        """Send what was asked in one turn of the loop at once: one TLS record, one segment."""
-        if self.transport is not None and not self.is_closed:
-            self.transport.write(b"".join(self._unsent))
-        self._unsent.clear()
+    def _begin(self) -> None:
+        self._is_established = True
+        self._set_opened(None)
+        self._flush()
 
-    def data_received(self, data: bytes) -> None:
+    def _set_opened(self, error: OSError | None) -> None:
+        if not self._opened.done():
+            self._opened.set_result(error)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the place for what is received."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Process whole frames; after an invalid one, the connection is closed."""
         self.alive_at = self._loop.time()
-        self._received += data
+        data = self._buffer[:nbytes]
+        self._received += bytes(data) if self._tls is None else self._decrypt(data, self._tls)
         if not self._reads_later:
             self._read()
+        elif len(self._received) > MAX_UNREAD and not self._is_paused:
+            self._pause(is_paused=True)
+
+    def _decrypt(self, data: memoryview, tls: TLSClient) -> bytes:
+        try:
+            received = tls.receive(data)
+        except ssl.SSLError as error:
+            self._set_opened(error)
+            received = b""
+        if tls.is_established and not self._is_established:
+            self._begin()
+        self._transmit(tls)
+        return received
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify waiting questions, once everything that arrived before is read."""
         self._is_lost = True
-        if not self._reads_later:
+        if not self._opened.done():  # then `_connect` does
+            reset = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            self._set_opened(exc if isinstance(exc, OSError) else reset)
+        elif not self._reads_later:
             super().connection_lost(exc)
+
+    def close(self) -> None:
+        """Close without notifying waiting questions."""
+        tls = self._tls
+        if tls is not None and self._is_established and not (self.is_closed or self._is_lost):
+            tls.end()
+            self._transmit(tls)
+        super().close()
 
     def _read(self) -> None:
         """Read the frames that are whole: one, and others while the turn lasts.
 
         A response of 64 KB takes milliseconds, and many may have arrived at once.
         """
-        received, start = self._received, 0
-        while not self.is_closed and len(received) >= start + 2:
-            end = start + 2 + int.from_bytes(received[start : start + 2])
-            if len(received) < end:
+        received, start, size = self._received, 0, len(self._received)
+        while size >= start + 2 and not self.is_closed:
+            end = start + 2 + (received[start] << 8 | received[start + 1])
+            if size < end:
                 break
-            if start and turns().is_over():
+            if start and self._turns.is_over():
                 self._read_later()
                 break
             if not self._deliver(received[start + 2 : end]):
@@ -181,19 +259,23 @@ class _StreamConnection(UpstreamConnection):
         self.rest()
 
     def _read_later(self) -> None:
-        """Go on in another turn; meanwhile no more octets are taken."""
+        """Go on in another turn; what arrives meanwhile waits."""
         self._reads_later = True
-        if self.transport is not None and not self._is_lost:
-            self.transport.pause_reading()
-        turns().call(self, self._read_on)
+        self._turns.call(self, self._read_on)
 
     def _read_on(self) -> None:
         self._reads_later = False
-        if self.transport is not None and not (self._is_lost or self.is_closed):
-            self.transport.resume_reading()
         self._read()
+        if self._is_paused and not self._reads_later:
+            self._pause(is_paused=False)
         if self._is_lost and not self._reads_later:
             super().connection_lost(None)
+
+    def _pause(self, *, is_paused: bool) -> None:
+        """Stop reading for now, or go on."""
+        self._is_paused = is_paused
+        if self.transport is not None:
+            (self.transport.pause_reading if is_paused else self.transport.resume_reading)()
 
     def _deliver(self, frame: bytes) -> bool:
         """Deliver a response to its waiting question; return False if it is not a response.
@@ -202,7 +284,7 @@ class _StreamConnection(UpstreamConnection):
         """
         if not is_response(frame):
             return False
-        sent = self.waiting.get(int.from_bytes(frame[:2]))
+        sent = self.waiting.get(frame[0] << 8 | frame[1])
         if sent is None:
             return True  # too late
         outcome = read_whole(frame, sent.question)
