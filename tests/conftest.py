@@ -11,7 +11,7 @@ Hypothesis tries the same examples on every machine, however slow; `make fuzz` l
 import asyncio
 import inspect
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,14 @@ settings.load_profile("same")
 
 MAX_TEST = 15 * MAX_WAIT  # seconds for a coroutine test, which may be tried three times
 TESTS = Path(__file__).parent
-# First, as they take longest: those that wait for other programs beside those of the Engine.
-LONG = (
-    *("clients", "vpn", "differential", "test_demo.py", "engine", "test_pages.py"),
-    *("web", "fuzz", "fleet", "core/zone"),
+# First, as they take longest: those that mostly wait for other programs, in this order, and those
+# that compute, so that neither is left to the end, where each process would want a core.
+WAITING = (
+    *("clients", "vpn", "differential", "test_demo.py", "engine", "test_pages.py", "fleet"),
+    *("processes", "upstream"),
 )
+COMPUTING = ("web", "fuzz", "core/zone", "commands")
+WAITING_A_COMPUTING = 2  # files that wait to each that computes
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,14 +51,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long files first."""
-    files = {item.path: item.path.relative_to(TESTS) for item in items}
-    items.sort(key=lambda item: _order(files[item.path]))
+    """Put long files first, those that wait and those that compute beside each other."""
+    files = dict.fromkeys(item.path for item in items)
+    waiting = _of(files, WAITING)
+    computing = _of(files, COMPUTING)
+    turns = {file: float(n) for n, file in enumerate(waiting)}
+    turns |= {file: WAITING_A_COMPUTING * n + 0.5 for n, file in enumerate(computing)}
+    items.sort(key=lambda item: turns.get(item.path, float("inf")))
 
 
-def _order(file: Path) -> int:
-    found = (n for n, place in enumerate(LONG) if file.is_relative_to(place))
-    return next(found, len(LONG))
+def _of(files: Iterable[Path], places: Sequence[str]) -> list[Path]:
+    """Return the files that lie in some places, in the order of these."""
+    return [file for place in places for file in files if file.is_relative_to(TESTS / place)]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from containerdns.core.counters import Counters
 from containerdns.web.state import Document
-from tests.web.browsing import opened
+from tests.web.browsing import opened, shared_browser
 from tests.web.fake import CHANGE, ENGINE, FakeState
 from tests.web.serving import Site, with_site
 
@@ -54,9 +54,12 @@ def main() -> None:
     numbers = [int(text) for text in sys.argv[2:]]
     for number in numbers:
         state = state_of(number)
-        with_site(partial(picture_widths, folder=folder, number=number), state, Counters())
+        take = partial(picture_widths, folder=folder, number=number)
+        with_site(take, state, Counters(), shared_browser.run)
     if not numbers:
-        with_site(lambda site: picture_all(site, folder), busy_state(), Counters())
+        take = partial(picture_all, folder=folder)
+        with_site(take, busy_state(), Counters(), shared_browser.run)
+    shared_browser.close()
 
 
 async def picture_widths(site: Site, folder: Path, number: int) -> None:

@@ -1,7 +1,7 @@
 """A real HTTP server on port 0 of loopback, and what it answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -77,11 +77,12 @@ def with_site(
     test: Callable[[Site], Awaitable[None]],
     state: FakeState | None = None,
     counters: Counters | None = None,
+    run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run,
 ) -> None:
-    """Run a coroutine beside a server, outside an event loop."""
+    """Run a coroutine beside a server, outside an event loop; `run` has one."""
 
-    async def run() -> None:
+    async def beside() -> None:
         async with running_site(state, counters) as site:
             await test(site)
 
-    asyncio.run(run())
+    run(beside())

@@ -20,7 +20,7 @@ from playwright.async_api import Page, expect
 
 from tests.engine.dockerd import Dockerd
 from tests.timing import MAX_WAIT, wait_until
-from tests.web.browsing import opened
+from tests.web.browsing import opened, shared_browser
 from tests.web.fake import HOSTILE
 from tests.web.test_openapi import STREAMING
 
@@ -72,7 +72,7 @@ def with_page(engine_url: str, test: Callable[[Page, str], Awaitable[None]]) -> 
             await test(page, port)
 
     with program(engine_url) as (url, port):
-        asyncio.run(run(url, port))
+        shared_browser.run(run(url, port))
         with urlopen(url + "/metrics") as response:
             assert b"\ncontainerdns_dns_internal_errors_total 0.0\n" in response.read()
 
