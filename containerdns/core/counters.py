@@ -1,5 +1,6 @@
 """Counters of all rooms as plain integers; `web/metrics` reads them when scraped."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -39,12 +40,7 @@ class Distribution:
 
     def add(self, seconds: float, times: int = 1) -> None:
         """Count a value."""
-        place = 0
-        for bound in self.bounds:
-            if seconds <= bound:
-                break
-            place += 1
-        self.counts[place] += times
+        self.counts[bisect_left(self.bounds, seconds)] += times
         self.total += seconds * times
 
 

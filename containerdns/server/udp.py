@@ -15,9 +15,16 @@ from typing import Any, Final
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import Entry, PacketCache, Table
 from containerdns.core.protocol.query_history import QueryStamp, Row
-from containerdns.core.protocol.query_variants import OPT_OCTETS, Variant, opt_start
+from containerdns.core.protocol.query_variants import (
+    NO_OPTIONS,
+    OPT_OCTETS,
+    PLAIN_ENDS,
+    Variant,
+    opt_start,
+)
 from containerdns.core.protocol.rate_limit import Limiter
 from containerdns.core.protocol.respond import Peer, Reply, Transfer
+from containerdns.core.protocol.synthesised_answers import Template
 from containerdns.core.upstream.forwarding import Forward
 from containerdns.core.zone.views import View, Views
 from containerdns.server.answering import Answering
@@ -35,6 +42,11 @@ MAX_ASKED_ONCE: Final = 4096  # queries of up to 300 octets; then all are forgot
 # The slow path has no more than this in each pass.
 TURN: Final = 0.0005
 PER_CLOCK: Final = 16  # datagrams between checks of the clock
+
+
+# What has the head of a response and the end of its question, what follows that, and the row of the
+# history.
+Made = tuple[Entry | Template, bytes, Row]
 
 
 class Client:
@@ -202,41 +214,50 @@ class Datagrams:
             return self._sent(decision, data, peer, started)
         return None if isinstance(decision, Transfer) else decision
 
-    def ready(
-        self, data: bytes, folded: bytes, client: Client, started: float
-    ) -> tuple[bytes, Entry] | None:
-        """Answer with the plain form of a query, if that and its OPT record are cached.
+    def with_options(
+        self, data: bytes, folded: bytes, client: Client, stamp: QueryStamp, started: float
+    ) -> Made | None:
+        """Answer a query with options if its plain form is cached, or else as `first`.
 
-        The caller counts, as for `PacketCache.answer`.  The arguments are those of `at_once`.
+        The arguments are those of `first`; the client has a latest variant.
         """
         variant = client.latest
         if variant is None or data[variant.cut :] != variant.sent:
             variant = client.variants.get(data[opt_start(data) :])
             if variant is None:
-                return None
+                return self.first(data, folded, client, stamp, started)
             client.latest = variant
         if started >= variant.until:
             return None
         cut = variant.cut
-        entry = client.fast.get(folded[:cut] + variant.opt)
-        if entry is None or not entry.takes_options:
+        plain = folded[:cut] + variant.opt
+        entry = client.fast.get(plain)
+        if entry is None:
+            made = self.first(data[:cut] + variant.opt, plain, client, stamp, started)
+            if made is None or not made[1].endswith(PLAIN_ENDS):
+                return None
+            template, tail, row = made
+            tail = tail[: -len(NO_OPTIONS)] + variant.octets
+            return (template, tail, row) if template.end + len(tail) <= variant.limit else None
+        if not entry.takes_options:
             return None
         if entry.has_letters and not entry.rest.startswith(data[cut - 4 : cut]):
             return None  # another type or class
-        tail = entry.tail or self.packet_cache.tail_of(entry, started)
-        if tail is None:
+        ready = entry.tail if entry.era.is_current else self.packet_cache.tail_of(entry, started)
+        if ready is None:
             return None
-        parts = (data[:2], entry.head, data[12 : entry.end], tail[:-2], variant.octets)
-        reply = b"".join(parts)  # half the time of `+`
-        return (reply, entry) if len(reply) <= variant.limit else None
+        tail = ready[: -len(NO_OPTIONS)] + variant.octets
+        if entry.end + len(tail) > variant.limit:
+            return None
+        entry.hits += 1
+        return entry, tail, (stamp, client.address, entry)
 
-    def at_once(
+    def first(
         self, data: bytes, folded: bytes, client: Client, stamp: QueryStamp, started: float
-    ) -> tuple[bytes, Row] | None:
-        """Answer a query that is nearly ready-made, and count it; None for the slow path.
+    ) -> Made | None:
+        """Answer the first query for a name that a look at the zone is enough for.
 
-        That is a query with options whose plain form is cached, or the first one for a name
-        that a look at the zone is enough for; if repeated, its response is cached.
+        If it is repeated, its response is cached.
 
         Args:
             data: The query.
@@ -244,14 +265,12 @@ class Datagrams:
             client: Its sender.
             stamp: Of its batch.
             started: When the batch began, on the packet cache's clock.
+
+        Returns:
+            The response, which has been counted; None for the slow path.
         """
-        variant = None
-        if client.variants:
-            start = opt_start(data)
-            variant = client.variants.get(data[start:])
-            if variant is not None and started < variant.until:
-                data, folded = data[:start] + variant.opt, folded[: start - 2] + variant.opt
-        if not client.is_quick or folded in self._asked_once:
+        asked_once = self._asked_once
+        if folded in asked_once or not client.is_quick:
             return None
         try:
             found = self._synthesised(data, folded, client.view)
@@ -261,14 +280,12 @@ class Datagrams:
             return None
         if found is None:
             return None
-        octets, template, owner = found
-        if variant is not None and (octets := variant.response(octets) or b"") == b"":
-            return None
+        asked_once.add(folded)
+        tail, template, owner = found
         template.hits += 1
-        self._asked_once.add(folded)
-        if template.source == "policy":
-            self.packet_cache.unusual["policy"] += 1
-        return octets, (stamp, client.address, template, owner)
+        if template.decision is not None:
+            self.packet_cache.has_unusual = True
+        return template, tail, (stamp, client.address, template, owner)
 
     def _answer_variant(
         self, data: bytes, client: Client, started: float

@@ -55,7 +55,8 @@ class Layout(NamedTuple):
 
     Attributes:
         incoming_octets: The maximum length of a received message; longer ones are truncated.
-        outgoing_octets: The same of a message to send.
+        outgoing_octets: The same of a message to send; 0 to send from where the message with the
+            same slot was received.
         name_octets: The length of the other side's address; 0 for a connected socket.
         control_at: Where the control message begins in a head.
         control_octets: Its length; 0 for none.
@@ -86,7 +87,9 @@ class Areas:
     def __init__(self, layout: Layout) -> None:
         self.heads = mmap.mmap(-1, SLOTS * HEAD_OCTETS)
         self.incoming = mmap.mmap(-1, SLOTS * layout.incoming_octets)
-        self.outgoing = mmap.mmap(-1, SLOTS * layout.outgoing_octets)
+        self.outgoing = self.incoming
+        if layout.outgoing_octets:
+            self.outgoing = mmap.mmap(-1, SLOTS * layout.outgoing_octets)
         self._parts_in = (_IOVector * SLOTS)()
         self._parts_out = (_IOVector * SLOTS)()
         self._headers_in = (_ManyHeader * SLOTS)()
@@ -102,6 +105,7 @@ class Areas:
 
     def _lay_out(self, layout: Layout) -> None:
         heads, incoming, outgoing = map(_address_of, (self.heads, self.incoming, self.outgoing))
+        outgoing_octets = layout.outgoing_octets or layout.incoming_octets
         for slot in range(SLOTS):
             head = heads + slot * HEAD_OCTETS
             name = head if layout.name_octets else None
@@ -109,7 +113,7 @@ class Areas:
             self._parts_in[slot] = _IOVector(
                 incoming + slot * layout.incoming_octets, layout.incoming_octets
             )
-            self._parts_out[slot] = _IOVector(outgoing + slot * layout.outgoing_octets, 0)
+            self._parts_out[slot] = _IOVector(outgoing + slot * outgoing_octets, 0)
             for headers, parts in (
                 (self._headers_in, self._parts_in),
                 (self._headers_out, self._parts_out),

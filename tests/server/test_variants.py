@@ -8,19 +8,20 @@ from itertools import pairwise
 
 from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
-from containerdns.core.protocol.packet_cache import Entry, PacketCache
-from containerdns.core.protocol.query_history import History
-from containerdns.core.protocol.query_variants import PLAIN_ENDS
+from containerdns.core.protocol.packet_cache import MAX_OF_A_NAME, Entry, PacketCache
+from containerdns.core.protocol.query_history import History, QueryStamp
+from containerdns.core.protocol.query_variants import PLAIN_ENDS, USUAL_SIZES
 from containerdns.core.protocol.respond import Reply
 from containerdns.core.upstream.forwarding import Forward
 from containerdns.core.zone.views import Rights, Views
 from containerdns.server import udp
 from containerdns.server.answering import Answering
-from containerdns.server.udp import FREED_AT_ONCE, MAX_CLIENTS, Client, Datagrams
+from containerdns.server.udp import FREED_AT_ONCE, MAX_CLIENTS, Client, Datagrams, Made
 from tests.core.protocol.test_query_variants import opt
 from tests.core.protocol.test_respond import CLIENT, publication, query, responder
 from tests.server.serving import StubForwarder
 
+STAMP = QueryStamp("udp", 0.0)
 EVERYBODY = (ip_network("0.0.0.0/0"),)
 LOCAL = bytes((192, 0, 2, 1))
 
@@ -40,6 +41,19 @@ def answer(datagrams: Datagrams, client: Client, data: bytes) -> bytes:
     return octets
 
 
+def ready_made(datagrams: Datagrams, data: bytes, client: Client, started: float) -> bytes | None:
+    """The response that the packet cache has; None if the query needs more."""
+    made = datagrams.with_options(data, data[2:].lower(), client, STAMP, started)
+    if made is None or not isinstance(made[0], Entry):
+        return None
+    return whole(data, made)
+
+
+def whole(data: bytes, made: Made) -> bytes:
+    outcome, tail, _ = made
+    return data[:2] + outcome.head + data[12 : outcome.end] + tail
+
+
 def test_clients_with_cookies_share_one_response_and_have_their_own_cookies() -> None:
     datagrams, client, wire = serving()
     for number in range(udp.MAX_VARIANTS * 3):
@@ -50,9 +64,9 @@ def test_clients_with_cookies_share_one_response_and_have_their_own_cookies() ->
         returned = said.edns.option(10)
         assert returned is not None
         assert (returned[:8], len(returned), len(said.answer)) == (cookie, 24, 1)
-        ready = datagrams.ready(data, data[2:].lower(), client, 1.0)
+        ready = ready_made(datagrams, data, client, 1.0)
         assert ready is not None
-        assert ready[0] == answer(datagrams, client, data)
+        assert ready == answer(datagrams, client, data)
         proof = query("web.docker.", opt=opt((10, returned)))
         assert messages.parse_response(answer(datagrams, client, proof)).edns == said.edns
     assert len(wire) == 1
@@ -73,25 +87,42 @@ def test_random_options_push_no_plain_response_out() -> None:
     assert len(wire) < 20, "plain, plain with EDNS, and some of the usual sizes"
 
 
+def test_unusual_flags_sizes_and_types_push_no_plain_response_out() -> None:
+    """Each has a response of its own, and all are asked for again and again."""
+    datagrams, client, wire = serving()
+    plain = [query("web.docker.", qtype) for qtype in (1, 28)]
+    chance = random.Random(0)
+    for data in plain:
+        answer(datagrams, client, data)
+    for _ in range(3 * MAX_OF_A_NAME):
+        flags, qtype = chance.choice((0, 0x100, 0x10, 0x120, 0x130)), chance.randrange(1, 300)
+        size = chance.choice(sorted(USUAL_SIZES))
+        unusual = query("web.docker.", qtype, flags=flags, opt=opt(size=size))
+        for data in (unusual, unusual, *plain):
+            answer(datagrams, client, data)
+        assert all(wire.answer(client.ready, data, 0.0) for data in plain)
+    assert len(wire) == MAX_OF_A_NAME
+
+
 def test_variant_holds_for_half_an_hour_and_for_its_type() -> None:
     datagrams, client, _ = serving()
     for qtype in (65, 97):  # lower case makes the first into the second
         answer(datagrams, client, query("web.docker.", qtype, opt=opt((10, bytes(8)))))
         asked = query("web.docker.", 65, opt=opt((10, bytes(8))))
-        ready = datagrams.ready(asked, asked[2:].lower(), client, 1.0)
+        ready = ready_made(datagrams, asked, client, 1.0)
         assert (ready is None) is (qtype == 97)
     data = query("web.docker.", 97, opt=opt((10, bytes(8))))
-    assert datagrams.ready(data, data[2:].lower(), client, 1799.0) is not None
-    assert datagrams.ready(data, data[2:].lower(), client, 1800.0) is None
+    assert ready_made(datagrams, data, client, 1799.0) is not None
+    assert ready_made(datagrams, data, client, 1800.0) is None
 
 
 def test_renewed_variant_is_ready_again() -> None:
     datagrams, client, _ = serving()
     data = query("web.docker.", opt=opt((10, bytes(8))))
     for started in (0.0, 1800.0, 3600.0):
-        assert datagrams.ready(data, data[2:].lower(), client, started) is None
+        assert ready_made(datagrams, data, client, started) is None
         datagrams._answer_variant(data, client, started)
-        assert datagrams.ready(data, data[2:].lower(), client, started + 1799.0) is not None
+        assert ready_made(datagrams, data, client, started + 1799.0) is not None
 
 
 def test_response_that_does_not_fit_with_its_options_is_not_ready() -> None:
@@ -102,7 +133,7 @@ def test_response_that_does_not_fit_with_its_options_is_not_ready() -> None:
     assert variant is not None
     for limit, fits in ((len(reply), True), (len(reply) - 1, False)):
         client.latest = replace(variant, limit=limit)
-        assert (datagrams.ready(data, data[2:].lower(), client, 1.0) is not None) is fits
+        assert (ready_made(datagrams, data, client, 1.0) is not None) is fits
 
 
 def test_cookie_of_another_client_is_not_returned() -> None:
@@ -115,15 +146,15 @@ def test_cookie_of_another_client_is_not_returned() -> None:
     assert cookie is not None
     proof = query("web.docker.", opt=opt((10, cookie)))
     for _ in range(2):
-        assert datagrams.ready(proof, proof[2:].lower(), other, 1.0) is None
+        assert ready_made(datagrams, proof, other, 1.0) is None
         answer(datagrams, client, proof)
     answer(datagrams, other, proof)
-    its_own = datagrams.ready(proof, proof[2:].lower(), other, 1.0)
-    same = datagrams.ready(proof, proof[2:].lower(), client, 1.0)
+    its_own = ready_made(datagrams, proof, other, 1.0)
+    same = ready_made(datagrams, proof, client, 1.0)
     assert its_own is not None
     assert same is not None
-    assert cookie in same[0]
-    assert cookie not in its_own[0]
+    assert cookie in same
+    assert cookie not in its_own
 
 
 def test_options_in_any_order_have_the_response_of_a_fresh_server() -> None:
@@ -137,12 +168,12 @@ def test_options_in_any_order_have_the_response_of_a_fresh_server() -> None:
     for _ in range(2000):
         name = chance.choice(("web.docker.", "missing.docker.", "WEB.docker.", "a.web.docker."))
         data = query(name, chance.choice((1, 28, 65, 97)), opt=chance.choice(records))
-        ready = datagrams.ready(data, data[2:].lower(), client, 1.0)
+        ready = ready_made(datagrams, data, client, 1.0)
         expected = datagrams._answering.begin(data, client.peer)
         assert isinstance(expected, Reply)
         if ready is not None:
             ready_ones += 1
-            assert _without_cookie(ready[0]) == _without_cookie(expected.octets)
+            assert _without_cookie(ready) == _without_cookie(expected.octets)
         datagrams.answer(data, client, 0.0)
     assert ready_ones > 500
 

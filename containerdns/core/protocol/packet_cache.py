@@ -36,7 +36,26 @@ FREED_AT_ONCE: Final = 64  # entries per step; freeing all invalidated ones woul
 TALLIED_AT_ONCE: Final = 2000  # entries, within a fraction of a millisecond
 SECOND_CHANCES: Final = 4  # recently used entries skipped to evict one
 
+ERA: Final = 0.1  # seconds after which responses that vary are looked at again
+
 Table = dict[bytes, "Entry"]
+
+
+class Era:
+    """A time in which a response stays the same.
+
+    A response that varies with the serial or with time is worked out once in each era, so that
+    most queries only look whether its era is the current one.
+    """
+
+    __slots__ = ("is_current",)
+
+    def __init__(self, *, is_current: bool) -> None:
+        self.is_current = is_current
+
+
+ALWAYS: Final = Era(is_current=True)
+NEVER: Final = Era(is_current=False)
 
 
 class Entry:
@@ -47,7 +66,8 @@ class Entry:
         end: Where the question's name ends in the query.
         rest: The rest of the query, as sent.
         has_letters: `rest` has some in its octets, so that it must be compared as sent.
-        tail: The rest of the response; None if `PacketCache.tail_of` must compute it.
+        tail: The rest of the response.
+        era: When `tail` is right; at other times, `PacketCache.tail_of` computes it.
         takes_options: Query and response end in an OPT record without options, which follows
             the question in the query; so either can be replaced.
         hits: Number of uses since they were last counted.
@@ -56,6 +76,7 @@ class Entry:
     __slots__ = (
         "ages_at",
         "end",
+        "era",
         "has_letters",
         "head",
         "hits",
@@ -112,7 +133,8 @@ class Entry:
         self.is_used = False
         self.shelf = reply.keeping
         is_plain = self.source == "zone" and not (self.rotation or self.serial_at or is_fresh)
-        self.tail = self.kept_tail if is_plain else None
+        self.tail = self.kept_tail
+        self.era = ALWAYS if is_plain else NEVER
         is_alone = len(self.rest) == messages.TYPE_AND_CLASS_OCTETS + OPT_OCTETS
         self.takes_options = is_alone and self.kept_tail.endswith(PLAIN_ENDS)
         self.has_letters = messages.has_letters(self.rest)
@@ -122,6 +144,11 @@ class Entry:
         """The approximate memory that it takes."""
         of_names = NAME_OCTETS * (len(self.names) - 1)
         return len(self.key) + 2 * len(self.kept_tail) + ENTRY_OCTETS + of_names
+
+    def stays_until(self, moment: float) -> bool:
+        """Return whether time changes nothing before a moment."""
+        expires = 0 < self.until < moment
+        return not expires and not (self.ttls_at and self.ages_at < moment)
 
     def count_down(self, now: float) -> None:
         """Count TTLs down by the seconds that have passed since they were right."""
@@ -138,13 +165,15 @@ class PacketCache:
     """The cache of ready-made responses.
 
     Attributes:
-        unusual: Hits by source other than "zone", to attribute durations.
+        has_unusual: There may have been hits with another source than "zone" in this era.
         epoch: Increases when tables returned before are no longer filled.
     """
 
     def __init__(self, counters: Counters) -> None:
-        self.unusual: dict[str, int] = {"cache": 0, "policy": 0}
+        self.has_unusual = False
         self.epoch = 0
+        self._era = Era(is_current=True)
+        self._era_ends = 0.0
         self._counters = counters
         self._tables: OrderedDict[View, Table] = OrderedDict()  # least recently used first
         self._shelves: dict[str, OrderedDict[Entry, None]] = {}
@@ -205,11 +234,11 @@ class PacketCache:
         entry = table.get(data[2:].lower())
         if entry is None or (entry.has_letters and not data.endswith(entry.rest)):
             return None
-        tail = entry.tail
+        if now >= self._era_ends:
+            self._begin_era(now)
+        tail = entry.tail if entry.era.is_current else self.tail_of(entry, now)
         if tail is None:
-            tail = self.tail_of(entry, now)
-            if tail is None:
-                return None
+            return None
         return b"".join((data[:2], entry.head, data[12 : entry.end], tail)), entry
 
     def tail_of(self, entry: Entry, now: float) -> bytes | None:
@@ -218,7 +247,7 @@ class PacketCache:
             self._remove(entry)
             return None
         if entry.source != "zone":
-            self.unusual[entry.source] += 1
+            self.has_unusual = True
         if entry.ttls_at and now >= entry.ages_at:
             entry.count_down(now)
         if entry.serial_at and entry.serial != self._serial and self._serial:
@@ -227,9 +256,25 @@ class PacketCache:
             entry.kept_tail = tail[:at] + self._serial + tail[at + 4 :]
             entry.serial = self._serial
         if not entry.rotation:
-            return entry.kept_tail
+            entry.tail = entry.kept_tail
+            entry.era = self._era if entry.stays_until(self._era_ends) else NEVER
+            return entry.tail
         entry.turn += 1
         return _turned(entry.kept_tail, entry.rotation, entry.turn)
+
+    def begin_batch(self, now: float) -> None:
+        """Prepare for a batch of queries; must be called before `Entry.era` is looked at."""
+        if now >= self._era_ends:
+            self._begin_era(now)
+            self.has_unusual = False
+
+    def _begin_era(self, now: float) -> None:
+        self._end_era()
+        self._era_ends = now + ERA
+
+    def _end_era(self) -> None:
+        self._era.is_current = False
+        self._era = Era(is_current=True)
 
     def keep(self, view: View, query: bytes, reply: Reply, now: float) -> None:
         """Cache a response for identical queries, if possible.
@@ -282,6 +327,7 @@ class PacketCache:
     def set_serial(self, serial: int) -> None:
         """Set the zone's serial, for negative answers from now on."""
         self._serial = serial.to_bytes(4)
+        self._end_era()
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove the entries of canonical names that have changed."""
@@ -353,8 +399,22 @@ class PacketCache:
         ):
             self._evict(shelf)
         if self._variants[entry.name] >= MAX_OF_A_NAME:
-            of_name = self._of_name[entry.name]  # with those of other names that depend on it
-            self._remove(next(other for other in of_name if other.name == entry.name))
+            self._evict_of(entry.name)
+
+    def _evict_of(self, name: str) -> None:
+        """Evict the oldest entry of a name that was not used since the others were looked at.
+
+        So unusual flags, sizes and types do not evict those that clients do use.
+        """
+        of_name = self._of_name[name]  # with those of other names that depend on it
+        for _ in range(MAX_OF_A_NAME):
+            oldest = next(entry for entry in of_name if entry.name == name)
+            if not (oldest.hits or oldest.is_used):
+                break
+            self._count(oldest)
+            oldest.is_used = False
+            of_name[oldest] = of_name.pop(oldest)
+        self._remove(next(entry for entry in of_name if entry.name == name))
 
     def _evict(self, entries: OrderedDict[Entry, None]) -> None:
         """Evict the oldest entry that was not used recently."""

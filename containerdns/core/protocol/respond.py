@@ -232,7 +232,7 @@ class Responder:
             found = self._synthesised.find(data, data[2:].lower(), peer.view)
             if found is not None:
                 self._counters.kept_from_upstream += found[1].is_kept
-                return _reply_of(self._zone, *found)
+                return _reply_of(self._zone, data, *found)
         if not peer.view.may_ask and len(data) > MAX_STRANGER_OCTETS:
             return _bare_refusal(data, messages.REFUSED)
         if data[2] & messages.OPCODE >> 8:
@@ -738,11 +738,11 @@ def _loopback(name: str, qtype: int, ttl: int) -> tuple[Record, ...]:
     return (Record(name, rtype, ttl, LOOPBACK[rtype], rule="special name localhost."),)
 
 
-def _reply_of(zone: Zone, octets: bytes, template: Template, owner: str) -> Reply:
+def _reply_of(zone: Zone, data: bytes, tail: bytes, template: Template, owner: str) -> Reply:
     name = names.join(owner, template.name)
     is_absent = template.rcode == messages.NXDOMAIN
     return Reply(
-        octets,
+        template.response(data, tail),
         template.rcode,
         template.source,
         template.qtype,

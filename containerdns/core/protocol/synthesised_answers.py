@@ -22,6 +22,8 @@ from containerdns.core.zone.zone import BARE, NS_LABEL, Suffix, SuffixKind
 MAX_FORMS: Final = 4096  # combinations of octets, suffix, type and EDNS; then all are cleared
 NAME_AT: Final = messages.HEADER_OCTETS - 2  # behind the ID
 LABEL_AT: Final = NAME_AT + 1
+BEFORE_LABEL: Final = slice(LABEL_AT)
+COMPLETE: Final = Listing.COMPLETE  # looking up a member of an enumeration takes 0.1 µs
 PLAIN: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-_"  # the same in text
 TO_QUESTION: Final = bytes((0xC0, messages.HEADER_OCTETS))  # a pointer to the name itself
 SOA_LABELS: Final = frozenset({NS_LABEL, "hostmaster"})  # an SOA may point to these in a name
@@ -108,6 +110,11 @@ class Template:
         self.is_kept = given.is_kept
         self.hits = 0
 
+    def response(self, data: bytes, tail: bytes) -> bytes:
+        """Return the whole response to a query, with what follows the question."""
+        asked = data[messages.HEADER_OCTETS : self.end]
+        return b"".join((data[:2], self.head, asked, tail))
+
     def renew(self, serial: int) -> None:
         """Use another serial of the zone from now on."""
         self.serial = serial
@@ -140,7 +147,8 @@ class Form:
         self.absent: Template | None = None
 
 
-Found = tuple[bytes, Template, str]  # the response, what it was made from, the owner before it
+# What follows the question in the response, what that was made from, and the owner before its name.
+Found = tuple[bytes, Template, str]
 
 
 class SynthesisedAnswers:
@@ -154,7 +162,8 @@ class SynthesisedAnswers:
         """Use other rules, and their zone, from now on."""
         self._zone = zone = ownership.zone
         self._running = zone.running_owners
-        self._held_by_all = zone.sole_addresses
+        self._sole_a, self._sole_aaaa = zone.sole_owners.a, zone.sole_owners.aaaa
+        self._held_back = zone.handovers.by_owner
         self._ownership = ownership
         self._forget()
         suffixes = zone.shape.domains + zone.shape.search_domains
@@ -166,6 +175,7 @@ class SynthesisedAnswers:
     def find(self, data: bytes, folded: bytes, view: View) -> Found | None:
         """Answer a query if the zone and the rules allow that directly.
 
+        The response is the query's ID, `Template.head`, the question, and what this returns.
         The caller counts: `Template.hits`, or otherwise for a `Reply`.
 
         Args:
@@ -174,36 +184,52 @@ class SynthesisedAnswers:
             view: Of a client that may ask.
 
         Returns:
-            The response, what it was made from, and the owner before `Template.name`.
+            The end of the response, what it was made from, and the owner before `Template.name`.
         """
         if len(folded) < LABEL_AT:
             return None
         behind = LABEL_AT + folded[NAME_AT]
-        form = self._forms.get(folded[:LABEL_AT] + folded[behind:])
+        form = self._forms.get(folded[BEFORE_LABEL] + folded[behind:])
         if form is None:
             return self._find_deeper(data, folded, view)
         if form.has_letters and not data.endswith(form.rest):
             return None
         octets = folded[LABEL_AT:behind]
+        try:
+            owner = octets.decode()
+        except UnicodeDecodeError:
+            return None
+        zone, qtype = self._zone, form.qtype
+        if self._ownership.listing is not COMPLETE:
+            return None
+        record = self._sole_a.get(owner)
+        if record is None or zone.absolute_owners or owner in self._held_back:
+            return self._think(octets, owner, form, view)
+        if qtype != A:
+            record = self._sole_aaaa.get(owner, b"") if qtype == AAAA else b""
+        template = form.present if record else form.nodata
+        if template is None:
+            return None
+        if template.serial != zone.serial and template.serial_at:
+            template.renew(zone.serial)
+        return record + template.tail, template, owner
+
+    def _think(self, octets: bytes, owner: str, form: Form, view: View) -> Found | None:
+        """Answer for a label that no container has, or one that needs a choice."""
         if not octets.isalnum() and (not octets or octets.translate(None, PLAIN)):
             return None
-        owner = octets.decode()
-        ownership, zone = self._ownership, self._zone
-        if ownership.listing is not Listing.COMPLETE:
-            return None
         if owner in self._running:
-            return self._about_holder(data, form, owner, view)
+            return self._about_holder(form, owner, view)
         if (denial := form.absent) is None:
             return None
         if denial.decision is None:
-            if not zone.is_free(owner, denial.name):
+            if not self._zone.is_free(owner, denial.name):
                 return None
-        elif not ownership.is_nobodys(owner, names.join(owner, denial.name)):
+        elif not self._ownership.is_nobodys(owner, names.join(owner, denial.name)):
             return None
-        if denial.serial != zone.serial and denial.serial_at:
-            denial.renew(zone.serial)
-        asked = data[messages.HEADER_OCTETS : denial.end]
-        return data[:2] + denial.head + asked + denial.tail, denial, owner
+        if denial.serial != self._zone.serial and denial.serial_at:
+            denial.renew(self._zone.serial)
+        return denial.tail, denial, owner
 
     def _find_deeper(self, data: bytes, folded: bytes, view: View) -> Found | None:
         """Do the same for an owner of several labels, if a container has it."""
@@ -215,7 +241,7 @@ class SynthesisedAnswers:
         else:
             return None
         before = len(name) - len(suffix)
-        if before < 1 or self._ownership.listing is not Listing.COMPLETE:
+        if before < 1 or self._ownership.listing is not COMPLETE:
             return None
         start = NAME_AT + before
         form = self._forms.get(folded[:NAME_AT] + bytes((before - 1,)) + folded[start:])
@@ -224,28 +250,26 @@ class SynthesisedAnswers:
         if form.has_letters and not data.endswith(form.rest):
             return None
         owner = _text_of(folded[NAME_AT:start])
-        return self._about_holder(data, form, owner, view) if owner in self._running else None
+        return self._about_holder(form, owner, view) if owner in self._running else None
 
-    def _about_holder(self, data: bytes, form: Form, owner: str, view: View) -> Found | None:
+    def _about_holder(self, form: Form, owner: str, view: View) -> Found | None:
         """Answer for a claimed owner, if one container alone has it."""
         suffix = form.suffix
-        claim = None if suffix is None else self._zone.sole_claim(owner, suffix)
+        zone = self._zone
+        claim = None if suffix is None else zone.sole_claim(owner, suffix)
         if claim is None:
             return None
-        held = self._held_by_all.get(claim.publication)
-        if held is None or (claim.network and claim.network != held.network):
-            held = records.sole_addresses(self._zone, claim, view)
-            if held is None:
-                return None
-        qtype = form.qtype
-        record = held.a if qtype == A else held.aaaa if qtype == AAAA else b""
+        held = zone.sole_owners.of(claim, zone.holder(claim))
+        held = held or records.sole_addresses(zone, claim, view)
+        if held is None:
+            return None
+        record = {A: held.a, AAAA: held.aaaa}.get(form.qtype, b"")
         template = form.present if record else form.nodata
         if template is None:
             return None
-        if template.serial_at and template.serial != self._zone.serial:
-            template.renew(self._zone.serial)
-        asked = data[messages.HEADER_OCTETS : template.end]
-        return data[:2] + template.head + asked + record + template.tail, template, owner
+        if template.serial != zone.serial and template.serial_at:
+            template.renew(zone.serial)
+        return record + template.tail, template, owner
 
     def learn_presence(self, data: bytes, given: Given, suffix: Suffix, view: View) -> None:
         """Record the response about a name that a container has, for similar names.

@@ -34,7 +34,7 @@ from containerdns.core.zone.handover import Departure, Handovers, may_have
 from containerdns.core.zone.policy import SERVICE_ID, Claim, Publication, Rank
 from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.reverse import Reverse
-from containerdns.core.zone.sole_addresses import SoleAddresses, of_all_views
+from containerdns.core.zone.sole_addresses import SoleOwners
 from containerdns.core.zone.special_names import LOOPBACK_NAME, nearest
 
 Key = TypeVar("Key")
@@ -167,11 +167,15 @@ class Zone:
         handovers: The names whose holders stopped or were removed recently.
         own_networks: Ids of the networks that this server's own container is on.
         lost_engines: URLs of Engines whose addresses are left out of answers that have others.
-        sole_addresses: Those of the running publications with one address, by id.
+        sole_owners: The labels that one container has, unless an fqdn or a handover says otherwise.
+        absolute_owners: The number of fqdns that are owners; usually 0.
     """
 
     def __init__(self, shape: Shape, serial: int, remembered: RememberedNames) -> None:
         self.handovers = Handovers(shape.handover)
+        self.sole_owners = SoleOwners()
+        self._claims: dict[str, Claims] = {}
+        self._labels_of_ours: set[str] = set()
         self._take_shape(shape)
         self.serial = serial
         self.follows_clock = True
@@ -181,10 +185,8 @@ class Zone:
         self.reverse = Reverse()
         self.own_networks: frozenset[str] = frozenset()
         self.lost_engines: frozenset[str] = frozenset()
-        self.sole_addresses: dict[str, SoleAddresses] = {}
         self._publications: dict[str, Publication] = {}
         self._pasts: WeakSet[Past] = WeakSet()
-        self._claims: dict[str, Claims] = {}
         self._reserved: Counter[str] = Counter()
         self._above_reserved: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
@@ -192,7 +194,7 @@ class Zone:
         self._contested: dict[str, None] = {}  # owners with several claims
         self._best: dict[str, dict[bool, Chosen]] = {}
         self._services: dict[str, Counter[str]] = {}  # bare services by owner: their projects
-        self._exact = 0  # absolute owners, usually none
+        self.absolute_owners = 0
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
         self.is_ahead = False
 
@@ -211,9 +213,12 @@ class Zone:
         self._names_known: dict[str, tuple[str, ...]] = {}  # `_names_at` of single owners
         self._endings = tuple("." if s == names.ROOT else f".{s}" for s in suffixes)
         self._above_suffixes = frozenset(a for s in suffixes for a in (s, *names.parents(s)))
+        former = self._labels_of_ours
         self._labels_of_ours = {NS_LABEL, LOOPBACK_NAME[:-1]} | {
             a.partition(".")[0] for a in self._above_suffixes
         }
+        for label in former ^ self._labels_of_ours:
+            self._note_sole(label, self._claims.get(label, ()))
         self._domains = frozenset(shape.domains)
         self._kinds = dict.fromkeys(shape.search_domains, SuffixKind.SEARCH)
         self._kinds |= dict.fromkeys(shape.domains, SuffixKind.DOMAIN)
@@ -310,7 +315,8 @@ class Zone:
         if _has_same_data(old, new):
             return self._names_at(claim.owner for claim in (*lost, *gained))
         pointers = self._exchange_pointers(old, new)
-        self._note_sole_address(new)
+        for claim in kept:
+            self._note_sole(claim.owner, self._claims[claim.owner])
         self._count_types(old, -1)
         self._count_types(new, 1)
         return self._names_at(claim.owner for claim in (*old.claims, *gained)) | pointers
@@ -446,7 +452,6 @@ class Zone:
                     _count(self._above_reserved, names.above_owner(owner), -1)
             return set()
         self._remove_claims(publication, publication.claims)
-        self.sole_addresses.pop(publication.id, None)
         self._count_types(publication, -1)
         return {self.reverse.remove(a, publication.id) for a in publication.pointers}
 
@@ -459,7 +464,6 @@ class Zone:
                 self._reserved[owner] += 1
             return set()
         self._add_claims(publication, publication.claims)
-        self._note_sole_address(publication)
         self._count_types(publication, 1)
         return {self.reverse.add(a, publication.id) for a in publication.pointers}
 
@@ -483,13 +487,6 @@ class Zone:
                 self._services.setdefault(claim.owner, Counter())[claim.project] += 1
         for owner in _owners_to_keep(publication, gained) if self.remembered else ():
             self.remembered.discard(owner)
-
-    def _note_sole_address(self, publication: Publication) -> None:
-        """Keep the address of a running publication, if it has one for all views."""
-        if (sole := of_all_views(publication)) is not None:
-            self.sole_addresses[publication.id] = sole
-        else:
-            self.sole_addresses.pop(publication.id, None)
 
     def _count_types(self, publication: Publication, change: int) -> None:
         """Count what runs with IPv6 addresses, texts and aliases, which few or all have."""
@@ -517,6 +514,7 @@ class Zone:
             self._claims[owner] = claims
         elif had_claims:
             del self._claims[owner]
+        self._note_sole(owner, claims)
         if len(claims) > 1:
             self._contested[owner] = None
         else:
@@ -525,8 +523,16 @@ class Zone:
             return
         change = 1 if claims else -1
         if owner.endswith("."):
-            self._exact += change
+            self.absolute_owners += change
         _count(self._above, names.above_owner(owner), change)
+
+    def _note_sole(self, owner: str, claims: Claims) -> None:
+        """Keep the records of an owner ready-made if one container alone has it."""
+        if len(claims) == 1 and owner not in self._labels_of_ours:
+            (claim,) = claims
+            self.sole_owners.set(claim, self._publications[claim.publication])
+        else:
+            self.sole_owners.remove(owner)
 
     def _names_of(self, publication: Publication) -> set[str]:
         """Return the absolute names of a publication, and those above, which may be empty."""
@@ -700,7 +706,7 @@ class Zone:
         if is_domain and owner == NS_LABEL:
             return ()
         holders = self._best_claims(owner, is_domain=is_domain)
-        if suffix.kind is SuffixKind.EXACT or not self._exact:
+        if suffix.kind is SuffixKind.EXACT or not self.absolute_owners:
             return holders
         exact = self._best_claims(suffix.name_of(owner), is_domain=False)
         if not (holders and exact):
@@ -720,7 +726,7 @@ class Zone:
         claims = self._claims.get(owner)
         if claims is None or owner in self._labels_of_ours:
             return None
-        if self._exact and suffix.name_of(owner) in self._claims:
+        if self.absolute_owners and suffix.name_of(owner) in self._claims:
             return None
         claim = claims[0] if type(claims) is tuple else None  # faster than isinstance
         if claim is None or len(claims) > 1 or claim.project or owner in self.handovers.by_owner:
@@ -793,7 +799,7 @@ class Zone:
         """
         found = []
         for base, before in names.from_the_top(owner):
-            name = suffix.name_of(base) if self._exact else base
+            name = suffix.name_of(base) if self.absolute_owners else base
             if base in self._claims or name in self._claims:
                 if before:
                     found.append((base, before))
@@ -838,7 +844,7 @@ class Zone:
             return False
         if label in self._labels_of_ours:
             return False
-        if not self._exact:  # nearly always
+        if not self.absolute_owners:  # nearly always
             return True
         name = f"{label}.{apex}"
         return not (name in claims or name in self._above or f"*.{apex}" in claims)
@@ -946,7 +952,7 @@ class Zone:
     def _is_shared_by_all(self, owner: str) -> bool:
         """Return whether many claims to an owner all have it, without a look at each; or False."""
         claims = self._claims[owner]
-        if not isinstance(claims, ManyClaims) or self._exact or TYPE_CNAME in self._having:
+        if not isinstance(claims, ManyClaims) or self.absolute_owners or TYPE_CNAME in self._having:
             return False
         chosen = self._chosen(owner, claims, is_domain=True)
         return len(chosen.samples) == len(samples(claims))

@@ -135,7 +135,8 @@ def test_negative_answer_takes_on_the_serial_of_today() -> None:
 def test_response_of_an_upstream_is_fresh_until_its_time_and_not_at_it() -> None:
     data = query("web.example")
     made = kept(data, keeping="fresh", fresh_for=0.5)
-    assert answer(made, data, now=0.4) is not None
+    for now in (0.0, 0.4, 0.45, 0.49):
+        assert answer(made, data, now=now) is not None
     assert answer(made, data, now=0.5) is None
     assert len(made) == 0
 
@@ -143,7 +144,7 @@ def test_response_of_an_upstream_is_fresh_until_its_time_and_not_at_it() -> None
 @pytest.mark.parametrize(
     ("now", "ttl"), [(0.2, 5), (0.3, 4), (1.2, 4), (1.3, 3), (4.2, 1), (4.3, 0), (9.0, 0)]
 )
-@pytest.mark.parametrize("before", [0.0, 1.4])
+@pytest.mark.parametrize("before", [0.0, 0.25, 1.25, 1.4])
 def test_ttls_of_an_upstream_are_counted_down_each_second(
     before: float, now: float, ttl: int
 ) -> None:

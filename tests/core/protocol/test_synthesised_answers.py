@@ -54,7 +54,7 @@ OPT = b"\0\0\x29\x04\xd0" + bytes(6)
 def at_a_glance(made: Responder, data: bytes, view: View = VIEW) -> bytes | None:
     """What is known without thinking."""
     found = made.synthesised(data, data[2:].lower(), view)
-    return None if found is None else found[0]
+    return None if found is None else found[1].response(data, found[0])
 
 
 @given(st.lists(st.lists(changes, max_size=4), min_size=1, max_size=4), st.data())
@@ -298,6 +298,40 @@ def test_owner_of_several_labels_is_answered_at_a_glance() -> None:
     assert at_a_glance(made, query("c.front.")) is None, "not a bare name"
     assert at_a_glance(made, query("x.front.docker.")) is None, "unowned"
     assert at_a_glance(made, query("c\\.front.docker.")) is None, "one label with a dot"
+
+
+@pytest.mark.parametrize(("network", "is_known"), [("", True), ("A", True), ("B", False)])
+def test_dotted_owner_has_the_address_of_its_network(network: str, is_known: bool) -> None:
+    made = responder(_container("web.net", _fixed("192.0.2.6")), WEB)
+    for name in ("web.net", "web"):
+        ask(made, query(f"{name}.docker."))
+    claims = (ALT.claims[0], Claim("alt.net", Rank.DERIVED, "x", "alt", network=network))
+    address = PublishedAddress("192.0.2.8", "a", "A")
+    made._zone.replace("alt", replace(ALT, claims=claims, addresses=(address,)), NOW)
+    _agrees(made, query("alt.docker."))
+    assert (at_a_glance(made, query("alt.net.docker.")) is not None) is is_known
+    if is_known:
+        _agrees(made, query("alt.net.docker."))
+
+
+def test_label_is_sole_again_when_its_rival_has_gone() -> None:
+    made = responder(WEB, ALT)
+    ask(made, query("web.docker."))
+    rival = replace(APP, id="app", claims=(APP.claims[0]._replace(owner="alt"),))
+    made._zone.replace("app", rival, NOW)
+    assert at_a_glance(made, query("alt.docker.")) is None
+    made._zone.replace("app", None, NOW)
+    made._zone.end_handovers(["alt"], NOW + 100)
+    assert bytes((192, 0, 2, 8)) in _agrees(made, query("alt.docker."))
+
+
+def test_label_of_a_new_domain_is_sole_no_more() -> None:
+    """The name below the other domains would be an apex, or above one."""
+    made = responder(WEB, ALT)
+    made._zone.reshape(Shape(domains=("docker.", "alt.docker.")))
+    assert "alt" not in made._zone.sole_owners.a
+    made._zone.reshape(Shape())
+    assert "alt" in made._zone.sole_owners.a
 
 
 def test_long_owner_is_no_other_one_whose_length_looks_like_its_letter() -> None:

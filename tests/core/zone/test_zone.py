@@ -244,7 +244,7 @@ def test_serial_is_the_clock_and_never_lower_than_before(
 NUMBERS_AND_MEMORY = frozenset(
     {
         *("serial", "is_ahead", "generation", "remembered", "shape", "reverse", "handovers"),
-        "_names_known",
+        *("_names_known", "sole_owners", "_last"),
     }
 )
 
@@ -253,7 +253,8 @@ def state(zone: Zone) -> dict[str, object]:
     """Everything that a zone knows but its numbers and memory, without order."""
     assert not len(zone.handovers)
     found: dict[str, object] = {}
-    for key, value in {**vars(zone), **vars(zone.reverse)}.items():
+    parts = {**vars(zone), **vars(zone.reverse), **vars(zone.sole_owners)}
+    for key, value in parts.items():
         if key not in NUMBERS_AND_MEMORY:
             found[key] = _unordered(copy.deepcopy(value))
     return found
