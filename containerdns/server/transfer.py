@@ -6,10 +6,10 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing, closing
 from ipaddress import ip_address
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ from containerdns.config.machine import family_of
 from containerdns.core import names
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages, tsig
-from containerdns.core.protocol.messages import RR, Query
+from containerdns.core.protocol.messages import RR, Body, Query
 from containerdns.core.protocol.respond import Peer, Transfer
 from containerdns.core.zone import journal
 from containerdns.core.zone.journal import Difference
@@ -28,7 +28,8 @@ from containerdns.tasks.turns import turns
 
 log = logging.getLogger(__name__)
 
-MESSAGE_OCTETS: Final = 8000  # octets before compression; larger ones would delay UDP
+MESSAGE_OCTETS: Final = 4000  # octets before compression; encoded within half a millisecond
+KEEP: Final = 60.0  # seconds for which the bodies of a zone are kept after their last use
 MAX_AT_ONCE: Final = 8  # transfers
 NOTIFY_WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds for a response to each attempt
 NOTIFY_PAUSE: Final = 0.2  # seconds between two for one zone, so that changes are combined
@@ -75,6 +76,7 @@ class Transfers:
         self._zones = zones
         self._keys = keys
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        self._zone_bodies: dict[str, _ZoneBodies] = {}  # by apex
 
     def use(self, keys: Sequence[tsig.Key]) -> None:
         """Require one of these keys from now on, or none if there are none."""
@@ -115,15 +117,16 @@ class Transfers:
             if copy is None:  # the zone was removed after the query arrived
                 yield _refusal(query)
                 return
-            what, found = _records(copy, query)
-            for chunk in _chunks(found):
-                octets = _message(query, chunk)
-                if signature is not None:
-                    sign = tsig.sign_next if sent else tsig.sign_response
-                    octets, signature = sign(octets, signature, time.time())
-                yield octets
-                sent += 1
-                await turns().offer(address)
+            what, bodies = self._bodies(copy, transfer)
+            with closing(bodies):
+                for body in bodies:
+                    octets = _message(query, body)
+                    if signature is not None:
+                        sign = tsig.sign_next if sent else tsig.sign_response
+                        octets, signature = sign(octets, signature, time.time())
+                    yield octets
+                    sent += 1
+                    await turns().offer(address)
         log.info(
             "%s of %s to %s: %s, %d %s in %.3f s",
             messages.type_text(query.qtype),
@@ -134,6 +137,37 @@ class Transfers:
             "message" if sent == 1 else "messages",
             time.monotonic() - started,
         )
+
+    def _bodies(self, copy: Copy, transfer: Transfer) -> tuple[str, Generator[Body, None, None]]:
+        """Return a description of the response for the log, and the bodies of its messages.
+
+        The records are those of this moment, even if they are read slowly.
+        """
+        query = transfer.query
+        soa = copy.soa
+        if query.qtype == messages.IXFR and query.serial is not None:
+            if not journal.is_newer(copy.serial, query.serial):
+                return "up to date", _encoded((soa,), query)
+            changes = copy.since(query.serial)
+            if changes is not None:
+                return "differences", _encoded(_differences(soa, changes), query)
+        known = self._zone_bodies.get(transfer.apex)
+        if known is None or not known.are_of(copy):
+            known = self._zone_bodies[transfer.apex] = _ZoneBodies(copy, query)
+        return "the whole zone", self._in_use(transfer.apex, known)
+
+    def _in_use(self, apex: str, whole: "_ZoneBodies") -> Generator[Body, None, None]:
+        """Yield the bodies of a zone, and drop them when they were not used for a while."""
+        whole.users += 1
+        try:
+            yield from whole.all()
+        finally:
+            whole.users -= 1
+            asyncio.get_running_loop().call_later(KEEP, self._drop, apex, whole)
+
+    def _drop(self, apex: str, whole: "_ZoneBodies") -> None:
+        if not whole.users and self._zone_bodies.get(apex) is whole:
+            del self._zone_bodies[apex]
 
     def _signature(self, transfer: Transfer) -> tsig.SignatureStanding | None:
         """Return the query's signature; a wrong one was already refused."""
@@ -235,19 +269,40 @@ class Notifier:
         return tsig.sign_query(message, self._key, time.time()) if self._key else message
 
 
-def _records(copy: Copy, query: Query) -> tuple[str, Iterator[RR]]:
-    """Return a description of the response for the log, and its records.
+class _ZoneBodies:
+    """The messages of a whole zone without their heads, made once for every client that copies it.
 
-    The records are those of this moment, even if they are read slowly.
+    Each is made when the first client comes to it; the others, and clients that copy the zone
+    later, send the same octets.
+
+    Attributes:
+        users: How many transfers are reading them.
     """
-    soa = copy.soa
-    if query.qtype == messages.IXFR and query.serial is not None:
-        if not journal.is_newer(copy.serial, query.serial):
-            return "up to date", iter((soa,))
-        changes = copy.since(query.serial)
-        if changes is not None:
-            return "differences", _differences(soa, changes)
-    return "the whole zone", chain((soa,), copy.records(), (soa,))
+
+    def __init__(self, copy: Copy, query: Query) -> None:
+        """Initialise with the present records; a query may have another spelling."""
+        self.users = 0
+        self._copy, self._version = copy, copy.version
+        soa = copy.soa
+        self._made: list[Body] = []
+        self._chunks = _chunks(chain((soa,), copy.records(), (soa,)))
+        self._next: list[RR] | None = None  # kept until it is encoded, so that none is left out
+        self._query = query
+
+    def are_of(self, copy: Copy) -> bool:
+        """Return whether these are the present records of a copy."""
+        return self._copy is copy and self._version == copy.version
+
+    def all(self) -> Iterator[Body]:
+        """Yield all bodies, those first that are made already."""
+        for number in count():
+            if number == len(self._made):
+                self._next = self._next or next(self._chunks, None)
+                if self._next is None:
+                    return
+                self._made.append(_body(self._next, self._query))
+                self._next = None
+            yield self._made[number]
 
 
 def _differences(soa: RR, changes: Sequence[Difference]) -> Iterator[RR]:
@@ -275,11 +330,22 @@ def _chunks(records: Iterable[RR]) -> Iterator[list[RR]]:
     yield chunk
 
 
-def _message(query: Query, records: Sequence[RR]) -> bytes:
+def _encoded(records: Iterable[RR], query: Query) -> Generator[Body, None, None]:
+    """Yield the bodies of the messages that answer a query."""
+    for chunk in _chunks(records):
+        yield _body(chunk, query)
+
+
+def _body(records: Sequence[RR], query: Query) -> Body:
+    """Encode the records of a message, without the offsets that only shorter ones need."""
     body = messages.encode(query.question[:-4], records)
+    is_short = len(body.octets) <= MESSAGE_OCTETS
+    return body._replace(ends=(), ttl_offsets=()) if is_short else body
+
+
+def _message(query: Query, body: Body) -> bytes:
     opt = messages.opt_record() if query.edns else b""
-    limit = messages.TCP_OCTETS
-    return messages.assemble(query, messages.AA, body, limit, opt)
+    return messages.assemble(query, messages.AA, body, messages.TCP_OCTETS, opt)
 
 
 def _refusal(query: Query) -> bytes:

@@ -160,6 +160,97 @@ async def test_zone_that_changes_meanwhile_is_sent_as_it_was_at_one_moment() -> 
     assert hosts == {f"web{number}.docker." for number in range(serial - 1000, serial + 2000)}
 
 
+class Counting(Changing):
+    """Counts how often all records of the copy are read."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.reads = 0
+        whole = self.copy.records
+
+        def records() -> Iterator[RR]:
+            self.reads += 1
+            return whole()
+
+        self.copy.records = records  # type: ignore[method-assign]
+
+
+async def messages_of(transfers: Transfers, asked: bytes) -> AsyncIterator[dnslib.DNSRecord]:
+    """Yield the messages of a transfer as they are made."""
+    transfer = Transfer(messages.parse_query(asked), "docker.", asked)
+    async with contextlib.aclosing(transfers.messages(transfer, bytes(4))) as made:
+        async for octets in made:
+            yield dnslib.DNSRecord.parse(octets)
+
+
+async def hosts_of(transfers: Transfers, asked: bytes) -> set[str]:
+    """Return the addresses that a transfer has, once its last message has come."""
+    records = [rr async for message in messages_of(transfers, asked) for rr in message.rr]
+    assert [records[0].rtype, records[-1].rtype] == [6, 6]
+    return {str(rr.rname) for rr in records if str(rr.rname).startswith("web")}
+
+
+async def test_all_who_copy_a_zone_get_the_same_messages() -> None:
+    """Whether one begins when another is half done, has it, or is gone before the end."""
+    zone = Counting(1000)
+    transfers = Transfers(zone)
+    first, second = query("docker", messages.AXFR), query("DOCKER", messages.AXFR)
+    begun, gone = messages_of(transfers, first), messages_of(transfers, first)
+    got = [await anext(begun), await anext(begun)]
+    await anext(gone)
+    await gone.aclose()  # type: ignore[attr-defined]
+    later = [message async for message in messages_of(transfers, second)]
+    got += [message async for message in begun]
+    assert zone.reads == 1
+    assert len(got) == len(later) > 3
+    for mine, other in zip(got, later, strict=True):
+        assert (mine.header.id, other.header.id) == (
+            int.from_bytes(first[:2]),
+            int.from_bytes(second[:2]),
+        )
+        assert [str(rr).lower() for rr in mine.rr] == [str(rr).lower() for rr in other.rr]
+    assert await hosts_of(transfers, first) == {f"web{n}.docker." for n in range(1000)}
+    assert zone.reads == 1
+
+
+async def test_who_copies_a_zone_after_a_change_gets_the_change() -> None:
+    zone = Counting(3)
+    transfers = Transfers(zone)
+    asked = query("docker", messages.AXFR)
+    await hosts_of(transfers, asked)
+    zone.add(3)
+    assert await hosts_of(transfers, asked) == {f"web{n}.docker." for n in (1, 2, 3)}
+    zone.hosts["web4"] = address(4)  # as a reload may change a zone without a new serial
+    zone.copy.restart()
+    assert await hosts_of(transfers, asked) == {f"web{n}.docker." for n in (1, 2, 3, 4)}
+    assert zone.reads == 3
+
+
+async def test_messages_are_dropped_when_nobody_copied_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("containerdns.server.transfer.KEEP", 0.0)
+    zone = Counting(300)
+    transfers = Transfers(zone)
+    asked = query("docker", messages.AXFR)
+    reading = messages_of(transfers, asked)
+    await anext(reading)
+    await hosts_of(transfers, asked)
+    await asyncio.sleep(0.01)
+    await hosts_of(transfers, asked)
+    assert zone.reads == 1  # as the first client is still reading
+    assert [message async for message in reading]
+    await asyncio.sleep(0.01)
+    await hosts_of(transfers, asked)
+    assert zone.reads == 2
+
+
+async def test_a_message_is_encoded_within_a_short_time() -> None:
+    """At 4 to 10 µs a record; a query that comes meanwhile waits for it."""
+    made = messages_of(Transfers(Changing(1000)), query("docker", messages.AXFR))
+    assert max([len(message.rr) async for message in made]) <= 200
+
+
 async def test_only_what_changed_is_sent() -> None:
     """RFC 1995 section 4: old SOA, what went, new SOA, what came; per change."""
     zone = Changing()

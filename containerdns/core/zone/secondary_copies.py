@@ -146,6 +146,11 @@ class Copy:
         return self._is_taken
 
     @property
+    def version(self) -> tuple[int, int]:
+        """Return a value that differs whenever the contents do; they may, under one serial."""
+        return self._generation, self.serial
+
+    @property
     def soa(self) -> RR:
         """Return the SOA record of the copy."""
         return journal.with_serial(self._source.soa(), self.serial)
