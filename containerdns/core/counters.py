@@ -131,9 +131,9 @@ class Counters:
         """Count responses; all unassigned rcodes are one, as upstreams may send 4,096."""
         self.responses[min(rcode, OTHER_RCODE), source] += times
 
-    def upstream_answered(self, upstream: str, rcode: int) -> None:
-        """Count a query to an upstream by the rcode of its response, -1 if there was none."""
-        self.upstream_requests[upstream, min(rcode, OTHER_RCODE)] += 1
+    def upstream_answered(self, upstream: str, rcode: int, times: int = 1) -> None:
+        """Count queries to an upstream by the rcode of the response, -1 if there was none."""
+        self.upstream_requests[upstream, min(rcode, OTHER_RCODE)] += times
 
     def took(self, source: str, seconds: float, times: int = 1) -> None:
         """Count the duration of a response by its source."""
@@ -142,12 +142,12 @@ class Counters:
             distribution = self.durations[source] = Distribution(DURATION_BOUNDS)
         distribution.add(seconds, times)
 
-    def upstream_took(self, upstream: str, seconds: float) -> None:
+    def upstream_took(self, upstream: str, seconds: float, times: int = 1) -> None:
         """Count the response time of an upstream."""
         distribution = self.upstream_durations.get(upstream)
         if distribution is None:
             distribution = self.upstream_durations[upstream] = Distribution(DURATION_BOUNDS)
-        distribution.add(seconds)
+        distribution.add(seconds, times)
 
 
 def _names_of(scope: Scope) -> Iterator[str]:

@@ -21,6 +21,7 @@ from containerdns.core.protocol.query_history import History, Outcome, QueryStam
 from containerdns.core.protocol.query_variants import Variant
 from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.errors import BadMessage
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,12 @@ class Resolver(Protocol):
     def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
         """Resolve, and call `take` with the result once, possibly before this returns."""
 
+    def ask_plain(self, plain: PlainQuestion) -> bool:
+        """Resolve a question with the next `send_plain`; return whether it is plain."""
+
+    def send_plain(self) -> None:
+        """Send the plain questions."""
+
 
 class Answering:
     """The slow path: decide, forward, count, and record in the history.
@@ -53,6 +60,9 @@ class Answering:
         history: The history of queries.
         counters: The counters of the process.
         synthesised: `SynthesisedAnswers.find`, which may raise.
+        plain_questions: Finds plain questions, which may raise.
+        ask_plain: `Resolver.ask_plain`.
+        send_plain: `Resolver.send_plain`.
     """
 
     def __init__(
@@ -64,7 +74,10 @@ class Answering:
     ) -> None:
         self._responder = responder
         self.synthesised = responder.synthesised
+        self.plain_questions = responder.plain_questions
         self._forwarder = forwarder
+        self.ask_plain = forwarder.ask_plain
+        self.send_plain = forwarder.send_plain
         self.history = history
         self.counters = counters
         self._log_queries = False
@@ -133,6 +146,20 @@ class Answering:
                 waiting.data, lambda: self._finish(waiting.forward, resolution, waiting.peer)
             )
         )
+
+    def finish_plain(
+        self, plain: PlainQuestion, resolution: Resolution, peer: Peer
+    ) -> Reply | None:
+        """Return the response to a plain question that did not have a plain answer."""
+        question = plain.question
+
+        def finish() -> Reply:
+            query = messages.parse_query(plain.data)
+            name, qtype, apex = question.name, question.qtype, question.apex
+            forward = Forward(query, name, qtype, client=plain.client, apex=apex)
+            return self._finish(forward, resolution, peer)
+
+        return self._or_failure(plain.data, finish)
 
     def sent(self, reply: Reply, peer: Peer, started: float) -> None:
         """Count a response that was just sent, and record it in the history.

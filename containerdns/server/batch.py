@@ -18,13 +18,17 @@ import time
 from array import array
 from collections import Counter
 from functools import cache
-from typing import Final
+from itertools import groupby
+from typing import Final, NamedTuple
 
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import Entry
-from containerdns.core.protocol.query_history import QueryStamp, Row
+from containerdns.core.protocol.query_history import PastOutcome, QueryStamp, Row
 from containerdns.core.protocol.synthesised_answers import Template
-from containerdns.core.upstream.forwarding import Forward
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_answers import PlainAnswer
+from containerdns.core.upstream.plain_questions import PlainQuestion
+from containerdns.core.upstream.questions import Question
 from containerdns.server.backlog import Backlog, Late
 from containerdns.server.sockets import IP_PKTINFO, Listener
 from containerdns.server.udp import QUERY_OCTETS, TURN, Client, Datagrams
@@ -46,6 +50,14 @@ _INTERFACE_AT: Final = {socket.AF_INET: 32, socket.AF_INET6: 64}
 # between them for IPv4, and after them for IPv6.
 _KEY_WILDCARD: Final = {socket.AF_INET: (4, 40), socket.AF_INET6: (8, 64)}
 _KEY_ADDRESS: Final = {socket.AF_INET: (4, 8), socket.AF_INET6: (8, 28)}
+
+
+class Answered(NamedTuple):
+    """A plain question, its answer, and the upstream that it came from."""
+
+    plain: PlainQuestion
+    answer: PlainAnswer
+    upstream: str
 
 
 @cache
@@ -84,6 +96,7 @@ class BatchLoop:
         self._backlog = Backlog()
         self._is_working_off = False
         self._late: list[tuple[bytes, bytes]] = []
+        self._answers: list[Answered] = []
         start, stop = (_KEY_WILDCARD if is_wildcard else _KEY_ADDRESS)[family]
         self._key = slice(start, stop)  # in a head
         self._places = tuple(
@@ -150,7 +163,9 @@ class BatchLoop:
                 nearly = datagrams.first if client.latest is None else datagrams.with_options
                 made = nearly(data, folded, client, stamp, started)
                 if made is None:
-                    sizes.append(self._answer_slowly(data, client, len(sizes)))
+                    plain = datagrams.plain_question(data, folded, client, stamp.time)
+                    is_sent = plain is not None and self._ask(plain, client, len(sizes), started)
+                    sizes.append(0 if is_sent else self._answer_slowly(data, client, len(sizes)))
                     continue
                 outcome, tail, row = made
                 rows.append(row)
@@ -159,6 +174,7 @@ class BatchLoop:
             octets[head] = outcome.head
             octets[at + end : at + size] = tail
             sizes.append(size)
+        datagrams.send_plain()
         self._send_all(sizes)
         if rows:
             self._note(rows, stamp, time.monotonic() - started)
@@ -179,6 +195,42 @@ class BatchLoop:
             return
         for source, count in Counter(row[2].source for row in rows).items():
             took(source, seconds, count)
+
+    def _ask(self, plain: PlainQuestion, client: Client, slot: int, started: float) -> bool:
+        """Forward a plain question; return whether that is possible."""
+        plain.asker = self
+        plain.head = self._head(slot)
+        plain.client = client.address
+        plain.started = started
+        return self._datagrams.ask_plain(plain)
+
+    def take_answer(self, plain: PlainQuestion, answer: PlainAnswer, upstream: str) -> None:
+        """Send the answer to a plain question, with others; see `Asker`."""
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._send_answers)
+        self._answers.append(Answered(plain, answer, upstream))
+
+    def take_resolution(self, plain: PlainQuestion, resolution: Resolution) -> None:
+        """Send the result of a plain question that became a flight; see `Asker`."""
+        head = plain.head
+        client = self._clients.get(head[self._key]) or self._keep_client(head)
+        reply = self._datagrams.finish_plain(plain, resolution, client)
+        if reply is not None:
+            self._send_later(head, reply)
+
+    def _send_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        self._late += [(plain.head, plain.response(answer)) for plain, answer, _ in answers]
+        self._send_late()
+        now, clock = time.monotonic(), time.time()
+        for started, run in groupby(answers, _started):  # those that arrived together
+            seconds = now - started
+            stamp = QueryStamp("udp", clock - seconds, seconds * 1000)
+            rows: list[Row] = [
+                (stamp, plain.client, _outcome(plain.question, upstream))
+                for plain, _, upstream in run
+            ]
+            self._datagrams.note_plain(rows, seconds)
 
     def _answer_slowly(self, data: bytes, client: Client, slot: int) -> int:
         """Answer a query without a ready-made response; return its size, or 0 for none yet."""
@@ -307,6 +359,15 @@ class BatchLoop:
 
     def _head(self, slot: int) -> bytes:
         return self._areas.heads[slot * HEAD_OCTETS : (slot + 1) * HEAD_OCTETS]
+
+
+def _started(answered: Answered) -> float:
+    return answered.plain.started
+
+
+def _outcome(question: Question, upstream: str) -> PastOutcome:
+    name, qtype, *_ = question
+    return PastOutcome(name, qtype, messages.NOERROR, "upstream", upstream)
 
 
 def _echoes(receive: Call, send: Call) -> bool:

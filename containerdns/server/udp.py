@@ -8,6 +8,7 @@ queries without a ready-made response.
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -25,7 +26,8 @@ from containerdns.core.protocol.query_variants import (
 from containerdns.core.protocol.rate_limit import Limiter
 from containerdns.core.protocol.respond import Peer, Reply, Transfer
 from containerdns.core.protocol.synthesised_answers import Template
-from containerdns.core.upstream.forwarding import Forward
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.zone.views import View, Views
 from containerdns.server.answering import Answering
 from containerdns.server.sockets import IP_PKTINFO, Listener
@@ -97,6 +99,8 @@ class Datagrams:
 
     Attributes:
         limiter: The rate limit, if any.
+        ask_plain: `Resolver.ask_plain`.
+        send_plain: `Resolver.send_plain`.
     """
 
     def __init__(self, views: Views, packet_cache: PacketCache, answering: Answering) -> None:
@@ -111,6 +115,8 @@ class Datagrams:
         self._former: dict[tuple[bytes, bytes], Client] = {}  # not seen since there were too many
         self._dropped: list[dict[Any, Client]] = []
         self._synthesised = answering.synthesised
+        self._plain_questions = answering.plain_questions
+        self.ask_plain, self.send_plain = answering.ask_plain, answering.send_plain
         self._asked_once: set[bytes] = set()  # queries, so that those repeated are cached
         self._variants = 0  # created since all were cleared
         self._epoch = (views.epoch, packet_cache.epoch)
@@ -329,6 +335,42 @@ class Datagrams:
         client.variants[opt] = client.latest = variant
         return variant
 
+    def plain_question(
+        self, data: bytes, folded: bytes, client: Client, now: float
+    ) -> PlainQuestion | None:
+        """Return the question of a query if it can be forwarded without a decision.
+
+        The arguments are those of `first`, except for `now`: seconds since the epoch.
+        """
+        if not client.is_quick:
+            return None
+        try:
+            return self._plain_questions.find(data, folded, now)
+        except Exception:  # the slow path returns SERVFAIL if necessary
+            self.counters.internal_errors += 1
+            log.exception("internal error while looking at a question (%d bytes)", len(data))
+            return None
+
+    def finish_plain(
+        self, plain: PlainQuestion, resolution: Resolution, client: Client
+    ) -> bytes | None:
+        """Return the response to a plain question that did not have a plain answer."""
+        reply = self._answering.finish_plain(plain, resolution, client.peer)
+        return None if reply is None else self._sent(reply, plain.data, client.peer, plain.started)
+
+    def note_plain(self, rows: list[Row], seconds: float) -> None:
+        """Count plain answers, and record them in the history.
+
+        Args:
+            rows: Their rows.
+            seconds: From their queries' arrival until they were sent.
+        """
+        self.history.extend(rows)
+        for qtype, times in Counter(row[2].qtype for row in rows).items():
+            self.counters.asked("udp", qtype, times)
+        self.counters.answered(messages.NOERROR, "upstream", len(rows))
+        self.counters.took("upstream", seconds, len(rows))
+
     def forward(
         self,
         forward: Forward,
@@ -338,6 +380,7 @@ class Datagrams:
         send: Callable[[bytes], None],
     ) -> None:
         """Forward a question, and send the response when it arrives."""
+        self._plain_questions.learn(data, forward)
 
         def finish(reply: Reply | None) -> None:
             if reply is not None:

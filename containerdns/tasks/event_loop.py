@@ -10,7 +10,6 @@ few at a time, in the order in which they came: fewer while passes take long.
 
 import asyncio
 import selectors
-import socket
 import time
 from collections import ChainMap, deque
 from collections.abc import Callable, Mapping
@@ -109,7 +108,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._preferring = Selector()
         super().__init__(self._preferring)
 
-    def prefer(self, preferred: socket.socket) -> None:
+    def prefer(self, preferred: FileObject) -> None:
         """Look at a socket first in each pass; call this before `add_reader`."""
         self._preferring.prefer(preferred)
 
@@ -119,7 +118,7 @@ def new() -> asyncio.AbstractEventLoop:
     return EventLoop() if hasattr(selectors, "EpollSelector") else asyncio.new_event_loop()
 
 
-def prefer(preferred: socket.socket) -> None:
+def prefer(preferred: FileObject) -> None:
     """Look at a socket first in each pass of the running loop, if that loop can."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, EventLoop):

@@ -13,6 +13,7 @@ maps, since slicing these returns `bytes`.
 import ctypes
 import logging
 import mmap
+import os
 import socket
 import sys
 from functools import cache
@@ -164,6 +165,12 @@ def calls() -> tuple[Call, Call]:
     send.argtypes = common
     receive.restype = send.restype = ctypes.c_int
     return receive, send
+
+
+def error() -> OSError:
+    """Return why the last call failed."""
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code))
 
 
 def _address_of(area: mmap.mmap) -> int:

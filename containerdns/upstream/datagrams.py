@@ -11,18 +11,25 @@ another one needs its descriptor; its replacement gets a new random port.
 import logging
 import select
 import socket
+from array import array
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from containerdns.config.machine import family_of
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream import plain_answers
-from containerdns.core.upstream.questions import is_same
+from containerdns.core.upstream.plain_answers import PlainAnswer
+from containerdns.core.upstream.plain_questions import PlainQuestion
+from containerdns.core.upstream.questions import is_same, spell_names
 from containerdns.errors import BadMessage
+from containerdns.tasks import event_loop, many_datagrams
+from containerdns.tasks.many_datagrams import HEADER_OCTETS, SLOTS, Areas, Layout
 from containerdns.upstream.exchanges import (
     EXHAUSTED,
+    Home,
+    PlainTaker,
     Sent,
     Take,
     Trouble,
@@ -36,8 +43,11 @@ PORTS = 512  # places for sockets, each with a random port of the system's choic
 SWEEP_EVERY = 10.0  # seconds; a port that was not used between two sweeps is closed
 MAX_USES_OF_A_PORT = 256  # then it is replaced, so that no port can be learned
 MAX_STRANGERS = 16  # wrong answers to one port, RFC 5452 section 9.3
-MAX_AT_ONCE = 64  # ports read in one pass of the event loop
-MAX_DATAGRAM = 4096  # octets read; more than we advertise
+MAX_AT_ONCE = 64  # datagrams read in one pass of the event loop, besides those of the last port
+MAX_DATAGRAM = (
+    4160  # octets read; more than we advertise, and no multiple of 4096: see server/batch
+)
+MAX_QUERY = 320  # octets of a plain query: a header, a name of 255, an OPT without options
 TC = messages.TC >> 8  # in the third octet of a header
 
 log = logging.getLogger(__name__)
@@ -51,13 +61,13 @@ class _Port:
     def __init__(
         self,
         connected: socket.socket,
-        read: Callable[["_Port"], None],
+        read: Callable[["_Port"], int],
         close: Callable[[], None],
     ) -> None:
         self.socket = connected
         self.read = read
         self.close = close
-        self.waiting: dict[int, Sent] = {}
+        self.waiting: Home = {}
         self.uses = 0
         self.is_used = True  # since the last sweep
         self.strangers = 0
@@ -68,6 +78,9 @@ class OpenPorts:
 
     On Linux the event loop watches one descriptor in place of all of them: it takes as long for
     one that is ready as reading its datagram.
+
+    Attributes:
+        many: Many datagrams per system call; None where that does not work.
     """
 
     def __init__(self, most: int, loop: AbstractEventLoop) -> None:
@@ -85,7 +98,9 @@ class OpenPorts:
         self._epoll: select.epoll | None = None
         if hasattr(select, "epoll"):  # on Linux
             self._epoll = select.epoll()
+            event_loop.prefer(self._epoll)
             loop.add_reader(self._epoll, self._read)
+        self.many = _Many() if many_datagrams.works() else None
 
     def close(self) -> None:
         """Stop watching; all ports are closed already."""
@@ -125,12 +140,15 @@ class OpenPorts:
             del self._by_descriptor[port.socket.fileno()]
 
     def _read(self) -> None:
-        """Read one datagram of each port that has some."""
+        """Read from ports that have some datagrams; the event loop calls again for the rest."""
         assert self._epoll is not None
+        left = MAX_AT_ONCE
         for descriptor, _ in self._epoll.poll(0, MAX_AT_ONCE):
             port = self._by_descriptor.get(descriptor)
             if port is not None:  # else closed by what another one received
-                port.read(port)
+                left -= port.read(port)
+            if left <= 0:
+                return
 
     def make_room(self) -> bool:
         """Close an idle port if there are too many; return whether one more may be opened."""
@@ -152,14 +170,54 @@ class OpenPorts:
             self._sweeping = self._loop.call_later(SWEEP_EVERY, self._sweep)
 
 
+class _Many:
+    """Many datagrams per system call, over the ports of all upstreams."""
+
+    def __init__(self) -> None:
+        self._areas = Areas(Layout(MAX_DATAGRAM, MAX_QUERY))
+        self._receive, self._send = many_datagrams.calls()
+
+    def receive(self, port: socket.socket) -> list[bytes]:
+        """Return the datagrams that have arrived.
+
+        Raises:
+            OSError: There are none, or the other side's port is closed.
+        """
+        areas = self._areas
+        areas.headers[:] = areas.fresh_headers
+        count = self._receive(port.fileno(), areas.received, SLOTS, 0, None)
+        if count < 0:
+            raise many_datagrams.error()
+        starts = range(0, count * MAX_DATAGRAM, MAX_DATAGRAM)
+        lengths = areas.lengths[:count].tolist()
+        octets = areas.incoming
+        return [octets[at : at + n] for at, n in zip(starts, lengths, strict=True)]
+
+    def send(self, port: socket.socket, queries: Sequence[bytes]) -> int:
+        """Send queries; return how many were sent before one failed.
+
+        What does not fit into the socket's buffer counts as sent, as if it were lost.
+        """
+        areas, sent = self._areas, 0
+        for query, at in zip(queries, range(0, len(queries) * MAX_QUERY, MAX_QUERY), strict=True):
+            areas.outgoing[at : at + len(query)] = query
+        areas.outgoing_lengths[: len(queries)] = array("Q", map(len, queries))
+        while sent < len(queries):
+            headers = areas.sent + sent * HEADER_OCTETS
+            count = self._send(port.fileno(), headers, len(queries) - sent, 0)
+            if count < 0:
+                return len(queries) if isinstance(many_datagrams.error(), BlockingIOError) else sent
+            sent += count
+        return sent
+
+
 class UpstreamDatagrams:
     """UDP to one upstream."""
 
-    def __init__(
-        self, address: tuple[str, int], loop: AbstractEventLoop, open_ports: OpenPorts
-    ) -> None:
+    def __init__(self, address: tuple[str, int], open_ports: OpenPorts, plain: PlainTaker) -> None:
         self._address = address
         self._open_ports = open_ports
+        self._plain = plain
         self._family = family_of(address[0])
         self._ports: dict[int, _Port] = {}
         self._has_warned = False
@@ -186,6 +244,26 @@ class UpstreamDatagrams:
         port.uses += 1
         port.waiting[message_id] = sent
         return sent
+
+    def send_plain(self, questions: Sequence[PlainQuestion]) -> tuple[Home, int]:
+        """Send plain questions, at most `SLOTS`, from one port picked at random.
+
+        Returns:
+            All queries waiting on that port, by ID, and how many of the questions were sent.
+        """
+        many = self._open_ports.many
+        if many is None:
+            return {}, 0
+        try:
+            port = self._port(int.from_bytes(random_octets(2)))
+        except OSError:  # those who send them one by one find out, too
+            return {}, 0
+        queries = _spell(questions, port.waiting)
+        sent = many.send(port.socket, queries)
+        for unsent in questions[sent:]:
+            del port.waiting[unsent.message_id]
+        port.uses += sent
+        return port.waiting, sent
 
     def renew(self, seconds: float) -> None:
         """Do nothing, as datagrams are independent."""
@@ -247,16 +325,34 @@ class UpstreamDatagrams:
                 error.strerror,
             )
 
-    def _read(self, port: _Port) -> None:
-        """Read one datagram; the event loop calls again for the next."""
+    def _read(self, port: _Port) -> int:
+        """Read what has arrived; return the number of datagrams."""
+        many = self._open_ports.many
         try:
-            data = port.socket.recv(MAX_DATAGRAM)
+            arrived = many.receive(port.socket) if many else [port.socket.recv(MAX_DATAGRAM)]
         except BlockingIOError:
-            return
+            return 0
         except OSError as error:  # an ICMP error: the port is closed
-            _tell(port, trouble_of(error))
-            return
-        sent = port.waiting.get(int.from_bytes(data[:2]))
+            self._tell(port, trouble_of(error))
+            return 1
+        answers: list[tuple[PlainQuestion, PlainAnswer]] = []
+        for data in arrived:
+            waiting = port.waiting.get(int.from_bytes(data[:2]))
+            if waiting.__class__ is PlainQuestion:
+                answer = plain_answers.read(data, waiting.spelled)
+                if answer is not None and not (answer.edns and answer.edns.options):
+                    del port.waiting[waiting.message_id]
+                    answers.append((waiting, answer))
+                    continue
+            self._take(port, data)
+        if answers:
+            port.strangers = 0
+            self._plain.take(answers)
+        return len(arrived)
+
+    def _take(self, port: _Port, data: bytes) -> None:
+        """Process a datagram that is not a plain answer."""
+        sent = self._sent(port, int.from_bytes(data[:2]))
         if sent is None:
             self._count_stranger(port)
             return
@@ -271,6 +367,23 @@ class UpstreamDatagrams:
             self._deliver(port, sent, data)  # cut to its header, or an old server's FORMERR
         else:
             self._count_stranger(port)
+
+    def _sent(self, port: _Port, message_id: int) -> Sent | None:
+        """Return what waits for a response with an ID, which is no plain question any more."""
+        waiting = port.waiting.get(message_id)
+        if isinstance(waiting, PlainQuestion):
+            self._plain.become_flight(waiting.question)
+            waiting = port.waiting.get(message_id)
+        assert not isinstance(waiting, PlainQuestion)
+        return waiting
+
+    def _tell(self, port: _Port, trouble: Trouble) -> None:
+        """Report to all queries waiting on a port."""
+        for message_id in list(port.waiting):
+            sent = self._sent(port, message_id)
+            if sent is not None:  # else forgotten by what another one did
+                sent.forget()
+                sent.take(trouble)
 
     def _deliver(self, port: _Port, sent: Sent, data: bytes) -> None:
         """Deliver a response that repeats the ID and the question of a query.
@@ -302,7 +415,7 @@ class UpstreamDatagrams:
             return
         port.strangers = 0
         port.uses = MAX_USES_OF_A_PORT
-        _tell(port, Trouble(TroubleKind.FLOODED))
+        self._tell(port, Trouble(TroubleKind.FLOODED))
 
 
 def _without_records(data: bytes, question: bytes) -> Response:
@@ -311,8 +424,25 @@ def _without_records(data: bytes, question: bytes) -> Response:
     return Response(int.from_bytes(data[:2]), flags, flags & 0xF, question, (), (), ())
 
 
-def _tell(port: _Port, trouble: Trouble) -> None:
-    """Report to all queries waiting on a port."""
-    for sent in list(port.waiting.values()):
-        sent.forget()
-        sent.take(trouble)
+def _spell(questions: Sequence[PlainQuestion], home: Home) -> list[bytes]:
+    """Return the queries for plain questions, which wait from now on.
+
+    Each has a random ID and a random spelling, for which the random octets are taken together.
+    """
+    names = b"".join([plain.name_octets for plain in questions])
+    spelled = spell_names(names, random_octets(len(names)))
+    ids = random_octets(2 * len(questions))
+    queries, at = [], 0
+    for number, plain in enumerate(questions):
+        form, end = plain.form, at + len(plain.name_octets)
+        message_id = int.from_bytes(ids[2 * number : 2 * number + 2])
+        while message_id in home:
+            message_id = int.from_bytes(random_octets(2))
+        home[message_id] = plain
+        plain.message_id = message_id
+        plain.spelled = spelled[at:end] + form.type_and_class
+        queries.append(
+            b"".join((message_id.to_bytes(2), form.asked_head, plain.spelled, form.asked_opt))
+        )
+        at = end
+    return queries

@@ -4,13 +4,16 @@ import asyncio
 import errno
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
+from containerdns.core.upstream.plain_answers import PlainAnswer
+from containerdns.core.upstream.plain_questions import PlainQuestion
+from containerdns.core.upstream.questions import Question
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -105,12 +108,25 @@ class Sent:
     question: bytes
     take: Take
     message_id: int
-    home: dict[int, "Sent"]
+    home: "dict[int, Sent] | Home"
 
     def forget(self) -> None:
         """Ignore any later response."""
         if self.home.get(self.message_id) is self:
             del self.home[self.message_id]
+
+
+Home = dict[int, Sent | PlainQuestion]
+
+
+class PlainTaker(Protocol):
+    """Takes what arrives for plain questions, which wait in a `Home` themselves."""
+
+    def take(self, answers: Sequence[tuple[PlainQuestion, PlainAnswer]]) -> None:
+        """Pass on answers to questions that do not wait any more."""
+
+    def become_flight(self, question: Question) -> object:
+        """Put a `Sent` in the place of a question, for whatever else happens to it."""
 
 
 class Transport(Protocol):

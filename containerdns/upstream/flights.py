@@ -140,9 +140,24 @@ class Flight:
             self._loop.call_soon(self._control.land, self, None)
             return
         self._first = upstream = order[0]
-        patience = _patience(upstream, self._share(len(order), now), 0)
-        self._control.timeouts.add(now + patience, self)
+        self._control.timeouts.add(now + first_patience(upstream, len(order)), self)
         self._send(upstream)
+
+    def resume(self, attempt: Attempt, order: Sequence[Upstream]) -> None:
+        """Go on with a question that was sent already, to the first server.
+
+        Args:
+            attempt: How it was sent.
+            order: The servers to query, in order.
+        """
+        self._first = upstream = attempt.upstream
+        self._order = (upstream, *(other for other in order if other is not upstream))
+        self._sent_at = attempt.at
+        self._deadline = attempt.at + PATIENCE
+        self._again_at = attempt.at + AGAIN_AFTER
+        self._attempts.append(attempt)
+        patience = first_patience(upstream, len(self._order))
+        self._control.timeouts.add(attempt.at + patience, self)
 
     def put(self, source: Upstream, outcome: Response | Trouble) -> None:
         """Process the result of an attempt."""
@@ -196,8 +211,7 @@ class Flight:
 
     def _share(self, servers: int, now: float) -> float:
         """Return the seconds for one server, given how many are left, including it."""
-        left = self._deadline - now
-        return left if servers == 1 else min(left / servers, MAX_SHARE)
+        return _share_of(self._deadline - now, servers)
 
     async def _ask_in_order(self) -> UpstreamAnswer | None:
         order = self._order
@@ -324,6 +338,15 @@ class Flight:
         source.health.last_failure = text
         self.failures.append(f"{source.name}: {text}")
         self.error = self.error or error_of(outcome)
+
+
+def first_patience(upstream: Upstream, servers: int) -> float:
+    """Return the seconds until the first of some servers counts as silent for the first time."""
+    return _patience(upstream, _share_of(PATIENCE, servers), 0)
+
+
+def _share_of(seconds: float, servers: int) -> float:
+    return seconds if servers == 1 else min(seconds / servers, MAX_SHARE)
 
 
 def _patience(upstream: Upstream, share: float, number: int) -> float:

@@ -22,6 +22,8 @@ from containerdns.core.endpoints import SYSTEM, Endpoint, UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_answers import PlainAnswer
+from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import Question, question_of
 from containerdns.core.upstream.scrub import MAX_NEGATIVE, Trust, scrub
 from containerdns.core.upstream.upstream_cache import Cache, Cached
@@ -30,6 +32,7 @@ from containerdns.upstream.datagrams import OpenPorts
 from containerdns.upstream.exchanges import Inbox, Trouble, TroubleKind
 from containerdns.upstream.flights import MAX_ERROR_TEXT, Flight, UpstreamAnswer, Waiter, error_of
 from containerdns.upstream.loops import Loops, is_own_address
+from containerdns.upstream.plain_flights import PlainFlights
 from containerdns.upstream.system import EVERY, RESOLV_CONF, SystemServers
 from containerdns.upstream.timeouts import Timeouts
 from containerdns.upstream.upstreams import Surroundings, Upstream
@@ -114,6 +117,7 @@ class Forwarder:
         self._is_ours = is_ours
         self._cache = Cache(settings.cache_size)
         self._flights: dict[Question, Flight] = {}
+        self._plain = PlainFlights(self)
         self._waiting: dict[bytes, int] = {}  # by client, the questions that it waits for
         self._loops = Loops(loop_token)
         self._trusts: dict[tuple[str | None, bool], Trust] = {}
@@ -143,6 +147,7 @@ class Forwarder:
                 sends_labels_back=self._leave_for_labels,
                 is_loop=self._loops.is_loop,
                 open_ports=OpenPorts(share_of(descriptor_limit()), self._loop),
+                plain=self._plain,
             )
             self._take_lists(self._settings)
             self.has_started.set()
@@ -150,6 +155,7 @@ class Forwarder:
                 await self._follow_system()
             finally:
                 self.has_started.clear()  # should this run again, with connections of its own
+                self._plain.become_flights()
                 for flight in list(self._flights.values()):
                     self._land(flight, STOPPED)
                 for upstream in self._upstreams.values():
@@ -284,10 +290,38 @@ class Forwarder:
             take(
                 self._refused(f"{MAX_QUESTIONS_OF_A_CLIENT} questions of this client are in flight")
             )
-        elif question not in self._flights and len(self._flights) >= MAX_FLIGHTS:
+        elif self._is_full and question not in self._flights and question not in self._plain:
             take(self._refused(f"{MAX_FLIGHTS} questions are in flight"))
         else:
             self._join(question, Waiter(client, take))
+
+    def ask_plain(self, plain: PlainQuestion) -> bool:
+        """Query an upstream with the next `send_plain`; return whether this question is plain.
+
+        One that is not, as it is cached, in flight, or over a limit, is left to `cached` and
+        `ask`.  Otherwise its asker is called with the result once, after `send_plain` began.
+        """
+        question, client = plain.question, plain.client
+        count = self._waiting.get(client, 0)
+        if (
+            question in self._cache
+            or question in self._plain
+            or question in self._flights
+            or count >= MAX_QUESTIONS_OF_A_CLIENT
+            or self._is_full
+            or self._settings.rebind_protection
+            or self._loops.is_probe(question.name)
+            or not self.has_started.is_set()
+        ):
+            return False
+        self._waiting[client] = count + 1
+        self._counters.cache_misses += 1
+        self._plain.add(plain)
+        return True
+
+    def send_plain(self) -> None:
+        """Send the plain questions of this pass."""
+        self._plain.send()
 
     def describe(self, name: str, qtype: int) -> Prospect:
         """Return what would happen to a question, without sending it."""
@@ -329,6 +363,8 @@ class Forwarder:
             apex: tuple(self._upstreams[server] for server in servers)
             for apex, servers in lists.items()
         }
+        if gone:
+            self._plain.become_flights()
         for upstream in gone:
             del self._upstreams[upstream.server]
             upstream.close()
@@ -441,6 +477,14 @@ class Forwarder:
     def _has_alive(self, apex: str | None) -> bool:
         return any(upstream.is_alive for upstream in self._lists.get(apex, ()))
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._flights) + len(self._plain) >= MAX_FLIGHTS
+
+    def time(self) -> float:
+        """Return the time by the loop's clock."""
+        return self._loop.time()
+
     def _refused(self, reason: str) -> Resolution:
         self._counters.forwards_refused += 1
         return Resolution(messages.REFUSED, source="policy", reason=reason)
@@ -454,7 +498,11 @@ class Forwarder:
         self._waiting[waiter.client] = self._waiting.get(waiter.client, 0) + 1
         now = self._loop.time()
         stale = self._cache.stale(question, now)
-        flight = self._flights.get(question) or self._begin(question)
+        flight = (
+            self._flights.get(question)
+            or self._plain.become_flight(question)
+            or self._begin(question)
+        )
         flight.waiting.append(waiter)
         if stale is not None:
             patience = STALE_PATIENCE if self._has_alive(question.apex) else 0.0
@@ -470,6 +518,12 @@ class Forwarder:
         """Query the upstreams."""
         flight = self._flights[question] = Flight(question, self, self._loop)
         flight.begin()
+        return flight
+
+    def new_flight(self, question: Question, waiter: Waiter) -> Flight:
+        """Return a flight that is not begun, for a client that is counted already."""
+        flight = self._flights[question] = Flight(question, self, self._loop)
+        flight.waiting.append(waiter)
         return flight
 
     def go_on(self, flight: Flight) -> None:
@@ -507,15 +561,31 @@ class Forwarder:
 
     def _tell(self, waiter: Waiter, resolution: Resolution) -> None:
         """Pass the result to one waiter, containing its errors."""
-        client = waiter.client
-        count = self._waiting.pop(client) - 1
-        if count:
-            self._waiting[client] = count
+        self._waits_no_more(waiter.client)
         try:
             waiter.take(resolution)
         except Exception:
             self._counters.internal_errors += 1
             log.exception("internal error while sending what an upstream answered")
+
+    def _waits_no_more(self, client: bytes) -> None:
+        """Count a client's question in flight no more."""
+        count = self._waiting.pop(client) - 1
+        if count:
+            self._waiting[client] = count
+
+    def accept_plain(self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream) -> None:
+        """Cache an answer that can be passed on as it came; its client waits no more."""
+        self._waits_no_more(plain.client)
+        now = self._loop.time()
+        resolution = Resolution(
+            messages.NOERROR,
+            answer.body,
+            answer.is_authentic,
+            upstream=upstream.name,
+            reason=f"answered by {upstream.name}",
+        )
+        self._keep(plain.question, Cached(resolution, now, now + answer.ttl))
 
     def _accept(self, question: Question, answer: UpstreamAnswer) -> Resolution:
         """Scrub a response, cache it, and return it."""

@@ -16,6 +16,8 @@ from containerdns.core.upstream.upstream_health import NEVER, Health
 from containerdns.upstream.datagrams import OpenPorts, UpstreamDatagrams
 from containerdns.upstream.exchanges import (
     Bootstrap,
+    Home,
+    PlainTaker,
     Receiver,
     Sent,
     Spawn,
@@ -55,6 +57,7 @@ class Surroundings:
         sends_labels_back: Called with an upstream that sends single labels back here.
         is_loop: Returns whether a response is our own answer to that.
         open_ports: The UDP ports of all upstreams.
+        plain: Takes the answers to plain questions.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -66,6 +69,7 @@ class Surroundings:
     sends_labels_back: Callable[["Upstream"], None]
     is_loop: Callable[[Response], bool]
     open_ports: OpenPorts
+    plain: PlainTaker
 
 
 class Upstream:
@@ -96,7 +100,7 @@ class Upstream:
         else:
             self.streams = UpstreamStreams(address, loop, surroundings.spawn, server.server_name)
         if server.transport == "udp":
-            self.datagrams = UpstreamDatagrams(address, loop, surroundings.open_ports)
+            self.datagrams = UpstreamDatagrams(address, surroundings.open_ports, surroundings.plain)
 
     @property
     def is_alive(self) -> bool:
@@ -107,6 +111,15 @@ class Upstream:
     def is_encrypted(self) -> bool:
         """Whether queries to it are encrypted."""
         return self.server.transport != "udp"
+
+    def takes_plain(self, now: float) -> bool:
+        """Return whether plain questions can be sent to it without further thought."""
+        return (
+            self.datagrams is not None
+            and self.is_alive
+            and now >= self.folds_case_until
+            and now >= self.lacks_edns_until
+        )
 
     @property
     def sends_labels_back(self) -> bool:
@@ -194,10 +207,10 @@ class Upstream:
         if self.health.heard(round_trip, now):
             log.info("upstream %s answers again", self.name)
 
-    def answered(self, response: Response, took: float) -> None:
-        """Count a query that it answered."""
-        self._surroundings.counters.upstream_answered(self.name, response.rcode)
-        self._surroundings.counters.upstream_took(self.name, took)
+    def answered(self, rcode: int, took: float, times: int = 1) -> None:
+        """Count queries that it answered."""
+        self._surroundings.counters.upstream_answered(self.name, rcode, times)
+        self._surroundings.counters.upstream_took(self.name, took, times)
 
     def not_answered(self) -> None:
         """Count a query that it did not answer."""
@@ -303,6 +316,18 @@ class Attempt:
         flags = question.flags if flags is None else flags
         self._sent = transport.send(wire, flags, opt, self._take)
 
+    def resume(self, spelled: bytes, message_id: int, home: Home) -> None:
+        """Go on with a question that was sent over UDP already, with EDNS.
+
+        Args:
+            spelled: The question as sent.
+            message_id: The ID.
+            home: All queries waiting on the same port.
+        """
+        self._spelled = spelled
+        self._had_edns = self._is_datagram = True
+        self._sent = home[message_id] = Sent(spelled, self._take, message_id, home)
+
     def forget(self) -> None:
         """Ignore any later response."""
         if self._sent is not None:
@@ -354,7 +379,7 @@ class Attempt:
             if self._doubts_case and response.question != self._spelled:
                 upstream.folds_case_until = now + MAX_QUIRK
             self._is_open = False
-            upstream.answered(response, now - self.at)
+            upstream.answered(response.rcode, now - self.at)
             self.receiver.put(upstream, response)
 
     def _move(self, transport: Transport) -> None:

@@ -29,6 +29,7 @@ from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.query_history import History
 from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.zone.containers import Attachment, Container, Network, PortBinding
 from containerdns.core.zone.ownership import Listing
 from containerdns.core.zone.views import View, Views, packed
@@ -84,6 +85,12 @@ class RecordingForwarder:
 
     def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
         take(self.resolved(forward))
+
+    def ask_plain(self, plain: PlainQuestion) -> bool:
+        return False
+
+    def send_plain(self) -> None:
+        pass
 
     def resolved(self, forward: Forward) -> Resolution:
         self.asked.append(forward)

@@ -22,6 +22,7 @@ from containerdns.core.protocol.respond import Peer, Reply, Responder, Transfer
 from containerdns.core.protocol.synthesised_answers import Found
 from containerdns.core.protocol.tsig import Key
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_questions import PlainQuestion, PlainQuestions
 from containerdns.core.zone.views import Rights, View, Views
 from containerdns.server.answering import Answering
 from containerdns.server.servers import Servers
@@ -46,6 +47,7 @@ class StubResponder(Responder):
         self.asked: list[tuple[str, Peer]] = []
         self.proven: set[str] = set()  # names whose queries have a valid cookie
         self.takes = 0.0
+        self.plain_questions = PlainQuestions()
 
     def respond(
         self, data: bytes, peer: Peer, now: float, query: messages.Query | None = None
@@ -116,6 +118,12 @@ class StubForwarder:
 
     def cached(self, forward: Forward) -> Resolution | None:
         return self.known
+
+    def ask_plain(self, plain: PlainQuestion) -> bool:
+        return False
+
+    def send_plain(self) -> None:
+        pass
 
     def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
         task = asyncio.create_task(self._ask(forward, take))

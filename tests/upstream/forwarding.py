@@ -14,6 +14,11 @@ from containerdns.core.endpoints import UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR, Edns, Query
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_answers import PlainAnswer
+from containerdns.core.upstream.plain_questions import PlainQuestion, PlainQuestions
+from containerdns.core.zone.ownership import Ownership
+from containerdns.core.zone.remembered_names import RememberedNames
+from containerdns.core.zone.zone import Shape, Zone
 from containerdns.upstream.forwarder import Forwarder
 from containerdns.upstream.system import RESOLV_CONF
 
@@ -34,14 +39,58 @@ def is_below_docker(name: str) -> bool:
     return names.is_below(name, "docker.") or names.is_single_label(name)
 
 
+def plain_question(forward: Forward) -> PlainQuestion | None:
+    """The same as a plain question, if it is one."""
+    query, edns = forward.query, forward.query.edns
+    opt = messages.opt_record(edns.dnssec_ok) if edns else b""
+    data = messages.query(query.id, query.flags, query.question, opt)
+    zone = Zone(Shape(domains=("docker.",)), 1, RememberedNames(60))
+    plain = PlainQuestions()
+    plain.use(Ownership(zone))
+    plain.learn(data, forward)
+    found = plain.find(data, data[2:].lower(), 0.0)
+    return None if forward.apex or found is None else found
+
+
+class Asking:
+    """Asks one question, plainly or not."""
+
+    def __init__(self) -> None:
+        self.resolved: asyncio.Future[Resolution] = asyncio.get_running_loop().create_future()
+
+    def take(self, resolution: Resolution) -> None:
+        if not self.resolved.done():
+            self.resolved.set_result(resolution)
+
+    def take_answer(self, plain: PlainQuestion, answer: PlainAnswer, upstream: str) -> None:
+        reply = messages.parse_response(plain.response(answer))
+        assert (reply.id, reply.question) == (7, plain.data[12 : 12 + len(plain.spelled)])
+        self.take(Resolution(messages.NOERROR, answer.body, answer.is_authentic, upstream=upstream))
+
+    def take_resolution(self, plain: PlainQuestion, resolution: Resolution) -> None:
+        self.take(resolution)
+
+
 class AwaitedForwarder(Forwarder):
-    """One whose resolutions can be awaited."""
+    """One whose resolutions can be awaited.
+
+    Attributes:
+        asks_plainly: Plain questions are asked as such, as they are if they come over UDP.
+    """
+
+    asks_plainly = True
 
     async def resolve(self, forward: Forward) -> Resolution:
         """Resolve a question; cancelling that does not call it back."""
-        resolved: asyncio.Future[Resolution] = asyncio.get_running_loop().create_future()
-        self.ask(forward, lambda found: None if resolved.done() else resolved.set_result(found))
-        return await resolved
+        asking = Asking()
+        plain = plain_question(forward) if self.asks_plainly else None
+        if plain is not None:
+            plain.asker, plain.client = asking, forward.client
+        if plain is not None and self.ask_plain(plain):
+            self.send_plain()
+        else:
+            self.ask(forward, asking.take)
+        return await asking.resolved
 
 
 @asynccontextmanager

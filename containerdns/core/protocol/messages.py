@@ -522,6 +522,14 @@ def _read_plain_name(data: bytes, at: int) -> tuple[bytes, int]:
     return data[start:at], at
 
 
+def is_plain_name(wire: bytes) -> bool:
+    """Return whether octets are one name without compression."""
+    try:
+        return _read_plain_name(wire, 0)[1] == len(wire)
+    except BadMessage:
+        return False
+
+
 class _KnownNames(dict[int, bytes]):
     """The wire names parsed in a message, by offset.
 

@@ -22,6 +22,7 @@ from containerdns.core.protocol.synthesised_answers import (
     Template,
 )
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_questions import PlainQuestions
 from containerdns.core.upstream.scrub import is_private
 from containerdns.core.zone import answers, records
 from containerdns.core.zone.answers import Answer, Lookup
@@ -171,6 +172,7 @@ class Responder:
 
     Attributes:
         synthesised: `SynthesisedAnswers.find`, for clients that may ask.
+        plain_questions: Those that need no decision.
     """
 
     def __init__(
@@ -204,11 +206,14 @@ class Responder:
         self._synthesised = SynthesisedAnswers(counters)
         self._synthesised.use(ownership)
         self.synthesised = self._synthesised.find
+        self.plain_questions = PlainQuestions()
+        self.plain_questions.use(ownership)
 
     def use(self, ownership: Ownership) -> None:
         """Use other rules, and their zone, from now on."""
         self._zone, self._ownership = ownership.zone, ownership
         self._synthesised.use(ownership)
+        self.plain_questions.use(ownership)
         self._many_holders.forget()
         self._led.clear()
 

@@ -11,13 +11,16 @@ same result; the tests hold one to the other.
 
 import struct
 from functools import lru_cache
+from typing import NamedTuple
 
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR, Body, Edns, Response
+from containerdns.core.protocol.query_variants import OPT_OCTETS
 from containerdns.core.upstream.scrub import MAX_POSITIVE
 from containerdns.errors import BadMessage
 
-MAX_PLAIN_OCTETS = messages.PLAIN_OCTETS  # of a response: it then fits into any datagram
+# Of a response: it then fits into any datagram, also with an OPT record of ours.
+MAX_PLAIN_OCTETS = messages.PLAIN_OCTETS - OPT_OCTETS
 
 _IS_PLAIN = messages.QR | messages.OPCODE | messages.TC | messages.RCODE  # QR, and none of them
 _HEADER = struct.Struct("!HHHHHH")
@@ -27,30 +30,67 @@ _TTL_AT, _LENGTH_AT, _DATA_AT = 6, 10, 12  # in a record whose owner is a pointe
 _PLAIN_OPT = b"\0\0\x29"  # the root, and the type
 
 
+class PlainAnswer(NamedTuple):
+    """A response that can be passed on as it came.
+
+    Attributes:
+        body: The records.
+        count_octets: Their number, in two octets.
+        ttl: Seconds, of all of them.
+        flags: The header's second 16 bits.
+        edns: The contents of its OPT record; None without one.
+    """
+
+    body: Body
+    count_octets: bytes
+    ttl: int
+    flags: int
+    edns: Edns | None
+
+    @property
+    def is_authentic(self) -> bool:
+        """The AD flag."""
+        return bool(self.flags & messages.AD)
+
+
 def parse(data: bytes, asked: bytes) -> Response:
     """Parse a response to a question, as `messages.parse_response` does.
+
+    Returns:
+        The response; with `body` if it can be passed on as it came.
 
     Raises:
         BadMessage: It is malformed, or a query.
     """
-    return read(data, asked) or messages.parse_response(data, asked)
+    plain = read(data, asked)
+    if plain is None:
+        return messages.parse_response(data, asked)
+    octets, _, ends, _ = plain.body
+    size = ends[0]
+    answer = tuple(
+        RR(asked[:-4], asked[-3], messages.IN, plain.ttl, octets[end - size + _DATA_AT : end])
+        for end in ends
+    )
+    message_id = int.from_bytes(data[:2])
+    noerror, edns, body = messages.NOERROR, plain.edns, plain.body
+    return Response(message_id, plain.flags, noerror, asked, answer, (), (), edns, body)
 
 
-def read(data: bytes, asked: bytes) -> Response | None:
-    """Parse a response to a question, if it can be passed on as it came.
+def read(data: bytes, asked: bytes) -> PlainAnswer | None:
+    """Check whether a response can be passed on as it came.
 
     Args:
         data: The message.
         asked: The question sent.
 
     Returns:
-        The response, with `body`; None if that is not certain.
+        None if that is not certain.
     """
     start = messages.HEADER_OCTETS + len(asked)
     octets = _DATA_OCTETS.get(asked[-4:])
     if octets is None or len(data) > MAX_PLAIN_OCTETS or data[12:start] != asked:
         return None
-    message_id, flags, questions, count, authorities, additionals = _HEADER.unpack_from(data)
+    _, flags, questions, count, authorities, additionals = _HEADER.unpack_from(data)
     if flags & _IS_PLAIN != messages.QR or questions != 1 or not count or authorities:
         return None
     size = _DATA_AT + octets
@@ -63,18 +103,11 @@ def read(data: bytes, asked: bytes) -> Response | None:
         edns = _read_opt(data[end:]) if additionals == 1 else None
         if edns is None:
             return None
-    owner, rtype = asked[:-4], asked[-3]
-    answer = tuple(
-        [
-            RR(owner, rtype, messages.IN, ttl, data[at + _DATA_AT : at + size])
-            for at in range(start, end, size)
-        ]
-    )
-    if count > 1 and len(set(answer)) != count:
+    records = data[start:end]
+    if count > 1 and len({records[at : at + size] for at in range(0, end - start, size)}) != count:
         return None  # a duplicate, which is dropped
-    ends, ttl_offsets = _places(count, size)
-    body = Body(data[start:end], (count, 0, 0), ends, ttl_offsets)
-    return Response(message_id, flags, messages.NOERROR, asked, answer, (), (), edns, body)
+    body = Body(records, (count, 0, 0), *_places(count, size))
+    return PlainAnswer(body, data[6:8], ttl, flags, edns)
 
 
 def _common_ttl(data: bytes, start: int, end: int, head: bytes, octets: int) -> int:

@@ -64,10 +64,19 @@ def spell(wire: bytes, randomness: bytes) -> bytes:
         wire: Wire name, lower case, with type and class.
         randomness: At least as many octets as the name has.
     """
-    size = len(wire) - 4
-    name = wire[:size]
-    flips = int.from_bytes(name.translate(_LETTERS)) & int.from_bytes(randomness[:size])
-    return (int.from_bytes(name) ^ flips).to_bytes(size) + wire[size:]
+    return spell_names(wire[:-4], randomness) + wire[-4:]
+
+
+def spell_names(wire: bytes, randomness: bytes) -> bytes:
+    """Spell one or more names in random case.
+
+    Args:
+        wire: Wire names, lower case, one after the other.
+        randomness: At least as many octets.
+    """
+    size = len(wire)
+    flips = int.from_bytes(wire.translate(_LETTERS)) & int.from_bytes(randomness[:size])
+    return (int.from_bytes(wire) ^ flips).to_bytes(size)
 
 
 def is_same(one: bytes, other: bytes) -> bool:

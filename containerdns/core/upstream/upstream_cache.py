@@ -129,6 +129,10 @@ class Cache:
     def __len__(self) -> int:
         return len(self._responses)
 
+    def __contains__(self, question: Question) -> bool:
+        """Return whether there is a response, however old, or a failure."""
+        return question in self._responses
+
     def fresh(self, question: Question, now: float) -> Cached | None:
         """Return a response that is fresh, or stale while all upstreams fail."""
         cached = self._responses.get(question)

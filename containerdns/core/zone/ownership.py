@@ -111,7 +111,7 @@ class Ownership:
                 *REVERSE_TREES,
             )
         )
-        self._not_ours = self._forward(names.ROOT, "not ours")
+        self.not_ours = self._forward(names.ROOT, "not ours")
         self._has_search_in_domain = any(
             special_names.nearest(search, self._domains) for search in shape.search_domains
         )
@@ -185,7 +185,7 @@ class Ownership:
 
     def _decide(self, name: str, qtype: int, now: float) -> Decision:
         if self._is_elsewhere(name, now):  # most of what is forwarded
-            return self._not_ours
+            return self.not_ours
         domain = special_names.nearest(name, self._domains)
         if domain:
             return self._decide_in_domain(name, domain)
@@ -216,9 +216,21 @@ class Ownership:
     def _is_elsewhere(self, name: str, now: float) -> bool:
         """Return whether certainly no rule applies to a name; False means unknown."""
         above = names.parents(name)
-        if len(above) < 2 or name in self._ruled or not self._ruled.isdisjoint(above):
+        if len(above) < 2 or not self._ruled.isdisjoint(above):
             return False
-        return not self._zone.is_ours(name, now)
+        return self.is_elsewhere_below(name, now)
+
+    def rules_below(self, name: str) -> bool:
+        """Return whether a rule may apply to a name because of what it is below.
+
+        Args:
+            name: What it is directly below.
+        """
+        return name == names.ROOT or not self._ruled.isdisjoint((name, *names.parents(name)))
+
+    def is_elsewhere_below(self, name: str, now: float) -> bool:
+        """Return whether no rule applies to a name, if none does because of its parents."""
+        return name not in self._ruled and not self._zone.is_ours(name, now)
 
     def answers(self, name: str, now: float) -> bool:
         """Return whether a name belongs to a container or is at or below a domain of ours."""

@@ -1,0 +1,148 @@
+"""Plain questions on their way to an upstream and back, many at a time.
+
+All that arrive in one pass leave in one system call, from one random port, each with an ID and a
+spelling of its own (RFC 5452); the responses to a port are read many at a time, too.  A question
+costs two places in tables, but no task, no timer and no closure.
+
+That is all that most of them need.  Any other becomes a flight, which goes on from there: the
+first server has been asked for some time.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+from containerdns.core.protocol import messages
+from containerdns.core.upstream.plain_answers import PlainAnswer
+from containerdns.core.upstream.plain_questions import PlainQuestion
+from containerdns.core.upstream.questions import Question
+from containerdns.upstream.exchanges import Home
+from containerdns.upstream.flights import Flight, Waiter, first_patience
+from containerdns.upstream.timeouts import Timeouts
+from containerdns.upstream.upstreams import Attempt, Upstream
+
+
+class PlainControl(Protocol):
+    """What plain questions need from the forwarder."""
+
+    def order(self, question: Question) -> tuple[Upstream, ...]:
+        """Return the servers to query, in order."""
+
+    def new_flight(self, question: Question, waiter: Waiter) -> Flight:
+        """Return a flight that is not begun, for a client that is counted already."""
+
+    def accept_plain(self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream) -> None:
+        """Cache an answer, as its client waits no more."""
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The timeouts of all flights."""
+
+    def time(self) -> float:
+        """Return the time by the loop's clock."""
+
+
+class Together:
+    """Plain questions that are sent together.
+
+    Attributes:
+        questions: Those that still wait.
+        upstream: The server asked.
+        home: All queries waiting on the same port, by ID.
+        at: When they were sent, by the loop's clock.
+    """
+
+    __slots__ = ("_flights", "at", "home", "questions", "upstream")
+    upstream: Upstream
+    home: Home
+    at: float
+
+    def __init__(self, flights: "PlainFlights") -> None:
+        self._flights = flights
+        self.questions: dict[Question, PlainQuestion] = {}
+
+    def expire(self) -> None:
+        """Go on with flights, as the server was silent."""
+        for question in list(self.questions):
+            flight = self._flights.become_flight(question)
+            if flight is not None:
+                flight.expire()
+
+
+class PlainFlights:
+    """The plain questions in flight."""
+
+    def __init__(self, control: PlainControl) -> None:
+        self._control = control
+        self._in_flight: dict[Question, Together] = {}
+        self._next = Together(self)
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    def __contains__(self, question: Question) -> bool:
+        return question in self._in_flight
+
+    def add(self, plain: PlainQuestion) -> None:
+        """Add a question that is not in flight to those that `send` sends."""
+        self._in_flight[plain.question] = self._next
+        self._next.questions[plain.question] = plain
+
+    def send(self) -> None:
+        """Send the questions that were added since the last call."""
+        together = self._next
+        if not together.questions:
+            return
+        self._next = Together(self)
+        unsent = list(together.questions.values())
+        order = self._control.order(unsent[0].question)  # the same for all, which have one list
+        now = self._control.time()
+        if order and order[0].takes_plain(now) and (datagrams := order[0].datagrams):
+            together.upstream, together.at = order[0], now
+            together.home, sent = datagrams.send_plain(unsent)
+            self._control.timeouts.add(now + first_patience(order[0], len(order)), together)
+            unsent = unsent[sent:]
+        for plain in unsent:
+            self._leave(plain.question).begin()
+
+    def take(self, answers: Sequence[tuple[PlainQuestion, PlainAnswer]]) -> None:
+        """Pass on answers to questions that do not wait any more; see `PlainTaker`."""
+        now = self._control.time()
+        times: dict[Together, int] = {}
+        for plain, answer in answers:
+            together = self._in_flight.pop(plain.question)
+            del together.questions[plain.question]
+            times[together] = times.get(together, 0) + 1
+            self._control.accept_plain(plain, answer, together.upstream)
+            plain.asker.take_answer(plain, answer, together.upstream.name)
+        for together, count in times.items():
+            took = now - together.at
+            together.upstream.heard(took, now)
+            together.upstream.answered(messages.NOERROR, took, count)
+
+    def become_flight(self, question: Question) -> Flight | None:
+        """Go on with a question as a flight; None if it is not in flight here."""
+        together = self._in_flight.get(question)
+        if together is None:
+            return None
+        if together is self._next:  # not sent yet
+            flight = self._leave(question)
+            flight.begin()
+            return flight
+        plain = together.questions[question]
+        flight = self._leave(question)
+        attempt = Attempt(together.upstream, question, flight, together.at)
+        attempt.resume(plain.spelled, plain.message_id, together.home)
+        flight.resume(attempt, self._control.order(question))
+        return flight
+
+    def become_flights(self) -> None:
+        """Do so with all questions, as the servers change."""
+        for question in list(self._in_flight):
+            self.become_flight(question)
+
+    def _leave(self, question: Question) -> Flight:
+        """Return a flight in place of a question."""
+        plain = self._in_flight.pop(question).questions.pop(question)
+        waiter = Waiter(plain.client, partial(plain.asker.take_resolution, plain))
+        return self._control.new_flight(question, waiter)

@@ -1,0 +1,206 @@
+"""Plain questions over real sockets: many together, and whatever is not plain about them.
+
+The tests of `test_forwarder` ask plainly as well.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from dnslib import DNSRecord
+
+from containerdns.core.protocol import messages
+from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.tasks import many_datagrams
+from tests.timing import until
+from tests.upstream.fakes import Reply, answer, upstream
+from tests.upstream.forwarding import (
+    Asking,
+    AwaitedForwarder,
+    addresses,
+    forwarder,
+    plain_question,
+    question,
+    settings,
+)
+from tests.upstream.test_forwarder import is_silent, says
+
+WWW = question("www.example.")
+
+
+def ask(forward: AwaitedForwarder, *asked: Forward) -> list[Asking]:
+    """Add plain questions, without sending them."""
+    asking = []
+    for one in asked:
+        plain = plain_question(one)
+        assert plain is not None
+        asking.append(Asking())
+        plain.asker, plain.client = asking[-1], one.client
+        assert forward.ask_plain(plain)
+    return asking
+
+
+async def answers_to(asking: list[Asking]) -> list[Resolution]:
+    async with asyncio.timeout(10):
+        return [await one.resolved for one in asking]
+
+
+def numbered(count: int) -> list[Forward]:
+    return [question(f"n{number}.example.") for number in range(count)]
+
+
+async def test_questions_sent_together_share_a_port_and_nothing_else() -> None:
+    """RFC 5452: each still has a port, an ID and a spelling that cannot be foreseen."""
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        ports = set()
+        for turn in range(20):
+            asking = ask(forward, *(question(f"n{n}.turn{turn}.example.") for n in range(5)))
+            forward.send_plain()
+            await answers_to(asking)
+            assert len(set(fake.peers[-5:])) == 1
+            ports.add(fake.peers[-1])
+        assert len(ports) > 15, "each time one of 512"
+        assert len({query.header.id for query, _ in fake.asked}) > 90
+        spelled = [str(query.q.qname).partition(".")[2] for query, _ in fake.asked]
+        assert len(set(spelled)) > 90
+
+
+async def test_a_port_is_replaced_after_as_many_questions_as_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("containerdns.upstream.datagrams.PORTS", 1)
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        for turn in range(10):
+            asking = ask(forward, *(question(f"n{n}.turn{turn}.example.") for n in range(64)))
+            forward.send_plain()
+            await answers_to(asking)
+        assert [len(set(fake.peers[at : at + 256])) for at in (0, 256)] == [1, 1]
+        assert len(set(fake.peers)) == 3
+
+
+FORGED: dict[str, Callable[[bytes], bytes]] = {
+    "another ID": lambda data: bytes([data[0] ^ 1]) + data[1:],
+    "another spelling": lambda data: data.swapcase(),
+    "another type": lambda data: data.replace(b"\0\1\0\1\xc0", b"\0\x1c\0\1\xc0", 1),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+async def test_a_forged_answer_to_the_right_port_does_not_match(
+    forge: Callable[[bytes], bytes],
+) -> None:
+    def script(query: DNSRecord, proto: str) -> Reply:
+        true = answer(query, "@ 60 A 192.0.2.1")
+        forged = forge(answer(query, "@ 60 A 192.0.2.66"))
+        return [forged, true] if proto == "udp" else true
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        many = numbered(8)
+        asking = ask(forward, *many)
+        forward.send_plain()
+        found = await answers_to(asking)
+        for asked, one in zip(many, found, strict=True):
+            assert addresses(asked, one) == ["192.0.2.1"]
+
+
+async def test_answers_are_cached_and_counted() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        asking = ask(forward, *numbered(3))
+        forward.send_plain()
+        await answers_to(asking)
+        name = f"127.0.0.1:{fake.port}"
+        counters = forward._counters
+        assert counters.upstream_requests == {(name, messages.NOERROR): 3}
+        assert sum(counters.upstream_durations[name].counts) == 3
+        assert (counters.cache_misses, counters.cache_hits) == (3, 0)
+        cached = forward.cached(numbered(1)[0])
+        assert cached is not None
+        assert cached.source == "cache"
+        assert addresses(WWW, cached) == ["192.0.2.1"]
+        assert forward._waiting == {}
+        [status] = forward.status()
+        assert 0 < status.round_trip < 10
+
+
+async def test_what_is_cached_in_flight_or_over_a_limit_is_not_plain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("containerdns.upstream.forwarder.MAX_QUESTIONS_OF_A_CLIENT", 2)
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        asking = ask(forward, WWW)
+        plain = plain_question(WWW)
+        assert plain is not None
+        plain.client = b"another"
+        assert not forward.ask_plain(plain), "in flight"
+        ask(forward, question("mail.example."))
+        third = plain_question(question("ftp.example."))
+        assert third is not None
+        third.client = WWW.client
+        assert not forward.ask_plain(third), "two of this client are in flight"
+        forward.send_plain()
+        await answers_to(asking)
+        assert not forward.ask_plain(plain), "cached"
+
+
+@pytest.mark.parametrize("is_sent", [False, True], ids=["not sent yet", "sent"])
+async def test_others_join_a_plain_question(is_sent: bool) -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        asking, joining = ask(forward, WWW), Asking()
+        if is_sent:
+            forward.send_plain()
+        forward.ask(WWW, joining.take)
+        forward.send_plain()
+        for found in await answers_to([*asking, joining]):
+            assert addresses(WWW, found) == ["192.0.2.1"]
+        assert len(fake.asked) == 1
+
+
+async def test_a_silent_server_costs_its_time_once() -> None:
+    """The flight of a late question goes on with the time that is left."""
+    async with (
+        upstream(is_silent) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(first.port, second.port)) as forward,
+    ):
+        many = numbered(4)
+        asking = ask(forward, *many)
+        forward.send_plain()
+        for asked, found in zip(many, await answers_to(asking), strict=True):
+            assert addresses(asked, found) == ["192.0.2.2"]
+        assert all(asked.name in first.names for asked in many)
+        assert all(second.names.count(asked.name) == 1 for asked in many)
+
+
+async def test_a_reload_asks_the_new_servers() -> None:
+    async with (
+        upstream(is_silent) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(settings(first.port)) as forward,
+    ):
+        asking = ask(forward, WWW)
+        forward.send_plain()
+        await until(lambda: len(first.asked) == 1)
+        forward.reload(settings(second.port))
+        [found] = await answers_to(asking)
+        assert addresses(WWW, found) == ["192.0.2.2"]
+
+
+async def test_without_the_calls_questions_are_sent_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(many_datagrams, "works", lambda: False)
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        asking = ask(forward, *numbered(5))
+        forward.send_plain()
+        assert len(await answers_to(asking)) == 5
+        assert len(set(fake.peers)) > 1
+
+
+async def test_what_cannot_be_sent_is_sent_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        many = forward._surroundings.open_ports.many
+        assert many is not None
+        monkeypatch.setattr(many, "_send", lambda *_: -1)
+        asking = ask(forward, *numbered(5))
+        forward.send_plain()
+        assert len(await answers_to(asking)) == 5
