@@ -248,6 +248,7 @@ class ZoneWriter(Replica):
         """The networks of an Engine changed; these are all of them."""
         self.inventory.set_networks(engine, networks)
         self._networks_changed()
+        self._warn_of_networks()
 
     def incomplete(self, engine: str) -> None:
         """A listing found containers whose names are not all known, until `listed`."""
@@ -269,6 +270,7 @@ class ZoneWriter(Replica):
             count = sum(1 for c in self.inventory if c.engine == engine)
             noun = "container" if count == 1 else "containers"
             log.info("Docker %s: listed, %d %s", engine, count, noun)
+            self._warn_of_networks()
         elif was_incomplete:
             self._look_at_listings()
         if self.listing is Listing.COMPLETE and self._freezes_left:
@@ -420,6 +422,7 @@ class ZoneWriter(Replica):
                 await asyncio.sleep(0)
                 until = time.perf_counter() + RELOAD_SLICE
         self.settle(time.time())
+        self._warn_of_networks()
 
     def read_hosts(self) -> None:
         """Read the hosts files that changed, without yielding to queries."""
@@ -643,6 +646,18 @@ class ZoneWriter(Replica):
                 publication.id, text, f"container {publication.container_name}: {text}: {reason}"
             ):
                 self.counters.bad_names += 1
+
+    def _warn_of_networks(self) -> None:
+        """Report each `--network` that no Engine has; containers on other networks have no address.
+
+        It may be created later.  Where networks cannot be listed, those of containers are known.
+        """
+        known = {network.name for network in self.inventory.networks()}
+        is_known = bool(known) and all(engine.last_sync for engine in self.engines.values())
+        for name in self.settings.policy.networks if is_known else ():
+            if name not in known:
+                text = f"--network {name}: no Engine has a network of this name"
+                self._warn_once("--network", name, text)
 
     def _warn_once(self, who: str, what: str, text: str) -> bool:
         said = self._warned.setdefault(who, set())

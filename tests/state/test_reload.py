@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from containerdns.config.groups import Settings
 from containerdns.config.settings import load
 from containerdns.core.counters import Counters
@@ -16,7 +18,7 @@ from containerdns.core.protocol.explain import explain
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.respond import Peer, Reply, Responder
 from containerdns.core.zone import records
-from containerdns.core.zone.containers import Attachment, Container
+from containerdns.core.zone.containers import Attachment, Container, Network
 from containerdns.core.zone.ownership import Act
 from containerdns.core.zone.views import packed
 from containerdns.core.zone.zone import Suffix, SuffixKind
@@ -92,6 +94,16 @@ def test_other_times_and_domains_hold_at_once() -> None:
     assert running.writer.ownership.decide("web.docker.", messages.A, 0.0).act is Act.FORWARD
     assert running.writer.zone.is_ahead or running.writer.zone.serial != serial
     assert running.writer.revision > revision  # the page is told
+
+
+def test_network_that_no_engine_has_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """A misspelt one leaves all containers without an address."""
+    running = Running(container("web"), network=["bridge", "nope"])
+    running.writer.networks_changed(ENGINE, (Network("b" * 64, "bridge", ENGINE, "bridge"),))
+    running.reload({"network": ["nope", "other"]})
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == [
+        f"--network {name}: no Engine has a network of this name" for name in ("nope", "other")
+    ]
 
 
 def test_reload_without_a_change_takes_no_serial(tmp_path: Path) -> None:
