@@ -331,7 +331,7 @@ class PacketCache:
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove the entries of canonical names that have changed."""
-        for name in names:
+        for name in self._of_name.keys() & names:
             for entry in list(self._of_name.get(name, ())):
                 self._remove(entry)
 

@@ -203,8 +203,8 @@ def befores_of(claim: Claim, publication: Publication) -> tuple[str, ...]:
 
 def befores(publication: Publication) -> tuple[str, ...]:
     """Return the relative names that exist before each of a publication's names."""
-    if not (publication.texts or publication.services or publication.is_wildcard):
-        return ()
+    if not (publication.texts or publication.is_wildcard):
+        return tuple(filter(None, publication.services or ()))
     found = dict.fromkeys(
         b for b in (*(publication.texts or ()), *(publication.services or ())) if b
     )

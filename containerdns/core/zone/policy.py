@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeVar
 
@@ -306,6 +306,7 @@ class _Author:
         self._lender = lender
         self._labels = docker_labels.own(container.docker_labels.items(), policy.label_prefix)
         self._is_one_off = _is_one_off(container)
+        self._longest_suffix = max(map(len, policy.suffixes), default=0)
         self._faults: list[tuple[str, str]] = []
         self._claims: dict[tuple[str, str], Claim] = {}
         self._values = self._read_labels()
@@ -402,12 +403,13 @@ class _Author:
     def _pointers(self) -> tuple[str, ...]:
         if self._lender is not None or self._container.id.startswith(SERVICE_ID):
             return ()
+        published = [
+            a for a in self._container.attachments if a.network not in UNPUBLISHED_NETWORKS
+        ]
+        if self._has_ipv6 and len(published) == 1:
+            return published[0].addresses  # as is usual; the same tuple takes no memory
         return tuple(
-            text
-            for a in self._container.attachments
-            if a.network not in UNPUBLISHED_NETWORKS
-            for text in a.addresses
-            if self._has_ipv6 or ":" not in text
+            text for a in published for text in a.addresses if self._has_ipv6 or ":" not in text
         )
 
     # -- names ---------------------------------------------------------------
@@ -527,6 +529,8 @@ class _Author:
 
     def _check_length(self, owner: str) -> None:
         """Report below which suffixes a relative name is too long; it exists below the others."""
+        if len(owner) + self._longest_suffix < names.MAX_NAME - 1:
+            return  # nearly always
         for suffix in self._policy.suffixes:
             if len(owner) + len(suffix) < names.MAX_NAME - 1:
                 continue
@@ -545,8 +549,12 @@ class _Author:
     def _owner(self, text: str, rank: Rank, *, is_absolute: bool = False) -> str:
         """Return the owner to claim for a text; "" if it is invalid, which is reported."""
         try:
-            owner = names.canonical(text) if is_absolute else self._relative(text, rank)
-            _check_claimable(owner, text, is_wildcard=rank is Rank.LABEL and not is_absolute)
+            if rank not in (Rank.LABEL, Rank.HOST_NAME):
+                owner = _owner_of(text)
+            else:
+                owner = names.canonical(text) if is_absolute else self._relative(text)
+                is_wildcard = rank is Rank.LABEL and not is_absolute
+                _check_claimable(owner, text, is_wildcard=is_wildcard)
         except BadName as bad:
             self._faults.append((bad.text, bad.reason))
             return ""
@@ -555,15 +563,8 @@ class _Author:
             return ""
         return owner
 
-    def _relative(self, text: str, rank: Rank) -> str:
-        """Parse a relative name; in labels, it may end in one of our suffixes.
-
-        Names from Docker and Compose are not changed: "web." is not "web".
-        """
-        if rank not in (Rank.LABEL, Rank.HOST_NAME):
-            if text.endswith("."):
-                raise BadName(text, "ends in a dot")
-            return names.relative(text)
+    def _relative(self, text: str) -> str:
+        """Parse a relative name of a label, which may end in one of our suffixes."""
         owner = names.relative(text)
         above = names.parents(owner + ".")[:-1]
         suffix = next((a for a in above if a in self._policy.suffixes), "")
@@ -680,8 +681,8 @@ class _Author:
                 continue
             shown = self._host_port(number) if self._policy.host_mode else number
             services.setdefault(before, []).extend([shown] if shown else [])
-        found = {b: tuple(dict.fromkeys(ports)) for b, ports in services.items() if ports}
-        return found or None
+        found = ((b, tuple(dict.fromkeys(ports))) for b, ports in services.items() if ports)
+        return _shared_services(tuple(found)) or None
 
     def _host_port(self, port: int) -> int:
         """Return the published port in host mode, else the port; 0 if on loopback only."""
@@ -711,6 +712,14 @@ class _Author:
         text = self._labels[key] if shown is None else shown
         label = f"{self._policy.label_prefix}.{_short(key)}={_short(text)}"
         self._faults.append((label, reason))
+
+
+@lru_cache(maxsize=1024)  # the containers of an image share them
+def _shared_services(
+    services: tuple[tuple[str, tuple[int, ...]], ...],
+) -> dict[str, tuple[int, ...]]:
+    """Return services by the relative names before NAME; nothing changes them."""
+    return dict(services)
 
 
 def _short(text: str) -> str:
@@ -753,6 +762,20 @@ def published_addresses(container: Container, ports: Collection[int]) -> tuple[s
         if p.port in ports and p.host_port == DNS_PORT and _reachable_host_port(p)
     )
     return tuple(dict.fromkeys("" if text in WILDCARDS else text for text in found))
+
+
+@lru_cache(maxsize=1024)  # a redeploy claims the same names several times
+def _owner_of(text: str) -> str:
+    """Return the owner in a name from Docker or Compose, which is not changed: "web." is not "web".
+
+    Raises:
+        BadName: It cannot be claimed.
+    """
+    if text.endswith("."):
+        raise BadName(text, "ends in a dot")
+    owner = names.relative(text)
+    _check_claimable(owner, text, is_wildcard=False)
+    return owner
 
 
 def _check_claimable(owner: str, text: str, *, is_wildcard: bool) -> None:

@@ -28,7 +28,7 @@ class Reverse:
     """The addresses that Docker assigned, and its own subnets."""
 
     def __init__(self) -> None:
-        self._holders: dict[str, list[str]] = {}  # by reverse name: publication ids, sorted
+        self._holders: dict[str, tuple[str, ...]] = {}  # by reverse name: publication ids, sorted
         self._above: Counter[str] = Counter()
         self._apexes: tuple[str, ...] = ()
         self._above_zones: frozenset[str] = frozenset()
@@ -37,22 +37,20 @@ class Reverse:
     def add(self, address: str, publication: str) -> str:
         """Add an address of a publication; return its reverse name."""
         name = reverse_name(address)
-        holders = self._holders.get(name)
-        if holders is None:
-            holders = self._holders[name] = []
+        holders = self._holders.get(name, ())
+        if not holders:
             self._above.update(names.parents(name))
         if publication not in holders:
-            holders.append(publication)
-            holders.sort()
+            self._holders[name] = tuple(sorted((*holders, publication)))
         return name
 
     def remove(self, address: str, publication: str) -> str:
         """Remove an address of a publication; return its reverse name."""
         name = reverse_name(address)
-        holders = self._holders.get(name, [])
+        holders = self._holders.get(name, ())
         if publication in holders:
-            holders.remove(publication)
-            if not holders:
+            self._holders[name] = tuple(p for p in holders if p != publication)
+            if not self._holders[name]:
                 del self._holders[name]
                 for above in names.parents(name):
                     self._above[above] -= 1

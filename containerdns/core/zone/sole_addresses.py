@@ -118,7 +118,9 @@ def of_addresses(
     return SoleAddresses(network, found[messages.A], found[messages.AAAA])
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=1024)
 def packed(text: str) -> bytes:
-    """Return the octets of an address; cached, as several names share one."""
+    """Return the octets of an address, as canonical text; cached, as several names share one."""
+    if ":" not in text:
+        return bytes(map(int, text.split(".")))
     return ip_address(text).packed

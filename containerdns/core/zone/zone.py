@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
-from weakref import WeakSet
+from weakref import ref
 
 from containerdns.core import names
 from containerdns.core.zone import handover
@@ -186,7 +186,7 @@ class Zone:
         self.own_networks: frozenset[str] = frozenset()
         self.lost_engines: frozenset[str] = frozenset()
         self._publications: dict[str, Publication] = {}
-        self._pasts: WeakSet[Past] = WeakSet()
+        self._pasts: list[ref[Past]] = []
         self._reserved: Counter[str] = Counter()
         self._above_reserved: Counter[str] = Counter()
         self._above: Counter[str] = Counter()
@@ -259,9 +259,8 @@ class Zone:
         if old == new:
             return set()
         self.generation += 1
-        if old is not None:
-            for past in self._pasts:
-                past.keep(old)
+        if old is not None and self._pasts:
+            self._keep_for_pasts(old)
         if old is not None and new is not None and _claim_alike(old, new):
             return self._exchange(old, new, now, hands_over=hands_over)
         was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
@@ -275,7 +274,7 @@ class Zone:
             changed |= self._enter(new)
         else:
             del self._publications[publication_id]
-        if old is not None:
+        if old is not None and not (new is not None and _is_kept_alike(old, new)):
             kept = set(_owners_to_keep(new)) if new is not None else set()
             gone = (o for o in _owners_to_keep(old) if o not in kept and not self._is_kept(o))
             self.remembered.add(gone, now)
@@ -287,6 +286,12 @@ class Zone:
         if was_running or is_running or is_withdrawn:
             self.is_ahead = True
         return changed
+
+    def _keep_for_pasts(self, old: Publication) -> None:
+        """Keep a publication that is being replaced for those that need it."""
+        for reference in self._pasts:
+            if (past := reference()) is not None:
+                past.keep(old)
 
     def _exchange(
         self, old: Publication, new: Publication, now: float, *, hands_over: bool
@@ -599,7 +604,7 @@ class Zone:
     def past(self) -> Past:
         """Return the publications as of now, while the zone may change."""
         past = Past(self._publications)
-        self._pasts.add(past)
+        self._pasts = [r for r in self._pasts if r() is not None] + [ref(past)]
         return past
 
     def is_running(self, owner: str) -> bool:
@@ -1027,6 +1032,11 @@ def _claim_alike(old: Publication, new: Publication) -> bool:
         and old.project == new.project
         and befores(old) == befores(new)
     )
+
+
+def _is_kept_alike(old: Publication, new: Publication) -> bool:
+    """Return whether both certainly have the same owners to keep, as before and after a death."""
+    return old.claims is new.claims and befores(old) == befores(new)
 
 
 def _has_same_data(old: Publication, new: Publication) -> bool:

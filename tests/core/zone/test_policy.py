@@ -568,3 +568,15 @@ def test_only_the_first_faults_of_a_container_are_reported() -> None:
         more = [why for shown, why in faults if shown == "containerdns.*"]
         assert more == ["1 more faults"] * lines
         assert len(faults) == policy.MAX_FAULTS + lines
+
+
+def test_containers_of_one_image_share_their_services_and_have_no_second_list_of_addresses() -> (
+    None
+):
+    """With 10,000 containers, these were 5 MB."""
+    ports = (PortBinding(80, "tcp"), PortBinding(9200, "tcp"))
+    one, other = (published(ports=ports, container_name=name) for name in ("one", "other"))
+    assert one.services is other.services
+    assert one.services == {"_80._tcp": (80,), "_9200._tcp": (9200,)}
+    attachment = Attachment("front", "f", ("172.18.0.2",))
+    assert published(attachments=(attachment,)).pointers is attachment.addresses
