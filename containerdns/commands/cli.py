@@ -126,10 +126,19 @@ def _config_option(command: Callable[..., None]) -> Callable[..., None]:
         "--config",
         envvar="CONTAINERDNS_CONFIG",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        callback=_as_file,
         help="A TOML file whose keys are the options without the leading hyphens."
         "  [CONTAINERDNS_CONFIG]",
     )(command)
+
+
+def _as_file(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> Path | None:
+    """Convert the value of `--config`; an empty one would become the current directory."""
+    if value == "":
+        raise BadSettings("--config", value, "a readable file")
+    return None if value is None else Path(value)
 
 
 def _url_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -770,3 +770,11 @@ def test_help_of_each_command_is_whole(run: Run) -> None:
     listed = run("--help").stdout.partition("Commands:")[2].partition("Shell completion")[0]
     assert "serve" in listed
     assert "..." not in listed
+
+
+def test_empty_config_is_named_as_it_was_given(run: Run) -> None:
+    """`--config "$UNSET"`; the variable, when empty, counts as unset."""
+    done = run("check", "--config", "")
+    assert done.exit_code == 2
+    assert done.stderr == "containerdns: --config='': expected a readable file\n"
+    assert run("version", CONTAINERDNS_CONFIG="").exit_code == 0
