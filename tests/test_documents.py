@@ -168,3 +168,13 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "names/index.html").exists()
+
+
+def test_changelog_says_nothing_twice() -> None:
+    """A merge once left the old text of a version beside the new one.
+
+    Then: take the file as it is on the main branch, and add the new line again.
+    """
+    for version in (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1:]:
+        begun = re.findall(r"^(?:#+ .*|- .{30})", version, re.MULTILINE)
+        assert [text for text in begun if begun.count(text) > 1] == []
