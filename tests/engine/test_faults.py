@@ -34,6 +34,23 @@ def address_of(recorder: Recorder, container_name: str) -> str:
     return recorder.running()[container_name].attachments[0].addresses[0]
 
 
+async def test_redeploy_is_inspected_once_and_known_by_name_from_its_creation(
+    socket: Path,
+) -> None:
+    """Each inspect costs about a millisecond of CPU, whether or not the container has started."""
+    async with SimulatedEngine(socket) as engine, watching(engine.url) as (recorder, _):
+        old = engine.add("web", announce=False)
+        engine.emit("container", "start", old)
+        await recorder.until(lambda: "web" in recorder.running())
+        await recorder.until_listed()
+        new = await engine.redeploy(old)
+        await recorder.until(lambda: new in recorder.containers and "web" in recorder.running())
+        told = [given[0] for name, given, _ in recorder.calls if name == "container_changed"]
+        states = [c.state for c in told if c.id == new]
+        assert states == ["created", "running"]
+        assert engine.requests[f"/containers/{new}/json"] == 1
+
+
 async def test_stream_that_is_cut_is_subscribed_again(socket: Path) -> None:
     async with SimulatedEngine(socket, 3) as engine, watching(engine.url) as (recorder, _):
         await recorder.until_listed()
