@@ -9,7 +9,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-from containerdns.upstream.exchanges import Sent, Spawn, Trouble, TroubleKind
+from containerdns.core.upstream.plain_questions import PlainQuestion
+from containerdns.upstream.exchanges import Home, Sent, Spawn, Trouble, TroubleKind
 
 MAX_CONNECT = 2.0  # seconds, the longest timeout of a question
 MAX_IDLE = 60.0  # seconds; servers may close earlier, RFC 7766 section 6.2.3
@@ -26,7 +27,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.waiting: dict[int, Sent] = {}
+        self.waiting: Home = {}
         self.is_closed = False
         self.alive_at = loop.time()
         self.transport: asyncio.Transport | None = None
@@ -45,9 +46,17 @@ class UpstreamConnection(asyncio.BaseProtocol):
     def fail(self, trouble: Trouble) -> None:
         """Close, and notify waiting questions."""
         self.close()
-        for sent in list(self.waiting.values()):
-            sent.forget()
-            sent.take(trouble)
+        for number in list(self.waiting):
+            sent = self.sent(number)
+            if sent is not None:  # else forgotten by what another one did
+                sent.forget()
+                sent.take(trouble)
+
+    def sent(self, number: int) -> Sent | None:
+        """Return what waits for a response, which is no plain question any more."""
+        sent = self.waiting.get(number)
+        assert not isinstance(sent, PlainQuestion)
+        return sent
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify waiting questions."""

@@ -22,7 +22,7 @@ from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream import plain_answers
 from containerdns.core.upstream.plain_answers import PlainAnswer
 from containerdns.core.upstream.plain_questions import PlainQuestion
-from containerdns.core.upstream.questions import is_same, spell_names
+from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
 from containerdns.tasks import event_loop, many_datagrams
 from containerdns.tasks.many_datagrams import HEADER_OCTETS, SLOTS, Areas, Layout
@@ -35,6 +35,7 @@ from containerdns.upstream.exchanges import (
     Trouble,
     TroubleKind,
     is_response,
+    plain_queries,
     random_octets,
     trouble_of,
 )
@@ -258,7 +259,7 @@ class UpstreamDatagrams:
             port = self._port(int.from_bytes(random_octets(2)))
         except OSError:  # those who send them one by one find out, too
             return {}, 0
-        queries = _spell(questions, port.waiting)
+        queries = plain_queries(questions, port.waiting, is_padded=False)
         sent = many.send(port.socket, queries)
         for unsent in questions[sent:]:
             del port.waiting[unsent.message_id]
@@ -340,7 +341,7 @@ class UpstreamDatagrams:
             waiting = port.waiting.get(int.from_bytes(data[:2]))
             if waiting.__class__ is PlainQuestion:
                 answer = plain_answers.read(data, waiting.spelled)
-                if answer is not None and not (answer.edns and answer.edns.options):
+                if answer is not None and not answer.says_more:
                     del port.waiting[waiting.message_id]
                     answers.append((waiting, answer))
                     continue
@@ -422,27 +423,3 @@ def _without_records(data: bytes, question: bytes) -> Response:
     """Parse only the header of a truncated response."""
     flags = int.from_bytes(data[2:4])
     return Response(int.from_bytes(data[:2]), flags, flags & 0xF, question, (), (), ())
-
-
-def _spell(questions: Sequence[PlainQuestion], home: Home) -> list[bytes]:
-    """Return the queries for plain questions, which wait from now on.
-
-    Each has a random ID and a random spelling, for which the random octets are taken together.
-    """
-    names = b"".join([plain.name_octets for plain in questions])
-    spelled = spell_names(names, random_octets(len(names)))
-    ids = random_octets(2 * len(questions))
-    queries, at = [], 0
-    for number, plain in enumerate(questions):
-        form, end = plain.form, at + len(plain.name_octets)
-        message_id = int.from_bytes(ids[2 * number : 2 * number + 2])
-        while message_id in home:
-            message_id = int.from_bytes(random_octets(2))
-        home[message_id] = plain
-        plain.message_id = message_id
-        plain.spelled = spelled[at:end] + form.type_and_class
-        queries.append(
-            b"".join((message_id.to_bytes(2), form.asked_head, plain.spelled, form.asked_opt))
-        )
-        at = end
-    return queries

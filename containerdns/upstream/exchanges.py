@@ -13,7 +13,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.plain_answers import PlainAnswer
 from containerdns.core.upstream.plain_questions import PlainQuestion
-from containerdns.core.upstream.questions import Question
+from containerdns.core.upstream.questions import Question, padded_opt, spell_names
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -127,6 +127,48 @@ class PlainTaker(Protocol):
 
     def become_flight(self, question: Question) -> object:
         """Put a `Sent` in the place of a question, for whatever else happens to it."""
+
+
+def plain_queries(
+    questions: Sequence[PlainQuestion], home: Home, *, is_padded: bool
+) -> list[bytes]:
+    """Return the queries for plain questions, which wait from now on.
+
+    Each has a random ID and a random spelling, for which the random octets are taken together.
+
+    Args:
+        questions: The questions.
+        home: All queries waiting on the same port or connection.
+        is_padded: They will be encrypted, and must not be known by their length.
+    """
+    names = b"".join([plain.name_octets for plain in questions])
+    spelled = spell_names(names, random_octets(len(names)))
+    ids = random_octets(2 * len(questions))
+    queries, at = [], 0
+    for number, plain in enumerate(questions):
+        form, end = plain.form, at + len(plain.name_octets)
+        message_id = int.from_bytes(ids[2 * number : 2 * number + 2])
+        while message_id in home:
+            message_id = int.from_bytes(random_octets(2))
+        home[message_id] = plain
+        plain.message_id = message_id
+        plain.spelled = asked = spelled[at:end] + form.type_and_class
+        opt = padded_opt(form.wants_dnssec, len(asked)) if is_padded else form.asked_opt
+        queries.append(b"".join((message_id.to_bytes(2), form.asked_head, asked, opt)))
+        at = end
+    return queries
+
+
+class PlainTransport(Protocol):
+    """A way to one upstream for plain questions."""
+
+    def send_plain(self, questions: Sequence[PlainQuestion]) -> tuple[Home, int]:
+        """Send plain questions.
+
+        Returns:
+            All queries waiting on the same port or connection, by ID, and how many of the
+            questions, from the first, are among them.
+        """
 
 
 class Transport(Protocol):

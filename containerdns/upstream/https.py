@@ -171,7 +171,7 @@ class _HTTPSConnection(UpstreamConnection, asyncio.Protocol):
         if stream not in self._streams:
             return  # it has ended already
         number, body = self._streams[stream]
-        sent = self.waiting.get(number)
+        sent = self.sent(number)
         outcome = read_whole(bytes(body), sent.question if sent else b"")
         if sent is None or not isinstance(outcome, Response):
             self._end(stream, outcome)
@@ -182,7 +182,7 @@ class _HTTPSConnection(UpstreamConnection, asyncio.Protocol):
 
     def _end(self, stream: int, outcome: Response | Trouble) -> None:
         number, _ = self._streams.pop(stream, (-1, b""))
-        sent = self.waiting.get(number)
+        sent = self.sent(number)
         if sent is not None:
             sent.forget()
             sent.take(outcome)

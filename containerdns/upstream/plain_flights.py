@@ -1,8 +1,8 @@
 """Plain questions on their way to an upstream and back, many at a time.
 
-All that arrive in one pass leave in one system call, from one random port, each with an ID and a
-spelling of its own (RFC 5452); the responses to a port are read many at a time, too.  A question
-costs two places in tables, but no task, no timer and no closure.
+All that arrive in one pass leave in one system call, from one random port or on one connection,
+each with an ID and a spelling of its own (RFC 5452); responses are read many at a time, too.  A
+question costs two places in tables, but no task, no timer and no closure.
 
 That is all that most of them need.  Any other becomes a flight, which goes on from there: the
 first server has been asked for some time.
@@ -48,7 +48,7 @@ class Together:
     Attributes:
         questions: Those that still wait.
         upstream: The server asked.
-        home: All queries waiting on the same port, by ID.
+        home: All queries waiting on the same port or connection, by ID.
         at: When they were sent, by the loop's clock.
     """
 
@@ -97,9 +97,9 @@ class PlainFlights:
         unsent = list(together.questions.values())
         order = self._control.order(unsent[0].question)  # the same for all, which have one list
         now = self._control.time()
-        if order and order[0].takes_plain(now) and (datagrams := order[0].datagrams):
+        if order and order[0].takes_plain(now) and (transport := order[0].plain):
             together.upstream, together.at = order[0], now
-            together.home, sent = datagrams.send_plain(unsent)
+            together.home, sent = transport.send_plain(unsent)
             self._control.timeouts.add(now + first_patience(order[0], len(order)), together)
             unsent = unsent[sent:]
         for plain in unsent:

@@ -9,24 +9,30 @@ import errno
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import cast
 
 from containerdns.config.machine import family_of
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream import plain_answers
+from containerdns.core.upstream.plain_answers import PlainAnswer
+from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
 from containerdns.tasks import event_loop
 from containerdns.tasks.turns import turns
 from containerdns.upstream.connections import MAX_CONNECT, UpstreamConnection, UpstreamConnections
 from containerdns.upstream.exchanges import (
+    Home,
+    PlainTaker,
     Sent,
     Spawn,
     Take,
     Trouble,
     TroubleKind,
     is_response,
+    plain_queries,
     random_octets,
     trouble_of,
 )
@@ -34,7 +40,10 @@ from containerdns.upstream.tls import TLSClient, client_context
 
 MAX_WAITING = 1000  # questions on one connection; IDs must stay hard to guess
 MAX_READ = 1 << 14  # octets in a pass of the event loop; some hundred TLS records
+MAX_AT_ONCE = 64  # plain answers in a pass
 MAX_UNREAD = 1 << 16  # octets, of responses that wait for their turn
+
+PlainAnswers = list[tuple[PlainQuestion, PlainAnswer]]
 
 
 class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
@@ -45,9 +54,11 @@ class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
         address: tuple[str, int],
         loop: asyncio.AbstractEventLoop,
         spawn: Spawn,
+        plain: PlainTaker,
         server_name: str = "",
     ) -> None:
         super().__init__(loop, spawn)
+        self._plain = plain
         self._address = address
         self._server_name = server_name
         self._context = client_context("dot") if server_name else None
@@ -60,9 +71,16 @@ class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
             return None
         return connection.send(question, flags, opt, take)
 
+    def send_plain(self, questions: Sequence[PlainQuestion]) -> tuple[Home, int]:
+        """Send plain questions, over a connection that is opened first if necessary; see there."""
+        connection = self._in_use()
+        room = max(MAX_WAITING - len(connection.waiting), 0)
+        connection.send_plain(questions[:room])
+        return connection.waiting, min(room, len(questions))
+
     def _new(self) -> "_StreamConnection":
         tls = TLSClient(self._context, self._server_name) if self._context is not None else None
-        return _StreamConnection(self._loop, tls)
+        return _StreamConnection(self._loop, self._plain, tls)
 
     async def _connect(self, connection: "_StreamConnection") -> None:
         try:
@@ -117,8 +135,11 @@ def why_not(error: OSError | TimeoutError) -> Trouble:
 class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
     """One connection; queries are queued until it is established."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tls: TLSClient | None = None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, plain: PlainTaker, tls: TLSClient | None = None
+    ) -> None:
         super().__init__(loop)
+        self._plain = plain
         self._tls = tls
         self._turns = turns()
         self._unsent: list[bytes] = []
@@ -151,6 +172,14 @@ class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
         self._unsent.append(len(query).to_bytes(2) + query)
         sent = self.waiting[message_id] = Sent(question, take, message_id, self.waiting)
         return sent
+
+    def send_plain(self, questions: Sequence[PlainQuestion]) -> None:
+        """Send plain questions, at once if the connection is established."""
+        is_padded = self._tls is not None
+        for query in plain_queries(questions, self.waiting, is_padded=is_padded):
+            self._unsent += len(query).to_bytes(2), query
+        if self._is_established:
+            self._flush()
 
     def _flush(self) -> None:
         """Send what was asked in one turn of the loop at once: one TLS record, one segment."""
@@ -239,24 +268,52 @@ class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
         super().close()
 
     def _read(self) -> None:
+        answers: PlainAnswers = []
+        is_good = self._read_frames(answers)
+        if answers:
+            self._plain.take(answers)
+        if is_good:
+            self.rest()
+        else:
+            self.fail(Trouble(TroubleKind.BROKEN))
+
+    def _read_frames(self, answers: PlainAnswers) -> bool:
         """Read the frames that are whole: one, and others while the turn lasts.
 
         A response of 64 KB takes milliseconds, and many may have arrived at once.
+
+        Args:
+            answers: Where those to plain questions are added.
+
+        Returns:
+            False after a frame that is not a response.
         """
         received, start, size = self._received, 0, len(self._received)
         while size >= start + 2 and not self.is_closed:
             end = start + 2 + (received[start] << 8 | received[start + 1])
             if size < end:
                 break
-            if start and self._turns.is_over():
+            if start and (len(answers) >= MAX_AT_ONCE or self._turns.is_over()):
                 self._read_later()
                 break
-            if not self._deliver(received[start + 2 : end]):
-                self.fail(Trouble(TroubleKind.BROKEN))
-                return
+            frame = received[start + 2 : end]
+            if not self._is_plain(frame, answers) and not self._deliver(frame):
+                return False
             start = end
         self._received = received[start:]
-        self.rest()
+        return True
+
+    def _is_plain(self, frame: bytes, answers: PlainAnswers) -> bool:
+        """Return whether a frame answers a plain question plainly; it is then among the answers."""
+        waiting = self.waiting.get(int.from_bytes(frame[:2]))
+        if waiting.__class__ is not PlainQuestion:
+            return False
+        answer = plain_answers.read(frame, waiting.spelled)
+        if answer is None or answer.says_more:
+            return False
+        del self.waiting[waiting.message_id]
+        answers.append((waiting, answer))
+        return True
 
     def _read_later(self) -> None:
         """Go on in another turn; what arrives meanwhile waits."""
@@ -284,7 +341,7 @@ class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
         """
         if not is_response(frame):
             return False
-        sent = self.waiting.get(frame[0] << 8 | frame[1])
+        sent = self.sent(int.from_bytes(frame[:2]))
         if sent is None:
             return True  # too late
         outcome = read_whole(frame, sent.question)
@@ -294,3 +351,10 @@ class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
         sent.forget()
         sent.take(outcome)
         return True
+
+    def sent(self, number: int) -> Sent | None:
+        """Return what waits for a response, after the beginning of a flight if it is plain."""
+        waiting = self.waiting.get(number)
+        if isinstance(waiting, PlainQuestion):
+            self._plain.become_flight(waiting.question)
+        return super().sent(number)

@@ -69,10 +69,8 @@ class TLSClient:
 
     def send(self, data: bytes) -> None:
         """Encrypt."""
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[self._tls.write(rest) :]  # a record at most
+            self._tls.write(data)  # all of it, as memory always has room
         except ssl.SSLError:
             self.is_over = True
 

@@ -4,20 +4,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from containerdns.core import names
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
-from containerdns.core.upstream.questions import Question, spell
+from containerdns.core.upstream.questions import Question, padded_opt, spell
 from containerdns.core.upstream.upstream_health import NEVER, Health
 from containerdns.upstream.datagrams import OpenPorts, UpstreamDatagrams
 from containerdns.upstream.exchanges import (
     Bootstrap,
     Home,
     PlainTaker,
+    PlainTransport,
     Receiver,
     Sent,
     Spawn,
@@ -30,7 +30,6 @@ from containerdns.upstream.streams import UpstreamStreams
 
 STREAM_PATIENCE = 2.0  # seconds for a connection and a question on it
 MAX_QUIRK = 3600.0  # seconds until case and EDNS are tried again
-PADDED_TO = 128  # octets, RFC 8467 section 4.1
 LABELS_EVERY = 10.0  # seconds between two checks whether single labels come back
 LABELS_BACK_FOR = 60.0  # seconds until such a server is used for them again
 NO_RESPONSE = -1  # in the counters, instead of an rcode
@@ -87,6 +86,7 @@ class Upstream:
         self.lacks_edns_until = 0.0
         self.datagrams: UpstreamDatagrams | None = None
         self.streams: Transport
+        self.plain: PlainTransport | None = None
         self._surroundings = surroundings
         self.is_closed = False
         self._trial: asyncio.TimerHandle | None = None
@@ -98,9 +98,13 @@ class Upstream:
 
             self.streams = Https(server.url, loop, surroundings.spawn, surroundings.bootstrap)
         else:
-            self.streams = UpstreamStreams(address, loop, surroundings.spawn, server.server_name)
+            self.streams = self.plain = UpstreamStreams(
+                address, loop, surroundings.spawn, surroundings.plain, server.server_name
+            )
         if server.transport == "udp":
-            self.datagrams = UpstreamDatagrams(address, surroundings.open_ports, surroundings.plain)
+            self.datagrams = self.plain = UpstreamDatagrams(
+                address, surroundings.open_ports, surroundings.plain
+            )
 
     @property
     def is_alive(self) -> bool:
@@ -115,7 +119,7 @@ class Upstream:
     def takes_plain(self, now: float) -> bool:
         """Return whether plain questions can be sent to it without further thought."""
         return (
-            self.datagrams is not None
+            self.plain is not None
             and self.is_alive
             and now >= self.folds_case_until
             and now >= self.lacks_edns_until
@@ -311,21 +315,22 @@ class Attempt:
         self._had_edns = has_edns
         opt = _OPT[question.wants_dnssec] if has_edns else b""
         if has_edns and upstream.is_encrypted:
-            opt = _padded_opt(question.wants_dnssec, len(wire))
+            opt = padded_opt(question.wants_dnssec, len(wire))
         self._is_datagram = transport is upstream.datagrams
         flags = question.flags if flags is None else flags
         self._sent = transport.send(wire, flags, opt, self._take)
 
     def resume(self, spelled: bytes, message_id: int, home: Home) -> None:
-        """Go on with a question that was sent over UDP already, with EDNS.
+        """Go on with a question that was sent as a plain one, with EDNS.
 
         Args:
             spelled: The question as sent.
             message_id: The ID.
-            home: All queries waiting on the same port.
+            home: All queries waiting on the same port or connection.
         """
         self._spelled = spelled
-        self._had_edns = self._is_datagram = True
+        self._had_edns = True
+        self._is_datagram = self.upstream.datagrams is not None
         self._sent = home[message_id] = Sent(spelled, self._take, message_id, home)
 
     def forget(self) -> None:
@@ -412,12 +417,3 @@ class _Nobody:
 
     def put(self, source: Upstream, outcome: Response | Trouble) -> None:
         """Do nothing: the response was recorded already."""
-
-
-@lru_cache(maxsize=512)  # of 255 lengths, with and without DO
-def _padded_opt(wants_dnssec: bool, question_octets: int) -> bytes:
-    """Return an OPT record that pads a query to hide the length of its name (RFC 8467, 4.1)."""
-    bare = messages.opt_record(wants_dnssec, options=((messages.PADDING_OPTION, b""),))
-    octets = messages.HEADER_OCTETS + question_octets + len(bare)
-    padding = bytes(-octets % PADDED_TO)
-    return messages.opt_record(wants_dnssec, options=((messages.PADDING_OPTION, padding),))

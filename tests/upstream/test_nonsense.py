@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -86,6 +86,18 @@ class _Wire:
         return "h2"
 
 
+class NoPlain:
+    """For connections on which nothing is asked plainly."""
+
+    def take(self, answers: Sequence[object]) -> None:
+        """Fail."""
+        raise AssertionError(answers)
+
+    def become_flight(self, question: Question) -> None:
+        """Fail."""
+        raise AssertionError(question)
+
+
 def receive(connection: streams._StreamConnection, data: bytes) -> None:
     """Hand octets to a connection as the event loop does, buffer by buffer."""
     while data:
@@ -112,7 +124,7 @@ def test_any_octets_over_tcp_are_survived(
     loop: asyncio.AbstractEventLoop, pieces: list[bytes]
 ) -> None:
     async def send() -> None:
-        connection = streams._StreamConnection(loop)
+        connection = streams._StreamConnection(loop, NoPlain())
         connection.connection_made(cast(asyncio.Transport, _Wire()))
         sent = connection.send(QUESTION, messages.RD, b"", _OUTCOMES.append)
         for piece in pieces:
@@ -126,7 +138,7 @@ def test_any_octets_over_tcp_are_survived(
 
 async def test_many_long_responses_at_once_are_read_in_turns() -> None:
     """All that had arrived were read in one stretch; also those before the server's end count."""
-    connection = streams._StreamConnection(asyncio.get_running_loop())
+    connection = streams._StreamConnection(asyncio.get_running_loop(), NoPlain())
     connection.connection_made(cast(asyncio.Transport, _Wire()))
     outcomes: list[Response | Trouble] = []
     has_all = asyncio.Event()

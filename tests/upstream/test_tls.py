@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from dnslib import DNSRecord
+from dnslib import EDNS0, DNSRecord, EDNSOption
 
 from containerdns.core.endpoints import UpstreamServer
+from containerdns.upstream.tls import TLSClient, client_context
 from tests.engine.running import free_port
 from tests.timing import MAX_WAIT
 from tests.upstream.fakes import answer, upstream
 from tests.upstream.forwarding import addresses, forwarder, local, question, settings
 from tests.upstream.test_forwarder import WWW, says
+from tests.upstream.test_plain_flights import answers_to, ask
 from tests.upstream.unbound import NAME, make_certificate
 
 COUNT = 100  # questions at once
@@ -79,7 +81,9 @@ class Server:
 
     def _serve(self, plain: socket.socket, serve: Serve) -> None:
         number, self.connections = self.connections, self.connections + 1
-        with self.context.wrap_socket(plain, server_side=True) as connection:
+        with self.context.wrap_socket(
+            plain, server_side=True, suppress_ragged_eofs=False
+        ) as connection:
             serve(connection, number)
 
 
@@ -124,10 +128,67 @@ def answers(connection: ssl.SSLSocket, _: int = 0) -> None:
         connection.sendall(frame(read_query(connection)))
 
 
-async def resolved(server: Server) -> list[str]:
+async def resolved(server: Server, *, plainly: bool = True) -> list[str]:
     """The addresses that a new forwarder gets from a server."""
     async with forwarder(settings(servers=(server.upstream,))) as forward:
+        forward.asks_plainly = plainly
         return addresses(WWW, await forward.resolve(WWW))
+
+
+class Pair:
+    """A client and a server without sockets, after their handshake."""
+
+    def __init__(self, server: Server) -> None:
+        self.client = TLSClient(client_context("dot"), NAME)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.server = server.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.client.begin()
+        self.to_server()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.server.do_handshake()
+        self.to_client()
+        self.to_server()
+        self.server.do_handshake()
+        self.to_client()
+
+    def to_server(self) -> None:
+        self._incoming.write(self.client.output())
+
+    def to_client(self, more: bytes = b"") -> bytes:
+        return self.client.receive(self._outgoing.read() + more)
+
+
+def test_long_data_is_sent_and_received_whole(server: Server) -> None:
+    """A record has at most 16 KB."""
+    pair, long = Pair(server), bytes(range(256)) * 256
+    pair.client.send(long)
+    pair.to_server()
+    assert b"".join(pair.server.read(1 << 14) for _ in range(4)) == long
+    for start in range(0, len(long), 1 << 14):
+        pair.server.write(long[start : start + (1 << 14)])
+    assert pair.to_client() == long
+
+
+def test_the_end_of_a_server_is_answered(server: Server) -> None:
+    """RFC 8446 section 6.1; what was sent before it is received."""
+    pair = Pair(server)
+    pair.server.write(b"last")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        pair.server.unwrap()
+    assert not pair.client.is_over
+    assert pair.to_client() == b"last"
+    assert pair.client.is_over
+    pair.to_server()
+    pair.server.unwrap()  # raises if the client has not announced its end
+
+
+def test_garbage_is_the_end(server: Server) -> None:
+    pair = Pair(server)
+    pair.server.write(b"last")
+    assert pair.to_client(GARBAGE) == b"last"
+    assert pair.client.is_over
+    pair.client.send(b"more")
+    assert pair.client.is_over
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -176,10 +237,11 @@ def cuts_the_length(connection: ssl.SSLSocket) -> None:
 
 
 def garbles(connection: ssl.SSLSocket) -> None:
-    """Send a record that nobody can decrypt, and wait."""
+    """Send a record that nobody can decrypt, and wait until the connection is closed."""
     read_query(connection)
     socket.socket.sendall(connection, GARBAGE)
-    connection.recv(1)
+    while socket.socket.recv(connection, 4096):
+        pass
 
 
 def says_goodbye(connection: ssl.SSLSocket) -> None:
@@ -203,13 +265,14 @@ def answers_another_question(connection: ssl.SSLSocket) -> None:
     connection.recv(1)
 
 
+@pytest.mark.parametrize("plainly", [True, False], ids=["plain", "not plain"])
 @pytest.mark.parametrize(
     "fault",
     [cuts, cuts_the_length, garbles, says_goodbye, is_not_dns, answers_another_question],
     ids=lambda fault: fault.__name__,
 )
 async def test_a_fault_ends_its_connection_and_the_question_is_asked_again(
-    server: Server, fault: Callable[[ssl.SSLSocket], None]
+    server: Server, fault: Callable[[ssl.SSLSocket], None], plainly: bool
 ) -> None:
     def serve(connection: ssl.SSLSocket, number: int) -> None:
         if number:
@@ -217,8 +280,81 @@ async def test_a_fault_ends_its_connection_and_the_question_is_asked_again(
         fault(connection)
 
     with server.running(serve):
-        assert await resolved(server) == ["192.0.2.1"]
+        assert await resolved(server, plainly=plainly) == ["192.0.2.1"]
         assert server.connections == 2
+
+
+async def test_questions_asked_together_share_a_record_and_nothing_else(server: Server) -> None:
+    """RFC 8467: their lengths say nothing about their names."""
+    records: list[bytes] = []
+
+    def serve(connection: ssl.SSLSocket, _: int) -> None:
+        connection.sendall(frame(read_query(connection)))
+        records.append(connection.recv(1 << 14))
+        for query in split(records[0]):
+            connection.sendall(frame(DNSRecord.parse(query)))
+        connection.recv(1)
+
+    many = [question(f"{'n' * number}.example.") for number in range(1, 21)]
+    with server.running(serve):
+        async with forwarder(settings(servers=(server.upstream,))) as forward:
+            await forward.resolve(WWW)  # so that there is a connection
+            asking = ask(forward, *many)
+            forward.send_plain()
+            found = await answers_to(asking)
+    assert [addresses(*pair) for pair in zip(many, found, strict=True)] == [["192.0.2.1"]] * 20
+    queries = split(records[0])
+    assert {len(query) for query in queries} == {128}
+    assert len({query[:2] for query in queries}) > 15
+    assert any(query.lower() != query for query in queries)
+
+
+async def test_those_without_an_answer_are_asked_again(server: Server) -> None:
+    """RFC 7766 section 6.2.4: the server closes when it has answered two of five."""
+    asked: list[str] = []
+
+    def serve(connection: ssl.SSLSocket, number: int) -> None:
+        queries = [read_query(connection) for _ in range(5 - 2 * number)]
+        asked.extend(str(query.q.qname).lower() for query in queries)
+        connection.sendall(b"".join(map(frame, queries if number else queries[:2])))
+
+    many = [question(f"n{number}.example.") for number in range(5)]
+    with server.running(serve):
+        async with forwarder(settings(servers=(server.upstream,))) as forward:
+            asking = ask(forward, *many)
+            forward.send_plain()
+            for one, found in zip(many, await answers_to(asking), strict=True):
+                assert addresses(one, found) == ["192.0.2.1"]
+    assert sorted(asked[5:]) == sorted(asked[2:5])
+
+
+@pytest.mark.parametrize("is_padded", [True, False], ids=["padded", "with an error"])
+async def test_options_of_an_answer_are_looked_at(server: Server, is_padded: bool) -> None:
+    """RFC 8467 section 4.1: answers are padded, too; an extended error (RFC 8914) is passed on."""
+    option = EDNSOption(12, bytes(300)) if is_padded else EDNSOption(15, b"\0\x0fblocked")
+
+    def serve(connection: ssl.SSLSocket, _: int) -> None:
+        reply = DNSRecord.parse(frame(read_query(connection))[2:])
+        reply.add_ar(EDNS0(opts=[option]))
+        octets = bytes(reply.pack())
+        connection.sendall(len(octets).to_bytes(2) + octets)
+        connection.recv(1)
+
+    with server.running(serve):
+        async with forwarder(settings(servers=(server.upstream,))) as forward:
+            resolution = await forward.resolve(WWW)
+    assert addresses(WWW, resolution) == ["192.0.2.1"]
+    assert resolution.extended_error == (None if is_padded else (15, "blocked"))
+
+
+def split(frames: bytes) -> list[bytes]:
+    """The messages in some frames."""
+    messages = []
+    while frames:
+        end = 2 + int.from_bytes(frames[:2])
+        messages.append(frames[2:end])
+        frames = frames[end:]
+    return messages
 
 
 async def test_what_came_before_a_fault_counts(server: Server) -> None:
@@ -234,6 +370,25 @@ async def test_what_came_before_a_fault_counts(server: Server) -> None:
     with server.running(serve):
         assert await resolved(server) == ["192.0.2.1"]
         assert server.connections == 1
+
+
+async def test_what_came_before_a_frame_that_is_not_dns_counts(server: Server) -> None:
+    asked: list[str] = []
+
+    def serve(connection: ssl.SSLSocket, number: int) -> None:
+        queries = [read_query(connection) for _ in range(1 if number else 2)]
+        asked.extend(str(query.q.qname).lower() for query in queries)
+        connection.sendall(frame(queries[0]) + b"\0\x03220")
+        connection.recv(1)
+
+    many = [question(f"n{number}.example.") for number in range(2)]
+    with server.running(serve):
+        async with forwarder(settings(servers=(server.upstream,))) as forward:
+            asking = ask(forward, *many)
+            forward.send_plain()
+            for one, found in zip(many, await answers_to(asking), strict=True):
+                assert addresses(one, found) == ["192.0.2.1"]
+    assert asked[2:] == asked[1:2]
 
 
 async def test_an_alert_after_the_handshake_passes_the_question_on(

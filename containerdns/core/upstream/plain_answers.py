@@ -48,6 +48,13 @@ class PlainAnswer(NamedTuple):
     edns: Edns | None
 
     @property
+    def says_more(self) -> bool:
+        """Whether an option has to be looked at, such as an extended error."""
+        return self.edns is not None and any(
+            code != messages.PADDING_OPTION for code, _ in self.edns.options
+        )
+
+    @property
     def is_authentic(self) -> bool:
         """The AD flag."""
         return bool(self.flags & messages.AD)
@@ -128,7 +135,7 @@ def _common_ttl(data: bytes, start: int, end: int, head: bytes, octets: int) -> 
     return int.from_bytes(ttl)
 
 
-@lru_cache(maxsize=64)  # of each server nearly always the same
+@lru_cache(maxsize=1024)  # of each server nearly always the same, or padded by 0 to 467 octets
 def _read_opt(octets: bytes) -> Edns | None:
     """Parse what is left of a response; None if it is no OPT record, or one with an rcode."""
     if octets[:3] != _PLAIN_OPT:

@@ -7,6 +7,7 @@ from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.upstream.forwarding import Forward
 
+PADDED_TO = 128  # octets, RFC 8467 section 4.1
 LETTER_BIT = 0x20  # distinguishes "a" from "A"
 _LETTERS = bytes(LETTER_BIT if 97 <= octet <= 122 else 0 for octet in range(256))
 
@@ -77,6 +78,15 @@ def spell_names(wire: bytes, randomness: bytes) -> bytes:
     size = len(wire)
     flips = int.from_bytes(wire.translate(_LETTERS)) & int.from_bytes(randomness[:size])
     return (int.from_bytes(wire) ^ flips).to_bytes(size)
+
+
+@lru_cache(maxsize=512)  # of 255 lengths, with and without DO
+def padded_opt(wants_dnssec: bool, question_octets: int) -> bytes:
+    """Return an OPT record that pads a query to hide the length of its name (RFC 8467, 4.1)."""
+    bare = messages.opt_record(wants_dnssec, options=((messages.PADDING_OPTION, b""),))
+    octets = messages.HEADER_OCTETS + question_octets + len(bare)
+    padding = bytes(-octets % PADDED_TO)
+    return messages.opt_record(wants_dnssec, options=((messages.PADDING_OPTION, padding),))
 
 
 def is_same(one: bytes, other: bytes) -> bool:

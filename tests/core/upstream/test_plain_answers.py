@@ -199,3 +199,23 @@ def test_both_ways_agree(case: Sent) -> None:
             plain_answers.parse(case.data, case.asked)
     else:
         assert plain_answers.parse(case.data, case.asked)._replace(body=None) == expected
+
+
+@pytest.mark.parametrize(
+    ("opt", "says_more"),
+    [
+        (b"", False),
+        (messages.opt_record(), False),
+        (messages.opt_record(options=((messages.PADDING_OPTION, bytes(300)),)), False),
+        (EDE, True),
+    ],
+    ids=["no OPT", "no options", "padding", "an extended error"],
+)
+def test_only_options_that_mean_something_are_looked_at(opt: bytes, says_more: bool) -> None:
+    """RFC 8467: over TLS most responses are padded."""
+    asked = asking()
+    head = b"\0\7\x81\x80\0\1\0\1\0\0" + (b"\0\1" if opt else b"\0\0")
+    record = POINTER + b"\0\1\0\1\0\0\0\x3c\0\4" + DATA[A]
+    answer = plain_answers.read(head + asked + record + opt, asked)
+    assert answer is not None
+    assert answer.says_more is says_more
