@@ -3,7 +3,11 @@
 asyncio's own handles every socket that is ready in one pass: 256 connections that are opened,
 written to or closed at the same moment delay a query by all of them, and by the tasks that they
 wake.  This one looks at the preferred sockets in each pass, and hands out the events of others a
-few at a time, in the order in which they came: fewer while passes take long.
+few at a time, in the order in which they came: fewer while these take long.
+
+Preferred sockets come first.  Only after a pass in which they took long do others come before them:
+then queries are answered in every pass anyway, and what takes others several passes, such as
+a request over HTTP, would wait for a whole batch of queries in each.
 
 `tasks/turns` does the same for work that is long by itself.
 """
@@ -13,12 +17,15 @@ import selectors
 import time
 from collections import ChainMap, deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVarTuple
 
 MAX_EVENTS: Final = 32  # of other sockets, in a pass
-LONG_PASS: Final = 0.001  # seconds; after a longer one, half as many events
+LONG_PASS: Final = 0.001  # seconds, without preferred sockets; after a longer one, half the events
+MANY_QUERIES: Final = 0.00025  # seconds that preferred sockets took, some 20 or 30 queries
 
 Event = tuple[selectors.SelectorKey, int]
+_Ts = TypeVarTuple("_Ts")
 FileObject = Any  # with a file descriptor, or one; selectors' own type is private
 
 
@@ -32,6 +39,7 @@ class Selector(selectors.BaseSelector):
         maps: list[Any] = [self._others.get_map(), self._first.get_map()]
         self._map: Mapping[FileObject, selectors.SelectorKey] = ChainMap(*maps)
         self._preferred: set[int] = set()
+        self._preferred_took = 0.0  # seconds of this pass
         self._pending: deque[Event] = deque()
         self._clock = clock
         self._returned_at = clock()
@@ -40,6 +48,16 @@ class Selector(selectors.BaseSelector):
     def prefer(self, fileobj: FileObject) -> None:
         """Report the events of a file first, from its next registration until that ends."""
         self._preferred.add(_descriptor(fileobj))
+
+    def prefers(self, fileobj: FileObject) -> bool:
+        """Return whether the events of a file are reported first."""
+        return _descriptor(fileobj) in self._preferred
+
+    def time_preferred(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Call what handles events of a preferred file; its time is not that of others."""
+        began = self._clock()
+        callback(*arguments)
+        self._preferred_took += self._clock() - began
 
     def register(self, fileobj: FileObject, events: int, data: Any = None) -> selectors.SelectorKey:
         """Register a file."""
@@ -56,8 +74,9 @@ class Selector(selectors.BaseSelector):
         return self._where(fileobj).modify(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> list[Event]:
-        """Return events: all those of preferred files, and then some of others."""
-        self._adapt(self._clock() - self._returned_at)
+        """Return events: all those of preferred files, and some of others."""
+        preferred_took, self._preferred_took = self._preferred_took, 0.0
+        self._adapt(self._clock() - self._returned_at - preferred_took)
         ready = self._first.select(0 if self._pending else timeout)
         for place, (key, _) in enumerate(ready):
             if key.fileobj is self._others:
@@ -65,10 +84,9 @@ class Selector(selectors.BaseSelector):
                 if not self._pending:
                     self._pending.extend(self._others.select(0))
                 break
-        if self._pending:
-            self._hand_out(ready)
+        others = self._some_pending() if self._pending else []
         self._returned_at = self._clock()
-        return ready
+        return others + ready if preferred_took >= MANY_QUERIES else ready + others
 
     def close(self) -> None:
         """Close both selectors."""
@@ -86,19 +104,21 @@ class Selector(selectors.BaseSelector):
         return self._others
 
     def _adapt(self, seconds: float) -> None:
-        """Change how many events are handed out, by how long the last pass took."""
+        """Change how many events are handed out, by how long those of the last pass took."""
         if seconds > LONG_PASS:
             self._most = max(self._most // 2, 1)
         elif self._most < MAX_EVENTS:
             self._most += 1
 
-    def _hand_out(self, ready: list[Event]) -> None:
+    def _some_pending(self) -> list[Event]:
+        """Remove and return the events of other files for this pass."""
         registered = self._others.get_map()
-        stop = len(ready) + self._most
-        while self._pending and len(ready) < stop:
+        found: list[Event] = []
+        while self._pending and len(found) < self._most:
             key, events = self._pending.popleft()
             if registered.get(key.fd) is key:  # else it is found again, if it is still ready
-                ready.append((key, events))
+                found.append((key, events))
+        return found
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -111,6 +131,13 @@ class EventLoop(asyncio.SelectorEventLoop):
     def prefer(self, preferred: FileObject) -> None:
         """Look at a socket first in each pass; call this before `add_reader`."""
         self._preferring.prefer(preferred)
+
+    def add_reader(self, fd: FileObject, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
+        """Call a function when a file is readable, as asyncio documents it."""
+        if self._preferring.prefers(fd):
+            super().add_reader(fd, partial(self._preferring.time_preferred, callback, *args))
+        else:
+            super().add_reader(fd, callback, *args)
 
 
 def new() -> asyncio.AbstractEventLoop:

@@ -11,7 +11,13 @@ import pytest
 
 from containerdns import app
 from containerdns.tasks import event_loop
-from containerdns.tasks.event_loop import LONG_PASS, MAX_EVENTS, EventLoop, Selector
+from containerdns.tasks.event_loop import (
+    LONG_PASS,
+    MANY_QUERIES,
+    MAX_EVENTS,
+    EventLoop,
+    Selector,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(selectors, "EpollSelector"), reason="needs epoll")
 
@@ -26,6 +32,9 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @contextmanager
@@ -82,6 +91,53 @@ def test_long_passes_have_fewer_events_until_they_are_short_again() -> None:
             clock.now += LONG_PASS * 2
         assert last == 1
         assert max(len(_taken(opened)) for _ in range(3 * MAX_EVENTS)) == MAX_EVENTS
+
+
+@pytest.mark.parametrize(
+    ("took", "is_dns_first"), [(MANY_QUERIES * 0.9, True), (MANY_QUERIES * 1.1, False)]
+)
+def test_others_come_first_after_a_pass_with_many_queries(took: float, is_dns_first: bool) -> None:
+    """A request over HTTP would wait for a batch of queries in each of its passes."""
+    clock = Clock()
+    with selector(clock) as opened, readable(1) as (other,), readable(1) as (dns,):
+        opened.prefer(dns)
+        for each in (dns, other):
+            opened.register(each, selectors.EVENT_READ)
+        assert _taken(opened) == [dns, other]
+        opened.time_preferred(clock.advance, took)
+        assert _taken(opened) == ([dns, other] if is_dns_first else [other, dns])
+        assert _taken(opened) == [dns, other]
+
+
+def test_queries_do_not_make_the_events_of_others_fewer() -> None:
+    clock = Clock()
+    with selector(clock) as opened, readable(MANY) as sockets:
+        for each in sockets:
+            opened.register(each, selectors.EVENT_READ)
+        for _ in range(10):
+            taken = len(_taken(opened))
+            opened.time_preferred(clock.advance, LONG_PASS * 2)
+            assert taken in (MAX_EVENTS, MANY % MAX_EVENTS)
+
+
+def test_the_time_of_a_preferred_socket_is_measured() -> None:
+    """Its callback gets what it was registered with, and others are called as they are."""
+
+    async def read() -> list[str]:
+        loop = asyncio.get_running_loop()
+        called: list[str] = []
+        with readable(2) as (dns, other):
+            event_loop.prefer(dns)
+            for each, name in ((dns, "dns"), (other, "other")):
+                loop.add_reader(each, called.append, name)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            for each in (dns, other):
+                loop.remove_reader(each)
+        return called[:2]
+
+    with asyncio.Runner(loop_factory=event_loop.new) as runner:
+        assert runner.run(read()) == ["dns", "other"]
 
 
 def test_an_event_is_not_reported_for_another_socket_with_the_same_descriptor() -> None:
