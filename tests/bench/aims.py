@@ -9,6 +9,7 @@ Row = Mapping[str, Any]
 Found = Mapping[str, Sequence[Row]]  # the rows of each measure, by its name in the report
 
 OF_PLAIN: Final = 0.9  # of the rate of plain queries
+CPU_OF_PLAIN: Final = 1.11  # times the CPU, where the rate is not the server's: 1 / 0.9
 OF_DNSMASQ: Final = {"random": 1.0, "lengths": 1.0, "special": 0.9, "single": 0.9, "public": 1.05}
 OF_MISSES: Final = 0.9
 UNDER_REDEPLOYS: Final = 1.05  # times the CPU
@@ -64,6 +65,9 @@ def _conditions(rows: Sequence[Row]) -> Iterator[Aim]:
         if "redeploys" in what:
             cpu, spread = row["cpu_ratio"], row["cpu_spread"]
             yield Aim(f"CPU per query, {what}", "without", cpu, spread, UNDER_REDEPLOYS, False)
+        elif "by_cpu" in row:  # the client is slower than the server
+            cpu, spread = row["cpu_ratio"], row["cpu_spread"]
+            yield Aim(f"CPU per query, {what}", "plain queries", cpu, spread, CPU_OF_PLAIN, False)
         elif what != CONTROL:
             rate, spread = row["queries_ratio"], row["queries_spread"]
             yield Aim(f"queries/s, {what}", "plain queries", rate, spread, OF_PLAIN, True)
@@ -122,7 +126,7 @@ def _transfers(rows: Sequence[Row]) -> Iterator[Aim]:
     )
     for row in rows:
         if row["server"] == "containerdns" and row["secondaries"]:
-            what = "four copy, p99.9, ms"
+            what = "answers, four copy, p99.9, ms"
             yield Aim(what, beside, row["p99.9"], row["p99.9_spread"], WHILE_COPIED, False)
 
 

@@ -93,7 +93,8 @@ def main() -> None:
             _start(stack, Path(folder), count, churn)
             for count, churn in ((FEW, 0), (SOME, 0), (MANY, 0), (SOME, REDEPLOYS))
         )
-        pairs = {what: (some.asked(what), some.asked("edns")) for what in (*VARIANTS, "edns")}
+        pairs = {what: (some.asked(what), some.asked("edns")) for what in VARIANTS}
+        pairs["EDNS"] = some.asked("edns"), some.asked()
         pairs["mixed case"] = some.asked("case"), some.asked()
         pairs[f"{REDEPLOYS:.0f} redeploys/s"] = changing.asked(), some.asked()
         pairs |= {CONTROL: (some.asked(), some.asked())}
@@ -104,7 +105,7 @@ def main() -> None:
                 [_ask(some.server, *each, options.seconds) for each in ((flags, record), PLAIN)]
                 for _ in range(options.turns)
             ]
-            rows.append(_row(what, turns))
+            rows.append(_row(what, turns) | {"by_cpu": True})
         rows.append(_row(f"{MANY:,} names, never asked for", list(_first_queries(many, few))))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
