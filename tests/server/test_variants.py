@@ -98,9 +98,12 @@ def test_unusual_flags_sizes_and_types_push_no_plain_response_out() -> None:
         flags, qtype = chance.choice((0, 0x100, 0x10, 0x120, 0x130)), chance.randrange(1, 300)
         size = chance.choice(sorted(USUAL_SIZES))
         unusual = query("web.docker.", qtype, flags=flags, opt=opt(size=size))
-        for data in (unusual, unusual, *plain):
+        for data in (unusual, unusual):
             answer(datagrams, client, data)
-        assert all(wire.answer(client.ready, data, 0.0) for data in plain)
+        for data in plain:
+            ready = wire.answer(client.ready, data, 0.0)
+            assert ready is not None
+            ready[1].hits += 1
     assert len(wire) == MAX_OF_A_NAME
 
 

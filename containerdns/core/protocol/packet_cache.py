@@ -414,7 +414,9 @@ class PacketCache:
             self._count(oldest)
             oldest.is_used = False
             of_name[oldest] = of_name.pop(oldest)
-        self._remove(next(entry for entry in of_name if entry.name == name))
+        else:  # all were used; then the newest, as the oldest has proved useful for longest
+            oldest = next(entry for entry in reversed(of_name) if entry.name == name)
+        self._remove(oldest)
 
     def _evict(self, entries: OrderedDict[Entry, None]) -> None:
         """Evict the oldest entry that was not used recently."""

@@ -856,13 +856,10 @@ class Zone:
 
     def knows_any(self, owners: set[str]) -> bool:
         """Return whether an owner, or one below it, is claimed, kept or remembered."""
-        return not (
-            self._claims.keys().isdisjoint(owners)
-            and self._above.keys().isdisjoint(owners)
-            and self._reserved.keys().isdisjoint(owners)
-            and self._above_reserved.keys().isdisjoint(owners)
-            and self.remembered.knows_none(owners)
-        )
+        for known in (self._claims, self._above, self._reserved, self._above_reserved):
+            if known and not known.keys().isdisjoint(owners):  # two are mostly empty
+                return True
+        return bool(self.remembered) and not self.remembered.knows_none(owners)
 
     def is_above_owner(self, owner: str) -> bool:
         """Return whether an owner with records is below a relative or absolute one."""
