@@ -73,13 +73,14 @@ class Template:
 
     Attributes:
         name: What the owners are below: a suffix of ours, or another parent.
+        ending: What follows an owner in its absolute name.
         source: "zone" or "policy", as in `Reply`.
         serial_at: The offset of the serial in the response; 0 if it has none.
         hits: Number of uses since they were last counted.
     """
 
     __slots__ = (
-        *("_serial_in_tail", "decision", "end", "head", "hits", "is_kept", "name"),
+        *("_serial_in_tail", "decision", "end", "ending", "head", "hits", "is_kept", "name"),
         *("qtype", "rcode", "serial", "serial_at", "source", "tail"),
     )
     upstream: Final = None
@@ -102,6 +103,7 @@ class Template:
         self.tail = given.octets[tail_at:]
         self._serial_in_tail = given.serial_at - tail_at
         self.name = name
+        self.ending = names.join("", name)
         self.qtype = given.qtype
         self.serial_at = given.serial_at
         self.serial = serial
@@ -225,7 +227,7 @@ class SynthesisedAnswers:
         if denial.decision is None:
             if not self._zone.is_free(owner, denial.name):
                 return None
-        elif not self._ownership.is_nobodys(owner, names.join(owner, denial.name)):
+        elif not self._ownership.is_nobodys(owner, owner + denial.ending):
             return None
         if denial.serial != self._zone.serial and denial.serial_at:
             denial.renew(self._zone.serial)

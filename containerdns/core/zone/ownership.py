@@ -87,6 +87,7 @@ class Ownership:
     ) -> None:
         self.listing = Listing.PENDING
         self.zone = self._zone = zone
+        self._known = zone.known_owners
         self._top_level_domains = top_level_domains
         self._forwards = forwards - {names.ROOT}
         self._forwards_root = names.ROOT in forwards
@@ -181,7 +182,16 @@ class Ownership:
             label: As below a search domain.
             name: The same below its parent.
         """
-        return not (name in self._noted or self._zone.knows_any({label, name, "*"}))
+        if name in self._noted:
+            return False
+        for known, above in self._known:
+            if not known:  # then none is above; two are mostly empty
+                continue
+            if label in known or name in known or "*" in known:
+                return False
+            if above and (label in above or name in above or "*" in above):
+                return False
+        return True
 
     def _decide(self, name: str, qtype: int, now: float) -> Decision:
         if self._is_elsewhere(name, now):  # most of what is forwarded

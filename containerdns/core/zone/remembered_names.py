@@ -2,13 +2,15 @@
 
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from containerdns.core import names
 
 MAX_REMEMBERED = 100_000  # names; the contract's bound
 MAX_EXPIRED_AT_ONCE = 256  # names; many may expire at once after a reload
 PERIOD = 60.0  # seconds of removals that are kept together
+
+Tables = tuple[Mapping[str, object], Mapping[str, object]]  # owners, and those above them
 
 
 class RememberedNames:
@@ -86,9 +88,10 @@ class RememberedNames:
         """Return whether there is a remembered owner below one."""
         return owner in self._above
 
-    def knows_none(self, owners: set[str]) -> bool:
-        """Return whether no owner is remembered, nor one below it."""
-        return self._since.keys().isdisjoint(owners) and self._above.keys().isdisjoint(owners)
+    @property
+    def tables(self) -> Tables:
+        """The owners, and those above them, now and after every change; only to look them up."""
+        return self._since, self._above
 
     def holds(self, owner: str, now: float) -> bool:
         """Return whether an owner is remembered."""

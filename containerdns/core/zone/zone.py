@@ -32,7 +32,7 @@ from containerdns.core.zone.claims import (
 )
 from containerdns.core.zone.handover import Departure, Handovers, may_have
 from containerdns.core.zone.policy import SERVICE_ID, Claim, Publication, Rank
-from containerdns.core.zone.remembered_names import RememberedNames
+from containerdns.core.zone.remembered_names import RememberedNames, Tables
 from containerdns.core.zone.reverse import Reverse
 from containerdns.core.zone.sole_addresses import SoleOwners
 from containerdns.core.zone.special_names import LOOPBACK_NAME, nearest
@@ -620,6 +620,15 @@ class Zone:
         """The owners with records, now and after every change; only to look them up."""
         return self._claims
 
+    @property
+    def known_owners(self) -> tuple[Tables, ...]:
+        """The owners that are claimed, kept or remembered, each with those above them.
+
+        They are right now and after every change; only to look owners up.
+        """
+        kept = self._reserved, self._above_reserved
+        return (self._claims, self._above), kept, self.remembered.tables
+
     def count(self, owner: str) -> int:
         """Return the number of claims to a relative or absolute owner."""
         return len(self._claims.get(owner, ()))
@@ -853,13 +862,6 @@ class Zone:
             return True
         name = f"{label}.{apex}"
         return not (name in claims or name in self._above or f"*.{apex}" in claims)
-
-    def knows_any(self, owners: set[str]) -> bool:
-        """Return whether an owner, or one below it, is claimed, kept or remembered."""
-        for known in (self._claims, self._above, self._reserved, self._above_reserved):
-            if known and not known.keys().isdisjoint(owners):  # two are mostly empty
-                return True
-        return bool(self.remembered) and not self.remembered.knows_none(owners)
 
     def is_above_owner(self, owner: str) -> bool:
         """Return whether an owner with records is below a relative or absolute one."""

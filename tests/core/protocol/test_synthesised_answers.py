@@ -198,12 +198,40 @@ def test_names_of_nobody_are_denied_at_a_glance(first: str, other: str, is_denie
     assert ask(made, query(other)) == ask(thinking, query(other))
 
 
-def test_name_that_is_remembered_or_claimed_is_thought_about() -> None:
-    made = responder()
-    ask(made, query("first."))
-    assert at_a_glance(made, query("other.")) is not None
-    made._zone.remembered.put("other", NOW + 60)
-    assert at_a_glance(made, query("other.")) is None
+@pytest.mark.parametrize("parent", ["", "localdomain.", "test."])
+@pytest.mark.parametrize("state", ["running", "stopped", "remembered"])
+@pytest.mark.parametrize("kind", ["label", "below", "fqdn", "below fqdn", "wildcard"])
+def test_denial_ends_while_a_container_has_the_name(parent: str, state: str, kind: str) -> None:
+    made = _denying(f"first.{parent}")
+    zone, asked = made._zone, query(f"other.{parent}")
+    denied = at_a_glance(made, asked)
+    assert denied is not None
+    owner = {
+        "label": "other",
+        "below": "below.other",
+        "fqdn": f"other.{parent}",
+        "below fqdn": f"below.other.{parent}",
+        "wildcard": "*",
+    }[kind]
+    if state == "remembered":
+        zone.remembered.put(owner, NOW + 60)
+    else:
+        claim = Claim(owner, Rank.LABEL, "label names", "id")
+        has = Publication("id", "x", claims=(claim,), is_running=state == "running")
+        zone.replace("id", has, NOW)
+    assert at_a_glance(made, asked) is None
+    zone.replace("id", None, NOW)
+    zone.remembered.discard(owner)
+    assert at_a_glance(made, asked) is not None
+
+
+def _denying(first: str) -> Responder:
+    """Return a responder without containers, which was asked for a name."""
+    ownership = Ownership(Zone(Shape(), 1, RememberedNames(60)))
+    ownership.listing = Listing.COMPLETE
+    made = Responder(ownership, Cookies(bytes(16)), Counters())
+    ask(made, query(first))
+    return made
 
 
 def test_denials_are_counted_when_asked_for_and_when_they_are_forgotten() -> None:
