@@ -87,6 +87,7 @@ class BatchLoop:
         self._family = family
         self._local = listener.local
         self._datagrams = datagrams
+        self._first, self._with_options = datagrams.first, datagrams.with_options
         self._areas = _Areas(family, is_wildcard)
         self._receive, self._send = many_datagrams.calls()
         self._clients: dict[bytes, Client] = {}
@@ -159,7 +160,7 @@ class BatchLoop:
                 outcome: Entry | Template = entry
             else:
                 data = octets[at:stop]
-                nearly = datagrams.first if client.latest is None else datagrams.with_options
+                nearly = self._first if client.latest is None else self._with_options
                 made = nearly(data, folded, client, stamp, started)
                 if made is None:
                     plain = datagrams.plain_question(data, folded, client, stamp.time)

@@ -17,7 +17,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import Entry, PacketCache, Table
 from containerdns.core.protocol.query_history import QueryStamp, Row
 from containerdns.core.protocol.query_variants import (
-    NO_OPTIONS,
+    BEFORE_OPTIONS,
     OPT_OCTETS,
     PLAIN_ENDS,
     Variant,
@@ -243,7 +243,7 @@ class Datagrams:
             if made is None or not made[1].endswith(PLAIN_ENDS):
                 return None
             template, tail, row = made
-            tail = tail[: -len(NO_OPTIONS)] + variant.octets
+            tail = tail[BEFORE_OPTIONS] + variant.octets
             return (template, tail, row) if template.end + len(tail) <= variant.limit else None
         if not entry.takes_options:
             return None
@@ -252,7 +252,7 @@ class Datagrams:
         ready = entry.tail if entry.era.is_current else self.packet_cache.tail_of(entry, started)
         if ready is None:
             return None
-        tail = ready[: -len(NO_OPTIONS)] + variant.octets
+        tail = ready[BEFORE_OPTIONS] + variant.octets
         if entry.end + len(tail) > variant.limit:
             return None
         entry.hits += 1

@@ -18,6 +18,7 @@ OPT_OCTETS: Final = 11  # octets of a record without options
 MAX_OPT_OCTETS: Final = 600  # padding goes up to blocks of 468, RFC 8467 section 4.1
 TYPE_AND_CLASS: Final = 5  # octets from the zero that ends the name to the OPT record
 NO_OPTIONS: Final = b"\0\0"
+BEFORE_OPTIONS: Final = slice(-len(NO_OPTIONS))  # of a response that ends with them
 # Common OPT records; responses to these are cached directly.
 USUAL_SIZES: Final = frozenset(
     {512, 1200, 1220, 1232, 1280, 1400, 1410, 1440, 1452, 1472, 2048, 4096, 8192, 65535}
@@ -49,7 +50,7 @@ class Variant:
         """Return the response with these options; None if too long, or if it has its own."""
         if not plain.endswith(PLAIN_ENDS) or plain[2] & messages.TC >> 8:
             return None
-        whole = plain[: -len(NO_OPTIONS)] + self.octets
+        whole = plain[BEFORE_OPTIONS] + self.octets
         return whole if len(whole) <= self.limit else None
 
 
