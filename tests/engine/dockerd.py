@@ -25,6 +25,7 @@ from typing import Any
 import docker
 
 from tests.left_behind import SHARED, own_name
+from tests.timing import wait_until
 
 IMAGE = "tests/busybox:latest"
 NO_REGISTRY = "127.0.0.1:1/busybox"  # the same image, of a registry that refuses at once
@@ -259,8 +260,9 @@ class Dockerd:
     ) -> str:
         """Create a service of a swarm on the network "overlay" and give its id.
 
-        The swarm's agent asks the image's registry first, and its tasks get ten seconds to end,
-        which sleep as process 1 would take.
+        It has its virtual address then, which the manager allots after the request.  The agent
+        asks the image's registry first, and tasks get ten seconds to end, which sleep as
+        process 1 would take.
         """
         self.api.tag(IMAGE, NO_REGISTRY)
         container = docker.types.ContainerSpec(
@@ -269,7 +271,9 @@ class Dockerd:
         template = docker.types.TaskTemplate(container, networks=[{"Target": "overlay"}])
         mode = docker.types.ServiceMode("replicated", replicas)
         made = self.api.create_service(template, name=name, mode=mode, labels=labels)
-        return str(made["ID"])
+        service_id = str(made["ID"])
+        wait_until(lambda: self.api.inspect_service(service_id)["Endpoint"].get("VirtualIPs"))
+        return service_id
 
     def start_container(self, container: str) -> None:
         self.api.start(container)
@@ -367,6 +371,11 @@ class Dockerd:
         for network in self.api.networks():
             if network["Name"] in ("bridge", "host", "none", "ingress"):
                 continue
+            if network["Name"] == "docker_gwbridge":  # may stay in use when a swarm was left early
+                with contextlib.suppress(docker.errors.APIError):
+                    self.api.disconnect_container_from_network(
+                        "gateway_ingress-sbox", network["Id"], force=True
+                    )
             is_left_behind = network["Scope"] == "swarm"  # by a swarm that was left; it goes soon
             with contextlib.suppress(*[docker.errors.APIError] * is_left_behind):
                 self.remove_network(network["Id"])
