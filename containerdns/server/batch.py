@@ -132,9 +132,8 @@ class BatchLoop:
 
     def _answer(self, count: int, started: float) -> None:
         """Answer a batch; most queries are answered in this loop."""
+        self._refresh()
         datagrams = self._datagrams
-        if datagrams.refresh() != self._generation:
-            self._drop_clients()
         cache, clients, areas = datagrams.packet_cache, self._clients, self._areas
         heads, octets = areas.heads, areas.incoming
         cache.begin_batch(started)
@@ -163,9 +162,7 @@ class BatchLoop:
                 nearly = self._first if client.latest is None else self._with_options
                 made = nearly(data, folded, client, stamp, started)
                 if made is None:
-                    plain = datagrams.plain_question(data, folded, client, stamp.time)
-                    is_sent = plain is not None and self._ask(plain, client, len(sizes), started)
-                    sizes.append(0 if is_sent else self._answer_slowly(data, client, len(sizes)))
+                    sizes.append(self._forward(data, folded, client, len(sizes), started))
                     continue
                 outcome, tail, row = made
                 rows.append(row)
@@ -179,11 +176,12 @@ class BatchLoop:
         if rows:
             self._note(rows, stamp, time.monotonic() - started)
 
-    def _drop_clients(self) -> None:
-        """Begin with new clients, as rights or views have changed."""
-        self._generation = self._datagrams.generation
-        self._datagrams.drop(self._clients)
-        self._clients = {}
+    def _refresh(self) -> None:
+        """Use the current rights and views, with new clients if these have changed."""
+        if self._datagrams.refresh() != self._generation:
+            self._generation = self._datagrams.generation
+            self._datagrams.drop(self._clients)
+            self._clients = {}
 
     def _note(self, rows: list[Row], stamp: QueryStamp, seconds: float) -> None:
         """Record in the history what a batch answered directly, and how long it took."""
@@ -197,13 +195,19 @@ class BatchLoop:
         for source in set(sources):
             took(source, seconds, sources.count(source))
 
-    def _ask(self, plain: PlainQuestion, client: Client, slot: int, started: float) -> bool:
-        """Forward a plain question; return whether that is possible."""
-        plain.asker = self
-        plain.head = self._head(slot)
-        plain.client = client.address
-        plain.started = started
-        return self._datagrams.ask_plain(plain)
+    def _forward(
+        self, data: bytes, folded: bytes, client: Client, slot: int, started: float
+    ) -> int:
+        """Forward a plain question, or answer slowly; return the size of the reply, if any."""
+        plain = self._datagrams.plain_question(data, folded, client, time.time())
+        if plain is not None:
+            plain.asker = self
+            plain.head = self._head(slot)
+            plain.client = client.address
+            plain.started = started
+            if self._datagrams.ask_plain(plain):
+                return 0
+        return self._answer_slowly(data, client, slot)
 
     def take_answer(self, plain: PlainQuestion, answer: PlainAnswer, upstream: str) -> None:
         """Send the answer to a plain question, with others; see `Asker`."""
@@ -272,8 +276,7 @@ class BatchLoop:
         self._is_working_off = False
         if self._socket.fileno() < 0:
             return
-        if self._datagrams.refresh() != self._generation:
-            self._drop_clients()
+        self._refresh()
         now = time.monotonic()
         self._slow_until = now + TURN
         while len(self._backlog) and now < self._slow_until:
