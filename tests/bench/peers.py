@@ -121,7 +121,7 @@ remote-control:
     return Program("unbound", ["unbound", "-d", "-c", str(path)])
 
 
-def knot(folder: Path, apex: str, records: str) -> Program:
+def knot(folder: Path, apex: str, records: str, ttl: int = 5) -> Program:
     """Names as a zone; two of them need a folder each."""
     own = folder / f"knot-{apex}"
     own.mkdir()
@@ -141,7 +141,7 @@ acl:
 zone:
   - domain: {apex}.
     acl: transfers
-    file: {_zone_file(own, apex, records)}
+    file: {_zone_file(own, apex, records, ttl)}
 """)
     return Program("knot", ["knotd", "-c", str(path)])
 
@@ -187,9 +187,11 @@ def aardvark(folder: Path, addresses: dict[str, str]) -> Program:
     return Program("aardvark-dns", command, environment, configuration / "aardvark.pid")
 
 
-def _zone_file(folder: Path, apex: str, records: str) -> Path:
+def _zone_file(folder: Path, apex: str, records: str, ttl: int = 5) -> Path:
     path = folder / f"{apex}.zone"
-    head = f"$ORIGIN {apex}.\n$TTL 5\n@ SOA ns root 1 3600 60 86400 1\n@ NS ns\nns A 127.0.0.1\n"
+    head = (
+        f"$ORIGIN {apex}.\n$TTL {ttl}\n@ SOA ns root 1 3600 60 86400 1\n@ NS ns\nns A 127.0.0.1\n"
+    )
     path.write_text(head + records)
     return path
 
@@ -211,7 +213,7 @@ def simulated_engine(folder: Path, count: int, churn: float = 0) -> Iterator[str
 @contextlib.contextmanager
 def public_upstream(folder: Path) -> Iterator[Server]:
     """Run the upstream of those that forward: Knot, with public names."""
-    program = knot(folder, "example", PUBLIC)
+    program = knot(folder, "example", PUBLIC, ttl=300)  # so that they stay cached
     with running(program, asked="www0.example.") as server:
         yield server
 
