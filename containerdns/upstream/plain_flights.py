@@ -62,11 +62,9 @@ class Together:
         self.questions: dict[Question, PlainQuestion] = {}
 
     def expire(self) -> None:
-        """Go on with flights, as the server was silent."""
+        """Go on with flights, which are late at once, as the server was silent."""
         for question in list(self.questions):
-            flight = self._flights.become_flight(question)
-            if flight is not None:
-                flight.expire()
+            self._flights.become_flight(question)
 
 
 class PlainFlights:

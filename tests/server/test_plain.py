@@ -5,11 +5,13 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import pytest
 from dnslib import DNSRecord
 
 from containerdns.core.counters import Counters
+from containerdns.core.endpoints import IPNetwork
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.query_history import History
@@ -36,13 +38,14 @@ class Served:
     counters: Counters
     fake: FakeUpstream
 
-    async def ask(self, *queries: bytes) -> list[bytes]:
+    async def ask(self, *queries: bytes, client_address: str = "127.0.0.1") -> list[bytes]:
         """Send queries from one socket, at once; return the responses in the same order."""
         loop = asyncio.get_running_loop()
         found: dict[bytes, bytes] = {}
         endpoint = self.servers.endpoints[0]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.setblocking(False)
+            client.bind((client_address, 0))
             client.connect((endpoint.host, endpoint.port))
             for data in queries:
                 client.send(data)
@@ -70,12 +73,12 @@ def script(query: DNSRecord, proto: str) -> Reply:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Served]:
-    """Run a server with the container "web"."""
+async def serving(*allowed: IPNetwork) -> AsyncIterator[Served]:
+    """Run a server with the container "web", for clients of loopback or of some networks."""
     counters, history = Counters(), History(100)
     async with upstream(script) as fake:
         made = Forwarder(forwarding.settings(fake.port), counters, lambda _: False)
-        cache, views = PacketCache(counters), Views(Rights(LOOPBACK, ask_own=False))
+        cache, views = PacketCache(counters), Views(Rights(allowed or LOOPBACK, ask_own=False))
         answering = Answering(
             responder(publication("web", "10.1.0.1"), counters=counters), made, history, counters
         )
@@ -170,4 +173,12 @@ async def test_names_of_ours_are_never_plain() -> None:
         await served.ask(
             numbered("web.docker.", 2), numbered("web.", 3), numbered("web.corp.example.", 4)
         )
+        assert served.fake.names == ["www.example."]
+
+
+async def test_questions_of_clients_that_may_not_ask_are_never_plain() -> None:
+    async with serving(ip_network("127.0.0.1/32")) as served:
+        await served.ask(numbered("www.example.", 1))
+        [reply] = await served.ask(numbered("mail.example.", 2), client_address="127.0.0.2")
+        assert reply[3] & 0xF == messages.REFUSED
         assert served.fake.names == ["www.example."]

@@ -142,6 +142,19 @@ async def test_what_is_cached_in_flight_or_over_a_limit_is_not_plain(
         assert not forward.ask_plain(plain), "cached"
 
 
+async def test_what_must_be_looked_at_is_not_plain() -> None:
+    async with forwarder(settings(1, rebind_protection=True)) as forward:
+        plain = plain_question(WWW)
+        assert plain is not None
+        plain.client = b"client"
+        assert not forward.ask_plain(plain), "its addresses may be private"
+    async with forwarder(settings(1)) as forward:
+        probe = plain_question(question(forward._surroundings.probe().name))
+        assert probe is not None
+        probe.client = b"ourselves"
+        assert not forward.ask_plain(probe), "its sender is to find the loop"
+
+
 @pytest.mark.parametrize("is_sent", [False, True], ids=["not sent yet", "sent"])
 async def test_others_join_a_plain_question(is_sent: bool) -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
@@ -204,3 +217,5 @@ async def test_what_cannot_be_sent_is_sent_one_by_one(monkeypatch: pytest.Monkey
         asking = ask(forward, *numbered(5))
         forward.send_plain()
         assert len(await answers_to(asking)) == 5
+        ports = forward._surroundings.open_ports._ports
+        assert not any(port.waiting for port in ports)

@@ -11,6 +11,9 @@ from containerdns.core.upstream import plain_answers
 from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.plain_questions import MAX_FORMS, PlainQuestion, PlainQuestions
 from containerdns.core.upstream.questions import question_of
+from containerdns.core.zone.ownership import Ownership
+from containerdns.core.zone.remembered_names import RememberedNames
+from containerdns.core.zone.zone import Shape, Zone
 from tests.core.protocol.test_respond import NOW, PEER, forwarded, option, publication, query
 from tests.core.protocol.test_respond import responder as made_of
 from tests.core.upstream.test_plain_answers import record, sent
@@ -105,6 +108,15 @@ NOT_PLAIN = {
 def test_names_with_a_rule_are_not_plain(name: str) -> None:
     made = learned(FORMS["no EDNS"])
     assert found(made, query(name)) is None
+
+
+def test_other_rules_apply_at_once() -> None:
+    made = learned(FORMS["no EDNS"])
+    asked = query("www.corp.example.net.")
+    assert found(made, asked) is not None
+    shape = Shape(search_domains=("corp.example.net.",))
+    made.use(Ownership(Zone(shape, 1, RememberedNames(60))))
+    assert found(made, asked) is None
 
 
 MALFORMED = {
