@@ -150,3 +150,10 @@ def test_what_was_written_by_hand_is_kept_as_it_is() -> None:
 
 def test_the_plot_has_a_bar_for_each_server() -> None:
     assert sum(line.startswith("<rect") for line in plot(QUERIES)) == 2
+
+
+def test_measures_taken_again_are_named() -> None:
+    """Time and load are no longer those of the whole run then."""
+    lines = list(report.page({}, MACHINE._replace(again=("fairness",)), is_quick=False))
+    assert "  fairness" in lines
+    assert not any("taken again" in line for line in page())

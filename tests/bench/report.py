@@ -49,6 +49,7 @@ class Machine(NamedTuple):
         stolen: Share of the cores' time that the host kept for others during the run.
         load: The load average at its end.
         minutes: How long it took.
+        again: The measures that were taken again after a run of all, in that time.
     """
 
     described: str
@@ -56,6 +57,7 @@ class Machine(NamedTuple):
     stolen: float
     load: float
     minutes: float
+    again: tuple[str, ...] = ()
 
 
 MEASURES: Final = {  # words of each, then those of `--quick`
@@ -98,7 +100,7 @@ def main() -> None:
     minutes = (time.monotonic() - begun) / 60
     found = {path.stem: json.loads(path.read_text()) for path in BUILD.glob("*.json")}
     if options.write:
-        machine = _machine(minutes, ticks)
+        machine = _machine(minutes, ticks)._replace(again=tuple(options.only or ()))
         lines = [*page(found, machine, is_quick=options.quick), *by_hand(PAGE.read_text())]
         PAGE.write_text("\n".join(lines) + "\n")
         if "throughput" in found:
@@ -166,6 +168,9 @@ def _head(machine: Machine, is_quick: bool) -> Iterator[str]:
     yield f"- `make bench`, {machine.minutes:.0f} minutes, in which the machine's host kept"
     yield f"  {machine.stolen:.1%} of the time of the cores for others"
     yield f"- load average {machine.load:.1f} at the end"
+    if machine.again:
+        yield "- time and load are those of measures taken again, after a run of all:"
+        yield f"  {', '.join(machine.again)}"
     if is_quick:
         yield "- shortened (`--quick`): too few turns for more than a look"
     yield ""
