@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import own_network
 from tests.engine.dockerd import CannotStart, Dockerd, require_machine
-from tests.left_behind import nothing_is_left_behind  # noqa: F401 - a fixture of all tests
+from tests.left_behind import own_folder, wait_for_nothing
 from tests.timing import MAX_WAIT
 
 settings.register_profile(
@@ -93,6 +93,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in wanted}
     asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), MAX_TEST))
     return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail the last test of the process if anything is left."""
+    with own_folder() as folder:
+        yield
+        left = wait_for_nothing(folder)
+        assert not left, "tests left behind: " + "; ".join(left)
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,15 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tests import own_network
 from tests.clients.resolvers import beside, program, started, write_resolv_conf
 from tests.engine.dockerd import IMAGE, CannotStart, Dockerd, require_machine
 from tests.engine.running import RecordingUpstream
+from tests.left_behind import own_folder
 from tests.timing import listens, wait_until
 
 PROJECT, SERVICE = "staging-search", "elasticsearch"
@@ -231,17 +232,18 @@ def main() -> int:
     except CannotStart as fault:
         print(f"the demo needs a private Docker Engine: {fault}", file=sys.stderr)
         return 1
-    engine = Dockerd()
-    try:
-        engine.set_up()
-        with tempfile.TemporaryDirectory(prefix="cdns-") as folder:
-            story = Story(engine, Path(folder))
+    own_network.enter()
+    with own_folder() as folder:
+        engine = Dockerd()
+        try:
+            engine.set_up()
+            story = Story(engine, folder)
             try:
                 play(story)
             finally:
                 story.public.close()
-    finally:
-        engine.tear_down()
+        finally:
+            engine.tear_down()
     return 0
 
 

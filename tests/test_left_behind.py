@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,11 +14,24 @@ import pytest
 
 from tests import own_network
 from tests.left_behind import found, own_folder, own_name, wait_for_nothing
+from tests.timing import wait_until
 
 SLEEP = ["sleep", "1000"]
+KILLED = """
+import os, pathlib, signal, subprocess
+from tests import own_network
+from tests.engine.dockerd import Dockerd
+from tests.left_behind import own_folder, own_name
+
+own_network.enter()
+with own_folder() as folder:
+    print(os.getpid(), folder, flush=True)
+    {what}
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 TEST = """
 import tempfile
-from tests.left_behind import nothing_is_left_behind
+from tests.conftest import nothing_is_left_behind
 
 def test_that_leaves_a_folder():
     tempfile.mkdtemp()
@@ -83,6 +97,11 @@ def running(command: list[str]) -> Iterator[int]:
     process.wait()
 
 
+def skip_without_root() -> None:
+    if not (own_network.is_own() and shutil.which("dockerd")):
+        pytest.skip("needs root and a Docker Engine")
+
+
 @pytest.mark.parametrize(
     "thing",
     [
@@ -91,9 +110,8 @@ def running(command: list[str]) -> Iterator[int]:
     ],
 )  # fmt: skip
 def test_what_is_left_is_found(thing: Callable[[], AbstractContextManager[str]]) -> None:
-    needs_root = thing in (a_mount, a_bridge, a_named_namespace)
-    if needs_root and not (own_network.is_own() and shutil.which("ip")):
-        pytest.skip("needs root")
+    if thing in (a_mount, a_bridge, a_named_namespace):
+        skip_without_root()
     with own_folder() as folder:
         earlier = found(folder)  # the bridge of an Engine that other tests of the process use
         with thing() as left:
@@ -116,3 +134,25 @@ def test_run_that_leaves_a_folder_fails_though_its_tests_pass(tmp_path: Path) ->
     assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "tests left behind: file tmp" in done.stdout
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "needs_root"),
+    [
+        ("(folder / 'file').touch()", False),
+        ("subprocess.Popen(['sleep', '1000'], start_new_session=True)", False),
+        ("subprocess.run(['mount', '-m', '-t', 'tmpfs', 'none', folder / 'on'], check=True)", True),
+        ("subprocess.run(['ip', 'netns', 'add', own_name('t')], check=True)", True),
+        ("engine = Dockerd(); engine.set_up(); engine.run('web', restart=True)", True),
+    ],
+    ids=["file", "process", "mount", "namespace", "Engine"],
+)
+def test_what_a_killed_run_leaves_is_removed(what: str, needs_root: bool) -> None:
+    if needs_root:
+        skip_without_root()
+    command = [sys.executable, "-c", KILLED.format(what=what)]
+    killed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    pid, folder = killed.stdout.split()
+    wait_until(lambda: not Path(folder).exists())
+    assert found(Path(folder), int(pid)) == found(Path("/nowhere"))

@@ -18,10 +18,12 @@ from typing import Any
 
 import docker
 
+from tests import own_network
 from tests.bench.asking import Asker
 from tests.bench.following import Follower
 from tests.engine.dockerd import Dockerd
 from tests.engine.running import RecordingUpstream, Running
+from tests.left_behind import own_folder
 
 BURST = 50
 STARTERS = 4  # that start containers at once in a burst
@@ -34,7 +36,9 @@ def main() -> None:
     parser.add_argument("--containers", type=int, default=50)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = measure(options.containers)
+    own_network.enter()
+    with own_folder():
+        found = measure(options.containers)
     for row in found:
         print("{what:34} p50 {p50:6.2f} ms   p95 {p95:6.2f} ms   p99 {p99:6.2f} ms".format(**row))
     if options.json:

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 from tests.bench.aims import Aim, Found, aims, control
 from tests.bench.sections import SECTIONS, plot
+from tests.left_behind import own_folder
 
 ROOT: Final = Path(__file__).parents[2]
 BUILD: Final = ROOT / "build" / "bench"
@@ -116,7 +117,7 @@ def _run(name: str, *, is_quick: bool) -> bool:
     module, *words = MEASURES[name][is_quick].split()
     command = [sys.executable, "-m", f"tests.bench.{module}", *words, "--json", str(written)]
     print(f"# {' '.join(command[1:-2])}", flush=True)
-    with subprocess.Popen(command, cwd=ROOT) as process:
+    with own_folder(), subprocess.Popen(command, cwd=ROOT) as process:
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """A private Docker Engine for the tests, which leaves no trace.
 
-It has its own data, socket, bridge and address range, so that it disturbs
+It has its own data, socket, bridge, address range and network namespace, so that it disturbs
 neither the machine's Docker nor another test run beside it.
 """
 
@@ -24,14 +24,14 @@ from typing import Any
 
 import docker
 
-from tests.left_behind import SHARED, own_name
+from tests import own_network
+from tests.left_behind import CGROUPS, SHARED, own_name
 from tests.timing import wait_until
 
 IMAGE = "tests/busybox:latest"
 NO_REGISTRY = "127.0.0.1:1/busybox"  # the same image, of a registry that refuses at once
 MAX_DAEMON_START = 120.0  # seconds; 5 are usual
 MAX_CLEAR = 30.0  # seconds
-CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 
 
@@ -58,8 +58,6 @@ class Dockerd:
         # which may be the machine's.
         self._pools = itertools.cycle(list(self.subnet.subnets(new_prefix=24))[1:100])
         self._bridge = own_name("")
-        self._had_chains = "DOCKER-USER" in _output("iptables-save", "-t", "filter")
-        self._forward_policy = _forward_policy()
         self._daemon: subprocess.Popen[bytes] | None = None
         self._api: Any = None
 
@@ -87,8 +85,9 @@ class Dockerd:
             CannotStart: This machine lacks something, or the daemon fails.
         """
         require_machine()
-        with alone():
-            mount_cgroups()
+        if not own_network.is_own():
+            raise CannotStart("a private dockerd needs a network namespace of its own")
+        mount_cgroups()
         gateway = f"{next(self.subnet.hosts())}/24"
         _run("ip", "link", "add", self._bridge, "type", "bridge")
         _run("ip", "addr", "add", gateway, "dev", self._bridge)
@@ -102,14 +101,7 @@ class Dockerd:
         )
 
     def start(self, wait: bool = True) -> None:
-        """Start the daemon; with `wait`, return once it answers.
-
-        One at a time: two that start together make Docker's chains in iptables both, and one fails.
-        """
-        with alone() if wait else contextlib.nullcontext():
-            self._start(wait)
-
-    def _start(self, wait: bool) -> None:
+        """Start the daemon; with `wait`, return once it answers."""
         (self.root / "pid").unlink(missing_ok=True)
         log = (self.root / "log").open("ab")
         self._daemon = subprocess.Popen(
@@ -178,16 +170,8 @@ class Dockerd:
             self.stop()
         self._end_processes()
         self._unmount()
-        _remove_links(self.subnet, self._bridge)
-        with alone():
-            self._remove_rules()
+        _remove_links(self.subnet, self._bridge)  # its rules go with the network namespace
         shutil.rmtree(self.root, ignore_errors=True)
-
-    def _remove_rules(self) -> None:
-        """Leave iptables as they were, unless another Engine wants them."""
-        _remove_iptables(self.subnet, self._bridge, everything=not self._had_chains)
-        if not self._had_chains and not _other_dockerd():
-            _quietly("iptables", "-w", "-P", "FORWARD", self._forward_policy)
 
     # Containers.
 
@@ -427,7 +411,7 @@ def require_machine() -> None:
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def _alone() -> Iterator[None]:
     """Wait until nobody else is in such a block, on this machine; no file remains."""
     folder = os.open(SHARED, os.O_RDONLY)
     try:
@@ -439,6 +423,11 @@ def alone() -> Iterator[None]:
 
 def mount_cgroups() -> None:
     """Mount the cgroup hierarchies where the machine, mostly a bare one, has none."""
+    with _alone():
+        _mount_cgroups()
+
+
+def _mount_cgroups() -> None:
     if any(line.split()[2].startswith("cgroup") for line in _mounts()):
         return
     if (CGROUPS / "cgroup.controllers").exists():
@@ -516,53 +505,6 @@ def _remove_links(subnet: ipaddress.IPv4Network, bridge: str) -> None:
             subprocess.run(["ip", "link", "del", link["ifname"]], capture_output=True, check=False)
 
 
-def _remove_iptables(subnet: ipaddress.IPv4Network, bridge: str, everything: bool) -> None:
-    """Remove the rules of our bridges, and Docker's chains if they were not there before."""
-    everything = everything and not _other_dockerd()
-    for table in ("filter", "nat"):
-        lines = _output("iptables-save", "-t", table).splitlines()
-        for line in lines:
-            is_ours = bridge in line or _mentions(line, subnet)
-            is_docker = everything and "DOCKER" in line
-            if line.startswith("-A") and (is_ours or is_docker or _is_orphan(line)):
-                _quietly("iptables", "-w", "-t", table, "-D", *line.replace('"', "").split()[1:])
-        for line in lines:
-            if everything and line.startswith(":DOCKER"):
-                _quietly("iptables", "-w", "-t", table, "-F", line[1:].split()[0])
-        for line in lines:
-            if everything and line.startswith(":DOCKER"):
-                _quietly("iptables", "-w", "-t", table, "-X", line[1:].split()[0])
-
-
-def _mentions(rule: str, subnet: ipaddress.IPv4Network) -> bool:
-    """Whether a rule names an address inside a subnet."""
-    for word in rule.split():
-        with contextlib.suppress(ValueError):
-            if ipaddress.IPv4Interface(word.partition(":")[0]).ip in subnet:
-                return True
-    return False
-
-
-def _is_orphan(rule: str) -> bool:
-    """Whether a rule of Docker names a bridge that is gone."""
-    words = rule.split()
-    bridges = [b for a, b in itertools.pairwise(words) if a in ("-i", "-o")]
-    return any(b.startswith("br-") and not Path("/sys/class/net", b).exists() for b in bridges)
-
-
-def _other_dockerd() -> bool:
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # of a process that has ended
-            if command.read_bytes().split(b"\0")[0].endswith(b"dockerd"):
-                return True
-    return False
-
-
-def _forward_policy() -> str:
-    """ACCEPT, or DROP as every dockerd sets it."""
-    return "DROP" if "-P FORWARD DROP" in _output("iptables", "-S", "FORWARD") else "ACCEPT"
-
-
 def _mounts() -> list[str]:
     return Path("/proc/mounts").read_text().splitlines()
 
@@ -571,10 +513,6 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CannotStart(f"{' '.join(command)}: {done.stderr.strip()}")
-
-
-def _quietly(*command: str) -> None:
-    subprocess.run(command, capture_output=True, check=False)
 
 
 def _output(*command: str) -> str:

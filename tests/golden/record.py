@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests import own_network
 from tests.engine.dockerd import Dockerd
+from tests.left_behind import own_folder
 
 FOLDER = Path(__file__).parent
 VERSION_KEYS = ("Version", "ApiVersion", "MinAPIVersion")
@@ -20,14 +22,16 @@ HEALTH = {"Test": ["CMD", "true"], "Interval": 200_000_000}
 
 def main() -> None:
     """Start a private Engine, fill it, write what it says."""
-    engine = Dockerd()
-    try:
-        engine.set_up()
-        since = time.time()
-        fill(engine)
-        documents = read(engine, since)
-    finally:
-        engine.tear_down()
+    own_network.enter()
+    with own_folder():
+        engine = Dockerd()
+        try:
+            engine.set_up()
+            since = time.time()
+            fill(engine)
+            documents = read(engine, since)
+        finally:
+            engine.tear_down()
     version = ".".join(documents["version"]["Version"].split(".")[:2])
     text = json.dumps(documents, indent=1, sort_keys=True)
     text = text.replace(str(engine.root), "/var/lib/docker")
