@@ -19,13 +19,15 @@ from containerdns.core.endpoints import (
     IPNetwork,
     UpstreamServer,
 )
-from containerdns.core.zone.docker_labels import switch
 from containerdns.core.zone.policy import check_template
 from containerdns.errors import BadSettings
 
 DNS_OVER_TLS_PORT = 853  # RFC 7858 section 3.1
 HTTPS_PORT = 443
 ETCD_PORT = 2379
+SWITCH = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
 TLS_FILES = ("ca.pem", "cert.pem", "key.pem")  # as the docker command names them
 
 
@@ -47,7 +49,7 @@ def template(value: str) -> str:
 
 def boolean(value: str) -> bool:
     """Read `true`, `1`, `yes`, `on` or their opposites, in any case."""
-    found = switch(value)
+    found = SWITCH.get(value.lower())
     if found is None:
         raise ValueError(value)
     return found
@@ -119,7 +121,7 @@ def endpoint(value: str) -> Endpoint:
 
 def endpoint_or_off(value: str) -> Endpoint | None:
     """Read ADDRESS:PORT or `off`, including what YAML and TOML turn `off` into."""
-    return None if switch(value) is False else endpoint(value)
+    return None if SWITCH.get(value.lower()) is False else endpoint(value)
 
 
 def dns_endpoint(value: str) -> Endpoint:

@@ -22,8 +22,7 @@ MAX_LABELS = 1000  # of ours on one container
 MAX_VALUE = 32768  # characters of one Docker label: MAX_NAMES long names; Docker has no limit
 MAX_TTL = 3600  # seconds; longer ones outlive redeploys
 MAX_DIGITS = 6  # of a number in a label; Python rejects thousands of digits
-TRUE = frozenset({"true", "1", "yes", "on"})
-FALSE = frozenset({"false", "0", "no", "off"})
+SWITCH = {"true": True, "false": False}
 
 T = TypeVar("T")
 
@@ -72,9 +71,8 @@ class DockerLabel(Generic[T]):
 
 
 def switch(text: str) -> bool | None:
-    """Read `true`, `1`, `yes`, `on` and their opposites, in any case; None for anything else."""
-    lower = text.lower()
-    return True if lower in TRUE else False if lower in FALSE else None
+    """Read `true` or `false`, in any case; None for anything else."""
+    return SWITCH.get(text.lower())
 
 
 def items(text: str) -> Iterable[str]:
@@ -157,7 +155,7 @@ def _proxy(text: str, report: FaultReporter) -> str | None:
     return None
 
 
-_SWITCH = "`true`, `1`, `yes`, `on`, or their opposites"
+_SWITCH = "`true` or `false`"
 _NAMES = f"{MAX_NAMES} names; 63 octets a label, 255 a name"
 _TEXTS = f"{MAX_TEXT} octets a text, {MAX_NAMES} texts"
 
@@ -167,7 +165,7 @@ ENABLE = DockerLabel(
     _SWITCH,
     _switch,
     (("enable", "true"), ("enable", "false")),
-    ("maybe",),
+    ("maybe", "yes"),
     holds_for_one_offs=True,
 )
 NAMES = DockerLabel(

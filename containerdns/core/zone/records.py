@@ -606,13 +606,16 @@ def of_type(found: Iterable[Record], qtype: int) -> tuple[Record, ...]:
 def place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | None:
     """Return the name of a claimed owner below a suffix; None if it is not there."""
     if not owner.endswith("."):
+        name = f"{owner}."
         if suffix.kind is SuffixKind.BARE and (
-            not names.is_single_label(owner) or owner + "." == LOOPBACK_NAME
+            not names.is_single_label(owner) or name == LOOPBACK_NAME or zone.has_zone_above(name)
         ):
             return None
         is_server = suffix.kind is SuffixKind.DOMAIN and owner == NS_LABEL
         return None if is_server else (owner, suffix)
     if owner == suffix.apex or not names.is_below(owner, suffix.apex):
+        return None
+    if suffix.kind is SuffixKind.BARE and zone.has_zone_above(owner):
         return None
     if suffix.kind is SuffixKind.BARE and not names.is_single_label(owner):
         return owner, Suffix(names.parent(owner), SuffixKind.EXACT)

@@ -666,6 +666,11 @@ class Zone:
         """Return the domain of ours that a name is at or below; "" for none."""
         return nearest(name, self._domains)
 
+    def has_zone_above(self, name: str) -> bool:
+        """Return whether a name is in the zone of a domain or search domain, not in the root's."""
+        is_below_some = any(parent in self._kinds for parent in names.parents(name))
+        return is_below_some or name in self._domains
+
     def is_above_domain(self, apex: str) -> bool:
         """Return whether another domain of ours is below a domain."""
         return apex in self._outer

@@ -188,6 +188,22 @@ def test_absolute_name_is_told_in_the_zone_above_it_once() -> None:
     assert "z.example. A" not in told(zone, DOCKER)
 
 
+def test_absolute_name_below_a_suffix_is_in_its_zone_alone() -> None:
+    """The whole zone is shown as all zones together, which has each record once."""
+    zone = a_zone(
+        publication("a", "10.0.0.1", owner="x.docker."),
+        publication("b", "10.0.0.2", owner="web.localdomain."),
+        publication("c", "10.0.0.3", owner="docker"),
+        publication("d", "10.0.0.4", owner="localdomain."),
+    )
+    found = [t for suffix in (DOCKER, LOCAL, BARE) for t in told(zone, suffix) if t.endswith(" A")]
+    assert found == [
+        "docker. A", "ns.docker. A", "docker.docker. A", "host.docker. A", "x.docker. A",
+        "docker.localdomain. A", "host.localdomain. A", "web.localdomain. A",
+        "host. A", "localdomain. A",
+    ]  # fmt: skip
+
+
 def test_name_that_is_too_long_below_a_suffix_is_left_out_there() -> None:
     long = ".".join(["n" * 60] * 4)
     zone = a_zone(publication("a", "10.0.0.1", owner=long), domains=("docker.", "d" * 20 + "."))
