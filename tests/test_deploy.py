@@ -182,6 +182,15 @@ def test_base_of_the_image_is_pinned_and_its_version_is_the_project_s() -> None:
 
 
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_images_of_others_have_a_tag_and_can_be_replaced(path: Path) -> None:
+    """Without a tag, what runs depends on the day; what is built here needs none."""
+    services = yaml.safe_load(path.read_text())["services"].values()
+    built = {service.get("image") for service in services if "build" in service}
+    for image in {service["image"] for service in services if "image" in service} - built:
+        assert re.fullmatch(r"\$\{[A-Z_]+_IMAGE:-\S+:[\w.-]+\}", image)
+
+
+@pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: str(path.relative_to(DEPLOY)))
 def test_compose_gives_containerdns_no_more_than_it_needs(path: Path) -> None:
     text = path.read_text()
     own = text[text.index("  containerdns:") :]
