@@ -50,8 +50,9 @@ def _left_out(name: str, rtype: int, count: int) -> Iterator[str]:
     """Yield a comment about the records of an RRset beyond those that BIND loads."""
     more = count - MAX_OF_TYPE
     if more > 0:
-        text = f"{more} more {messages.type_text(rtype)} records of {name}"
-        yield comment(f"{text} are left out, as BIND loads at most {MAX_OF_TYPE}")
+        are = "record of {} is" if more == 1 else "records of {} are"
+        text = f"{more} more {messages.type_text(rtype)} {are.format(name)} left out"
+        yield comment(f"{text}, as BIND loads at most {MAX_OF_TYPE}")
 
 
 def line(record: Record) -> str:

@@ -5,7 +5,7 @@ import pytest
 from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.zone import master_file
-from containerdns.core.zone.records import Record
+from containerdns.core.zone.records import MAX_OF_TYPE, Record
 from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.zone import Shape, Suffix, SuffixKind, Zone
 
@@ -72,3 +72,22 @@ def test_server_without_an_address_is_not_named_in_its_own_zone(
     lines = list(master_file.lines(zone, suffix, [ns], knows_address))
     assert lines[:2] == [f"$ORIGIN {suffix.apex}", "$TTL 5"]
     assert lines[-1] == f"{suffix.apex}\t5\tIN\tNS\t{target}"
+
+
+@pytest.mark.parametrize(
+    ("more", "comments"),
+    [
+        (0, []),
+        (1, ["; 1 more A record of web.docker. is left out, as BIND loads at most 100"]),
+        (2, ["; 2 more A records of web.docker. are left out, as BIND loads at most 100"]),
+    ],
+)
+def test_records_that_bind_does_not_load_are_counted(more: int, comments: list[str]) -> None:
+    zone = Zone(Shape(), 1, RememberedNames(0))
+    found = [
+        Record("web.docker.", messages.A, 5, bytes((10, 0, 0, number)))
+        for number in range(MAX_OF_TYPE + more)
+    ]
+    text = [line for line in master_file.lines(zone, DOCKER, found, True) if line]
+    assert [line for line in text if line.startswith(";")] == comments
+    assert len(text) == 2 + MAX_OF_TYPE + len(comments)
