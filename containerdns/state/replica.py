@@ -325,17 +325,18 @@ class Replica:
     def use(self, settings: Settings, now: float) -> None:
         """Use new settings from now on, without changing publications.
 
-        Equal ones change no serial, and secondaries are not notified.
+        Those that change no record change no serial, and secondaries are not notified.
         """
-        had = self.zone.shape
+        had, seen = self.zone.shape, self.neutral_view(())
         if settings != self.settings:
             self.settings = settings
             self.zone.reshape(settings.zone)
-            self._grow(now)
         self.zone.remembered.lifetime = settings.state.remember
         self.ownership = self._make_ownership(self.listing)
         self.views.set_rights(settings.rights)
         self._packet_cache.forget_views()
+        if self.zone.shape != had or self.neutral_view(()) != seen:
+            self._grow(now)
         if self.zone.shape != had:
             self._notify_feed("notifying secondaries of a reload", lambda feed: feed.renewed())
         self._mirror("use", settings, now)

@@ -412,16 +412,19 @@ class ZoneWriter(Replica):
         if policy == self.inventory.policy:
             return
         self.inventory.policy = policy
+        has_changed = False
         until = time.perf_counter() + RELOAD_SLICE
         for container in list(self.inventory):
             new = self.inventory.publication(container.id)
             if new is not None and new != self.zone.publication(container.id):
                 self._apply([(container.id, new)], "", None, is_part=True, is_redeploy=False)
+                has_changed = True
             if time.perf_counter() > until:
                 gc.freeze()  # a collection over all new objects would delay queries
                 await asyncio.sleep(0)
                 until = time.perf_counter() + RELOAD_SLICE
-        self.settle(time.time())
+        if has_changed:
+            self.settle(time.time())
         self._warn_of_networks()
 
     def read_hosts(self) -> None:

@@ -106,6 +106,33 @@ def test_network_that_no_engine_has_is_one_warning(caplog: pytest.LogCaptureFixt
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "takes_a_serial"),
+    [
+        ({"log-level": "debug"}, False),
+        ({"forward": "corp.example=192.0.2.1"}, False),
+        ({"rate-limit": 7}, False),
+        ({"name-template": "{label:none}"}, False),
+        ({"ttl": 6}, True),
+        ({"unhealthy": "keep"}, True),
+        ({"host-address": "192.0.2.1"}, True),
+        ({"network": "another"}, True),
+    ],
+    ids=str,
+)
+def test_reload_takes_a_serial_if_records_may_have_changed(
+    options: dict[str, object], takes_a_serial: bool
+) -> None:
+    """Secondaries would be notified for nothing, and the log say "+0"."""
+    running = Running(container("web"))
+    running.writer.zone.serial -= 9
+    running.writer.zone.is_ahead = False
+    before = running.writer.zone.serial
+    running.reload(options)
+    zone = running.writer.zone
+    assert (zone.serial != before or zone.is_ahead) is takes_a_serial
+
+
 def test_reload_without_a_change_takes_no_serial(tmp_path: Path) -> None:
     """Secondaries would be notified of a zone that they have, and the log say "+0"."""
     hosts = tmp_path / "hosts"
