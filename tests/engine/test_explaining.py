@@ -101,3 +101,11 @@ def test_stopped_service_is_explained_by_the_name_that_people_type(engine: Docke
         for name in ("db.docker", "db.shop.docker", "shop_db_1"):
             assert reason in explain(server, name, "A")
         assert f"such names exist below a domain only; {reason}" in explain(server, "db", "A")
+
+
+def test_container_in_a_crash_loop_is_explained_at_once(engine: Dockerd) -> None:
+    """From its `die` alone: the Engine waits longer and longer before each start."""
+    engine.run("crash", command=["sh", "-c", "sleep 1; exit 3"], restart=True)
+    with Running(docker=engine.socket_url) as server:
+        reason = "with exit status 3; the Engine may start it again (restart policy always)"
+        wait_until(lambda: reason in explain(server, "crash", "A"))

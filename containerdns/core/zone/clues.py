@@ -333,11 +333,16 @@ def _stopped(container: Container) -> str:
         case "restarting":
             return f"is waiting to be restarted: it stopped{since}{status}"
         case _:
-            return (
-                f"is not running: it stopped{since}{status}"
-                if since or status
-                else "is not running"
-            )
+            stopped = f": it stopped{since}{status}" if since or status else ""
+            return f"is not running{stopped}{_next_start(container)}"
+
+
+def _next_start(container: Container) -> str:
+    """Return whether the Engine may start a stopped container again; its `die` does not tell."""
+    policy = container.restart_policy
+    if not policy or (policy == "on-failure" and container.exit_status == 0):
+        return ""
+    return f"; the Engine may start it again (restart policy {policy})"
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -85,6 +85,7 @@ class Container:
         started_at: When it was started last, seconds since the epoch; 0 if not known.
         finished_at: When it stopped last; 0 if it never did, or that is not known.
         exit_status: What it exited with then; None if it never did, or that is not known.
+        restart_policy: "always", "on-failure" or "unless-stopped"; "" if it has none.
         virtual_host: The variable VIRTUAL_HOST, which nginx-proxy reads; "" without one.
         has_ipv6: A sysctl does not switch IPv6 off in it, whatever addresses Docker shows.
     """
@@ -103,6 +104,7 @@ class Container:
     started_at: float = 0.0
     finished_at: float = 0.0
     exit_status: int | None = None
+    restart_policy: str = ""
     virtual_host: str = ""
     has_ipv6: bool = True
 
@@ -173,6 +175,7 @@ def container_from_inspect(document: object, engine: str) -> Container:
         started_at=_moment(state, "StartedAt", container_id),
         finished_at=finished_at,
         exit_status=_exit_status(state) if finished_at else None,
+        restart_policy=_restart_policy(host_config),
         virtual_host=_variable(config, VIRTUAL_HOST),
         has_ipv6=not _is_ipv6_off(_mapping(host_config, "Sysctls", container_id)),
     )
@@ -214,6 +217,7 @@ def with_details_of(listed: Container, known: Container) -> Container:
         started_at=known.started_at,
         finished_at=known.finished_at,
         exit_status=known.exit_status,
+        restart_policy=known.restart_policy,
         virtual_host=known.virtual_host,
         has_ipv6=known.has_ipv6,
         domainname=known.domainname,
@@ -366,6 +370,13 @@ def _exit_status(state: Mapping[str, Any]) -> int | None:
     """Read an exit status, which is for people alone: what is odd is not known."""
     status = state.get("ExitCode")
     return status if isinstance(status, int) and not isinstance(status, bool) else None
+
+
+def _restart_policy(host_config: Mapping[str, Any]) -> str:
+    """Read a restart policy, which is for people alone, too."""
+    policy = host_config.get("RestartPolicy")
+    name = policy.get("Name") if isinstance(policy, Mapping) else None
+    return sys.intern(name) if isinstance(name, str) and name != "no" else ""
 
 
 def _variable(config: Mapping[str, Any], name: str) -> str:

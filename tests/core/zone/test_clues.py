@@ -158,6 +158,19 @@ CASES = {
         (container("web", "exited", finished_at=NOW, exit_status=137),),
         "the container web is not running: it stopped at 2027-01-15T08:00:00Z with exit status 137",
     ),
+    "stopped, and may be started again": (
+        "web",
+        (container("web", "exited", finished_at=NOW, exit_status=1, restart_policy="on-failure"),),
+        (
+            "the container web is not running: it stopped at 2027-01-15T08:00:00Z with exit "
+            "status 1; the Engine may start it again (restart policy on-failure)"
+        ),
+    ),
+    "stopped without a failure": (
+        "web",
+        (container("web", "exited", exit_status=0, restart_policy="on-failure"),),
+        "the container web is not running: it stopped with exit status 0",
+    ),
     "stopped, nobody knows when": (
         "web",
         (container("web", "exited"),),

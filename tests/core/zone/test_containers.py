@@ -131,6 +131,23 @@ def test_sysctl_may_switch_ipv6_off(sysctls: dict[str, str] | None, has_ipv6: bo
     assert container_from_inspect(document, ENGINE).has_ipv6 is has_ipv6
 
 
+@pytest.mark.parametrize(
+    ("policy", "name"),
+    [
+        ({"Name": "unless-stopped", "MaximumRetryCount": 0}, "unless-stopped"),
+        ({"Name": "no"}, ""),
+        ({"Name": ""}, ""),
+        ({"Name": 5}, ""),
+        ({}, ""),
+        ("always", ""),
+        (None, ""),
+    ],
+)
+def test_restart_policy_is_read_whatever_else_is_there(policy: object, name: str) -> None:
+    document = changed(GOLDEN["inspect"][WEB], "HostConfig/RestartPolicy", policy)
+    assert container_from_inspect(document, ENGINE).restart_policy == name
+
+
 def test_list_alone_never_says_that_a_sharer_is_the_same() -> None:
     """No list shows when a container was started."""
     document = changed(GOLDEN["inspect"][WEB], "HostConfig/NetworkMode", "container:" + "a" * 64)
@@ -164,6 +181,7 @@ def test_list_and_inspect_agree(container_name: str) -> None:
     assert (completed.id, completed.container_name) == (whole.id, whole.container_name)
     assert (completed.state, completed.network_mode) == (whole.state, whole.network_mode)
     assert (completed.hostname, completed.docker_labels) == (whole.hostname, whole.docker_labels)
+    assert completed.restart_policy == whole.restart_policy
 
 
 @pytest.mark.parametrize("container_name", NAMES)
