@@ -209,12 +209,7 @@ class SynthesisedAnswers:
             return self._think(octets, owner, form, view)
         if qtype != A:
             record = self._sole_aaaa.get(owner, b"") if qtype == AAAA else b""
-        template = form.present if record else form.nodata
-        if template is None:
-            return None
-        if template.serial != zone.serial and template.serial_at:
-            template.renew(zone.serial)
-        return record + template.tail, template, owner
+        return self._present(owner, record, form)
 
     def _think(self, octets: bytes, owner: str, form: Form, view: View) -> Found | None:
         """Answer for a label that no container has, or one that needs a choice."""
@@ -265,12 +260,15 @@ class SynthesisedAnswers:
         held = held or records.sole_addresses(zone, claim, view)
         if held is None:
             return None
-        record = {A: held.a, AAAA: held.aaaa}.get(form.qtype, b"")
+        return self._present(owner, {A: held.a, AAAA: held.aaaa}.get(form.qtype, b""), form)
+
+    def _present(self, owner: str, record: bytes, form: Form) -> Found | None:
+        """Answer for an owner with this record, or without one."""
         template = form.present if record else form.nodata
         if template is None:
             return None
-        if template.serial != zone.serial and template.serial_at:
-            template.renew(zone.serial)
+        if template.serial != self._zone.serial and template.serial_at:
+            template.renew(self._zone.serial)
         return record + template.tail, template, owner
 
     def learn_presence(self, data: bytes, given: Given, suffix: Suffix, view: View) -> None:
