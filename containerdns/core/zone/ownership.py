@@ -189,7 +189,7 @@ class Ownership:
                 continue
             if label in known or name in known or "*" in known:
                 return False
-            if above and (label in above or name in above or "*" in above):
+            if above and (label in above or name in above):
                 return False
         return True
 
