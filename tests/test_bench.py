@@ -1,5 +1,6 @@
 """The report of the benchmarks, from results that were made up."""
 
+import platform
 from typing import Any
 
 import pytest
@@ -117,6 +118,20 @@ def test_aims_are_first_and_say_whether_they_are_reached(row: str) -> None:
 )
 def test_an_aim_is_reached_at_its_bound(measured: float, is_least: bool, is_reached: bool) -> None:
     assert Aim("", "", measured, (), 0.9, is_least).is_reached is is_reached
+
+
+@pytest.mark.parametrize(
+    ("prefix", "arguments", "built"),
+    [
+        ("/usr", "'--enable-shared'", "the system's own"),
+        ("/usr/local", "'--enable-optimizations' '--with-lto'", "built with `--enable-opt"),
+        ("/usr/local", "'--enable-shared'", "built without `--enable-opt"),
+    ],
+    ids=["Debian's", "the official image's", "pyenv's"],
+)
+def test_head_names_the_build_of_the_interpreter(prefix: str, arguments: str, built: str) -> None:
+    assert f", {built}" in report.interpreter(prefix, arguments)
+    assert any(line.startswith(f"- CPython {platform.python_version()}, ") for line in page())
 
 
 def test_plain_queries_beside_themselves_are_the_noise_and_no_aim() -> None:

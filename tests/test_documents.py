@@ -26,7 +26,7 @@ FLAGS_OF_COMMANDS = {  # beside those of the registry
     *("--server", "--url", "--type", "--watch"),
 }
 FLAGS_OF_OTHERS = re.compile(  # what others call theirs, in pages that speak of them
-    r"--(?:accept-routes|advertise-routes|entrypoints|providers|all|build-arg|cap-add|cap-drop|check|environment|force-recreate|forcettl|global|"
+    r"--(?:accept-routes|advertise-routes|entrypoints|providers|all|build-arg|cap-add|cap-drop|check|enable-optimizations|environment|force-recreate|forcettl|global|"
     r"group-add|hostname|ip|label|name|nameserver|network|no-deps|now|privileged|read-only|"
     r"require-hashes|seed|set|strict|tls\w+|user|domainname)\b"
 )

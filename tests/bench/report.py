@@ -15,6 +15,7 @@ import platform
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -165,7 +166,8 @@ def _head(machine: Machine, is_quick: bool) -> Iterator[str]:
     )
     yield ""
     yield f"- {datetime.now(UTC):%Y-%m-%d}, {machine.described}"
-    yield f"- CPython {platform.python_version()}; {', '.join(machine.programs)}"
+    python = interpreter(sys.base_prefix, sysconfig.get_config_var("CONFIG_ARGS") or "")
+    yield f"- {python}; {', '.join(machine.programs)}"
     yield f"- `make bench`, {machine.minutes:.0f} minutes, in which the machine's host kept"
     yield f"  {machine.stolen:.1%} of the time of the cores for others"
     yield f"- load average {machine.load:.1f} at the end"
@@ -176,6 +178,22 @@ def _head(machine: Machine, is_quick: bool) -> Iterator[str]:
         yield "- shortened (`--quick`): too few turns for more than a look"
     yield ""
     yield "![Queries per second beside others](images/performance.svg)"
+
+
+def interpreter(prefix: str, arguments: str) -> str:
+    """Return the interpreter's version and build, on which its speed depends.
+
+    Args:
+        prefix: Where it is installed.
+        arguments: Those that it was configured with.
+    """
+    if prefix == "/usr":
+        built = "the system's own"  # optimized, though not by an argument that is kept
+    elif "--enable-optimizations" in arguments:
+        built = "built with `--enable-optimizations`"
+    else:
+        built = "built without `--enable-optimizations`, which costs up to half of the speed"
+    return f"CPython {platform.python_version()}, {built}"
 
 
 def _aims(found: Found) -> Iterator[str]:
