@@ -359,7 +359,7 @@ class UpstreamDatagrams:
             return
         question = sent.question
         echoed = data[12 : 12 + len(question)]
-        if echoed == question:
+        if echoed == question or (sent.ignores_case and is_same(echoed, question)):
             self._deliver(port, sent, data)
         elif is_same(echoed, question):
             sent.forget()

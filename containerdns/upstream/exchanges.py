@@ -103,12 +103,14 @@ class Sent:
             response before that, as a valid one may follow.
         message_id: The ID it was sent with.
         home: All queries waiting on the same socket or connection, by ID.
+        ignores_case: The response may repeat the question in another case.
     """
 
     question: bytes
     take: Take
     message_id: int
     home: "dict[int, Sent] | Home"
+    ignores_case: bool = False
 
     def forget(self) -> None:
         """Ignore any later response."""

@@ -308,7 +308,8 @@ class Attempt:
             )
             return
         wire = question.wire
-        if self.at >= upstream.folds_case_until:
+        keeps_case = self.at >= upstream.folds_case_until
+        if keeps_case:
             wire = spell(wire, random_octets(len(wire)))
         self._spelled = wire
         has_edns = not self._doubts_edns and self.at >= upstream.lacks_edns_until
@@ -319,6 +320,8 @@ class Attempt:
         self._is_datagram = transport is upstream.datagrams
         flags = question.flags if flags is None else flags
         self._sent = transport.send(wire, flags, opt, self._take)
+        if self._sent is not None:
+            self._sent.ignores_case = not keeps_case
 
     def resume(self, spelled: bytes, message_id: int, home: Home) -> None:
         """Go on with a question that was sent as a plain one, with EDNS.

@@ -450,9 +450,12 @@ async def test_a_forged_case_is_settled_over_tcp() -> None:
 
 
 @pytest.mark.parametrize("has_tcp", [True, False], ids=["with TCP", "without TCP"])
-async def test_an_upstream_that_folds_case_is_remembered(has_tcp: bool) -> None:
+@pytest.mark.parametrize("fold", [str.lower, str.upper])
+async def test_an_upstream_that_folds_case_is_remembered(
+    fold: Callable[[str], str], *, has_tcp: bool
+) -> None:
     def script(query: DNSRecord, _: str) -> Reply:
-        query.q.qname = str(query.q.qname).lower()
+        query.q.qname = fold(str(query.q.qname))
         return answer(query, "@ 60 A 192.0.2.1")
 
     async with (
