@@ -101,7 +101,7 @@ class ZoneSource:
 
     def later(self, name: str) -> Work:
         """Compute the current records of a large name, in pieces."""
-        work = records.later(self._zone, name, self._suffix, self._view)
+        work = records.of_large_name(self._zone, name, self._suffix, self._view)
         return (None if found is None else tuple(r.rr() for r in found) for found in work)
 
     def may_reveal(self, changed: str) -> bool:

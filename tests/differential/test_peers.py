@@ -16,12 +16,13 @@ from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR
 from containerdns.core.protocol.respond import Reply
-from containerdns.core.zone import master_file, records
+from containerdns.core.zone import master_file
 from containerdns.core.zone.containers import Attachment, Container, Network, PortBinding
 from containerdns.core.zone.zone import Suffix, SuffixKind
 from containerdns.errors import BadName
 from tests.differential import peers
 from tests.fuzz.worlds import Change, World
+from tests.reading_zones import in_zone
 
 QUERIES = 6000
 SEED = 20261124
@@ -93,7 +94,7 @@ def zone_texts(world: World) -> dict[str, str]:
     for apex in APEXES:
         kind = SuffixKind.DOMAIN if apex == "docker." else SuffixKind.REVERSE
         suffix = Suffix(apex, kind)
-        found = records.in_zone(world.writer.zone, suffix, view)
+        found = in_zone(world.writer.zone, suffix, view)
         lines = master_file.lines(world.writer.zone, suffix, found, knows_address=True)
         texts[apex] = "\n".join(filter(None, lines)) + "\n"
     return texts
@@ -106,7 +107,7 @@ def queries(world: World) -> list[bytes]:
     owners = []
     for apex in APEXES:
         kind = SuffixKind.DOMAIN if apex == "docker." else SuffixKind.REVERSE
-        owners += [r.name for r in records.in_zone(world.writer.zone, Suffix(apex, kind), view)]
+        owners += [r.name for r in in_zone(world.writer.zone, Suffix(apex, kind), view)]
     owners = sorted(set(owners))
     types = [*range(1, 54), 65, 99, 255, 256, 257, 1000, 65280, *[1, 28, 16, 33, 5, 6, 2, 12] * 12]
     types.remove(messages.OPT)

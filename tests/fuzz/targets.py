@@ -10,7 +10,7 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR
 from containerdns.core.protocol.respond import Peer, Reply, Transfer
 from containerdns.core.upstream.forwarding import Forward, Resolution
-from containerdns.core.zone import master_file, records
+from containerdns.core.zone import master_file
 from containerdns.core.zone.containers import (
     Container,
     container_from_inspect,
@@ -23,6 +23,7 @@ from containerdns.core.zone.zone import Suffix, SuffixKind
 from containerdns.errors import BadDocument, BadMessage, BadName
 from tests.fuzz.generating import ENGINE, NETWORKS
 from tests.fuzz.worlds import Change, World
+from tests.reading_zones import in_zone
 
 NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1",))
 POLICIES = (
@@ -160,7 +161,7 @@ def shown(made: World) -> list[str]:
     ]
     lines = []
     for suffix in suffixes:
-        found = records.in_zone(zone, suffix, NOBODY)
+        found = in_zone(zone, suffix, NOBODY)
         for record in found:
             assert names.is_below(record.name, suffix.apex)
             record.rr()

@@ -26,13 +26,13 @@ from hypothesis.stateful import (
 from containerdns.core.protocol.messages import SOA, A
 from containerdns.core.protocol.respond import Reply
 from containerdns.core.upstream.forwarding import Forward
-from containerdns.core.zone import records
 from containerdns.core.zone.containers import Container
 from containerdns.core.zone.policy import SERVICE_ID, SWARM
 from containerdns.core.zone.zone import Suffix, SuffixKind
 from tests.fuzz import generating
 from tests.fuzz.generating import CLIENTS, CONTAINER_NAMES, ENGINE, NETWORKS, QTYPES, query
 from tests.fuzz.worlds import Change, World, contents
+from tests.reading_zones import in_zone
 
 OPTIONS: tuple[dict[str, object], ...] = (
     {},
@@ -296,7 +296,7 @@ class Histories(RuleBasedStateMachine):
         """The serial, and what a secondary would have of all domains."""
         zone, view = world.writer.zone, world.writer.neutral_view(())
         domains = [Suffix(apex, SuffixKind.DOMAIN) for apex in zone.shape.domains]
-        found = (r.rr() for suffix in domains for r in records.in_zone(zone, suffix, view))
+        found = (r.rr() for suffix in domains for r in in_zone(zone, suffix, view))
         return zone.serial, frozenset(rr for rr in found if rr.rtype != SOA)
 
     def _note_kept(self) -> None:

@@ -17,7 +17,6 @@ from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR
 from containerdns.core.upstream.forwarding import Forward
-from containerdns.core.zone import records
 from containerdns.core.zone.secondary_copies import Copy
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import Suffix, SuffixKind
@@ -25,6 +24,7 @@ from containerdns.state.secondaries import Feed
 from tests.fuzz.generating import CLIENTS, DOMAINS, ENGINE, OWNERS, SEARCH_DOMAINS, query
 from tests.fuzz.generating import containers as few_containers
 from tests.fuzz.worlds import Change, World, changes
+from tests.reading_zones import in_zone
 
 NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1",))
 APEXES = (*DOMAINS, "18.172.in-addr.arpa.", "0.19.172.in-addr.arpa.")
@@ -183,7 +183,7 @@ class Followed:
         """The records of a zone as it is, except the SOA."""
         zone, view = self.world.writer.zone, self.view
         kind = SuffixKind.DOMAIN if apex in zone.shape.domains else SuffixKind.REVERSE
-        found = [r.rr() for r in records.in_zone(zone, Suffix(apex, kind), view)]
+        found = [r.rr() for r in in_zone(zone, Suffix(apex, kind), view)]
         assert len(found) == len(set(found))
         return {record for record in found if record.rtype != messages.SOA}
 

@@ -25,6 +25,7 @@ from containerdns.upstream.forwarder import Forwarder
 from containerdns.web.metrics import Metrics
 from containerdns.web.stream import json_pieces
 from tests.fuzz.worlds import World
+from tests.reading_zones import in_zone
 
 MAX_STEPS = 6000  # lines of Python in one piece, about half a millisecond
 COUNT = 600  # containers
@@ -139,7 +140,7 @@ def test_dump_of_a_name_is_that_part_of_the_whole(world: World, name: str) -> No
         whole = [r for r in zone_dump.dump(zone, suffix, view) if r and r.name == wanted]
         named = [r for r in zone_dump.dump_name(zone, wanted, suffix, view) if r]
         assert sorted(whole) == sorted(named)
-        plain = [r for r in records.in_zone(zone, suffix, view) if r.name == wanted]
+        plain = [r for r in in_zone(zone, suffix, view) if r.name == wanted]
         assert {r.rr() for r in whole} == {r.rr() for r in plain}
 
 
@@ -153,7 +154,7 @@ def test_worse_and_equal_addresses_are_left_out_of_a_dump_as_of_answers() -> Non
     for suffix in reports_of(made)._suffixes():
         dumped = [r.rr() for r in zone_dump.dump(zone, suffix, view) if r]
         assert len(dumped) == len(set(dumped))
-        assert set(dumped) == {r.rr() for r in records.in_zone(zone, suffix, view)}
+        assert set(dumped) == {r.rr() for r in in_zone(zone, suffix, view)}
 
 
 def test_master_file_has_as_many_records_of_a_name_as_bind_loads(reports: Reports) -> None:

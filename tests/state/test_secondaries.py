@@ -23,6 +23,7 @@ from containerdns.core.zone.zone import Suffix, SuffixKind
 from containerdns.state.secondaries import Feed
 from containerdns.state.zone_writer import ZoneWriter
 from tests.fuzz.generating import ENGINE, NETWORKS
+from tests.reading_zones import in_zone
 from tests.timing import MAX_WAIT
 
 DOCKER = Suffix("docker.", SuffixKind.DOMAIN)
@@ -285,7 +286,7 @@ async def test_name_of_very_many_containers_follows_by_differences() -> None:
         ]
         assert records.is_large(made.writer.zone, "many.docker.", DOCKER)
         await made.step()
-        whole = {shown(r.rr()) for r in records.in_zone(made.writer.zone, DOCKER, NOBODY)}
+        whole = {shown(r.rr()) for r in in_zone(made.writer.zone, DOCKER, NOBODY)}
         for key in (("many.docker.", "A"), ("key.many.docker.", "TXT")):
             held = {record for record in await made.held() if record[:2] == key}
             assert held < {record for record in whole if record[:2] == key}

@@ -62,9 +62,9 @@ def limits_by(descriptors: int) -> Limits:
 class Places:
     """The connections of one protocol."""
 
-    def __init__(self, limits: Limits, strangers: Limits = STRANGERS) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._known = _Room(limits)
-        self._strangers = _Room(strangers)
+        self._strangers = _Room(STRANGERS)
 
     def __len__(self) -> int:
         return len(self._known.guests) + len(self._strangers.guests)

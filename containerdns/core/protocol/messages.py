@@ -539,8 +539,8 @@ class _KnownNames(dict[int, bytes]):
 
     __slots__ = ("labels",)
 
-    def __init__(self, found: Iterable[tuple[int, bytes]] = ()) -> None:
-        super().__init__(found)
+    def __init__(self) -> None:
+        super().__init__()
         self.labels = 0
 
     def add(self, places: list[tuple[int, int]], whole: bytes) -> None:

@@ -123,11 +123,6 @@ class Ownership:
         )
 
     @property
-    def is_settled(self) -> bool:
-        """Return whether a name without records can be denied."""
-        return self.listing is Listing.COMPLETE
-
-    @property
     def has_nested_suffixes(self) -> bool:
         """Return whether a domain has another domain, or a search domain, at or below it."""
         domains = self._domains

@@ -210,23 +210,6 @@ def ns(zone: Zone, apex: str) -> Record:
     return Record(apex, messages.NS, zone.shape.ttl, target)
 
 
-def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record]:
-    """Yield all records of one of our zones, the SOA first, then by owner.
-
-    Records are generated lazily, so that a large zone can be written in pieces; a change in
-    between may be visible in part.
-    """
-    if suffix.kind in (SuffixKind.DOMAIN, SuffixKind.REVERSE):
-        yield soa(zone, suffix.apex, zone.shape.ttl)
-        for name in names_in(zone, suffix):
-            yield from of_name(zone, name, suffix, view)
-        return
-    yield soa(zone, suffix.apex, zone.shape.ttl)
-    yield ns(zone, suffix.apex)
-    for owner in zone.owners():
-        yield from of_owner(zone, owner, suffix, view)
-
-
 def in_pieces(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record | None]:
     """Yield the records of a domain as in a transfer, and None after work without a record.
 
@@ -239,7 +222,7 @@ def in_pieces(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record | None]
             yield from at_most(of_name(zone, name, suffix, view))
             yield None
             continue
-        for found in later(zone, name, suffix, view):
+        for found in of_large_name(zone, name, suffix, view):
             if found is None:
                 yield None
             else:
@@ -317,14 +300,16 @@ def _is_taken(zone: Zone, before: str, above: Node, suffix: Suffix) -> bool:
 
 
 def is_large(zone: Zone, name: str, suffix: Suffix) -> bool:
-    """Return whether a name has very many claims, so that `later` should be used."""
+    """Return whether a name has very many claims, so that `of_large_name` should be used."""
     if suffix.kind is not SuffixKind.DOMAIN or name == suffix.apex:
         return False
     owner = zone.suffix_in(suffix.apex, name).owner_of(name)
     return zone.count(owner) + zone.count(name) > MANY_HOLDERS
 
 
-def later(zone: Zone, name: str, suffix: Suffix, view: View) -> Iterator[list[Record] | None]:
+def of_large_name(
+    zone: Zone, name: str, suffix: Suffix, view: View
+) -> Iterator[list[Record] | None]:
     """Compute the current records of a large name in pieces, while the zone may change.
 
     Yields None after each piece, and finally the records as `of_name` would return them, at most
@@ -404,21 +389,21 @@ class _Work:
             open_choices[:] = [choice for choice in open_choices if not choice.is_full]
 
 
-def at_most(found: Iterable[Record], most: int = MAX_OF_TYPE) -> list[Record]:
-    """Return so many records of each name and type; of more, those with the lowest data.
+def at_most(found: Iterable[Record]) -> list[Record]:
+    """Return at most `MAX_OF_TYPE` records of each name and type, those with the lowest data.
 
     So it does not depend on the order of the holders, which differs between processes.
     """
     records = list(found)
-    if len(records) <= most:
+    if len(records) <= MAX_OF_TYPE:
         return records
     alike: dict[tuple[str, int], list[bytes]] = {}
     for record in records:
         alike.setdefault((record.name, record.rtype), []).append(record.rdata)
-    excess = {key for key, data in alike.items() if len(data) > most}
+    excess = {key for key, data in alike.items() if len(data) > MAX_OF_TYPE}
     if not excess:
         return records
-    kept = {key: frozenset(sorted(alike[key])[:most]) for key in excess}
+    kept = {key: frozenset(sorted(alike[key])[:MAX_OF_TYPE]) for key in excess}
     return [r for r in records if r.rdata in kept.get((r.name, r.rtype), (r.rdata,))]
 
 
@@ -535,7 +520,7 @@ def start_of(turn: int, count: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _ends_of(relative_name: str) -> tuple[str, ...]:
-    """Yield a relative name, and the names above it."""
+    """Return a relative name, and the names above it."""
     labels = names.labels_of_text(relative_name)
     return tuple(".".join(labels[count:]) for count in range(len(labels)))
 
@@ -620,10 +605,10 @@ def place_of(zone: Zone, owner: str, suffix: Suffix) -> tuple[str, Suffix] | Non
     if suffix.kind is SuffixKind.BARE and not names.is_single_label(owner):
         return owner, Suffix(names.parent(owner), SuffixKind.EXACT)
     relative = suffix.owner_of(owner)
-    is_told = zone.is_running(relative) or (
+    is_taken = zone.is_running(relative) or (
         suffix.kind is SuffixKind.DOMAIN and relative == NS_LABEL
     )
-    return None if is_told else (relative, suffix)
+    return None if is_taken else (relative, suffix)
 
 
 def _address_records(

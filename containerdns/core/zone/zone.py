@@ -153,7 +153,7 @@ class Past:
 
 
 class Zone:
-    """All names; changed by `replace` only.
+    """All names, and the claims to them.
 
     Attributes:
         shape: Its suffixes and times; changed by `reshape`.
@@ -811,7 +811,7 @@ class Zone:
         return None
 
     def _claimed_above(self, owner: str, suffix: Suffix) -> list[tuple[str, str]]:
-        """Yield the claimed owners above an owner, the highest first, with the labels before.
+        """Return the claimed owners above an owner, the highest first, with the labels before.
 
         The search goes down from the suffix until no claim is deeper, so that the cost of a
         name with many labels depends on what exists.
@@ -926,8 +926,8 @@ class Zone:
         for count, owner in enumerate(wanted):
             if count % LOOKED_AT_ONCE == 0:
                 yield None
-            is_told = owner in self._contested or owner in self.handovers
-            if is_told and owner != NS_LABEL and owner in self._claims:
+            may_be_lost = owner in self._contested or owner in self.handovers
+            if may_be_lost and owner != NS_LABEL and owner in self._claims:
                 yield from self._losses_of(owner)
 
     def _losses_of(self, owner: str) -> Iterator[Loss | None]:

@@ -12,6 +12,7 @@ from containerdns.core.zone.records import Record
 from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.views import View
 from containerdns.core.zone.zone import Shape, Suffix, SuffixKind, Zone
+from tests.reading_zones import in_zone
 
 NOW = 1000.0
 DOCKER = Suffix("docker.", SuffixKind.DOMAIN)
@@ -154,7 +155,7 @@ def test_soa_names_the_server_of_its_own_domain_or_the_first(apex: str, primary:
 
 
 def told(zone: Zone, suffix: Suffix) -> list[str]:
-    found = records.in_zone(zone, suffix, view())
+    found = in_zone(zone, suffix, view())
     return [f"{r.name} {messages.type_text(r.rtype)}" for r in found]
 
 
