@@ -31,12 +31,13 @@ from containerdns.core.upstream.questions import Question
 from containerdns.server.backlog import Backlog, Late
 from containerdns.server.sockets import IP_PKTINFO, Listener
 from containerdns.server.udp import QUERY_OCTETS, TURN, Client, Datagrams
-from containerdns.tasks import many_datagrams
+from containerdns.tasks import event_loop, many_datagrams
 from containerdns.tasks.many_datagrams import HEAD_OCTETS, HEADER_OCTETS, SLOTS, Call, Layout
 
 log = logging.getLogger(__name__)
 
 MAX_REPLY: Final = 1344  # octets; above messages.PAYLOAD_OCTETS, and below QUERY_OCTETS
+MAX_TURN: Final = 0.002  # seconds without another look for timers, if nothing else is ready
 ID_OCTETS: Final = 2  # of a message
 
 _CONTROL_OCTETS: Final = {socket.AF_INET: 32, socket.AF_INET6: 40}  # CMSG_SPACE of pktinfo
@@ -116,22 +117,28 @@ class BatchLoop:
         return self._backlog.dropped
 
     def on_readable(self) -> None:
-        """Answer the datagrams in the socket, for a short turn."""
+        """Answer a batch of the datagrams in the socket, and others while nothing else is ready."""
         areas = self._areas
         now = time.monotonic()
-        turn_ends = self._slow_until = now + TURN
+        self._slow_until, turn_ends = now + TURN, now + MAX_TURN
         while now < turn_ends:
             areas.headers[:] = areas.fresh_headers
             count = self._receive(self._descriptor, areas.received, SLOTS, 0, None)
             if count <= 0:
                 return
-            self._answer(count, now)
-            if count < SLOTS:  # another call gained nothing
+            is_whole = self._answer(count, now)
+            if count < SLOTS or not is_whole:  # another call gained nothing, or others follow
+                return
+            if not event_loop.is_alone(self._socket):
                 return
             now = time.monotonic()
 
-    def _answer(self, count: int, started: float) -> None:
-        """Answer a batch; most queries are answered in this loop."""
+    def _answer(self, count: int, started: float) -> bool:
+        """Answer a batch; most queries are answered in this loop.
+
+        Returns:
+            Whether nothing is left to be done for any of them.
+        """
         self._refresh()
         datagrams = self._datagrams
         cache, clients, areas = datagrams.packet_cache, self._clients, self._areas
@@ -175,6 +182,7 @@ class BatchLoop:
         self._send_all(sizes)
         if rows:
             self._note(rows, stamp, time.monotonic() - started)
+        return len(rows) == count
 
     def _refresh(self) -> None:
         """Use the current rights and views, with new clients if these have changed."""

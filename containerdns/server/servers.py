@@ -110,7 +110,7 @@ class Servers:
             for listener in self._listeners:
                 udp = self._udp_loop(listener)
                 self._udp_loops.append(udp)
-                event_loop.prefer(listener.udp)
+                event_loop.prefer(listener.udp, in_turn=True)
                 loop.add_reader(listener.udp, udp.on_readable)
                 servers.append(
                     await loop.create_server(

@@ -40,8 +40,7 @@ FREED_AT_ONCE: Final = 256  # states of clients and their variants, within 0.1 m
 MAX_VARIANTS: Final = 64  # OPT records per client; then its own are cleared
 MAX_ALL_VARIANTS: Final = 16384  # for all clients, about 10 MB; then all are cleared
 MAX_ASKED_ONCE: Final = 4096  # queries of up to 300 octets; then all are forgotten
-# Seconds, not counting the last batch; then other work gets a turn, of which HTTP needs four.
-# The slow path has no more than this in each pass.
+# Seconds that the plain loop, and the slow path of `server/batch`, have in each pass.
 TURN: Final = 0.0005
 PER_CLOCK: Final = 16  # datagrams between checks of the clock
 

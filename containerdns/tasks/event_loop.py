@@ -5,9 +5,10 @@ written to or closed at the same moment delay a query by all of them, and by the
 wake.  This one looks at the preferred sockets in each pass, and hands out the events of others a
 few at a time, in the order in which they came: fewer while these take long.
 
-Preferred sockets come first.  Only after a pass in which they took long do others come before them:
-then queries are answered in every pass anyway, and what takes others several passes, such as
-a request over HTTP, would wait for a whole batch of queries in each.
+Sockets of clients can take turns with all others.  What takes others several passes, such as a
+request over HTTP or the inspect of a container, would otherwise wait for a batch of queries in
+each.  So after a turn with many queries these sockets are left out until nothing else is ready,
+for a limited time.
 
 `tasks/turns` does the same for work that is long by itself.
 """
@@ -22,7 +23,8 @@ from typing import Any, Final, TypeVarTuple
 
 MAX_EVENTS: Final = 32  # of other sockets, in a pass
 LONG_PASS: Final = 0.001  # seconds, without preferred sockets; after a longer one, half the events
-MANY_QUERIES: Final = 0.00025  # seconds that preferred sockets took, some 20 or 30 queries
+MANY_QUERIES: Final = 0.00025  # seconds of a turn, some 20 or 30 queries; after it, others have one
+TURN_OF_OTHERS: Final = 0.001  # seconds, not counting the last pass; HTTP needs 0.8 in five passes
 
 Event = tuple[selectors.SelectorKey, int]
 _Ts = TypeVarTuple("_Ts")
@@ -39,25 +41,56 @@ class Selector(selectors.BaseSelector):
         maps: list[Any] = [self._others.get_map(), self._first.get_map()]
         self._map: Mapping[FileObject, selectors.SelectorKey] = ChainMap(*maps)
         self._preferred: set[int] = set()
+        self._in_turn: set[int] = set()  # of these
         self._preferred_took = 0.0  # seconds of this pass
+        self._others_until = 0.0  # end of their turn
+        self._is_turn_new = False  # the preferred ones that take no turns were not asked in it yet
+        self._has_one = False  # this pass has one event, and nothing else is to be called
         self._pending: deque[Event] = deque()
         self._clock = clock
         self._returned_at = clock()
         self._most = MAX_EVENTS
 
-    def prefer(self, fileobj: FileObject) -> None:
-        """Report the events of a file first, from its next registration until that ends."""
-        self._preferred.add(_descriptor(fileobj))
+    def prefer(self, fileobj: FileObject, *, in_turn: bool = False) -> None:
+        """Report the events of a file first, from its next registration until that ends.
+
+        Args:
+            fileobj: The file.
+            in_turn: Whether it takes turns with all others.
+        """
+        descriptor = _descriptor(fileobj)
+        self._preferred.add(descriptor)
+        if in_turn:
+            self._in_turn.add(descriptor)
 
     def prefers(self, fileobj: FileObject) -> bool:
         """Return whether the events of a file are reported first."""
         return _descriptor(fileobj) in self._preferred
+
+    def takes_turns(self, fileobj: FileObject) -> bool:
+        """Return whether a preferred file takes turns with all others."""
+        return _descriptor(fileobj) in self._in_turn
 
     def time_preferred(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Call what handles events of a preferred file; its time is not that of others."""
         began = self._clock()
         callback(*arguments)
         self._preferred_took += self._clock() - began
+
+    def time_turn(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Do the same for a file that takes turns; after a long one, it is the others' turn."""
+        began = self._clock()
+        callback(*arguments)
+        ended = self._clock()
+        self._preferred_took += ended - began
+        if ended - began >= MANY_QUERIES:
+            self._others_until = ended + TURN_OF_OTHERS
+            self._is_turn_new = True
+
+    def is_alone(self, fileobj: FileObject) -> bool:
+        """Return whether only one file, whose event is being handled, is ready."""
+        descriptor = _descriptor(fileobj)
+        return self._has_one and all(key.fd == descriptor for key, _ in self._first.select(0))
 
     def register(self, fileobj: FileObject, events: int, data: Any = None) -> selectors.SelectorKey:
         """Register a file."""
@@ -67,6 +100,7 @@ class Selector(selectors.BaseSelector):
         """Unregister a file; events that were not handed out yet are dropped."""
         key = self._where(fileobj).unregister(fileobj)
         self._preferred.discard(key.fd)
+        self._in_turn.discard(key.fd)
         return key
 
     def modify(self, fileobj: FileObject, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -74,9 +108,15 @@ class Selector(selectors.BaseSelector):
         return self._where(fileobj).modify(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> list[Event]:
-        """Return events: all those of preferred files, and some of others."""
+        """Return events: those of preferred files, and some of others.
+
+        Args:
+            timeout: Seconds to wait for one; None for no limit, 0 if the event loop has
+                something else to do.
+        """
+        now = self._clock()
         preferred_took, self._preferred_took = self._preferred_took, 0.0
-        self._adapt(self._clock() - self._returned_at - preferred_took)
+        self._adapt(now - self._returned_at - preferred_took)
         ready = self._first.select(0 if self._pending else timeout)
         for place, (key, _) in enumerate(ready):
             if key.fileobj is self._others:
@@ -85,8 +125,11 @@ class Selector(selectors.BaseSelector):
                     self._pending.extend(self._others.select(0))
                 break
         others = self._some_pending() if self._pending else []
+        if now < self._others_until:
+            ready = self._without_turns(ready, is_busy=bool(others) or timeout == 0)
+        self._has_one = timeout != 0 and len(ready) == 1 and not others
         self._returned_at = self._clock()
-        return others + ready if preferred_took >= MANY_QUERIES else ready + others
+        return ready + others
 
     def close(self) -> None:
         """Close both selectors."""
@@ -102,6 +145,22 @@ class Selector(selectors.BaseSelector):
         if self._preferred and _descriptor(fileobj) in self._preferred:
             return self._first
         return self._others
+
+    def _without_turns(self, ready: list[Event], *, is_busy: bool) -> list[Event]:
+        """Return the events of preferred files in the turn of others, which may end here.
+
+        Those that take no turns are reported once in it, so that each time there are many.
+
+        Args:
+            ready: All events of preferred files.
+            is_busy: Whether others have something to do.
+        """
+        prompt = [event for event in ready if event[0].fd not in self._in_turn]
+        is_new, self._is_turn_new = self._is_turn_new, False
+        if is_busy or (is_new and prompt):
+            return prompt if is_new else []
+        self._others_until = 0.0
+        return ready
 
     def _adapt(self, seconds: float) -> None:
         """Change how many events are handed out, by how long those of the last pass took."""
@@ -128,13 +187,19 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._preferring = Selector()
         super().__init__(self._preferring)
 
-    def prefer(self, preferred: FileObject) -> None:
-        """Look at a socket first in each pass; call this before `add_reader`."""
-        self._preferring.prefer(preferred)
+    def prefer(self, preferred: FileObject, *, in_turn: bool = False) -> None:
+        """Look at a socket first in each pass, or in turn; call this before `add_reader`."""
+        self._preferring.prefer(preferred, in_turn=in_turn)
+
+    def is_alone(self, preferred: FileObject) -> bool:
+        """Return whether a socket, whose reader has been called, may be read on."""
+        return self._preferring.is_alone(preferred)
 
     def add_reader(self, fd: FileObject, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         """Call a function when a file is readable, as asyncio documents it."""
-        if self._preferring.prefers(fd):
+        if self._preferring.takes_turns(fd):
+            super().add_reader(fd, partial(self._preferring.time_turn, callback, *args))
+        elif self._preferring.prefers(fd):
             super().add_reader(fd, partial(self._preferring.time_preferred, callback, *args))
         else:
             super().add_reader(fd, callback, *args)
@@ -145,11 +210,25 @@ def new() -> asyncio.AbstractEventLoop:
     return EventLoop() if hasattr(selectors, "EpollSelector") else asyncio.new_event_loop()
 
 
-def prefer(preferred: FileObject) -> None:
-    """Look at a socket first in each pass of the running loop, if that loop can."""
+def prefer(preferred: FileObject, *, in_turn: bool = False) -> None:
+    """Look at a socket first in each pass of the running loop, if that loop can.
+
+    Args:
+        preferred: The socket.
+        in_turn: Whether others have their turn after one of this socket that was long.
+    """
     loop = asyncio.get_running_loop()
     if isinstance(loop, EventLoop):
-        loop.prefer(preferred)
+        loop.prefer(preferred, in_turn=in_turn)
+
+
+def is_alone(preferred: FileObject) -> bool:
+    """Return whether a socket whose reader is being called is all that the running loop has to do.
+
+    The loop can be sure of that only if it prefers the socket.
+    """
+    loop = asyncio.get_running_loop()
+    return isinstance(loop, EventLoop) and loop.is_alone(preferred)
 
 
 def _descriptor(fileobj: FileObject) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tests.bench.conditions import CONTROL
+from tests.bench.fairness import PLAIN
 
 Row = Mapping[str, Any]
 Found = Mapping[str, Sequence[Row]]  # the rows of each measure, by its name in the report
@@ -100,13 +101,15 @@ def _events(rows: Sequence[Row]) -> Iterator[Aim]:
 
 
 def _fairness(rows: Sequence[Row]) -> Iterator[Aim]:
-    others = {row["what"].rpartition(" to ")[2]: row for row in rows if " TCP to " in row["what"]}
-    beside = ", ".join(f"{name} {row['p99']:.1f}" for name, row in others.items())
-    for row in rows:
-        if row["load"] == "full" and row not in others.values():
-            peers = beside if row["what"] == "query over TCP" else ""
-            what = f"{row['what']}, at full load, p99, ms"
-            yield Aim(what, peers, row["p99"], (), AT_FULL_LOAD, False)
+    full = {row["what"]: row for row in rows if row["load"] == "full"}
+    for what, row in full.items():
+        if what == PLAIN or any(what.startswith(f"{shorter} to ") for shorter in full):
+            continue
+        same = {other.removeprefix(f"{what} to "): full[other]["p99"] for other in full}
+        beside = [f"{name} {p99:.1f}" for name, p99 in same.items() if name not in full]
+        beside.append(f"the machine {row['machine']:.1f}")
+        name = f"{what}, at full load, p99, ms"
+        yield Aim(name, ", ".join(beside), row["p99"], (), AT_FULL_LOAD, False)
 
 
 def _workers(rows: Sequence[Row]) -> Iterator[Aim]:
@@ -140,8 +143,10 @@ def _attacks(rows: Sequence[Row]) -> Iterator[Aim]:
     attacks = [row for row in rows if not row["attack"].startswith("none")]
     if attacks:
         within = sum(row["p99.9"] <= UNDER_ATTACK and not row["lost"] for row in attacks)
+        of_machine = max(row["machine p99.9"] for row in attacks)
         what = f"attacks of {len(attacks)} under which p99.9 stays within {UNDER_ATTACK:g} ms"
-        yield Aim(what, "", within, (), len(attacks), True)
+        beside = f"the machine, at worst {of_machine:.1f}"
+        yield Aim(what, beside, within, (), len(attacks), True)
 
 
 def _secondaries(rows: Sequence[Row]) -> Iterator[Aim]:

@@ -4,8 +4,8 @@
 
 Each attack is a process of its own against a server of its own, on loopback, for some
 seconds.  Meanwhile a bystander asks 1,000 questions a second over UDP (`tests.bench.steady`).  The
-server has one CPU, all else the other, where the bystander goes first; the row without an
-attack, and that of a bare echo, tell what the machine adds.
+server has one CPU, all else the other, where the bystander goes first.  At the same time another
+one asks a bare echo that goes before the server on its CPU: what that one notices is the machine's.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from typing import Any, Final
 from dnslib import DNSRecord
 
 from containerdns.server.udp import leaving_from
-from tests.bench import steady
-from tests.bench.peers import CLIENT_CPU, SERVER_CPU, resident_mb
+from tests.bench import peers, steady
+from tests.bench.peers import CLIENT_CPU, resident_mb
 from tests.bench.scale import QUESTION, engine, settle
 from tests.engine.running import Running, free_port
 from tests.fuzz.searching import long_names, worst_queries
@@ -340,7 +340,7 @@ def _measure(name: str | None, names: int, seconds: float) -> dict[str, Any]:
         options = ("--listen", listen, "--upstream", upstreams, "--hosts", str(hosts))
         server = stack.enter_context(_listening(port, options, url))
         settle(server.pid)
-        os.sched_setaffinity(server.pid, {int(SERVER_CPU)})
+        peers.give_core(server.pid)
         before = resident_mb(server.pid)
         if name is not None:
             http = server.url.rpartition(":")[2]
@@ -348,23 +348,14 @@ def _measure(name: str | None, names: int, seconds: float) -> dict[str, Any]:
             stack.callback(attacking.wait)
             stack.callback(attacking.kill)
             time.sleep(1.0)
+        taken, machine = steady.measured_beside(port, seconds)
         return {
             "attack": name or "none",
-            **steady.summary(steady.measured(port, seconds)),
+            **steady.summary(taken),
+            "machine p99.9": steady.summary(machine)["p99.9"],
             "MB before": round(before, 1),
             "MB after": round(resident_mb(server.pid), 1),
         }
-
-
-def _floor(seconds: float) -> dict[str, Any]:
-    """What the bystander notices of a server that only returns what it gets."""
-    with steady.echo() as server:
-        row = {
-            "attack": "none, a bare echo",
-            **steady.summary(steady.measured(server.port, seconds)),
-        }
-    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    return row
 
 
 @contextlib.contextmanager
@@ -403,7 +394,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
         asyncio.run(_attack(ATTACKS[name], int(dns), int(http)))
     else:
-        rows = [_floor(options.seconds)]
+        rows = []
         for name in [None, *(options.names or ATTACKS)]:
             rows.append(_measure(name, options.names_held, options.seconds))
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

@@ -4,13 +4,19 @@
 
 Full load is dnsperf, which keeps the socket full.  The server has one CPU, all else the
 other; who measures goes before dnsperf, where the system lets it.  He is client, upstream
-and Engine at once, so that of a forwarded miss only what we add is measured.  Other servers under
-the same load answer queries over TCP too: what these take is the machine's.
+and Engine at once, so that of a forwarded miss only what we add is measured.  Queries over UDP wait
+behind those of dnsperf, and so do a miss and the one for a started container; how long, the row of
+plain ones shows.
+
+At the same time a bare echo that goes before the server on its CPU is asked (`tests.bench.steady`):
+what it takes is the machine's.  A bare asyncio server (`tests.bench.bare`) and other servers
+under the same load show what a request takes at least.
 """
 
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -25,8 +31,8 @@ from typing import Any
 
 from dnslib import RR, A, DNSRecord
 
-from tests.bench import peers
-from tests.bench.peers import CLIENT_CPU, SERVER_CPU
+from tests.bench import bare, peers, steady
+from tests.bench.peers import CLIENT_CPU
 from tests.engine.running import Running
 from tests.engine.simulated import SimulatedEngine
 
@@ -36,6 +42,8 @@ WARM_UP = 1.0  # seconds
 PAUSE = 0.005  # seconds between two measures
 POLL = 0.0003  # seconds between two questions for a container that starts
 PATIENCE = 5.0  # seconds
+PLAIN = "plain query over UDP"
+QUERY = bytes(DNSRecord.question("web-1.docker").pack())
 WITH_TCP = ("dnsmasq", "unbound", "knot", "nsd")
 
 Measure = Callable[[], Awaitable[float]]  # seconds
@@ -60,26 +68,20 @@ class Witness:
     def measures(self) -> dict[str, Measure]:
         """What it can measure, each by its name."""
         return {
-            "GET /healthz": self.http,
-            "query over TCP": self.tcp,
+            "GET /healthz": partial(healthz, int(self._server.url.rpartition(":")[2])),
+            "query over TCP": partial(over_tcp, self._server.port),
+            PLAIN: self.udp,
             "forwarded miss, what we add": self.miss,
             "start of a container to answer": self.event,
         }
 
-    async def http(self) -> float:
-        """Seconds of GET /healthz, on a connection of its own."""
+    async def udp(self) -> float:
+        """Seconds of a plain query."""
+        loop = asyncio.get_running_loop()
         begun = time.perf_counter()
-        port = int(self._server.url.rpartition(":")[2])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert b" 200 " in await reader.readline()
-        taken = time.perf_counter() - begun
-        writer.close()
-        return taken
-
-    async def tcp(self) -> float:
-        """Seconds of a query over TCP, on a connection of its own."""
-        return await over_tcp(self._server.port)
+        await loop.sock_sendall(self._asking, QUERY)
+        await loop.sock_recv(self._asking, 4096)
+        return time.perf_counter() - begun
 
     async def miss(self) -> float:
         """Seconds that we add to a question for an upstream: there, and back again."""
@@ -103,28 +105,49 @@ class Witness:
         return there - begun + time.perf_counter() - answered
 
     async def event(self) -> float:
-        """Seconds from the start of a container to its address."""
+        """Seconds from the start of a container to its address.
+
+        It is asked for regularly, without waiting for an answer before the next question.
+        """
         self._made += 1
-        query = _query(f"new-{self._made}.docker")
-        loop = asyncio.get_running_loop()
-        begun = time.perf_counter()
-        container = self._engine.add(f"new-{self._made}")
-        while True:
-            await loop.sock_sendall(self._asking, query)
-            if (await loop.sock_recv(self._asking, 4096))[7]:
-                break
-            await asyncio.sleep(POLL)
-        taken = time.perf_counter() - begun
+        name = f"new-{self._made}"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.setblocking(False)
+            asking.connect(("127.0.0.1", self._server.port))
+            begun = time.perf_counter()
+            container = self._engine.add(name)
+            going_on = asyncio.create_task(_ask_regularly(asking, _query(f"{name}.docker")))
+            while not (await asyncio.get_running_loop().sock_recv(asking, 4096))[7]:
+                pass
+            taken = time.perf_counter() - begun
+            going_on.cancel()
         self._engine.remove(container)
         return taken
 
 
-async def over_tcp(port: int) -> float:
-    """Seconds of a query over TCP, on a connection of its own."""
-    query = _query("web-1.docker")
+async def _ask_regularly(asking: socket.socket, query: bytes) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            asking.send(query)
+        await asyncio.sleep(POLL)
+
+
+async def healthz(port: int) -> float:
+    """Seconds of GET /healthz, on a connection of its own."""
     begun = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(len(query).to_bytes(2) + query)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert b" 200 " in await reader.readline()
+    taken = time.perf_counter() - begun
+    writer.close()
+    return taken
+
+
+async def over_tcp(port: int) -> float:
+    """Seconds of a query over TCP, on a connection of its own."""
+    begun = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(len(QUERY).to_bytes(2) + QUERY)
     await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
     taken = time.perf_counter() - begun
     writer.close()
@@ -141,7 +164,7 @@ def main() -> None:
     for row in found:
         print(
             "{what:34} load {load:4}   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   max {max:6.2f} ms"
-            "   waited for its CPU {waited:.1%}".format(**row)
+            "   the machine {machine:6.2f} ms   waited for its CPU {waited:.1%}".format(**row)
         )
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
@@ -149,6 +172,8 @@ def main() -> None:
 
 async def measure(samples: int) -> list[dict[str, Any]]:
     """All measures without load, then with it."""
+    gc.freeze()
+    gc.disable()
     os.sched_setaffinity(0, {int(CLIENT_CPU)})  # those that are started later inherit it
     with contextlib.suppress(PermissionError):
         first = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
@@ -162,9 +187,9 @@ async def measure(samples: int) -> list[dict[str, Any]]:
         public = f"127.0.0.1:{upstream.getsockname()[1]}"
         async with SimulatedEngine(Path(folder) / "docker.sock", CONTAINERS) as engine:
             server = await asyncio.to_thread(Running, "--upstream", public, docker=engine.url)
-            os.sched_setaffinity(server.pid, {int(SERVER_CPU)})
+            peers.give_core(server.pid)
             witness = Witness(server, engine, upstream)
-            measured = partial(_rows, partial(waited, server.pid), witness.measures(), samples)
+            measured = partial(_rows, server.pid, witness.measures(), samples)
             try:
                 rows = await measured("none")
                 with full_load(server.port, Path(folder)):
@@ -173,7 +198,23 @@ async def measure(samples: int) -> list[dict[str, Any]]:
             finally:
                 witness.close()
                 await asyncio.to_thread(server.stop)
+        rows += await _of_bare(Path(folder), samples)
         return rows + await _of_others(Path(folder), samples)
+
+
+async def _of_bare(folder: Path, samples: int) -> list[dict[str, Any]]:
+    """What the same costs of a bare asyncio server, without load and with it."""
+    with bare.running() as server:
+        peers.give_core(server.pid)
+        measures: dict[str, Measure] = {
+            "GET /healthz to a bare aiohttp": partial(healthz, server.http),
+            "query over TCP to a bare echo": partial(over_tcp, server.dns),
+        }
+        measured = partial(_rows, server.pid, measures, samples)
+        rows = await measured("none")
+        with full_load(server.dns, folder):
+            await asyncio.sleep(WARM_UP)
+            return rows + await measured("full")
 
 
 async def _of_others(folder: Path, samples: int) -> list[dict[str, Any]]:
@@ -183,10 +224,11 @@ async def _of_others(folder: Path, samples: int) -> list[dict[str, Any]]:
         if not program.is_installed or program.name not in WITH_TCP:
             continue
         with peers.running(program) as server, full_load(server.port, folder):
+            peers.give_core(server.pid)
             await asyncio.sleep(WARM_UP)
             what = f"query over TCP to {server.name}"
             once: dict[str, Measure] = {what: partial(over_tcp, server.port)}
-            rows += await _rows(partial(waited, server.pid), once, samples, "full")
+            rows += await _rows(server.pid, once, samples, "full")
     return rows
 
 
@@ -205,16 +247,19 @@ def full_load(port: int, folder: Path) -> Iterator[None]:
 
 
 async def _rows(
-    waited: Callable[[], float], measures: dict[str, Measure], samples: int, load: str
+    pid: int, measures: dict[str, Measure], samples: int, load: str
 ) -> list[dict[str, Any]]:
     taken: dict[str, list[float]] = {what: [] for what in measures}
-    before, begun = waited(), time.perf_counter()
-    for _ in range(samples):
-        for what, once in measures.items():
-            taken[what].append(await asyncio.wait_for(once(), PATIENCE))
-            await asyncio.sleep(PAUSE)
-    share = (waited() - before) / (time.perf_counter() - begun)
-    return [_row(what, load, sorted(times), share) for what, times in taken.items()]
+    with steady.machine() as finish:
+        before, begun = waited(pid), time.perf_counter()
+        for _ in range(samples):
+            for what, once in measures.items():
+                taken[what].append(await asyncio.wait_for(once(), PATIENCE))
+                await asyncio.sleep(PAUSE)
+        share = (waited(pid) - before) / (time.perf_counter() - begun)
+        of_machine = await asyncio.to_thread(finish)
+    more = {"load": load, "waited": share, "machine": steady.summary(of_machine)["p99"]}
+    return [_row(what, sorted(times)) | more for what, times in taken.items()]
 
 
 def waited(pid: int) -> float:
@@ -223,15 +268,13 @@ def waited(pid: int) -> float:
     return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
 
 
-def _row(what: str, load: str, ordered: list[float], share: float) -> dict[str, Any]:
+def _row(what: str, ordered: list[float]) -> dict[str, Any]:
     return {
         "what": what,
-        "load": load,
         "samples": len(ordered),
         "p50": statistics.median(ordered) * 1000,
         "p99": ordered[len(ordered) * 99 // 100] * 1000,
         "max": ordered[-1] * 1000,
-        "waited": share,
     }
 
 

@@ -10,7 +10,6 @@ secondaries and the Engine the other.  The containers are simulated; see `tests.
 import argparse
 import contextlib
 import json
-import os
 import re
 import shutil
 import socket
@@ -25,8 +24,8 @@ from typing import Any
 
 from dnslib import DNSRecord
 
-from tests.bench import steady
-from tests.bench.peers import CLIENT_CPU, SERVER_CPU
+from tests.bench import peers, steady
+from tests.bench.peers import CLIENT_CPU
 from tests.bench.scale import settle
 from tests.engine.running import Running, free_port
 from tests.engine.simulated import SimulatedEngine
@@ -61,7 +60,7 @@ def measure(containers: int, events: float, seconds: float) -> list[dict[str, An
         options = ("--host-address", "192.0.2.1", "--rate-limit", "0", *notify)
         with Running(*options, docker=url) as server:
             settle(server.pid)
-            os.sched_setaffinity(server.pid, {int(SERVER_CPU)})
+            peers.give_core(server.pid)
             return list(_measure(server, ports, Path(folder), seconds))
 
 

@@ -1,7 +1,7 @@
 """A client that asks at a steady rate, in a process of its own, and how long answers take.
 
     python -m tests.bench.steady PORT
-    python -m tests.bench.steady --echo
+    python -m tests.bench.steady --echo [--first]
 
 Asks from the start until its input ends, and then writes how long each answer took, as JSON.  It
 never waits for an answer before it asks again.  A time ends when the kernel received the
@@ -9,7 +9,9 @@ answer, so that it does not matter when this process gets a core to read it; it 
 others on its core where the system lets it.
 
 The second form is a server that returns each datagram with the bit of a response: what it is
-late by is the client's and the machine's, the floor of every other figure.
+late by is the client's and the machine's, the floor of every other figure.  With `--first` it goes
+before the measured server on the same core, and is asked at the same time: what delays it then
+(interrupts, the machine's host, this client) delays the measured server at least as much.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from dnslib import DNSRecord
@@ -47,6 +49,12 @@ class Client:
         assert self._process.stdout is not None
         self._process.stdout.readline()  # it has started
 
+    def stop(self) -> None:
+        """Stop it, if it is still running."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
     def finish(self) -> list[float]:
         """Stop it; return the milliseconds of each answer, the longest last."""
         written, _ = self._process.communicate()
@@ -60,6 +68,28 @@ def measured(port: int, seconds: float) -> list[float]:
     return client.finish()
 
 
+def measured_beside(port: int, seconds: float) -> tuple[list[float], list[float]]:
+    """Do the same, and at the same time for an echo that goes before the server on its core.
+
+    Returns:
+        The milliseconds of the server's answers, and of the echo's, which are the machine's.
+    """
+    with machine() as finish:
+        taken = measured(port, seconds)
+        return taken, finish()
+
+
+@contextlib.contextmanager
+def machine() -> Iterator[Callable[[], list[float]]]:
+    """Ask an echo that goes before the measured server on its core; yield what ends that."""
+    with echo(goes_first=True) as server:
+        client = Client(server.port)
+        try:
+            yield client.finish
+        finally:
+            client.stop()
+
+
 def summary(ordered: list[float]) -> dict[str, float]:
     """Return how long answers took, in milliseconds, and how many queries were lost."""
     last = len(ordered) - 1
@@ -71,9 +101,10 @@ def summary(ordered: list[float]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def echo() -> Iterator[Server]:
+def echo(*, goes_first: bool = False) -> Iterator[Server]:
     """Run the server that only returns what it gets, where the others run."""
     command = ["taskset", "-c", SERVER_CPU, sys.executable, "-m", "tests.bench.steady", "--echo"]
+    command += ["--first"] * goes_first
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -87,13 +118,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int, nargs="?")
     parser.add_argument("--echo", action="store_true")
+    parser.add_argument("--first", action="store_true")
     options = parser.parse_args()
     gc.disable()
+    if options.first or not options.echo:
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     if options.echo:
         _return_all()
     os.sched_setaffinity(0, {int(CLIENT_CPU)})
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     print("ready", flush=True)
     print(json.dumps(_ask(options.port)))
 

@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 from dnslib import DNSRecord
 
 from tests.bench import peers, steady
-from tests.bench.peers import CLIENT_CPU, SERVER_CPU, Server
+from tests.bench.peers import CLIENT_CPU, Server
 from tests.bench.scale import engine, settle
 from tests.bench.throughput import spread
 from tests.engine.running import Running
@@ -75,11 +75,13 @@ def _cases(stack: contextlib.ExitStack, containers: int) -> Iterator[Case]:
     yield Case(stack.enter_context(steady.echo()), is_copied=False)
     for program in peers.others(folder, containers, 0):
         if program.is_installed and program.name in ("nsd", "knot"):
-            yield Case(stack.enter_context(peers.running(program)), is_copied=True)
+            server = stack.enter_context(peers.running(program))
+            peers.give_core(server.pid)
+            yield Case(server, is_copied=True)
     url = stack.enter_context(engine(folder, containers, 0))
     ours = stack.enter_context(Running("--host-address", "192.0.2.1", docker=url))
     settle(ours.pid)
-    os.sched_setaffinity(ours.pid, {int(SERVER_CPU)})
+    peers.give_core(ours.pid)
     server = Server("containerdns", ours.port, ours.pid)
     yield Case(server, is_copied=False)
     yield Case(server, is_copied=True)

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import selectors
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -15,6 +16,7 @@ from containerdns.tasks.event_loop import (
     LONG_PASS,
     MANY_QUERIES,
     MAX_EVENTS,
+    TURN_OF_OTHERS,
     EventLoop,
     Selector,
 )
@@ -93,20 +95,102 @@ def test_long_passes_have_fewer_events_until_they_are_short_again() -> None:
         assert max(len(_taken(opened)) for _ in range(3 * MAX_EVENTS)) == MAX_EVENTS
 
 
-@pytest.mark.parametrize(
-    ("took", "is_dns_first"), [(MANY_QUERIES * 0.9, True), (MANY_QUERIES * 1.1, False)]
-)
-def test_others_come_first_after_a_pass_with_many_queries(took: float, is_dns_first: bool) -> None:
-    """A request over HTTP would wait for a batch of queries in each of its passes."""
-    clock = Clock()
-    with selector(clock) as opened, readable(1) as (other,), readable(1) as (dns,):
-        opened.prefer(dns)
+@contextmanager
+def taking_turns(clock: Clock) -> Iterator[tuple[Selector, socket.socket, socket.socket]]:
+    """A selector, a readable socket that takes turns with others, and one of those."""
+    with selector(clock) as opened, readable(2) as (dns, other):
+        opened.prefer(dns, in_turn=True)
         for each in (dns, other):
             opened.register(each, selectors.EVENT_READ)
+        yield opened, dns, other
+
+
+@pytest.mark.parametrize(
+    ("took", "has_turn"), [(MANY_QUERIES * 0.9, False), (MANY_QUERIES * 1.1, True)]
+)
+def test_others_have_a_turn_after_many_queries(took: float, has_turn: bool) -> None:
+    """A request over HTTP would wait for a batch of queries in each of its passes."""
+    clock = Clock()
+    with taking_turns(clock) as (opened, dns, other):
         assert _taken(opened) == [dns, other]
-        opened.time_preferred(clock.advance, took)
-        assert _taken(opened) == ([dns, other] if is_dns_first else [other, dns])
+        opened.time_turn(clock.advance, took)
+        assert _taken(opened) == ([other] if has_turn else [dns, other])
+
+
+def test_the_turn_of_others_ends_after_a_short_time() -> None:
+    clock = Clock()
+    with taking_turns(clock) as (opened, dns, other):
+        opened.time_turn(clock.advance, MANY_QUERIES)
+        passes = 0
+        while _taken(opened) == [other]:
+            clock.now += TURN_OF_OTHERS / 4
+            passes += 1
+        assert passes == 4
         assert _taken(opened) == [dns, other]
+
+
+def test_the_turn_of_others_ends_when_they_have_nothing_to_do() -> None:
+    clock = Clock()
+    with taking_turns(clock) as (opened, dns, other):
+        opened.unregister(other)
+        opened.time_turn(clock.advance, MANY_QUERIES)
+        assert opened.select(0) == []  # the loop has callbacks to call
+        for _ in range(2):
+            assert [key.fileobj for key, _ in opened.select(None)] == [dns]
+
+
+def test_preferred_sockets_that_take_no_turns_are_reported_once_in_one_of_others() -> None:
+    """Answers of an upstream come many at a time, so that few calls read them."""
+    clock = Clock()
+    with taking_turns(clock) as (opened, _, other), readable(1) as (upstream,):
+        opened.prefer(upstream)
+        opened.register(upstream, selectors.EVENT_READ)
+        opened.time_turn(clock.advance, MANY_QUERIES)
+        assert _taken(opened) == [upstream, other]
+        assert _taken(opened) == [other]
+
+
+def test_a_socket_is_alone_if_nothing_else_is_ready() -> None:
+    with taking_turns(Clock()) as (opened, dns, other):
+        opened.select(None)
+        assert not opened.is_alone(dns)  # the other's event comes in the same pass
+        opened.unregister(other)
+        opened.select(None)
+        assert opened.is_alone(dns)
+        opened.register(other, selectors.EVENT_READ)
+        assert not opened.is_alone(dns)  # it has become ready since
+        opened.unregister(other)
+        opened.select(0)
+        assert not opened.is_alone(dns)  # the loop has callbacks to call
+
+
+def test_a_request_of_many_passes_waits_for_one_batch_of_queries() -> None:
+    """As over HTTP: accepted, read, handled by a task, written."""
+    passes, batches = 8, 0
+
+    def answer_many() -> None:
+        nonlocal batches
+        batches += 1
+        ends = time.perf_counter() + MANY_QUERIES
+        while time.perf_counter() < ends:
+            pass
+
+    async def ask() -> int:
+        loop = asyncio.get_running_loop()
+        with readable(1) as (dns,):
+            event_loop.prefer(dns, in_turn=True)
+            loop.add_reader(dns, answer_many)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            before = batches
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            loop.remove_reader(dns)
+            return batches - before
+
+    with asyncio.Runner(loop_factory=event_loop.new) as runner:
+        least = min(runner.run(ask()) for _ in range(20) if not (batches := 0))
+    assert least <= 1
 
 
 def test_queries_do_not_make_the_events_of_others_fewer() -> None:
