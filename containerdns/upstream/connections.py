@@ -22,6 +22,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
     Attributes:
         waiting: The questions without an answer, by the protocol's number.
         is_closed: It accepts no more questions.
+        has_answered: Some question that it carried.
         alive_at: The loop's time when it was opened, or when data last arrived.
         transport: None until it is established.
     """
@@ -29,6 +30,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.waiting: Home = {}
         self.is_closed = False
+        self.has_answered = False
         self.alive_at = loop.time()
         self.transport: asyncio.Transport | None = None
         self._loop = loop
@@ -60,7 +62,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify waiting questions."""
-        self.fail(Trouble(TroubleKind.BROKEN))
+        self.fail(Trouble(TroubleKind.CLOSED if self.has_answered else TroubleKind.BROKEN))
 
     def rest(self) -> None:
         """Close later, if nothing more is asked; one timer serves many questions."""

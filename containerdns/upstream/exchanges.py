@@ -30,6 +30,7 @@ class TroubleKind(Enum):
     UNTRUSTED = "bad certificate"
     UNREACHABLE = "connection refused"
     BROKEN = "the connection broke"
+    CLOSED = "the connection was closed after other answers"
     EXHAUSTED = "out of file descriptors"
 
 

@@ -312,6 +312,7 @@ class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
         if answer is None or answer.says_more:
             return False
         del self.waiting[waiting.message_id]
+        self.has_answered = True
         answers.append((waiting, answer))
         return True
 
@@ -349,6 +350,7 @@ class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
         if question and not is_same(question, sent.question):
             return False
         sent.forget()
+        self.has_answered = True
         sent.take(outcome)
         return True
 

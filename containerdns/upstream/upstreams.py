@@ -357,6 +357,8 @@ class Attempt:
             self.upstream.folds_case_until = self.at + MAX_QUIRK
             self._doubts_case = False
             self._move(self.upstream.datagrams)
+        elif outcome.kind is TroubleKind.CLOSED:  # RFC 7766 section 6.2.4: ask the others again
+            self._move(self.upstream.streams)
         elif outcome.kind is TroubleKind.BROKEN and not self._was_resent:  # closed as we sent
             self._was_resent = True
             self._move(self.upstream.streams)

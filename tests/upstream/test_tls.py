@@ -328,6 +328,21 @@ async def test_those_without_an_answer_are_asked_again(server: Server) -> None:
     assert sorted(asked[5:]) == sorted(asked[2:5])
 
 
+async def test_server_may_close_after_each_answer(server: Server) -> None:
+    """Each connection answers one question, whatever else was asked on it; nothing is lost."""
+
+    def serve(connection: ssl.SSLSocket, _: int) -> None:
+        connection.sendall(frame(read_query(connection)))
+
+    many = [question(f"n{number}.example.") for number in range(12)]
+    with server.running(serve):
+        async with forwarder(settings(servers=(server.upstream,))) as forward:
+            asking = ask(forward, *many)
+            forward.send_plain()
+            for one, found in zip(many, await answers_to(asking), strict=True):
+                assert addresses(one, found) == ["192.0.2.1"]
+
+
 @pytest.mark.parametrize("is_padded", [True, False], ids=["padded", "with an error"])
 async def test_options_of_an_answer_are_looked_at(server: Server, is_padded: bool) -> None:
     """RFC 8467 section 4.1: answers are padded, too; an extended error (RFC 8914) is passed on."""
