@@ -10,8 +10,6 @@ Measured: the Python code takes about 1 µs per query, the system calls five tim
 """
 
 import asyncio
-import ctypes
-import errno
 import logging
 import socket
 import time
@@ -29,10 +27,11 @@ from containerdns.core.upstream.plain_answers import PlainAnswer
 from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import Question
 from containerdns.server.backlog import Backlog, Late
+from containerdns.server.replies import Replies
 from containerdns.server.sockets import IP_PKTINFO, Listener
 from containerdns.server.udp import QUERY_OCTETS, TURN, Client, Datagrams
 from containerdns.tasks import event_loop, many_datagrams
-from containerdns.tasks.many_datagrams import HEAD_OCTETS, HEADER_OCTETS, SLOTS, Call, Layout
+from containerdns.tasks.many_datagrams import HEAD_OCTETS, SLOTS, Call, Layout
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class BatchLoop:
         self._datagrams = datagrams
         self._first, self._with_options = datagrams.first, datagrams.with_options
         self._areas = _Areas(family, is_wildcard)
-        self._receive, self._send = many_datagrams.calls()
+        self._receive, _ = many_datagrams.calls()
         self._clients: dict[bytes, Client] = {}
         self._generation = datagrams.generation
         self._slow_until = 0.0
@@ -100,6 +99,7 @@ class BatchLoop:
         self._answers: list[Answered] = []
         start, stop = (_KEY_WILDCARD if is_wildcard else _KEY_ADDRESS)[family]
         self._key = slice(start, stop)  # in a head
+        self._replies = Replies(self._descriptor, self._areas, self._key)
         self._places = tuple(
             (
                 at,  # of the message in the area
@@ -326,30 +326,10 @@ class BatchLoop:
             self._send_all([len(reply) for _, reply in part])
 
     def _send_all(self, sizes: list[int]) -> None:
-        """Send the replies; empty slots divide them into runs, with one system call each."""
-        count = len(sizes)
-        areas = self._areas
-        areas.outgoing_lengths[:count] = array("Q", sizes)
+        """Send the replies; 0 octets are none."""
         if self._no_interfaces is not None:  # replies may be routed differently
-            areas.interfaces[:count] = self._no_interfaces[:count]
-        start = 0
-        for _ in range(sizes.count(0)):
-            stop = sizes.index(0, start)
-            self._send_run(start, stop)
-            start = stop + 1
-        self._send_run(start, count)
-
-    def _send_run(self, start: int, stop: int) -> None:
-        while start < stop:
-            headers = self._areas.sent + start * HEADER_OCTETS
-            sent = self._send(self._descriptor, headers, stop - start, 0)
-            if sent < 0:  # the first one failed: lost route or firewall
-                code = ctypes.get_errno()
-                log.debug("sendmmsg: %s", errno.errorcode.get(code, code))
-                if code == errno.EAGAIN:  # the buffer is full; the clients retry
-                    return
-                sent = 1
-            start += sent
+            self._areas.interfaces[: len(sizes)] = self._no_interfaces[: len(sizes)]
+        self._replies.send(sizes)
 
     def _new_client(self, slot: int, data: bytes) -> Client | None:
         """Return the state of a client; None if its query has to wait."""

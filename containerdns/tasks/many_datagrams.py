@@ -46,6 +46,9 @@ class _IOVector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("octets", ctypes.c_size_t))
 
 
+Headers = ctypes.Array[_ManyHeader]
+Parts = ctypes.Array[_IOVector]
+
 _LENGTH_WORD: Final = _ManyHeader.octets.offset // 4
 
 Call = Any  # a foreign function: file descriptor, headers, count, flags, [timeout] -> count
@@ -59,8 +62,8 @@ class Layout(NamedTuple):
         outgoing_octets: The same of a message to send; 0 to send from where the message with the
             same slot was received.
         name_octets: The length of the other side's address; 0 for a connected socket.
-        control_at: Where the control message begins in a head.
-        control_octets: Its length; 0 for none.
+        control_at: Where the control message begins in a head, a multiple of 8.
+        control_octets: Its length, a multiple of 8; 0 for none.
     """
 
     incoming_octets: int
@@ -74,6 +77,7 @@ class Areas:
     """The memory of both system calls.
 
     Attributes:
+        layout: What is in a slot.
         heads: See above.
         incoming: See above.
         outgoing: See above.
@@ -86,15 +90,14 @@ class Areas:
     """
 
     def __init__(self, layout: Layout) -> None:
+        self.layout = layout
         self.heads = mmap.mmap(-1, SLOTS * HEAD_OCTETS)
         self.incoming = mmap.mmap(-1, SLOTS * layout.incoming_octets)
         self.outgoing = self.incoming
         if layout.outgoing_octets:
             self.outgoing = mmap.mmap(-1, SLOTS * layout.outgoing_octets)
-        self._parts_in = (_IOVector * SLOTS)()
-        self._parts_out = (_IOVector * SLOTS)()
-        self._headers_in = (_ManyHeader * SLOTS)()
-        self._headers_out = (_ManyHeader * SLOTS)()
+        self._headers_in, self._parts_in = headers_and_parts()
+        self._headers_out, self._parts_out = headers_and_parts()
         self._lay_out(layout)
         self.received = ctypes.addressof(self._headers_in)
         self.sent = ctypes.addressof(self._headers_out)
@@ -105,7 +108,7 @@ class Areas:
         self.outgoing_lengths = memoryview(self._parts_out).cast("B").cast("Q")[1::2]
 
     def _lay_out(self, layout: Layout) -> None:
-        heads, incoming, outgoing = map(_address_of, (self.heads, self.incoming, self.outgoing))
+        heads, incoming, outgoing = map(address_of, (self.heads, self.incoming, self.outgoing))
         outgoing_octets = layout.outgoing_octets or layout.incoming_octets
         for slot in range(SLOTS):
             head = heads + slot * HEAD_OCTETS
@@ -173,7 +176,36 @@ def error() -> OSError:
     return OSError(code, os.strerror(code))
 
 
-def _address_of(area: mmap.mmap) -> int:
+def send_until_error(
+    send: Call, descriptor: int, headers: int, start: int, stop: int
+) -> tuple[int, int]:
+    """Send messages until one fails.
+
+    Args:
+        send: `sendmmsg`.
+        descriptor: Of the socket, which does not block.
+        headers: The address of the first message's header, whatever `start` is.
+        start: The number of the first message to send.
+        stop: The number after the last one.
+
+    Returns:
+        The number of the message that failed, and its error; `stop` and 0 for none.
+    """
+    while start < stop:
+        sent = send(descriptor, headers + start * HEADER_OCTETS, stop - start, 0)
+        if sent < 0:
+            return start, ctypes.get_errno()
+        start += sent
+    return stop, 0
+
+
+def headers_and_parts() -> tuple[Headers, Parts]:
+    """Return empty headers for as many messages as there are slots, and parts for them."""
+    return (_ManyHeader * SLOTS)(), (_IOVector * SLOTS)()
+
+
+def address_of(area: mmap.mmap | Headers | Parts) -> int:
+    """Return where an area begins."""
     return ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 

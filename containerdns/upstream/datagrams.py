@@ -8,7 +8,9 @@ A port is opened when it is first picked, and closed when it was not used for a 
 another one needs its descriptor; its replacement gets a new random port.
 """
 
+import errno
 import logging
+import os
 import select
 import socket
 from array import array
@@ -24,8 +26,9 @@ from containerdns.core.upstream.plain_answers import PlainAnswer
 from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
-from containerdns.tasks import event_loop, many_datagrams
-from containerdns.tasks.many_datagrams import HEADER_OCTETS, SLOTS, Areas, Layout
+from containerdns.tasks import event_loop, many_datagrams, udp_segmentation
+from containerdns.tasks.many_datagrams import SLOTS, Areas, Layout, send_until_error
+from containerdns.tasks.udp_segmentation import MIN_DIVIDED, REFUSALS, SegmentedMessages, divide
 from containerdns.upstream.exchanges import (
     EXHAUSTED,
     Home,
@@ -176,6 +179,7 @@ class _Many:
 
     def __init__(self) -> None:
         self._areas = Areas(Layout(MAX_DATAGRAM, MAX_QUERY))
+        self._segmented = SegmentedMessages(self._areas) if udp_segmentation.works() else None
         self._receive, self._send = many_datagrams.calls()
 
     def receive(self, port: socket.socket) -> list[bytes]:
@@ -194,22 +198,41 @@ class _Many:
         octets = areas.incoming
         return [octets[at : at + n] for at, n in zip(starts, lengths, strict=True)]
 
-    def send(self, port: socket.socket, queries: Sequence[bytes]) -> int:
-        """Send queries; return how many were sent before one failed.
+    def send(self, port: socket.socket, queries: Sequence[bytes]) -> Sequence[int]:
+        """Send queries, those of one length together.
 
         What does not fit into the socket's buffer counts as sent, as if it were lost.
+
+        Returns:
+            The numbers of those that could not be sent.
         """
-        areas, sent = self._areas, 0
-        for query, at in zip(queries, range(0, len(queries) * MAX_QUERY, MAX_QUERY), strict=True):
-            areas.outgoing[at : at + len(query)] = query
-        areas.outgoing_lengths[: len(queries)] = array("Q", map(len, queries))
-        while sent < len(queries):
-            headers = areas.sent + sent * HEADER_OCTETS
-            count = self._send(port.fileno(), headers, len(queries) - sent, 0)
-            if count < 0:
-                return len(queries) if isinstance(many_datagrams.error(), BlockingIOError) else sent
-            sent += count
-        return sent
+        areas, count = self._areas, len(queries)
+        lengths = list(map(len, queries))
+        order = sorted(range(count), key=lengths.__getitem__, reverse=True)
+        sizes = sorted(lengths, reverse=True)
+        for number, at in zip(order, range(0, count * MAX_QUERY, MAX_QUERY), strict=True):
+            areas.outgoing[at : at + lengths[number]] = queries[number]
+        start, code = 0, 0
+        if self._segmented is not None and count >= MIN_DIVIDED:
+            start, code = self._send_segmented(port, sizes, self._segmented)
+        if code in REFUSALS:
+            log.info("no UDP segmentation offload for upstreams: %s", os.strerror(code))
+            self._segmented, code = None, 0
+        if not code and start < count:
+            areas.outgoing_lengths[:count] = array("Q", sizes)
+            start, code = send_until_error(self._send, port.fileno(), areas.sent, start, count)
+        return () if code == errno.EAGAIN else order[start:]
+
+    def _send_segmented(
+        self, port: socket.socket, sizes: list[int], segmented: SegmentedMessages
+    ) -> tuple[int, int]:
+        """Send slots in the order of their sizes; return where it stopped, and the error."""
+        messages = divide(range(len(sizes)), sizes)
+        segmented.lay_out(messages, sizes)
+        place = port.fileno(), segmented.headers, 0, len(messages)
+        stopped, code = send_until_error(self._send, *place)
+        segmented.clear()
+        return sum(map(len, messages[:stopped])), code
 
 
 class UpstreamDatagrams:
@@ -246,25 +269,27 @@ class UpstreamDatagrams:
         port.waiting[message_id] = sent
         return sent
 
-    def send_plain(self, questions: Sequence[PlainQuestion]) -> tuple[Home, int]:
+    def send_plain(
+        self, questions: Sequence[PlainQuestion]
+    ) -> tuple[Home, Sequence[PlainQuestion]]:
         """Send plain questions, at most `SLOTS`, from one port picked at random.
 
         Returns:
-            All queries waiting on that port, by ID, and how many of the questions were sent.
+            All queries waiting on that port, by ID, and the questions that were not sent.
         """
         many = self._open_ports.many
         if many is None:
-            return {}, 0
+            return {}, questions
         try:
             port = self._port(int.from_bytes(random_octets(2)))
         except OSError:  # those who send them one by one find out, too
-            return {}, 0
+            return {}, questions
         queries = plain_queries(questions, port.waiting, is_padded=False)
-        sent = many.send(port.socket, queries)
-        for unsent in questions[sent:]:
-            del port.waiting[unsent.message_id]
-        port.uses += sent
-        return port.waiting, sent
+        unsent = [questions[number] for number in many.send(port.socket, queries)]
+        for plain in unsent:
+            del port.waiting[plain.message_id]
+        port.uses += len(questions) - len(unsent)
+        return port.waiting, unsent
 
     def renew(self, seconds: float) -> None:
         """Do nothing, as datagrams are independent."""

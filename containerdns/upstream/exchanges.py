@@ -165,12 +165,14 @@ def plain_queries(
 class PlainTransport(Protocol):
     """A way to one upstream for plain questions."""
 
-    def send_plain(self, questions: Sequence[PlainQuestion]) -> tuple[Home, int]:
+    def send_plain(
+        self, questions: Sequence[PlainQuestion]
+    ) -> tuple[Home, Sequence[PlainQuestion]]:
         """Send plain questions.
 
         Returns:
-            All queries waiting on the same port or connection, by ID, and how many of the
-            questions, from the first, are among them.
+            All queries waiting on the same port or connection, by ID, and those of the questions
+            that are not among them, as they could not be sent.
         """
 
 

@@ -92,14 +92,13 @@ class PlainFlights:
         if not together.questions:
             return
         self._next = Together(self)
-        unsent = list(together.questions.values())
+        unsent: Sequence[PlainQuestion] = list(together.questions.values())
         order = self._control.order(unsent[0].question)  # the same for all, which have one list
         now = self._control.time()
         if order and order[0].takes_plain(now) and (transport := order[0].plain):
             together.upstream, together.at = order[0], now
-            together.home, sent = transport.send_plain(unsent)
+            together.home, unsent = transport.send_plain(unsent)
             self._control.timeouts.add(now + first_patience(order[0], len(order)), together)
-            unsent = unsent[sent:]
         for plain in unsent:
             self._leave(plain.question).begin()
 

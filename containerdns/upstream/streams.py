@@ -71,12 +71,14 @@ class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
             return None
         return connection.send(question, flags, opt, take)
 
-    def send_plain(self, questions: Sequence[PlainQuestion]) -> tuple[Home, int]:
+    def send_plain(
+        self, questions: Sequence[PlainQuestion]
+    ) -> tuple[Home, Sequence[PlainQuestion]]:
         """Send plain questions, over a connection that is opened first if necessary; see there."""
         connection = self._in_use()
         room = max(MAX_WAITING - len(connection.waiting), 0)
         connection.send_plain(questions[:room])
-        return connection.waiting, min(room, len(questions))
+        return connection.waiting, questions[room:]
 
     def _new(self) -> "_StreamConnection":
         tls = TLSClient(self._context, self._server_name) if self._context is not None else None

@@ -4,6 +4,9 @@ The tests of `test_forwarder` ask plainly as well.
 """
 
 import asyncio
+import ctypes
+import errno
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +14,8 @@ from dnslib import DNSRecord
 
 from containerdns.core.protocol import messages
 from containerdns.core.upstream.forwarding import Forward, Resolution
-from containerdns.tasks import many_datagrams
+from containerdns.tasks import many_datagrams, udp_segmentation
+from containerdns.tasks.many_datagrams import HEADER_OCTETS, SLOTS
 from tests.timing import until
 from tests.upstream.fakes import Reply, answer, upstream
 from tests.upstream.forwarding import (
@@ -209,11 +213,81 @@ async def test_without_the_calls_questions_are_sent_one_by_one(
         assert len(set(fake.peers)) > 1
 
 
+def fails_with(code: int) -> int:
+    ctypes.set_errno(code)
+    return -1
+
+
+def of_many_lengths(count: int, turn: int = 0) -> list[Forward]:
+    return [question(f"n{number}{'x' * (number % 5)}.t{turn}.example.") for number in range(count)]
+
+
+@pytest.mark.skipif(not udp_segmentation.works(), reason="needs Linux 4.18")
+async def test_questions_of_one_length_are_one_message() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as fake:
+        fake.bind(("127.0.0.1", 0))
+        fake.setsockopt(udp_segmentation.SOL_UDP, 104, 1)  # UDP_GRO: not cut for this socket
+        fake.setblocking(False)
+        async with forwarder(settings(fake.getsockname()[1])) as forward:
+            ask(forward, *(question(f"n{number}.example.") for number in range(10, 40)))
+            forward.send_plain()
+            octets = await asyncio.get_running_loop().sock_recv(fake, 65536)
+    size = len(octets) // 30
+    names = [DNSRecord.parse(octets[at : at + size]).q.qname for at in range(0, 30 * size, size)]
+    assert [str(name).lower() for name in names] == [
+        f"n{number}.example." for number in range(10, 40)
+    ]
+
+
+async def test_where_messages_cannot_be_cut_each_question_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That is tried once, as it depends on the device."""
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        many = forward._surroundings.open_ports.many
+        assert many is not None
+        assert many._segmented is not None
+        real, segmented, failed = many._send, many._segmented.headers, []
+
+        def send(descriptor: int, headers: int, count: int, flags: int) -> int:
+            if segmented <= headers < segmented + SLOTS * HEADER_OCTETS:
+                failed.append(count)
+                return fails_with(errno.EIO)
+            return int(real(descriptor, headers, count, flags))
+
+        monkeypatch.setattr(many, "_send", send)
+        for turn in range(2):
+            asked = of_many_lengths(20, turn)
+            for one, found in zip(asked, await answers_to(sent(forward, asked)), strict=True):
+                assert addresses(one, found) == ["192.0.2.1"]
+        assert len(failed) == 1
+        assert len(fake.asked) == 40
+        assert len(set(fake.peers)) <= 2, "not as flights, which have ports of their own"
+
+
+def sent(forward: AwaitedForwarder, asked: list[Forward]) -> list[Asking]:
+    asking = ask(forward, *asked)
+    forward.send_plain()
+    return asking
+
+
+async def test_questions_of_many_lengths_get_their_own_answers() -> None:
+    def named(query: DNSRecord, _: str) -> Reply:
+        number = int("".join(filter(str.isdigit, str(query.q.qname).partition(".")[0])))
+        return answer(query, f"@ 60 A 192.0.2.{number}")
+
+    async with upstream(named) as fake, forwarder(settings(fake.port)) as forward:
+        asked = of_many_lengths(64)
+        for number, found in enumerate(await answers_to(sent(forward, asked))):
+            assert addresses(asked[number], found) == [f"192.0.2.{number}"]
+        assert len(fake.asked) == 64
+
+
 async def test_what_cannot_be_sent_is_sent_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         many = forward._surroundings.open_ports.many
         assert many is not None
-        monkeypatch.setattr(many, "_send", lambda *_: -1)
+        monkeypatch.setattr(many, "_send", lambda *_: fails_with(errno.ENETUNREACH))
         asking = ask(forward, *numbered(5))
         forward.send_plain()
         assert len(await answers_to(asking)) == 5
