@@ -123,7 +123,7 @@ class Workers:
                 self._writers.discard(writer)
                 writer.close()
                 with suppress(ProcessLookupError):
-                    process.terminate()
+                    process.kill()
                 status = await process.wait()
                 self._counters.workers.pop(process.pid, None)
             log.warning("worker %d exited with status %d; starting another one", number, status)

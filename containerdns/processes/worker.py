@@ -6,6 +6,7 @@
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -26,13 +27,17 @@ from containerdns.tasks import event_loop
 from containerdns.tasks.parts import Parts
 from containerdns.tasks.turns import turns
 
+# Sent to all processes of a service or terminal at once; only the first process acts on them.
+NOT_FOR_WORKERS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 REPORT_EVERY = 0.1  # seconds between reports of the counters
 
 
 def main(descriptor: int) -> None:
     """Answer queries until the first process closes the connection."""
+    for number in NOT_FOR_WORKERS:
+        signal.signal(number, signal.SIG_IGN)
     with (
-        suppress(KeyboardInterrupt, asyncio.CancelledError),
+        suppress(asyncio.CancelledError),
         asyncio.Runner(loop_factory=event_loop.new) as runner,
     ):
         runner.run(_run(socket.socket(fileno=descriptor)))
