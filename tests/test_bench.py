@@ -50,6 +50,7 @@ FOUND: dict[str, list[dict[str, Any]]] = {
     ],
     "workers": [
         {"what": "start, the last process after the first", "count": 200, **TIMES},
+        {"what": "start, the last process after the first, bare processes", "count": 200, **TIMES},
         {"what": "share of one client's queries", "processes": 3, "share": 0.31},
     ],
     "transfers": [
@@ -96,7 +97,10 @@ def test_every_measure_of_the_report_has_a_section_and_results_in_this_test() ->
             "| query over TCP, at full load, p99, ms | nsd 2.5, the machine 0.6 | 2.50 |  "
             "| at most 3 | yes |"
         ),
-        "| start, the last process after the first, p99, ms |  | 2.50 |  | at most 2 | **no** |",
+        (
+            "| start, the last process after the first, p99, ms | bare processes 2.5 "
+            "| 2.50 |  | at most 2 | **no** |"
+        ),
         "| share of one client's queries, least of 3 |  | 0.31 |  | at least 0.2 | yes |",
         (
             "| answers, four copy, p99.9, ms | a bare echo 4.0 | 4.00 "

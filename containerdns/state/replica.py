@@ -131,6 +131,8 @@ class Replica:
     ) -> set[str]:
         """Replace publications by id; None removes one.
 
+        The other processes get it first, so that they apply it while this one does.
+
         Args:
             changes: By id.
             now: Seconds since the epoch.
@@ -142,6 +144,7 @@ class Replica:
         Returns:
             The names whose answers may have changed; they were removed from the packet cache.
         """
+        self._mirror("change", changes, now, is_part, hands_over)
         changed: set[str] = set()
         was_ahead, self.zone.is_ahead = self.zone.is_ahead, False
         for publication_id, publication in changes:
@@ -151,7 +154,6 @@ class Replica:
         self._noted(changed, now)
         if has_changed and not is_part:
             self.counters.zone_changes += 1
-        self._mirror("change", changes, now, is_part, hands_over)
         return changed
 
     def enter(self, changes: Changes, now: float) -> None:

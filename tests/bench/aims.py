@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from tests.bench.conditions import CONTROL
 from tests.bench.fairness import PLAIN
+from tests.bench.workers import BARE
 
 Row = Mapping[str, Any]
 Found = Mapping[str, Sequence[Row]]  # the rows of each measure, by its name in the report
@@ -113,12 +114,14 @@ def _fairness(rows: Sequence[Row]) -> Iterator[Aim]:
 
 
 def _workers(rows: Sequence[Row]) -> Iterator[Aim]:
+    of_bare = {row["what"]: row["p99"] for row in rows if row["what"].endswith(BARE)}
     for row in rows:
         if "share" in row:
             what = f"{row['what']}, least of {row['processes']}"
             yield Aim(what, "", row["share"], (), LEAST_SHARE, True)
-        else:
-            yield Aim(f"{row['what']}, p99, ms", "", row["p99"], (), BEHIND, False)
+        elif row["what"] not in of_bare:
+            beside = f"bare processes {of_bare[row['what'] + BARE]:.1f}"
+            yield Aim(f"{row['what']}, p99, ms", beside, row["p99"], (), BEHIND, False)
 
 
 def _transfers(rows: Sequence[Row]) -> Iterator[Aim]:

@@ -1,22 +1,31 @@
 """A bare asyncio server: what a request costs others than us at least, on this machine.
 
     python -m tests.bench.bare
+    python -m tests.bench.bare --processes N
 
 It returns datagrams with the bit of a response, many per pass, and frames over TCP, and answers
 GET /healthz with aiohttp.  It writes its two ports, and runs until it is terminated.
+
+The second form is so many processes on one port, whose answers have a record or none.  The first
+reads an octet from the input for each change, and sends it to the others over socket pairs.
 """
 
+import argparse
 import asyncio
 import contextlib
 import gc
+import os
+import selectors
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from aiohttp import web
 
+from containerdns.core.endpoints import Endpoint
+from containerdns.server.sockets import open_all, spread
 from tests.bench.peers import SERVER_CPU
 
 AT_ONCE = 64  # datagrams in a pass
@@ -52,6 +61,66 @@ def running() -> Iterator[Bare]:
             process.terminate()
 
 
+@contextlib.contextmanager
+def processes(count: int) -> Iterator[tuple[int, Callable[[bool], None]]]:
+    """Run so many processes until the end of the block.
+
+    Yields:
+        Their port, and what has all answer with a record, or without one.
+    """
+    command = [sys.executable, "-m", "tests.bench.bare", "--processes", str(count)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        told = process.stdin.fileno()
+        try:
+            yield int(process.stdout.readline()), lambda there: _write(told, there)
+        finally:
+            process.stdin.close()
+
+
+def _write(descriptor: int, has_record: bool) -> None:
+    os.write(descriptor, bytes([has_record]))
+
+
+def _share_port(count: int) -> None:
+    """Be the first of so many processes, and start the others."""
+    endpoint = Endpoint("127.0.0.1", 0)
+    listener = open_all((endpoint,), shared=True)[0]
+    others = []
+    for _ in range(count - 1):
+        ours, theirs = socket.socketpair()
+        if not os.fork():
+            ours.close()
+            own = open_all((listener.endpoint,), shared=True)[0]
+            _answer(own.udp, theirs.fileno(), [])
+        theirs.close()
+        others.append(ours)
+    spread([listener], count)
+    print(listener.endpoint.port, flush=True)
+    _answer(listener.udp, sys.stdin.fileno(), others)
+
+
+def _answer(datagrams: socket.socket, told: int, others: list[socket.socket]) -> None:
+    """Answer, and follow changes, until the source of these is closed."""
+    record = b"\0"
+    with selectors.DefaultSelector() as selector:
+        selector.register(datagrams, selectors.EVENT_READ)
+        selector.register(told, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fd == told:
+                    if not (record := os.read(told, 1)):
+                        os._exit(0)
+                    for other in others:
+                        other.send(record)
+                else:
+                    octets, client = datagrams.recvfrom(4096)
+                    datagrams.sendto(octets[:2] + b"\x84\0\0\1\0" + record + octets[8:], client)
+
+
 def _return_some(datagrams: socket.socket) -> None:
     with contextlib.suppress(BlockingIOError):
         for _ in range(AT_ONCE):
@@ -81,6 +150,16 @@ async def _serve() -> None:
         await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve until terminated."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int)
+    options = parser.parse_args()
     gc.disable()
+    if options.processes:
+        _share_port(options.processes)
     asyncio.run(_serve())
+
+
+if __name__ == "__main__":
+    main()

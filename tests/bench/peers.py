@@ -277,16 +277,27 @@ def cpu_seconds(pid: int) -> float:
 
 
 def give_core(pid: int) -> None:
-    """Pin a server's threads to its core, where they go before other work of the machine.
+    """Pin a server's threads to its core, where they go before other work of the machine."""
+    for thread in _threads(pid):
+        os.sched_setaffinity(thread, {int(SERVER_CPU)})
+    go_first(pid)
+
+
+def go_first(pid: int) -> None:
+    """Have a server's threads go before other work of the machine.
 
     The tails of what it does are then not those of another program, such as a compiler.
     """
     _put_session_first()
+    with contextlib.suppress(PermissionError):
+        for thread in _threads(pid):
+            os.setpriority(os.PRIO_PROCESS, thread, -20)
+
+
+def _threads(pid: int) -> Iterator[int]:
     for process in descendants(pid):
         for thread in Path(f"/proc/{process}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {int(SERVER_CPU)})
-            with contextlib.suppress(PermissionError):
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), -20)
+            yield int(thread.name)
 
 
 @cache

@@ -171,7 +171,8 @@ def _workers(rows: Sequence[Row]) -> Lines:
     yield "## Workers"
     yield ""
     yield "With `--workers 3`, whose processes get a client's queries at random: from its first"
-    yield "right answer about a change to its last wrong one."
+    yield "right answer about a change to its last wrong one. The same of bare processes, which are"
+    yield "told over the same kind of socket and do nothing else, is the machine's."
     yield ""
     times = [row for row in rows if "share" not in row]
     yield from _table(

@@ -170,10 +170,11 @@ def _take(asking: socket.socket, found: dict[int, int], asked: int) -> None:
             octets, controls, *_ = asking.recvmsg(4096, socket.CMSG_SPACE(STAMP_OCTETS))
             number = int.from_bytes(octets[:2])
             number += (asked - 1 - number) >> 16 << 16  # of the last such number that was sent
-            found[number] = _arrival(controls)
+            found[number] = arrival(controls)
 
 
-def _arrival(controls: list[tuple[int, int, bytes]]) -> int:
+def arrival(controls: list[tuple[int, int, bytes]]) -> int:
+    """Return when the kernel received a message, in nanoseconds of the system's clock."""
     for _, kind, data in controls:
         if kind == SO_TIMESTAMPNS:
             seconds, nanoseconds = struct.unpack("qq", data)
