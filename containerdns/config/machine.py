@@ -44,11 +44,27 @@ def family_of(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+def socket_address(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """Return what to bind or connect a socket to.
+
+    Sockets ignore the interface of a link-local address, as in "fe80::1%eth0", unless it is a
+    number in a place of its own.
+
+    Raises:
+        OSError: There is no such interface.
+    """
+    if "%" not in host:
+        return host, port
+    address, _, interface = host.partition("%")
+    number = int(interface) if interface.isdecimal() else socket.if_nametoindex(interface)
+    return address, port, 0, number
+
+
 def has_address(host: str) -> bool:
     """Return whether an IP address is this machine's, by trying to send from it."""
     with socket.socket(family_of(host), socket.SOCK_DGRAM) as attempt:
         try:
-            attempt.bind((host, 0))
+            attempt.bind(socket_address(host, 0))
         except OSError:
             return False
     return True

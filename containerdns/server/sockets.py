@@ -7,10 +7,11 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from containerdns.config.machine import family_of, main_address
+from containerdns.config.machine import family_of, main_address, socket_address
 from containerdns.core.endpoints import Endpoint
 from containerdns.errors import CannotListen
 
@@ -135,7 +136,7 @@ def _open(endpoint: Endpoint, shared: bool) -> Listener:
             if endpoint.port == 0 and error.errno == errno.EADDRINUSE:
                 continue
             raise
-        octets = socket.inet_pton(udp.family, endpoint.host)
+        octets = _octets(endpoint.host)
         return Listener(chosen, udp, tcp, octets if any(octets) else b"")
     raise OSError(errno.EADDRINUSE, "no port is free in both UDP and TCP")
 
@@ -157,7 +158,7 @@ def _bound(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.
         if kind == socket.SOCK_DGRAM:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS)
             _tell_asked_address(opened, endpoint)
-        opened.bind((endpoint.host, endpoint.port))
+        opened.bind(socket_address(endpoint.host, endpoint.port))
         if kind == socket.SOCK_STREAM:
             opened.listen(BACKLOG)
     except OSError:
@@ -166,9 +167,14 @@ def _bound(endpoint: Endpoint, kind: socket.SocketKind, shared: bool) -> socket.
     return opened
 
 
+def _octets(host: str) -> bytes:
+    """Return the octets of an address, without the interface of a link-local one."""
+    return socket.inet_pton(family_of(host), host.partition("%")[0])
+
+
 def _tell_asked_address(udp: socket.socket, endpoint: Endpoint) -> None:
     """Enable the destination address of each datagram, on wildcard sockets."""
-    if any(socket.inet_pton(udp.family, endpoint.host)):
+    if any(_octets(endpoint.host)):
         return
     if udp.family == socket.AF_INET6:
         udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -205,6 +211,8 @@ def _reason(endpoint: Endpoint, error: OSError) -> str:
         reason = f"in use by {holder}" if holder else "in use by another program"
     elif error.errno == errno.EACCES:
         reason = f"permission denied: port {endpoint.port} needs root or CAP_NET_BIND_SERVICE"
+    elif "%" not in endpoint.host and ip_address(endpoint.host).is_link_local:
+        return f"a link-local address needs its interface, as in [{endpoint.host}%eth0]:53"
     else:
         return _text(error)
     works = next((e for e in _alternatives(endpoint) if _can_bind(e)), None)
@@ -213,7 +221,7 @@ def _reason(endpoint: Endpoint, error: OSError) -> str:
 
 def _alternatives(endpoint: Endpoint) -> Iterator[Endpoint]:
     """Yield alternative endpoints, the most similar first."""
-    host = socket.inet_pton(family_of(endpoint.host), endpoint.host)
+    host = _octets(endpoint.host)
     if not any(host) and (address := main_address(family_of(endpoint.host))):
         yield Endpoint(address, endpoint.port)
     if not any(host):
@@ -232,7 +240,7 @@ def _can_bind(endpoint: Endpoint) -> bool:
 
 def _holder(endpoint: Endpoint) -> str | None:
     """Return the program that uses the port, if /proc shows it."""
-    wanted = socket.inet_pton(family_of(endpoint.host), endpoint.host)
+    wanted = _octets(endpoint.host)
     inodes: dict[str, str] = {}
     for table in ("udp", "udp6", "tcp", "tcp6"):
         inodes.update(_sockets_at(table, endpoint.port, wanted))

@@ -13,7 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Final, Protocol
 
-from containerdns.config.machine import family_of
+from containerdns.config.machine import family_of, socket_address
 from containerdns.core import names
 from containerdns.core.endpoints import Endpoint
 from containerdns.core.protocol import messages, tsig
@@ -244,7 +244,7 @@ class Notifier:
         with socket.socket(family, socket.SOCK_DGRAM) as asking:
             asking.setblocking(False)
             try:
-                asking.connect((target.host, target.port))
+                asking.connect(socket_address(target.host, target.port))
                 for message_id, apex in apexes.items():
                     asking.send(self._query(message_id, apex, news[apex]))
                 async with asyncio.timeout(wait):

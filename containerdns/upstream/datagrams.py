@@ -18,7 +18,7 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from containerdns.config.machine import family_of
+from containerdns.config.machine import family_of, socket_address
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream import plain_answers
@@ -326,7 +326,7 @@ class UpstreamDatagrams:
         opened = socket.socket(self._family, socket.SOCK_DGRAM)
         try:
             opened.setblocking(False)
-            opened.connect(self._address)
+            opened.connect(socket_address(*self._address))
             port = _Port(opened, self._read, partial(self._close, place))
             self._open_ports.watch(port)
         except OSError:

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Sequence
 from typing import cast
 
-from containerdns.config.machine import family_of
+from containerdns.config.machine import family_of, socket_address
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream import plain_answers
@@ -97,7 +97,7 @@ class UpstreamStreams(UpstreamConnections["_StreamConnection"]):
         opened = socket.socket(family_of(self._address[0]), socket.SOCK_STREAM)
         try:
             opened.setblocking(False)
-            await self._loop.sock_connect(opened, self._address)
+            await self._loop.sock_connect(opened, socket_address(*self._address))
             event_loop.prefer(opened)
             await self._loop.create_connection(lambda: connection, sock=opened)
         except BaseException:  # cancelled, too

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from containerdns.config.machine import descriptor_limit, family_of
+from containerdns.config.machine import descriptor_limit, family_of, socket_address
 from containerdns.core.connections.places import ACCEPTED_AT_ONCE, Limits, Places, limits_by
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint, address_text
@@ -411,7 +411,7 @@ def bound(endpoint: Endpoint) -> socket.socket:
     family = family_of(endpoint.host)
     try:
         bound = socket.create_server(
-            (endpoint.host, endpoint.port),
+            socket_address(endpoint.host, endpoint.port),
             family=family,
             backlog=BACKLOG,
             dualstack_ipv6=endpoint.host == "::" and socket.has_dualstack_ipv6(),

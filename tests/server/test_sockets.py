@@ -1,6 +1,7 @@
 """Opening the sockets of `--listen`, and what is said when that fails."""
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,27 @@ def test_udp_and_tcp_have_the_same_port() -> None:
         assert listener.udp.getsockname()[1] == listener.tcp.getsockname()[1]
         assert listener.endpoint.port
         listener.close()
+
+
+def test_link_local_address_is_listened_on_at_its_interface() -> None:
+    """It is no address of `lo`, but may appear later (`IPV6_FREEBIND`)."""
+    [listener] = sockets.open_all((Endpoint("fe80::53%lo", 0),))
+    for opened in (listener.udp, listener.tcp):
+        address, _, _, interface = opened.getsockname()
+        assert (address.partition("%")[0], interface) == ("fe80::53", socket.if_nametoindex("lo"))
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("fe80::53", "needs its interface, as in [fe80::53%eth0]:53"),
+        ("fe80::53%no", "no interface"),
+    ],
+)
+def test_link_local_address_without_its_interface_is_explained(host: str, reason: str) -> None:
+    with pytest.raises(CannotListen, match=re.escape(reason)):
+        sockets.open_all((Endpoint(host, 0),))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])

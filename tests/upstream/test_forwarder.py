@@ -1,14 +1,16 @@
 """The forwarder over real sockets, against an upstream that does what the test says."""
 
 import asyncio
+import socket
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from dnslib import DNSRecord
 
-from containerdns.core.endpoints import Endpoint
+from containerdns.core.endpoints import Endpoint, UpstreamServer
 from containerdns.core.protocol import messages
 from containerdns.core.upstream.forwarding import Resolution
 from containerdns.core.upstream.upstream_cache import STALE_ANSWER
@@ -17,6 +19,7 @@ from containerdns.upstream import forwarder as rooms
 from containerdns.upstream.forwarder import Forwarder
 from containerdns.upstream.timeouts import Timeouts
 from tests.engine.running import free_port
+from tests.own_network import is_own
 from tests.timing import TRIES, assert_within, best_of_three, listens, until
 from tests.upstream.fakes import Reply, answer, qtype, truncated, upstream
 from tests.upstream.forwarding import (
@@ -468,6 +471,37 @@ async def test_an_upstream_that_folds_case_is_remembered(
         asked = question("and-again.example.")
         assert addresses(asked, await forward.resolve(asked)) == ["192.0.2.1"]
         assert [proto for _, proto in fake.asked] == ["udp"]
+
+
+@pytest.fixture
+def link_local() -> Iterator[None]:
+    """Loopback has the address fe80::53."""
+    address = ["fe80::53/128", "dev", "lo"]
+    subprocess.run(["ip", "address", "add", *address, "nodad"], check=True)
+    yield
+    subprocess.run(["ip", "address", "del", *address], check=True)
+
+
+async def answer_all(server: socket.socket) -> None:
+    """Answer what arrives with one address; the forwarder asks whether it is itself, too."""
+    loop = asyncio.get_running_loop()
+    while True:
+        query, client = await loop.sock_recvfrom(server, 512)
+        server.sendto(answer(DNSRecord.parse(query), "@ 60 A 192.0.2.1"), client)
+
+
+@pytest.mark.skipif(not is_own(), reason="needs a network namespace")
+@pytest.mark.usefixtures("link_local")
+async def test_an_upstream_may_have_a_link_local_address() -> None:
+    """resolv.conf names a router so: `nameserver fe80::1%eth0`."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.setblocking(False)
+        server.bind(("fe80::53", 0, 0, socket.if_nametoindex("lo")))
+        router = UpstreamServer("udp", "fe80::53%lo", server.getsockname()[1])
+        answering = asyncio.create_task(answer_all(server))
+        async with forwarder(settings(servers=(router,))) as forward:
+            assert addresses(WWW, await forward.resolve(WWW)) == ["192.0.2.1"]
+        answering.cancel()
 
 
 async def test_an_upstream_without_edns_is_remembered() -> None:
