@@ -3,7 +3,8 @@
     python -m tests.bench.conditions [--turns N] [--seconds N] [--json FILE]
 
 Each condition is measured in many short turns with the plain one, so that other work on the
-machine troubles both alike; the result is the median of the ratios of each turn.  Needs dnsperf.
+machine troubles both alike; the result is the median of the ratios of each turn.  Containers are
+replaced in their own turns only, as that takes a good part of a core.  Needs dnsperf.
 What dnsperf cannot send (NSID, other sizes and flags) a loop here sends, which is slower than the
 server: of these, the CPU tells.
 """
@@ -11,6 +12,8 @@ server: of these, the CPU tells.
 import argparse
 import contextlib
 import json
+import os
+import signal
 import socket
 import statistics
 import struct
@@ -38,6 +41,7 @@ REDEPLOYS = 100.0  # a second
 A_IN = b"\0\1\0\1"
 COOKIE = "10:0123456789abcdef"
 ONE_PASS = 2_500  # names never asked for in one turn
+CHURN_ENDS = 0.4  # seconds; the redeploys that have begun take 0.3
 OUTSTANDING = 50  # queries of the loop here
 RD, CD = 0x0100, 0x0010
 PLAIN = (RD, b"")  # flags, and the OPT record
@@ -68,10 +72,16 @@ class Load(NamedTuple):
 
 
 class Ours(NamedTuple):
-    """A server of ours, and a file that asks each of its names once."""
+    """A server of ours, a file that asks each of its names once, and the Engine's process."""
 
     server: Server
     folder: Path
+    engine_pid: int
+
+    def pause_or_resume(self) -> None:
+        """Let no container be replaced, or let them again."""
+        os.kill(self.engine_pid, signal.SIGUSR1)
+        time.sleep(CHURN_ENDS)
 
     def asked(self, options: str = "positive") -> Load:
         """Return a load of queries for its names."""
@@ -93,13 +103,14 @@ def main() -> None:
             _start(stack, Path(folder), count, churn)
             for count, churn in ((FEW, 0), (SOME, 0), (MANY, 0), (SOME, REDEPLOYS))
         )
+        changing.pause_or_resume()
         pairs = {what: (some.asked(what), some.asked("edns")) for what in VARIANTS}
         pairs["EDNS"] = some.asked("edns"), some.asked()
         pairs["mixed case"] = some.asked("case"), some.asked()
-        pairs[f"{REDEPLOYS:.0f} redeploys/s"] = changing.asked(), some.asked()
         pairs |= {CONTROL: (some.asked(), some.asked())}
         for what, (one, plain) in pairs.items():
             rows.append(_measure(what, one, plain, options.turns, options.seconds))
+        rows.append(_measure_redeploys(changing, options.turns, options.seconds))
         for what, (flags, record) in OF_LOOP.items():
             turns = [
                 [_ask(some.server, *each, options.seconds) for each in ((flags, record), PLAIN)]
@@ -117,10 +128,10 @@ def _start(stack: contextlib.ExitStack, folder: Path, count: int, churn: float) 
     own.mkdir()
     for case in ("positive", "case"):
         (own / case).write_text("".join(f"{line}\n" for line in questions(case, count)))
-    engine = stack.enter_context(peers.simulated_engine(own, count, churn))
+    engine, engine_pid = stack.enter_context(peers.engine_process(own, count, churn))
     program = peers.containerdns(engine, 9, f"{sys.executable} -m containerdns serve")
     server = stack.enter_context(peers.running(program, 1.0 if churn else 0.05))
-    return Ours(server, own)
+    return Ours(server, own, engine_pid)
 
 
 def _measure(what: str, one: Load, plain: Load, turns: int, seconds: float) -> dict[str, object]:
@@ -133,6 +144,18 @@ def _measure(what: str, one: Load, plain: Load, turns: int, seconds: float) -> d
         both = [load(*each, ["-l", str(seconds)]) for each in order]
         found.append(both if turn % 2 else both[::-1])
     return _row(what, found)
+
+
+def _measure_redeploys(ours: Ours, turns: int, seconds: float) -> dict[str, object]:
+    """Measure a server while containers are replaced, and while none is, in turns."""
+    load(*ours.asked(), ["-n", "3"])
+    found = []
+    for _ in range(turns):
+        plain = load(*ours.asked(), ["-l", str(seconds)])
+        ours.pause_or_resume()
+        found.append([load(*ours.asked(), ["-l", str(seconds)]), plain])
+        ours.pause_or_resume()
+    return _row(f"{REDEPLOYS:.0f} redeploys/s", found)
 
 
 def _first_queries(many: Ours, few: Ours) -> Iterator[list[Measure]]:

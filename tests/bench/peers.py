@@ -201,13 +201,20 @@ def _zone_file(folder: Path, apex: str, records: str, ttl: int = 5) -> Path:
 @contextlib.contextmanager
 def simulated_engine(folder: Path, count: int, churn: float = 0) -> Iterator[str]:
     """Run an Engine of so many containers in a process of its own; give its URL."""
+    with engine_process(folder, count, churn) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def engine_process(folder: Path, count: int, churn: float = 0) -> Iterator[tuple[str, int]]:
+    """Do the same; give also its process id, as SIGUSR1 pauses or resumes the churn."""
     command = [sys.executable, "-m", "tests.engine.simulated", str(folder / "docker.sock")]
     command += ["--containers", str(count), "--churn", str(churn)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ready = process.stdout.readline().split()
         try:
-            yield ready[1]
+            yield ready[1], process.pid
         finally:
             process.kill()
 

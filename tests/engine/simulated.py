@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import re
+import signal
 import time
 from collections import Counter, deque
 from contextlib import suppress
@@ -62,6 +63,8 @@ class SimulatedEngine:
         self.held: Counter[str] = Counter()
         self._released = asyncio.Event()
         self._starting: dict[str, asyncio.Event] = {}
+        self._may_churn = asyncio.Event()
+        self._may_churn.set()
         self.clock_ahead = 0.0
         self._socket = socket
         golden = json.loads(GOLDEN.read_text())
@@ -225,9 +228,19 @@ class SimulatedEngine:
         due = clock()
         async with asyncio.TaskGroup() as redeploys:
             while True:
+                if not self._may_churn.is_set():
+                    await self._may_churn.wait()
+                    due = clock()
                 redeploys.create_task(self._redeploy_next(ids))
                 due += 1 / per_second
                 await asyncio.sleep(max(0.0, due - clock()))
+
+    def pause_or_resume(self) -> None:
+        """Begin no redeploy until this is called again."""
+        if self._may_churn.is_set():
+            self._may_churn.clear()
+        else:
+            self._may_churn.set()
 
     async def _redeploy_next(self, ids: deque[str]) -> None:
         if ids:
@@ -403,6 +416,7 @@ async def main() -> None:
     parser.add_argument("--churn", type=float, default=0.0, help="redeploys a second")
     options = parser.parse_args()
     async with SimulatedEngine(options.socket, options.containers) as engine:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, engine.pause_or_resume)
         print(f"ready {engine.url}", flush=True)
         if options.churn:
             await engine.churn(options.churn)
