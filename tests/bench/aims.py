@@ -94,11 +94,14 @@ def _forward(peer: str, over: str) -> Callable[[Sequence[Row]], Iterator[Aim]]:
 
 
 def _events(rows: Sequence[Row]) -> Iterator[Aim]:
+    others = {row["what"]: row for row in rows if "another follower" in row["what"]}
     for row in rows:
         if row["what"] == "die to withdrawal, beyond it":
             for part, bound in (("p50", 1.0), ("p95", 3.0)):
                 what = f"die to withdrawal, {part}, ms"
-                yield Aim(what, "a bare follower", row[part], (), bound, False)
+                other = others["die to withdrawal, another follower beyond it"][part]
+                beside = f"bare follower; another one {other:.1f}"
+                yield Aim(what, beside, row[part], (), bound, False)
 
 
 def _fairness(rows: Sequence[Row]) -> Iterator[Aim]:
