@@ -16,7 +16,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from containerdns.engine.decoding import MAX_DOCUMENT, ArrayDecoder
@@ -38,8 +38,7 @@ ACTIONS = (
 FILTERS = {"type": ["container", "network", "service", "node"], "event": list(ACTIONS)}
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """An event from an Engine.
 
     Attributes:
@@ -71,6 +70,9 @@ class Event:
         names the container as the actor and has no attributes.
         """
         return self.attributes.get("container") or self.actor_id
+
+
+_decode_text = json.JSONDecoder().decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class EngineClient:
         if not response.is_complete:
             raise BadDocument(container_id, f"inspect, longer than {MAX_DOCUMENT}")
         try:
-            document = json.loads(body)
+            document = _decoded(body)
         except (ValueError, RecursionError) as fault:
             raise BadDocument(container_id, "inspect, invalid JSON") from fault
         if not isinstance(document, dict):
@@ -333,7 +335,12 @@ class _EventLine:
             return _event_of_ends(line)
         if not line or line.isspace() or (mark := hash(line)) in known:
             return None
-        return _event_of(json.loads(line), mark)
+        return _event_of(_decoded(line), mark)
+
+
+def _decoded(octets: bytes) -> Any:
+    """Decode JSON in UTF-8 (RFC 8259); `json.loads` would examine the encoding each time."""
+    return _decode_text(octets.decode("utf-8", "surrogatepass"))
 
 
 def _event_of(document: dict[str, Any], mark: int) -> Event:

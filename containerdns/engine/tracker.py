@@ -8,7 +8,7 @@ from a snapshot, and refined when the response does arrive.
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from containerdns.core.zone import tracking
 from containerdns.core.zone.containers import (
@@ -68,7 +68,7 @@ class Tracker:
         self._asks: dict[
             str, asyncio.Event
         ] = {}  # by id, while under way; set when no longer waited for
-        self._hanging: dict[str, _Hanging] = {}  # by id
+        self._hanging: dict[str, _Waiting] = {}  # by id
         self._tasks: asyncio.TaskGroup
         self._session = 0
 
@@ -182,37 +182,40 @@ class Tracker:
 
     async def _ask_once(self, container_id: str, settled: asyncio.Event, urgency: Urgency) -> None:
         """Send one inspect; its slot is released at the timeout at the latest."""
-        async with self._slots[urgency]:
+        async with _Slot(self._slots[urgency]) as slot:
             tracked = self._tracked.get(container_id)
             if tracked is None:
                 return
             tracked = self._tracked[container_id] = tracking.on_sent(tracked)
             may_start = tracked.container is not None and not tracked.is_running
-            inspecting = self._tasks.create_task(self._inspect(container_id, tracked.mark))
-            held = QUICK if self._hanging else INSPECT_PATIENCE
-            await asyncio.wait((inspecting,), timeout=held)
-        try:
-            if not inspecting.done():
-                await asyncio.wait((inspecting,), timeout=INSPECT_PATIENCE - held)
-            if not inspecting.done():
-                hanging = _Hanging(inspecting, settled, may_start)
-                await self._wait_longer(container_id, hanging)
-        finally:
-            inspecting.cancel()
-        if inspecting.cancelled():
-            self._failed(container_id)
+            waiting = _Waiting(slot, settled, may_start)
+            later = asyncio.get_running_loop().call_later
+            timers = [later(INSPECT_PATIENCE, self._wait_longer, container_id, waiting)]
+            if self._hanging:
+                timers.append(later(QUICK, slot.release))
+            try:
+                async with waiting.limit:
+                    await self._inspect(container_id, tracked.mark)
+            except TimeoutError:
+                self._failed(container_id)
+            finally:
+                for timer in timers:
+                    timer.cancel()
+                self._end_waiting(container_id, waiting)
 
-    async def _wait_longer(self, container_id: str, hanging: "_Hanging") -> None:
-        """Wait for a hanging inspect, unless very many hang; it ends by itself within a minute."""
-        self._hanging[container_id] = hanging
-        bridging = self._tasks.create_task(self._bridge(container_id, hanging))
-        try:
-            await asyncio.wait((hanging.inspecting,))
-        finally:
-            bridging.cancel()
+    def _wait_longer(self, container_id: str, waiting: "_Waiting") -> None:
+        """Use the list while an inspect hangs; it ends by itself within a minute."""
+        waiting.slot.release()
+        self._hanging[container_id] = waiting
+        waiting.bridging = self._tasks.create_task(self._bridge(container_id, waiting))
+
+    def _end_waiting(self, container_id: str, waiting: "_Waiting") -> None:
+        waiting.is_over = True
+        if waiting.bridging is not None:
+            waiting.bridging.cancel()
             del self._hanging[container_id]
 
-    async def _bridge(self, container_id: str, hanging: "_Hanging") -> None:
+    async def _bridge(self, container_id: str, hanging: "_Waiting") -> None:
         """Use the list while an inspect hangs, now and after each event.
 
         It is a fault only if nothing happened of late: the Engine answers an inspect of a
@@ -221,10 +224,10 @@ class Tracker:
         reason = "" if hanging.may_start else HANGING
         while True:
             hanging.news.clear()
-            await self._do_without(container_id, reason, hanging.inspecting)
+            await self._do_without(container_id, reason, hanging)
             hanging.settled.set()
             if len(self._hanging) > MAX_HANGING:
-                hanging.inspecting.cancel()
+                hanging.limit.reschedule(0.0)
             try:
                 async with asyncio.timeout(None if reason else INSPECT_PATIENCE):
                     await hanging.news.wait()
@@ -285,11 +288,11 @@ class Tracker:
         self._take(tracking.on_inspect(tracked, mark, container, fingerprint(document)))
 
     async def _do_without(
-        self, container_id: str, reason: str, hanging: "asyncio.Task[Any] | None" = None
+        self, container_id: str, reason: str, hanging: "_Waiting | None" = None
     ) -> None:
         """Use the list item of a container whose inspect failed, or is `hanging` still."""
         tracked = self._tracked.get(container_id)
-        if tracked is None or (hanging and hanging.done()):
+        if tracked is None or (hanging and hanging.is_over):
             return
         mark = tracked.mark
         try:
@@ -298,7 +301,7 @@ class Tracker:
         except (EngineUnavailable, TimeoutError):
             return  # nothing new
         tracked = self._tracked.get(container_id)
-        if tracked is None or (hanging and hanging.done()):
+        if tracked is None or (hanging and hanging.is_over):
             return  # the answer is newer than the list
         if item is None:
             self.removed(container_id, None)
@@ -344,20 +347,50 @@ class Tracker:
                     self._sink.container_unreadable(self._url, tracked.id, name, reason)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Hanging:
-    """An inspect that is under way after its timeout.
+class _Slot:
+    """A place among the inspects under way, which may be released before the inspect ends."""
+
+    __slots__ = ("_is_held", "_slots")
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._is_held = False
+
+    async def __aenter__(self) -> Self:
+        await self._slots.acquire()
+        self._is_held = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let another inspect begin, if that has not been done."""
+        if self._is_held:
+            self._is_held = False
+            self._slots.release()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An inspect that is under way, in the task that waits for it.
 
     Attributes:
-        inspecting: Its task.
+        slot: Its place.
         settled: Set once the list was used instead.
         may_start: The container was not running when the inspect was sent.
+        is_over: It has ended.
+        bridging: The task that uses the list, once it hangs.
+        limit: Ends it if very many hang.
         news: Set by each event of the container.
     """
 
-    inspecting: "asyncio.Task[Any]"
+    slot: _Slot
     settled: asyncio.Event
     may_start: bool
+    is_over: bool = False
+    bridging: "asyncio.Task[None] | None" = None
+    limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 

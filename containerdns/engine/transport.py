@@ -9,7 +9,6 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ class EngineResponse:
         Raises:
             EngineUnavailable: The connection broke before the end.
         """
-        with _translated(self._where):
+        with _Translated(self._where):
             return await self._response.content.read(PIECE_OCTETS)
 
     async def body(self, longest: int | None = None) -> bytes:
@@ -107,8 +106,11 @@ class EngineResponse:
         Args:
             longest: Octets after which reading stops and `is_complete` remains False.
         """
-        pieces = []
-        length = 0
+        octets = await self.piece()
+        if self.is_complete:
+            return octets  # of a small one, as is usual
+        pieces = [octets]
+        length = len(octets)
         while octets := await self.piece():
             pieces.append(octets)
             length += len(octets)
@@ -153,7 +155,7 @@ class EngineConnections:
         Raises:
             EngineUnavailable: The Engine is unreachable or closed the connection.
         """
-        with _translated(self.address.url):
+        with _Translated(self.address.url):
             if self._session is None:
                 self._session = self._new_session()
             url = URL(self._base + target, encoded=True)
@@ -246,22 +248,36 @@ class SSHConnector(aiohttp.BaseConnector):
         return protocol
 
 
-@contextlib.contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """Convert connection errors to EngineUnavailable with a helpful cause."""
-    try:
-        yield
-    except aiohttp.ClientConnectorCertificateError as fault:
-        raise EngineUnavailable(_cause(where, fault.certificate_error)) from fault
-    except aiohttp.ClientConnectorError as fault:
-        raise EngineUnavailable(_cause(where, fault.os_error)) from fault
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as fault:
-        raise EngineUnavailable("the connection was closed") from fault
-    except aiohttp.ClientOSError as fault:
-        known = OSError(fault.errno, fault.strerror)  # an instance of the subclass for its number
-        raise EngineUnavailable(_cause(where, known)) from fault
-    except (aiohttp.ClientError, OSError, ValueError) as fault:
-        raise EngineUnavailable(_cause(where, fault)) from fault
+class _Translated:
+    """Converts connection errors to EngineUnavailable with a helpful cause.
+
+    A context manager that is a class, as it is entered for each event.
+    """
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, fault: BaseException | None, __: object) -> None:
+        if isinstance(fault, (aiohttp.ClientError, OSError, ValueError)):
+            raise EngineUnavailable(_cause_of(self._where, fault)) from fault
+
+
+def _cause_of(where: str, fault: Exception) -> str:
+    match fault:
+        case aiohttp.ClientConnectorCertificateError():
+            return _cause(where, fault.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return _cause(where, fault.os_error)
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return "the connection was closed"
+        case aiohttp.ClientOSError():  # of it an instance of the subclass for its number
+            return _cause(where, OSError(fault.errno, fault.strerror))
+    return _cause(where, fault)
 
 
 def _cause(where: str, fault: Exception) -> str:

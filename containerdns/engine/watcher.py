@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -386,7 +386,7 @@ def _docker_labels(event: Event) -> dict[str, str]:
 
 
 def _undated(event: Event) -> Event:
-    return replace(event, time_ns=0)
+    return event._replace(time_ns=0)
 
 
 def _visibly(before: Container | None, after: Container | None) -> bool:

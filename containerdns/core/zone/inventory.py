@@ -51,6 +51,7 @@ class Inventory:
         self._reached: dict[str, Proxy] = {}  # by the same
         self._followers: dict[str, set[str]] = {}  # containers that change with another
         self._networks: dict[str, tuple[Network, ...]] = {}
+        self._listed: dict[str, frozenset[str]] = {}  # the ids of these, by Engine
         self._gateways: dict[str, frozenset[str]] = {}  # by network id, as found on containers
 
     def __iter__(self) -> Iterator[Container]:
@@ -142,6 +143,7 @@ class Inventory:
     def set_networks(self, engine: str, networks: Iterable[Network]) -> None:
         """Set all networks of one Engine."""
         self._networks[engine] = tuple(networks)
+        self._listed[engine] = frozenset(network.id for network in self._networks[engine])
         attached = {a.network_id for c in self._containers.values() for a in c.attachments}
         attached.update(n.id for listed in self._networks.values() for n in listed)
         self._gateways = {i: shown for i, shown in self._gateways.items() if i in attached}
@@ -174,8 +176,8 @@ class Inventory:
 
     def has_unlisted_network(self, container: Container) -> bool:
         """Return whether a container is on a network that was not listed."""
-        listed = {n.id for n in self._networks.get(container.engine, ())}
-        return any(a.network_id not in listed for a in container.attachments)
+        listed = self._listed.get(container.engine, frozenset())
+        return not all(a.network_id in listed for a in container.attachments)
 
     def _untold(self, network: Network) -> frozenset[str]:
         """Return the gateways of a network that its own document omits."""
@@ -220,6 +222,11 @@ class Inventory:
             former: The key of the proxy that it was (`_proxy_of`); "" for none.
             known: Its publication, if that is known.
         """
+        if not (former or self._proxies or container_id in self._followers):  # as is usual
+            container = self._containers.get(container_id)
+            if container is None:
+                return []
+            return [self._publish(container) if known is None else known]
         ids = [container_id]
         for leader in ids:
             ids += self._followers_of(leader, ids)

@@ -52,7 +52,8 @@ class RememberedNames:
     def _put(self, owner: str, since: float) -> None:
         self.discard(owner)
         self._since[owner] = since
-        self._above.update(names.above_owner(owner))
+        for above in names.above_owner(owner):
+            self._above[above] += 1
         key = int(since // PERIOD)
         if key not in self._periods:
             self._periods[key] = _Period()

@@ -32,7 +32,7 @@ Everything here is a value; `engine/tracker` performs the effects.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -93,8 +93,7 @@ class Mark(NamedTuple):
 NO_EVENTS = Mark(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked:
+class Tracked(NamedTuple):
     """The state of one container.
 
     Attributes:
@@ -192,17 +191,17 @@ def on_event(tracked: Tracked, event: ContainerEvent, *, may_ask_early: bool = T
         case Happening.RENAMED:
             return _renamed(tracked, event.name, event.time)
         case Happening.STARTED if tracked.phase in (Phase.ASKING, Phase.STARTING):
-            return replace(tracked, phase=Phase.STARTING, event_time=event.time), ()
+            return tracked._replace(phase=Phase.STARTING, event_time=event.time), ()
         case Happening.STARTED if tracked.phase is Phase.IDLE and tracked.is_running:
             if tracked.is_whole:
                 return tracked, ()
         case Happening.CONNECTED if tracked.phase is Phase.IDLE and not tracked.is_running:
             if not may_ask_early:
                 return tracked, ()  # its start event will follow
-            return replace(tracked, phase=Phase.ASKING, event_time=None), (Ask(Urgency.EARLY),)
+            return tracked._replace(phase=Phase.ASKING, event_time=None), (Ask(Urgency.EARLY),)
         case Happening.DISCONNECTED if tracked.phase is Phase.IDLE and not tracked.is_running:
-            return replace(tracked, likeness=0), ()  # left to the next comparison
-    return _asked(replace(tracked, event_time=event.time), Urgency.EVENT)
+            return tracked._replace(likeness=0), ()  # left to the next comparison
+    return _asked(tracked._replace(event_time=event.time), Urgency.EVENT)
 
 
 def on_difference(tracked: Tracked) -> Step:
@@ -221,7 +220,7 @@ def on_still_new(tracked: Tracked) -> Step:
 
 def on_sent(tracked: Tracked) -> Tracked:
     """Apply that the inspect is sent only now, so that its result includes all events so far."""
-    return replace(tracked, phase=Phase.ASKING)
+    return tracked._replace(phase=Phase.ASKING)
 
 
 def on_inspect(tracked: Tracked, mark: Mark, container: Container, likeness: int) -> Step:
@@ -242,8 +241,7 @@ def on_inspect(tracked: Tracked, mark: Mark, container: Container, likeness: int
     told: tuple[Effect, ...] = ()
     if container != tracked.container or tracked.fault:
         told = (Report(container, tracked.event_time),)
-    after = replace(
-        tracked,
+    after = tracked._replace(
         container=container,
         phase=Phase.ASKING if again else Phase.IDLE,
         is_whole=True,
@@ -259,7 +257,7 @@ def on_failed_inspect(tracked: Tracked) -> Step:
     """Apply that an inspect failed; the next comparison or event sends another."""
     again = tracked.phase in (Phase.OVERTAKEN, Phase.STARTING)
     phase = Phase.ASKING if again else Phase.IDLE
-    return replace(tracked, phase=phase, likeness=0), (Ask(),) if again else ()
+    return tracked._replace(phase=phase, likeness=0), (Ask(),) if again else ()
 
 
 def on_item(tracked: Tracked, mark: Mark, listed: Container, fault: str = "") -> Step:
@@ -283,14 +281,14 @@ def on_unreadable_item(tracked: Tracked, name: str, fault: str) -> Step:
     container = tracked.container
     if container is None and name:
         container = Container(tracked.id, name, tracked.engine, UNREAD)
-    return _reported_from_list(replace(tracked, name=name), container, fault)
+    return _reported_from_list(tracked._replace(name=name), container, fault)
 
 
 def on_new_session(tracked: Tracked) -> Tracked:
     """Apply that the connections are closed, and with them any inspect."""
     if tracked.phase is Phase.IDLE:
         return tracked
-    return replace(tracked, phase=Phase.IDLE, likeness=0, event_time=None)
+    return tracked._replace(phase=Phase.IDLE, likeness=0, event_time=None)
 
 
 def _created(tracked: Tracked, event: ContainerEvent) -> Step:
@@ -298,7 +296,7 @@ def _created(tracked: Tracked, event: ContainerEvent) -> Step:
     container = Container(
         tracked.id, event.name, tracked.engine, NEW, docker_labels=event.docker_labels or {}
     )
-    after = replace(tracked, container=container, name=event.name)
+    after = tracked._replace(container=container, name=event.name)
     return after, (Report(container, event.time), AskLater())
 
 
@@ -309,7 +307,7 @@ def _died(tracked: Tracked, event_time: float | None, exit_status: int | None) -
         container = stopped(container, event_time, exit_status)
     phase = Phase.ASKING if tracked.phase is Phase.STARTING else tracked.phase
     mark = tracked.mark._replace(deaths=tracked.mark.deaths + 1)
-    after = replace(tracked, container=container, phase=phase, likeness=0, mark=mark)
+    after = tracked._replace(container=container, phase=phase, likeness=0, mark=mark)
     return after, (ReportDeath(event_time, exit_status),)
 
 
@@ -319,12 +317,12 @@ def _renamed(tracked: Tracked, name: str, event_time: float | None) -> Step:
     container = tracked.container
     if name:
         mark = tracked.mark._replace(renames=tracked.mark.renames + 1)
-        tracked = replace(tracked, name=name, mark=mark, likeness=0)
+        tracked = tracked._replace(name=name, mark=mark, likeness=0)
     if name and container is not None and container.container_name != name:
         container = replace(container, container_name=name)
         told = _told(tracked, container, event_time)
         event_time = None  # of the change just reported
-    tracked = replace(tracked, container=container, event_time=event_time)
+    tracked = tracked._replace(container=container, event_time=event_time)
     after, asked = _asked(tracked, Urgency.EVENT)
     return after, (*told, *asked)
 
@@ -332,8 +330,8 @@ def _renamed(tracked: Tracked, name: str, event_time: float | None) -> Step:
 def _asked(tracked: Tracked, urgency: Urgency) -> Step:
     """Inspect; if an inspect is already under way, repeat it afterwards."""
     if tracked.phase is Phase.IDLE:
-        return replace(tracked, phase=Phase.ASKING), (Ask(urgency),)
-    return replace(tracked, phase=Phase.OVERTAKEN), ()
+        return tracked._replace(phase=Phase.ASKING), (Ask(urgency),)
+    return tracked._replace(phase=Phase.OVERTAKEN), ()
 
 
 def _corrected(tracked: Tracked, mark: Mark, container: Container) -> Container:
@@ -357,8 +355,7 @@ def _reported_from_list(tracked: Tracked, container: Container | None, fault: st
     """Report the differences from what was last reported."""
     had_fault = tracked.fault
     name = container.container_name if container is not None else tracked.name
-    after = replace(
-        tracked,
+    after = tracked._replace(
         container=container,
         is_whole=False,
         likeness=0,

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
+from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 from weakref import ref
@@ -266,7 +267,7 @@ class Zone:
         was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
         changed: set[str] = set()
         if wants_names:
-            changed = self._names_at({c.owner for p in (old, new) if p for c in p.claims})
+            changed = self._names_at(_owners_of(old, new))
         if old is not None:
             changed |= self._withdraw(old)
         if new is not None:
@@ -1028,19 +1029,34 @@ def next_serial(serial: int, now: float, *, is_tick: bool = False) -> int:
     return serial + 1 & 0xFFFFFFFF or 1 if distance and is_tick else serial
 
 
+def _owners_of(old: Publication | None, new: Publication | None) -> set[str]:
+    """Return the owners that are claimed before or after a change."""
+    owners = {claim.owner for claim in new.claims} if new is not None else set()
+    if old is not None and (new is None or new.claims is not old.claims):
+        owners.update([claim.owner for claim in old.claims])
+    return owners
+
+
 def _claim_alike(old: Publication, new: Publication) -> bool:
     """Return whether both are of a running container, and the rules treat their claims alike."""
     return (
         old.is_running
         and new.is_running
         and old.project == new.project
-        and befores(old) == befores(new)
+        and _have_alike_before(old, new)
     )
 
 
 def _is_kept_alike(old: Publication, new: Publication) -> bool:
     """Return whether both certainly have the same owners to keep, as before and after a death."""
-    return old.claims is new.claims and befores(old) == befores(new)
+    return old.claims is new.claims and _have_alike_before(old, new)
+
+
+def _have_alike_before(old: Publication, new: Publication) -> bool:
+    """Return whether both have the same relative names before each of their names."""
+    if old.services is new.services and old.texts is new.texts:  # those of an image, as is usual
+        return old.is_wildcard == new.is_wildcard
+    return befores(old) == befores(new)
 
 
 def _has_same_data(old: Publication, new: Publication) -> bool:
@@ -1067,6 +1083,7 @@ def _owners_to_keep(
                 yield from (f"{part}.{claim.owner}" for part in parts)
 
 
+@lru_cache(maxsize=1024)  # the exposed ports of images
 def _is_service(before: str) -> bool:
     """Return whether a relative name is that of a service, "_80._tcp": two labels."""
     first, _, second = before.partition(".")

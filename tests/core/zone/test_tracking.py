@@ -136,7 +136,7 @@ def test_connect_without_a_slot_leaves_it_to_the_start() -> None:
 
 
 def test_start_of_what_only_a_list_told_is_inspected() -> None:
-    before = replace(tracked(), is_whole=False)
+    before = tracked()._replace(is_whole=False)
     assert Ask() in tracking.on_event(before, ContainerEvent(Happening.STARTED, 5.0))[1]
 
 
@@ -253,7 +253,7 @@ def test_what_has_no_name_is_a_fault_alone() -> None:
 
 def test_rename_of_what_cannot_be_read_keeps_its_fault() -> None:
     """News of a container end its former fault."""
-    before = replace(tracked(), fault="odd")
+    before = tracked()._replace(fault="odd")
     _, effects = tracking.on_event(before, ContainerEvent(Happening.RENAMED, 5.0, "shop"))
     assert effects[:2] == (Report(a_container(name="shop"), 5.0), ReportFault("shop", "odd"))
 
