@@ -8,8 +8,8 @@ what an Engine makes of equal followers.  Times are from the Engine's own `timeN
 and who follows are processes of their own, as they would delay each other in one.
 
 The Engine has a core of its own.  When a container ends, Docker looks through the whole table of
-tracked connections, in one system call that takes 13 ms with 262,144 buckets.  A kernel
-without preemption (PREEMPT_NONE) lets whoever waits for that core wait for its end, and Docker
+tracked connections, in one system call that takes 13 ms with 262,144 buckets.  On a kernel
+without preemption (PREEMPT_NONE) other processes on that core wait for its end, and Docker
 itself, if it has no other core, has written the event to some streams before it and to others
 after it.
 """
