@@ -63,24 +63,7 @@ async def explain_600(_: Address, http: Address) -> None:
 
 async def requests(_: Address, http: Address) -> None:
     """128 connections send requests without waiting for answers."""
-
-    async def pump(number: int) -> None:
-        reader, writer = await _connect(http, number)
-        request = b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n" * 100
-
-        async def write() -> None:
-            while True:
-                writer.write(request)
-                await writer.drain()
-
-        writing = asyncio.ensure_future(write())
-        try:
-            while await reader.read(1 << 16):
-                pass
-        finally:
-            writing.cancel()
-
-    await _many(128, pump)
+    await _pump(http, 128, b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
 
 
 async def streams(_: Address, http: Address) -> None:
@@ -256,11 +239,11 @@ async def _together(count: int, http: Address, path: str) -> None:
     await _many(count, get)
 
 
-async def _pump(dns: Address, count: int, octets: bytes) -> None:
+async def _pump(where: Address, count: int, octets: bytes) -> None:
     """Some connections send the same octets until cancelled, and read what comes."""
 
     async def pump(number: int) -> None:
-        reader, writer = await _connect(dns, number)
+        reader, writer = await _connect(where, number)
 
         async def write() -> None:
             while True:

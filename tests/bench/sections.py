@@ -1,6 +1,6 @@
 """The sections of docs/performance.md: what one measure found, as text and a table."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tests.bench.conditions import CONTROL
@@ -8,7 +8,35 @@ from tests.bench.conditions import CONTROL
 Row = Mapping[str, Any]
 Lines = Iterator[str]
 CHURN_TEXT: Final = "While 100 containers a second come and go:"
+Cell = Callable[[Row], object]  # what a column shows of a row
 ROW_HEIGHT, BAR_WIDTH, LEFT, TOP = 22, 420, 190, 34  # pixels of the plot
+
+
+def _plain(key: str) -> Cell:
+    return lambda row: row[key]
+
+
+def _count(key: str) -> Cell:
+    return lambda row: f"{row[key]:,}"
+
+
+def _time(key: str) -> Cell:
+    return lambda row: f"{row[key]:.2f}"
+
+
+def _ratio(median: str, spread: str) -> Cell:
+    return lambda row: _with_spread(row[median], row[spread])
+
+
+def _milliseconds(*keys: str) -> dict[str, Cell]:
+    return {f"{key}, ms": _time(key) for key in keys}
+
+
+ANSWERS: Final[dict[str, Cell]] = {
+    "answers": _count("asked"),
+    "lost": _plain("lost"),
+    **_milliseconds("p50", "p99", "p99.9"),
+}
 
 
 def _throughput(rows: Sequence[Row]) -> Lines:
@@ -70,18 +98,15 @@ def _conditions(rows: Sequence[Row]) -> Lines:
     yield "dnsperf cannot send (RD off, CD, NSID, other sizes) a slower client sends, so that of"
     yield "these rows the CPU counts."
     yield ""
-    yield from _table(
-        ["what", "queries/s", "turns", "beside the plain one: queries", "CPU"],
-        (
-            [
-                f"*{row['what']}*" if row["what"] == CONTROL else row["what"],
-                f"{row['queries']:,}",
-                row["turns"],
-                _with_spread(row["queries_ratio"], row["queries_spread"]),
-                _with_spread(row["cpu_ratio"], row["cpu_spread"]),
-            ]
-            for row in rows
-        ),
+    yield from _columns(
+        rows,
+        {
+            "what": lambda row: f"*{row['what']}*" if row["what"] == CONTROL else row["what"],
+            "queries/s": _count("queries"),
+            "turns": _plain("turns"),
+            "beside the plain one: queries": _ratio("queries_ratio", "queries_spread"),
+            "CPU": _ratio("cpu_ratio", "cpu_spread"),
+        },
     )
 
 
@@ -101,20 +126,17 @@ def _forward_tls(rows: Sequence[Row]) -> Lines:
 
 
 def _forward_table(rows: Sequence[Row]) -> Lines:
-    heads = ["server", "misses/s", "CPU, µs", "added p50, ms", "turns"]
-    yield from _table(
-        [*heads, "ours beside it: misses", "CPU"],
-        (
-            [
-                row["server"],
-                f"{row['queries']:,}",
-                row["cpu_us"],
-                row["added_p50"],
-                row["turns"],
-                *_ours(row),
-            ]
-            for row in rows
-        ),
+    yield from _columns(
+        rows,
+        {
+            "server": _plain("server"),
+            "misses/s": _count("queries"),
+            "CPU, µs": _plain("cpu_us"),
+            "added p50, ms": _plain("added_p50"),
+            "turns": _plain("turns"),
+            "ours beside it: misses": lambda row: _ours(row)[0],
+            "CPU": lambda row: _ours(row)[1],
+        },
     )
 
 
@@ -128,9 +150,13 @@ def _events(rows: Sequence[Row]) -> Lines:
     yield "stream after the other, and works in between. The Engine has a core of its own, as"
     yield "Docker occupies one for 13 ms, in one system call, when a container ends."
     yield ""
-    yield from _table(
-        ["what", "containers", "p50, ms", "p95, ms", "p99, ms"],
-        ([row["what"], row["count"], *_times(row, "p50", "p95", "p99")] for row in rows),
+    yield from _columns(
+        rows,
+        {
+            "what": _plain("what"),
+            "containers": _plain("count"),
+            **_milliseconds("p50", "p95", "p99"),
+        },
     )
 
 
@@ -156,18 +182,17 @@ def _fairness(rows: Sequence[Row]) -> Lines:
     yield "was ready to run, but others, that echo among them, had its core. A bare asyncio server"
     yield "and other servers, under the same load, show what a request takes at least."
     yield ""
-    yield from _table(
-        ["what", "load", "samples", "p50, ms", "p99, ms", "longest, ms", "machine, ms", "waited"],
-        (
-            [
-                row["what"],
-                row["load"],
-                row["samples"],
-                *_times(row, "p50", "p99", "max", "machine"),
-                f"{row['waited']:.1%}",
-            ]
-            for row in rows
-        ),
+    yield from _columns(
+        rows,
+        {
+            "what": _plain("what"),
+            "load": _plain("load"),
+            "samples": _plain("samples"),
+            **_milliseconds("p50", "p99"),
+            "longest, ms": _time("max"),
+            "machine, ms": _time("machine"),
+            "waited": lambda row: f"{row['waited']:.1%}",
+        },
     )
 
 
@@ -179,9 +204,14 @@ def _workers(rows: Sequence[Row]) -> Lines:
     yield "told over the same kind of socket and do nothing else, is the machine's."
     yield ""
     times = [row for row in rows if "share" not in row]
-    yield from _table(
-        ["what", "changes", "p50, ms", "p99, ms", "longest, ms"],
-        ([row["what"], row["count"], *_times(row, "p50", "p99", "max")] for row in times),
+    yield from _columns(
+        times,
+        {
+            "what": _plain("what"),
+            "changes": _plain("count"),
+            **_milliseconds("p50", "p99"),
+            "longest, ms": _time("max"),
+        },
     )
     for row in rows:
         if "share" in row:
@@ -197,38 +227,24 @@ def _transfers(rows: Sequence[Row]) -> Lines:
     yield "zone again and again. A bare echo and other servers, which have one address for each"
     yield "container, tell what the machine adds. Medians of the turns."
     yield ""
-    yield from _table(
-        ["server", "secondaries", "turns", "copies", "p50, ms", "p99, ms", "p99.9, ms", "longest"],
-        (
-            [
-                row["server"],
-                row["secondaries"],
-                row["turns"],
-                f"{row['transfers']:,}",
-                *_times(row, "p50", "p99"),
-                _with_spread(row["p99.9"], row["p99.9_spread"]),
-                *_times(row, "max"),
-            ]
-            for row in rows
-        ),
+    yield from _columns(
+        rows,
+        {
+            "server": _plain("server"),
+            "secondaries": _plain("secondaries"),
+            "turns": _plain("turns"),
+            "copies": _count("transfers"),
+            **_milliseconds("p50", "p99"),
+            "p99.9, ms": _ratio("p99.9", "p99.9_spread"),
+            "longest": _time("max"),
+        },
     )
 
 
 def _secondaries(rows: Sequence[Row]) -> Lines:
     yield "The same with real secondaries, while 10 containers a second come or go:"
     yield ""
-    yield from _table(
-        ["what", "answers", "lost", "p50, ms", "p99, ms", "p99.9, ms", "longest"],
-        (
-            [
-                row["what"],
-                f"{row['asked']:,}",
-                row["lost"],
-                *_times(row, "p50", "p99", "p99.9", "max"),
-            ]
-            for row in rows
-        ),
-    )
+    yield from _columns(rows, {"what": _plain("what"), **ANSWERS, "longest": _time("max")})
     for row in rows:
         if "transfers" in row:
             made = ", ".join(f"{count} {kind}" for kind, count in sorted(row["transfers"].items()))
@@ -246,19 +262,15 @@ def _attacks(rows: Sequence[Row]) -> Lines:
     yield "the server on its core, and is asked at the same time: what delays it delays the server"
     yield "too."
     yield ""
-    heads = ["attack", "answers", "lost", "p50, ms", "p99, ms", "p99.9, ms", "machine", "longest"]
-    yield from _table(
-        [*heads, "MB"],
-        (
-            [
-                row["attack"],
-                f"{row['asked']:,}",
-                row["lost"],
-                *_times(row, "p50", "p99", "p99.9", "machine p99.9", "max"),
-                row["MB after"],
-            ]
-            for row in rows
-        ),
+    yield from _columns(
+        rows,
+        {
+            "attack": _plain("attack"),
+            **ANSWERS,
+            "machine": _time("machine p99.9"),
+            "longest": _time("max"),
+            "MB": _plain("MB after"),
+        },
     )
 
 
@@ -283,15 +295,16 @@ def plot(rows: Sequence[Row]) -> Lines:
     yield "</svg>"
 
 
-def _times(row: Row, *names: str) -> list[str]:
-    return [f"{row[name]:.2f}" for name in names]
-
-
 def _with_spread(median: float, spread: Sequence[float]) -> str:
     return f"{median:.2f} ({spread[0]:.2f} to {spread[1]:.2f})"
 
 
-def _table(heads: Sequence[object], rows: Iterator[Sequence[object]] | Any) -> Lines:
+def _columns(rows: Iterable[Row], columns: Mapping[str, Cell]) -> Lines:
+    """A table whose columns have these heads, and show these parts of each row."""
+    return _table(list(columns), ([cell(row) for cell in columns.values()] for row in rows))
+
+
+def _table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> Lines:
     yield _line(heads)
     yield _line(["---"] * len(heads))
     yield from map(_line, rows)

@@ -19,6 +19,8 @@ from tests.clients.resolvers import lack
 from tests.engine.running import free_port
 from tests.timing import MAX_WAIT
 
+PREFIX = "/containerdns/v1/"  # of the keys of a fleet
+
 
 class Cluster:
     """An etcd in a process of its own, with its data in a folder of its own.
@@ -105,6 +107,21 @@ class Cluster:
         """A token of a user."""
         found = self.call("/v3/auth/authenticate", name=name, password=password)
         return str(found["token"])
+
+    def enable_users(self, user: str, permission: str) -> None:
+        """Let nobody but root and one more user in, both with a password of "secret".
+
+        Args:
+            user: Its name.
+            permission: "READ" or "READWRITE", of what the fleet has.
+        """
+        for name in ("root", user):
+            self.call("/v3/auth/user/add", name=name, password="secret")
+            self.call("/v3/auth/role/add", name=name)
+            self.call("/v3/auth/user/grant", user=name, role=name)
+        granted = {"permType": permission, "key": PREFIX, "range_end": PREFIX[:-1] + "0"}
+        self.call("/v3/auth/role/grant", name=user, perm=self.coded(granted))
+        self.call("/v3/auth/enable")
 
     @staticmethod
     def coded(fields: Mapping[str, object]) -> dict[str, object]:

@@ -14,13 +14,12 @@ from containerdns.core.zone.fleet import Host, document_of
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress
 from tests.certificates import make_certificates
 from tests.engine.running import RecordingUpstream, Running, serving
-from tests.fleet.cluster import Cluster
+from tests.fleet.cluster import PREFIX, Cluster
 from tests.fleet.running import Engine, has, of_fleet, simulated
 from tests.timing import wait_until
 
 pytestmark = pytest.mark.engine
 
-PREFIX = "/containerdns/v1/"
 SHARED = "172.31.200.{}"  # in a bridge network that each simulated Engine has
 
 
@@ -132,7 +131,7 @@ def test_wrong_password_is_a_clear_line_and_the_right_one_heals_it(
     user = tmp_path / "user"
     user.write_text("dns:wrong\n")
     with Cluster() as cluster:
-        enable_users(cluster)
+        cluster.enable_users("dns", "READWRITE")
         options = of_fleet(cluster, "a", "--fleet-tls", str(tmp_path))
         with serving(*options, docker=a.url, ready=False) as first:
             wait_until(lambda: "authentication failed" in first.log())
@@ -152,7 +151,7 @@ def test_password_is_changed_while_a_fleet_goes_on(
     user = tmp_path / "user"
     user.write_text("dns:secret\n")
     with Cluster() as cluster:
-        enable_users(cluster)
+        cluster.enable_users("dns", "READWRITE")
         options = of_fleet(cluster, "a", "--fleet-tls", str(tmp_path))
         with serving(*options, docker=a.url) as first:
             a.add("web1", address="10.1.0.1")
@@ -164,17 +163,6 @@ def test_password_is_changed_while_a_fleet_goes_on(
             wait_until(lambda: count_containers(cluster, "other") == 2)
             assert "retrying" not in first.log()
             assert first.metric("fleet_connected") == 1
-
-
-def enable_users(cluster: Cluster) -> None:
-    """Let nobody but root and dns in, both with a password of "secret"."""
-    for user in ("root", "dns"):
-        cluster.call("/v3/auth/user/add", name=user, password="secret")
-        cluster.call("/v3/auth/role/add", name=user)
-        cluster.call("/v3/auth/user/grant", user=user, role=user)
-    granted = {"permType": "READWRITE", "key": PREFIX, "range_end": PREFIX[:-1] + "0"}
-    cluster.call("/v3/auth/role/grant", name="dns", perm=cluster.coded(granted))
-    cluster.call("/v3/auth/enable")
 
 
 def count_containers(cluster: Cluster, password: str) -> int:

@@ -4,7 +4,6 @@ The first server follows the Engine; the second has an Engine without containers
 that it knows comes through etcd.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,6 @@ pytestmark = pytest.mark.engine
 
 LEASE = 2  # seconds
 OPTIONS = ("--fleet-lease", str(LEASE), "--handover", "0")
-
-
-@pytest.fixture
-def upstream() -> Iterator[RecordingUpstream]:
-    """An upstream that sees what leaks."""
-    recording = RecordingUpstream()
-    yield recording
-    recording.close()
 
 
 def of_fleet(cluster: Cluster, host: str, *more: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine.running import RecordingUpstream, Running, serving
 from tests.fleet.members import Members
-from tests.fleet.running import Engine, simulated
+from tests.fleet.running import Engine, has, simulated
 from tests.timing import wait_until
 
 pytestmark = pytest.mark.engine
@@ -31,23 +31,10 @@ def engines(tmp_path: Path) -> Iterator[tuple[Engine, Engine]]:
         yield first, second
 
 
-@pytest.fixture
-def upstream() -> Iterator[RecordingUpstream]:
-    """An upstream that sees what leaks."""
-    recording = RecordingUpstream()
-    yield recording
-    recording.close()
-
-
 def of_fleet(url: str, host: str, prefix: str, upstream: RecordingUpstream) -> tuple[str, ...]:
     options = ("--fleet-lease", str(LEASE), "--handover", "0", "--fleet-prefix", prefix)
     forwarding = ("--upstream", f"127.0.0.1:{upstream.port}")
     return ("--fleet", url, "--fleet-host", host, *options, *forwarding)
-
-
-def has(server: Running, name: str, *addresses: str) -> bool:
-    """Return whether a name below the domain has exactly these addresses."""
-    return server.addresses(f"{name}.docker") == sorted(addresses)
 
 
 def both_know_all(*servers: Running) -> bool:

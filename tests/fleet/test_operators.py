@@ -17,9 +17,8 @@ from containerdns.fleet.etcd import Etcd
 from containerdns.fleet.member import Member, OwnHost, Rules
 from containerdns.fleet.sink import FleetSink
 from tests.engine.running import Running, serving
-from tests.fleet.cluster import Cluster
+from tests.fleet.cluster import PREFIX, Cluster
 from tests.fleet.running import Engine, has, of_fleet, simulated
-from tests.fleet.test_faults import PREFIX
 from tests.timing import wait_until
 
 pytestmark = pytest.mark.engine
@@ -140,13 +139,7 @@ def test_user_who_may_only_read_reads(engines: tuple[Engine, Engine], tmp_path: 
     b.add("own", address="10.2.0.1")
     with Cluster() as cluster, serving(*of_fleet(cluster, "a"), docker=a.url) as first:
         wait_until(lambda: first.metric("fleet_connected") == 1)
-        for user in ("root", "reader"):
-            cluster.call("/v3/auth/user/add", name=user, password="secret")
-            cluster.call("/v3/auth/role/add", name=user)
-            cluster.call("/v3/auth/user/grant", user=user, role=user)
-        granted = {"permType": "READ", "key": PREFIX, "range_end": PREFIX[:-1] + "0"}
-        cluster.call("/v3/auth/role/grant", name="reader", perm=cluster.coded(granted))
-        cluster.call("/v3/auth/enable")
+        cluster.enable_users("reader", "READ")
         options = of_fleet(cluster, "b", "--fleet-tls", str(folder))
         with serving(*options, docker=b.url) as second:
             wait_until(lambda: has(second, "web", "10.1.0.1"))
