@@ -41,10 +41,11 @@ from containerdns.web.http import HTTPServer
 
 SWITCH_INTERVAL = 0.001  # seconds until another thread must release the GIL
 # Objects and collections, for `gc.set_threshold`: a collection of young objects, at 0.5 µs each, is
-# to be short.  Old ones are collected after as many as ever, 500,000.
-COLLECT_AFTER = (500, 4, 250)
+# to be short.  There are up to three times as many young ones, if others are freed meanwhile.  Old
+# ones are collected after as many as ever, 500,000.
+COLLECT_AFTER = (500, 1, 500)
 MAX_FILES = 65536  # file descriptors, even if the system allows more
-COUNT_EVERY = 0.01  # seconds between steps of counting a large zone
+COUNT_EVERY = 0.005  # seconds between steps of counting a large zone
 
 log = logging.getLogger(__name__)
 

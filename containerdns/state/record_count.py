@@ -15,7 +15,7 @@ from containerdns.core.zone.zone import Loss, Suffix, SuffixKind, Zone
 QUICK_COUNT = 200  # owners; that many are counted within some milliseconds
 RECOUNT_AFTER = 30.0  # seconds between two counts of a large zone that keeps changing
 MAX_SHARE = 0.005  # of the time that may be spent on counting; then there is more between them
-COUNT_SLICE = 0.001  # seconds of counting between queries
+COUNT_SLICE = 0.00025  # seconds of counting between queries
 LOST = "lost"  # how lost names are counted beside types
 COUNTED = ("A", "AAAA", "CNAME", "NS", "SOA", "SRV", "TXT")
 

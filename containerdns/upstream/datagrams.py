@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import socket
+import time
 from array import array
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
 from containerdns.tasks import event_loop, many_datagrams, udp_segmentation
-from containerdns.tasks.many_datagrams import SLOTS, Areas, Layout, send_until_error
+from containerdns.tasks.many_datagrams import Areas, Layout, send_until_error
 from containerdns.tasks.udp_segmentation import MIN_DIVIDED, REFUSALS, SegmentedMessages, divide
 from containerdns.upstream.exchanges import (
     EXHAUSTED,
@@ -48,6 +49,7 @@ SWEEP_EVERY = 10.0  # seconds; a port that was not used between two sweeps is cl
 MAX_USES_OF_A_PORT = 256  # then it is replaced, so that no port can be learned
 MAX_STRANGERS = 16  # wrong answers to one port, RFC 5452 section 9.3
 MAX_AT_ONCE = 64  # datagrams read in one pass of the event loop, besides those of the last port
+LONG_READ = 0.001  # seconds of a pass; after a longer one, as when all are truncated, half as many
 MAX_DATAGRAM = (
     4160  # octets read; more than we advertise, and no multiple of 4096: see server/batch
 )
@@ -85,6 +87,7 @@ class OpenPorts:
 
     Attributes:
         many: Many datagrams per system call; None where that does not work.
+        at_once: How many datagrams are read in a pass.
     """
 
     def __init__(self, most: int, loop: AbstractEventLoop) -> None:
@@ -105,6 +108,7 @@ class OpenPorts:
             event_loop.prefer(self._epoll)
             loop.add_reader(self._epoll, self._read)
         self.many = _Many() if many_datagrams.works() else None
+        self.at_once = MAX_AT_ONCE
 
     def close(self) -> None:
         """Stop watching; all ports are closed already."""
@@ -146,13 +150,18 @@ class OpenPorts:
     def _read(self) -> None:
         """Read from ports that have some datagrams; the event loop calls again for the rest."""
         assert self._epoll is not None
-        left = MAX_AT_ONCE
-        for descriptor, _ in self._epoll.poll(0, MAX_AT_ONCE):
+        began = time.perf_counter()
+        left = self.at_once
+        for descriptor, _ in self._epoll.poll(0, left):
             port = self._by_descriptor.get(descriptor)
             if port is not None:  # else closed by what another one received
                 left -= port.read(port)
             if left <= 0:
-                return
+                break
+        if time.perf_counter() - began > LONG_READ:
+            self.at_once = max(self.at_once // 2, 1)
+        elif self.at_once < MAX_AT_ONCE:
+            self.at_once += 1
 
     def make_room(self) -> bool:
         """Close an idle port if there are too many; return whether one more may be opened."""
@@ -182,15 +191,15 @@ class _Many:
         self._segmented = SegmentedMessages(self._areas) if udp_segmentation.works() else None
         self._receive, self._send = many_datagrams.calls()
 
-    def receive(self, port: socket.socket) -> list[bytes]:
-        """Return the datagrams that have arrived.
+    def receive(self, port: socket.socket, most: int) -> list[bytes]:
+        """Return datagrams that have arrived, at most `SLOTS`.
 
         Raises:
             OSError: There are none, or the other side's port is closed.
         """
         areas = self._areas
         areas.headers[:] = areas.fresh_headers
-        count = self._receive(port.fileno(), areas.received, SLOTS, 0, None)
+        count = self._receive(port.fileno(), areas.received, most, 0, None)
         if count < 0:
             raise many_datagrams.error()
         starts = range(0, count * MAX_DATAGRAM, MAX_DATAGRAM)
@@ -353,9 +362,9 @@ class UpstreamDatagrams:
 
     def _read(self, port: _Port) -> int:
         """Read what has arrived; return the number of datagrams."""
-        many = self._open_ports.many
+        many, most = self._open_ports.many, self._open_ports.at_once
         try:
-            arrived = many.receive(port.socket) if many else [port.socket.recv(MAX_DATAGRAM)]
+            arrived = many.receive(port.socket, most) if many else [port.socket.recv(MAX_DATAGRAM)]
         except BlockingIOError:
             return 0
         except OSError as error:  # an ICMP error: the port is closed

@@ -3,6 +3,8 @@
 import asyncio
 import resource
 import select
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,21 @@ from tests.upstream.test_forwarder import is_silent, says
 
 DESCRIPTORS = 256  # besides those of the tests before
 QUESTIONS = 300
+MANY = 150  # datagrams of one port
+QUESTION = b"\3www\7example\0\0\x10\0\1"
+
+
+class _NoPlain:
+    """Takes the answers to plain questions, of which there are none."""
+
+    def take(self, answers: object) -> None:
+        raise AssertionError(answers)
+
+    def become_flight(self, question: object) -> None:
+        raise AssertionError(question)
+
+
+NO_PLAIN = _NoPlain()
 
 
 @pytest.fixture
@@ -92,3 +109,35 @@ async def test_a_port_that_waits_is_not_closed(monkeypatch: pytest.MonkeyPatch) 
         query, _ = fake.asked[0]
         fake.transport.sendto(answer(query, "@ 60 A 192.0.2.1"), fake.peers[0])
         assert addresses(question("www.example."), await waiting) == ["192.0.2.1"]
+
+
+async def test_answers_that_take_long_are_read_fewer_at_a_time() -> None:
+    """When all are truncated, each opens a connection; 64 of these took 6 ms in one pass."""
+    loop = asyncio.get_running_loop()
+    taken = 0
+
+    def take_long(_: object) -> None:
+        nonlocal taken
+        taken += 1
+        ends = time.perf_counter() + datagrams.LONG_READ / 4
+        while time.perf_counter() < ends:
+            pass
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs:
+        theirs.bind(("127.0.0.1", 0))
+        open_ports = datagrams.OpenPorts(1, loop)
+        ours = datagrams.UpstreamDatagrams(theirs.getsockname(), open_ports, plain=NO_PLAIN)
+        for _ in range(MANY):
+            assert ours.send(QUESTION, 0, b"", take_long)
+            query, port = theirs.recvfrom(512)
+            theirs.sendto(query[:2] + b"\x82\0\0\1\0\0\0\0\0\0" + QUESTION, port)  # truncated
+        passes = []
+        while taken < MANY:
+            before = taken
+            await asyncio.sleep(0)
+            passes.append(taken - before)
+        ours.close()
+        open_ports.close()
+    of_some = [count for count in passes if count]
+    assert of_some[:4] == [64, 32, 16, 8]
+    assert max(of_some[3:]) <= 8
