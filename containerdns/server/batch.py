@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from containerdns.core.protocol import messages
-from containerdns.core.protocol.packet_cache import Entry
+from containerdns.core.protocol.packet_cache import UNKNOWN, Entry
 from containerdns.core.protocol.query_history import PastOutcome, QueryStamp, Row
 from containerdns.core.protocol.synthesised_answers import Template
 from containerdns.core.upstream.forwarding import Forward, Resolution
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 MAX_REPLY: Final = 1344  # octets; above messages.PAYLOAD_OCTETS, and below QUERY_OCTETS
 MAX_TURN: Final = 0.002  # seconds without another look for timers, if nothing else is ready
 ID_OCTETS: Final = 2  # of a message
+ARCOUNT_AT: Final = 11  # in a message, the number of additional records: an OPT record, if any
 
 _CONTROL_OCTETS: Final = {socket.AF_INET: 32, socket.AF_INET6: 40}  # CMSG_SPACE of pktinfo
 _NAME_OCTETS: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
@@ -134,18 +135,28 @@ class BatchLoop:
             now = time.monotonic()
 
     def _answer(self, count: int, started: float) -> bool:
-        """Answer a batch; most queries are answered in this loop.
-
-        Returns:
-            Whether nothing is left to be done for any of them.
-        """
+        """Answer a batch; return whether nothing is left to be done for any of the queries."""
         self._refresh()
-        datagrams = self._datagrams
-        cache, clients, areas = datagrams.packet_cache, self._clients, self._areas
-        heads, octets = areas.heads, areas.incoming
-        cache.begin_batch(started)
+        self._datagrams.packet_cache.begin_batch(started)
         stamp = QueryStamp("udp", time.time())
         rows: list[Row] = []
+        sizes = self._write_replies(count, started, stamp, rows)
+        self._datagrams.send_plain()
+        self._send_all(sizes)
+        if rows:
+            self._note(rows, stamp, time.monotonic() - started)
+        return len(rows) == count
+
+    def _write_replies(
+        self, count: int, started: float, stamp: QueryStamp, rows: list[Row]
+    ) -> list[int]:
+        """Write replies over their queries, most of them in this loop, and add their rows.
+
+        Returns:
+            The size of each reply; 0 if there is none, or not yet.
+        """
+        cache, clients, areas = self._datagrams.packet_cache, self._clients, self._areas
+        heads, octets = areas.heads, areas.incoming
         sizes: list[int] = []
         lengths = areas.lengths[:count].tolist()
         for length, (at, behind_id, key, head) in zip(lengths, self._places, strict=False):
@@ -154,19 +165,29 @@ class BatchLoop:
             if client is None:
                 sizes.append(0)
                 continue
-            folded = octets[behind_id:stop].lower()
-            entry = client.fast.get(folded)
+            variant = client.latest
             if (
-                entry is not None
-                and (not entry.has_letters or octets[at:stop].endswith(entry.rest))
-                and (tail := entry.tail if entry.era.is_current else cache.tail_of(entry, started))
+                variant is not None
+                and octets[at + ARCOUNT_AT]  # a quick look, for clients that also ask without
+                and octets[(cut := stop - variant.sent_octets) : stop] == variant.sent
             ):
+                folded = b""
+                entry = client.before_opt.get(octets[behind_id:cut].lower(), UNKNOWN)
+                tail = entry.tail if entry.era.is_current else cache.tail_of(entry, started)
+                tail = variant.fitted(tail, entry.end, started) if tail else None
+            else:
+                entry = client.fast.get(folded := octets[behind_id:stop].lower(), UNKNOWN)
+                if entry.has_letters and not octets[at:stop].endswith(entry.rest):
+                    entry = UNKNOWN
+                tail = entry.tail if entry.era.is_current else cache.tail_of(entry, started)
+            if tail:
                 entry.hits += 1
                 rows.append((stamp, client.address, entry))
                 outcome: Entry | Template = entry
             else:
                 data = octets[at:stop]
-                nearly = self._first if client.latest is None else self._with_options
+                folded = folded or data[ID_OCTETS:].lower()
+                nearly = self._first if variant is None else self._with_options
                 made = nearly(data, folded, client, stamp, started)
                 if made is None:
                     sizes.append(self._forward(data, folded, client, len(sizes), started))
@@ -178,11 +199,7 @@ class BatchLoop:
             octets[head] = outcome.head
             octets[at + end : at + size] = tail
             sizes.append(size)
-        datagrams.send_plain()
-        self._send_all(sizes)
-        if rows:
-            self._note(rows, stamp, time.monotonic() - started)
-        return len(rows) == count
+        return sizes
 
     def _refresh(self) -> None:
         """Use the current rights and views, with new clients if these have changed."""

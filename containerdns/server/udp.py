@@ -17,7 +17,6 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.packet_cache import Entry, PacketCache, Table
 from containerdns.core.protocol.query_history import QueryStamp, Row
 from containerdns.core.protocol.query_variants import (
-    BEFORE_OPTIONS,
     OPT_OCTETS,
     PLAIN_ENDS,
     Variant,
@@ -55,14 +54,19 @@ class Client:
 
     Attributes:
         ready: The ready-made responses of its view.
-        fast: The same, or an empty table if every query must take the slow path.
+        fast: The same by query; nothing if every query must take the slow path.
         is_quick: It may ask, and not every query must take the slow path.
         variants: The variants of its OPT records.
         latest: That of its last query with options: most clients send the same ones again.
+        before_opt: Those of the responses in `fast` that take its options, by what precedes the OPT
+            record of a query.
     """
 
     __slots__ = (
+        "_fast",
+        "_is_slow",
         "address",
+        "before_opt",
         "fast",
         "is_quick",
         "latest",
@@ -74,23 +78,29 @@ class Client:
         "view",
     )
 
-    def __init__(self, peer: Peer, ready: Table, fast: Table) -> None:
+    def __init__(self, peer: Peer, ready: Table, *, is_slow: bool) -> None:
         self.address = peer.address
         self.local = peer.local
         self.peer = peer
         self.slipped = replace(peer, is_slipped=True)
         self.view: View = peer.view
-        self.ready = ready
-        self.fast = fast
-        self.is_quick = fast is ready and peer.view.may_ask
+        self.is_quick = not is_slow and peer.view.may_ask
+        self._is_slow = is_slow
         self.variants: dict[bytes, Variant] = {}
         self.latest: Variant | None = None
+        self.take(ready)
 
     def take(self, table: Table) -> None:
-        """Use another table of the same view."""
-        if self.fast is self.ready:
-            self.fast = table
+        """Use this table of its view from now on."""
         self.ready = table
+        self._fast = Table() if self._is_slow else table
+        self.fast = self._fast.by_query
+        self.expect(self.latest)
+
+    def expect(self, variant: Variant | None) -> None:
+        """Expect queries with this variant next."""
+        self.latest = variant
+        self.before_opt = self._fast.before_opt[variant is not None and variant.wants_dnssec]
 
 
 class Datagrams:
@@ -180,8 +190,8 @@ class Datagrams:
             view = self._views.of(address, local)
             table = self.packet_cache.table(view)
             is_limited = self.limiter is not None and view.is_limited
-            fast = {} if is_limited or self._log_queries else table
-            client = Client(Peer(address, local, view), table, fast)
+            is_slow = is_limited or self._log_queries
+            client = Client(Peer(address, local, view), table, is_slow=is_slow)
             self._clients[address, local] = client
         return client
 
@@ -227,14 +237,14 @@ class Datagrams:
         The arguments are those of `first`; the client has a latest variant.
         """
         variant = client.latest
-        if variant is None or data[variant.cut :] != variant.sent:
+        if variant is None or not data.endswith(variant.sent):
             variant = client.variants.get(data[opt_start(data) :])
             if variant is None:
                 return self.first(data, folded, client, stamp, started)
-            client.latest = variant
+            client.expect(variant)
         if started >= variant.until:
             return None
-        cut = variant.cut
+        cut = -variant.sent_octets
         plain = folded[:cut] + variant.opt
         entry = client.fast.get(plain)
         if entry is None:
@@ -242,20 +252,18 @@ class Datagrams:
             if made is None or not made[1].endswith(PLAIN_ENDS):
                 return None
             template, tail, row = made
-            tail = tail[BEFORE_OPTIONS] + variant.octets
-            return (template, tail, row) if template.end + len(tail) <= variant.limit else None
+            fitted = variant.fitted(tail, template.end, started)
+            return None if fitted is None else (template, fitted, row)
         if not entry.takes_options:
             return None
         if entry.has_letters and not entry.rest.startswith(data[cut - 4 : cut]):
             return None  # another type or class
         ready = entry.tail if entry.era.is_current else self.packet_cache.tail_of(entry, started)
-        if ready is None:
-            return None
-        tail = ready[BEFORE_OPTIONS] + variant.octets
-        if entry.end + len(tail) > variant.limit:
+        fitted = None if ready is None else variant.fitted(ready, entry.end, started)
+        if fitted is None:
             return None
         entry.hits += 1
-        return entry, tail, (stamp, client.address, entry)
+        return entry, fitted, (stamp, client.address, entry)
 
     def first(
         self, data: bytes, folded: bytes, client: Client, stamp: QueryStamp, started: float
@@ -331,7 +339,8 @@ class Datagrams:
         if self._variants > MAX_ALL_VARIANTS:
             self._variants = 0
             self._drop_clients()
-        client.variants[opt] = client.latest = variant
+        client.variants[opt] = variant
+        client.expect(variant)
         return variant
 
     def plain_question(

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from containerdns.core.counters import Counters
 from containerdns.core.protocol import messages
-from containerdns.core.protocol.packet_cache import MAX_OF_A_NAME, Entry, PacketCache
+from containerdns.core.protocol.packet_cache import MAX_OF_A_NAME, Entry, PacketCache, Table
 from containerdns.core.protocol.query_history import History, QueryStamp
 from containerdns.core.protocol.query_variants import PLAIN_ENDS, USUAL_SIZES
 from containerdns.core.protocol.respond import Reply
@@ -186,7 +186,7 @@ def test_entry_with_more_than_an_opt_record_takes_no_options() -> None:
     for record, takes in ((opt(), True), (opt((65001, opt())), False), (b"", False)):
         asked = query("web.docker.", opt=record)
         end = 12 + len(b"\3web\6docker\0")
-        entry = Entry({}, asked, end, Reply(asked + PLAIN_ENDS[0], 0, "zone"), 0.0)
+        entry = Entry(Table(), asked, end, Reply(asked + PLAIN_ENDS[0], 0, "zone"), 0.0)
         assert entry.takes_options is takes
 
 

@@ -38,7 +38,29 @@ SECOND_CHANCES: Final = 4  # recently used entries skipped to evict one
 
 ERA: Final = 0.1  # seconds after which responses that vary are looked at again
 
-Table = dict[bytes, "Entry"]
+
+class Table:
+    """The responses of one view.
+
+    Attributes:
+        by_query: By the query after its ID, in lower case.
+        before_opt: Those of them that take options, by what precedes the query's OPT record: in
+            a table without DO, and one with it.
+    """
+
+    __slots__ = ("before_opt", "by_query")
+
+    def __init__(self) -> None:
+        self.by_query: dict[bytes, Entry] = {}
+        self.before_opt: tuple[dict[bytes, Entry], dict[bytes, Entry]] = ({}, {})
+
+    def __len__(self) -> int:
+        return len(self.by_query)
+
+    def clear(self) -> None:
+        """Remove all responses."""
+        for responses in (self.by_query, *self.before_opt):
+            responses.clear()
 
 
 class Era:
@@ -58,7 +80,17 @@ ALWAYS: Final = Era(is_current=True)
 NEVER: Final = Era(is_current=False)
 
 
-class Entry:
+class _Used:
+    """What each use of an entry looks at.
+
+    The slots of a base class come first: so these are together in memory, as hardly any entry
+    is in the processor's cache when a query needs it.
+    """
+
+    __slots__ = ("end", "era", "has_letters", "head", "hits", "tail")
+
+
+class Entry(_Used):
     """A response without the parts taken from the query.
 
     Attributes:
@@ -70,16 +102,14 @@ class Entry:
         era: When `tail` is right; at other times, `PacketCache.tail_of` computes it.
         takes_options: Query and response end in an OPT record without options, which follows
             the question in the query; so either can be replaced.
+        before_opt: The table that it is in by what precedes the query's OPT record; None if that
+            is not enough to recognise the query.
         hits: Number of uses since they were last counted.
     """
 
     __slots__ = (
         "ages_at",
-        "end",
-        "era",
-        "has_letters",
-        "head",
-        "hits",
+        "before_opt",
         "is_kept",
         "is_used",
         "kept_tail",
@@ -95,7 +125,6 @@ class Entry:
         "shelf",
         "source",
         "table",
-        "tail",
         "takes_options",
         "ttls_at",
         "turn",
@@ -138,6 +167,13 @@ class Entry:
         is_alone = len(self.rest) == messages.TYPE_AND_CLASS_OCTETS + OPT_OCTETS
         self.takes_options = is_alone and self.kept_tail.endswith(PLAIN_ENDS)
         self.has_letters = messages.has_letters(self.rest)
+        self.before_opt = None if self.has_letters else self._table_before_opt()
+
+    def _table_before_opt(self) -> dict[bytes, "Entry"] | None:
+        opt = self.rest[messages.TYPE_AND_CLASS_OCTETS :]
+        if not self.takes_options or opt not in PLAIN_ENDS:
+            return None
+        return self.table.before_opt[PLAIN_ENDS.index(opt)]
 
     @property
     def octets(self) -> int:
@@ -159,6 +195,10 @@ class Entry:
             ttl = int.from_bytes(tail[at : at + 4])
             tail[at : at + 4] = max(ttl - age, 0).to_bytes(4)
         self.kept_tail = bytes(tail)
+
+
+# In place of an entry where there is none: its tail is empty.
+UNKNOWN: Final = Entry(Table(), b"", 0, Reply(b"", messages.NOERROR, "zone"), 0.0)
 
 
 class PacketCache:
@@ -200,7 +240,7 @@ class PacketCache:
             return table
         if len(self._tables) >= MAX_TABLES:
             self._drop_a_table()
-        table = self._tables[view] = {}
+        table = self._tables[view] = Table()
         return table
 
     def _drop_a_table(self) -> None:
@@ -215,12 +255,14 @@ class PacketCache:
         for other in used:
             self._tables.move_to_end(other)
         del self._tables[view]
-        for entry in list(table.values()):
+        for entry in list(table.by_query.values()):
             self._remove(entry)
 
     def _was_used(self, table: Table) -> bool:
         """Return whether some entries of a table had hits since this was last asked."""
-        used = [e for e in islice(table.values(), MAX_ENTRIES_COMPARED) if e.hits or e.is_used]
+        used = [
+            e for e in islice(table.by_query.values(), MAX_ENTRIES_COMPARED) if e.hits or e.is_used
+        ]
         for entry in used:
             self._count(entry)
             entry.is_used = False
@@ -231,7 +273,7 @@ class PacketCache:
 
         The caller counts: `entry.hits`, or otherwise over TCP.
         """
-        entry = table.get(data[2:].lower())
+        entry = table.by_query.get(data[2:].lower())
         if entry is None or (entry.has_letters and not data.endswith(entry.rest)):
             return None
         if now >= self._era_ends:
@@ -300,10 +342,12 @@ class PacketCache:
         if shelf == "absent" and not self._is_worth_keeping(query, reply):
             return
         entry = Entry(self.table(view), query, end, reply, now)
-        if (former := entry.table.get(entry.key)) is not None:
+        if (former := entry.table.by_query.get(entry.key)) is not None:
             self._remove(former)
         self._make_room(entry)
-        entry.table[entry.key] = entry
+        entry.table.by_query[entry.key] = entry
+        if entry.before_opt is not None:
+            entry.before_opt[entry.key[:-OPT_OCTETS]] = entry
         self._shelves[shelf][entry] = None
         self._octets[shelf] += entry.octets
         self._variants[entry.name] += 1
@@ -431,8 +475,10 @@ class PacketCache:
 
     def _remove(self, entry: Entry) -> None:
         self._count(entry)
-        if entry.table.get(entry.key) is entry:
-            del entry.table[entry.key]
+        if entry.table.by_query.get(entry.key) is entry:
+            del entry.table.by_query[entry.key]
+            if entry.before_opt is not None:
+                del entry.before_opt[entry.key[:-OPT_OCTETS]]
         if entry not in self._shelves[entry.shelf]:
             return
         del self._shelves[entry.shelf][entry]

@@ -32,7 +32,8 @@ class Variant:
 
     Attributes:
         sent: The client's record.
-        cut: Where that starts in a query, from its end: negative.
+        sent_octets: Its length.
+        wants_dnssec: Its DO flag.
         opt: The plain record in its place.
         octets: The end of the response: the length of the options, and the options.
         limit: The longest response in octets.
@@ -40,11 +41,26 @@ class Variant:
     """
 
     sent: bytes
-    cut: int
+    sent_octets: int
+    wants_dnssec: bool
     opt: bytes
     octets: bytes
     limit: int
     until: float
+
+    def fitted(self, tail: bytes, end: int, now: float) -> bytes | None:
+        """Return the end of a response with these options.
+
+        Args:
+            tail: The same with a plain OPT record.
+            end: The length of what precedes it.
+            now: By the clock of the packet cache.
+
+        Returns:
+            None if the response would be too long, or the options have expired.
+        """
+        tail = tail[BEFORE_OPTIONS] + self.octets
+        return tail if now < self.until and end + len(tail) <= self.limit else None
 
     def response(self, plain: bytes) -> bytes | None:
         """Return the response with these options; None if too long, or if it has its own."""
@@ -83,7 +99,8 @@ def variant(
     record = messages.opt_record(edns.dnssec_ok, options=options)
     return Variant(
         sent=sent,
-        cut=-len(sent),
+        sent_octets=len(sent),
+        wants_dnssec=edns.dnssec_ok,
         opt=messages.opt_record(edns.dnssec_ok),
         octets=record[OPT_OCTETS - len(NO_OPTIONS) :],
         limit=min(max(edns.payload_octets, messages.PLAIN_OCTETS), messages.PAYLOAD_OCTETS),
