@@ -10,6 +10,7 @@ import ipaddress
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -273,9 +274,34 @@ class Forwarder:
             self._counters.cache_misses += 1
             return None
         self._counters.cache_hits += 1
+        self._prefetch(question, cached, now)
+        given_out = cached.given_out(now)
+        if now >= cached.expires:
+            return given_out
+        return given_out._replace(renewal=partial(self._renew, question, cached.since))
+
+    def _renew(self, question: Question, since: float) -> float:
+        """Return for how long a cached response may be reused from now on; see `Resolution`.
+
+        Args:
+            question: The question.
+            since: When the response was received.
+        """
+        now = self._loop.time()
+        cached = self._cache.renewed(question, since, now)
+        if cached is None:
+            return 0.0
+        try:
+            self._prefetch(question, cached, now)
+        except Exception:  # as on the slow path: the other queries of the batch must be answered
+            self._counters.internal_errors += 1
+            log.exception("internal error while prefetching %s", question.name)
+        return cached.fresh_for(now)
+
+    def _prefetch(self, question: Question, cached: Cached, now: float) -> None:
+        """Query the upstreams if a response is hot and near its end."""
         if cached.is_wanted_again(now) and question not in self._flights:
             self._begin(question)
-        return cached.given_out(now)
 
     def ask(self, forward: Forward, take: Callable[[Resolution], None]) -> None:
         """Query the upstreams, or join a query for the same question.

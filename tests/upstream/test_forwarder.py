@@ -658,6 +658,32 @@ async def test_a_hot_name_is_asked_for_before_it_ends() -> None:
         await until(lambda: len(fake.asked) >= 2)
 
 
+async def test_a_hot_name_that_is_ready_made_is_asked_for_before_it_ends() -> None:
+    """The packet cache renews its response, and does not ask for it again."""
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        clock = LateClock(forward)
+        kept = forward.cached(WWW)
+        assert kept is not None
+        assert kept.renewal is not None
+        for _ in range(2):
+            clock.pass_by(28.0)
+            assert kept.renewal() > 0
+        await until(lambda: len(fake.asked) >= 2)
+        assert kept.renewal() == 0, "there is a newer response"
+
+
+async def test_what_is_cached_no_more_is_not_renewed() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        kept = forward.cached(WWW)
+        assert kept is not None
+        assert kept.renewal is not None
+        assert kept.renewal() > 0
+        forward.reload(settings(fake.port, cache_size=0))
+        assert kept.renewal() == 0
+
+
 def answers_of(forward: Forwarder) -> Callable[[DNSRecord, str], Reply]:
     """An upstream that is the forwarder itself, as far as probes go."""
 

@@ -36,6 +36,9 @@ FREED_AT_ONCE: Final = 64  # entries per step; freeing all invalidated ones woul
 TALLIED_AT_ONCE: Final = 2000  # entries, within a fraction of a millisecond
 SECOND_CHANCES: Final = 4  # recently used entries skipped to evict one
 
+# Seconds for which an upstream's response is renewed; then what it depends on is looked at again.
+MAX_RENEWED: Final = 300.0
+
 ERA: Final = 0.1  # seconds after which responses that vary are looked at again
 
 
@@ -118,6 +121,8 @@ class Entry(_Used):
         "names",
         "qtype",
         "rcode",
+        "renewal",
+        "renewed_until",
         "rest",
         "rotation",
         "serial",
@@ -156,6 +161,8 @@ class Entry(_Used):
         self.turn = 0
         is_fresh = reply.keeping == "fresh"
         self.until = now + reply.fresh_for if is_fresh else 0.0
+        self.renewal = reply.renewal
+        self.renewed_until = now + MAX_RENEWED
         self.ages_at = now + reply.ages_in
         self.ttls_at = tuple(at - end for at in reply.ttl_offsets) if reply.ages_in else ()
         self.hits = 0
@@ -185,6 +192,14 @@ class Entry(_Used):
         """Return whether time changes nothing before a moment."""
         expires = 0 < self.until < moment
         return not expires and not (self.ttls_at and self.ages_at < moment)
+
+    def is_renewed(self, now: float) -> bool:
+        """Return whether the response may still be used, though its time is up."""
+        if self.renewal is None or now >= self.renewed_until:
+            return False
+        seconds = self.renewal()
+        self.until = now + seconds
+        return seconds > 0
 
     def count_down(self, now: float) -> None:
         """Count TTLs down by the seconds that have passed since they were right."""
@@ -285,7 +300,7 @@ class PacketCache:
 
     def tail_of(self, entry: Entry, now: float) -> bytes | None:
         """Return the current tail of an entry that varies; None if it is stale."""
-        if entry.until and now >= entry.until:
+        if entry.until and now >= entry.until and not entry.is_renewed(now):
             self._remove(entry)
             return None
         if entry.source != "zone":

@@ -4,7 +4,7 @@ The order of the checks is NSD's: malformed messages, unsupported ones, access c
 only then the question.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import NamedTuple
@@ -88,6 +88,7 @@ class Reply(NamedTuple):
             Of an upstream's, only if it may be cached.
         fresh_for: Seconds, with "fresh".
         ages_in: Seconds until the TTLs are one less, as then every second; 0 for never.
+        renewal: Of the resolution.
         ttl_offsets: The offsets of these TTLs in `octets`.
         serial_at: The offset of our serial in `octets`; 0 if it has none.
         is_kept: The query would otherwise be forwarded to an upstream.
@@ -105,6 +106,7 @@ class Reply(NamedTuple):
     depends_on: tuple[str, ...] = ()
     fresh_for: float = 0.0
     ages_in: float = 0.0
+    renewal: Callable[[], float] | None = None
     ttl_offsets: tuple[int, ...] = ()
     serial_at: int = 0
     rotation: tuple[tuple[int, int, int], ...] = ()
@@ -285,10 +287,10 @@ class Responder:
             return context.not_ready()
         if resolution.extended_error is not None:
             context = context.with_error(*resolution.extended_error)
-        fresh_for = resolution.fresh_for
+        fresh_for, renewal = resolution.fresh_for, resolution.renewal
         if forward.ttl_ceiling is not None or led.is_near:
             body = messages.with_ttls(body, 0, self._zone.shape.ttl)
-            fresh_for = min(fresh_for, MAX_NEAR)
+            fresh_for, renewal = min(fresh_for, MAX_NEAR), None
         if forward.chain:
             body = _with_chain(forward, body)
         octets = context.response(_flags(forward, resolution), rcode, body)
@@ -302,6 +304,7 @@ class Responder:
             depends_on=self._zone.names_behind(query.name) if depends_on is None else depends_on,
             fresh_for=fresh_for,
             ages_in=resolution.ages_in,
+            renewal=renewal,
             ttl_offsets=tuple(
                 messages.HEADER_OCTETS + len(query.question) + at for at in body.ttl_offsets
             ),

@@ -1,5 +1,6 @@
 """The values passed to the forwarder, and its results."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from containerdns.core.protocol.messages import EMPTY_BODY, RR, Body, Query
@@ -52,6 +53,9 @@ class Resolution(NamedTuple):
         fresh_for: Seconds for which the same octets may be reused, with TTLs counted down; 0 if
             they must not.
         ages_in: Seconds until its TTLs are one less, as then every second; 0 for never.
+        renewal: To be called when the octets are still in use at the end of `fresh_for`: counts
+            that use, and returns the seconds for which they may be reused from then on; 0 if
+            they must not.  None if the question must be resolved again.
     """
 
     rcode: int
@@ -65,3 +69,4 @@ class Resolution(NamedTuple):
     targets: tuple[str, ...] = ()
     drops_private: bool = False
     ages_in: float = 0.0
+    renewal: Callable[[], float] | None = None

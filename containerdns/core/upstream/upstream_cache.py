@@ -142,6 +142,13 @@ class Cache:
         self._responses.move_to_end(question)
         return cached
 
+    def renewed(self, question: Question, since: float, now: float) -> Cached | None:
+        """Return a response that is used again, if it is still the one of a moment, and fresh."""
+        cached = self._responses.get(question)
+        if cached is None or cached.since != since or now >= cached.expires:
+            return None
+        return self.fresh(question, now)
+
     def stale(self, question: Question, now: float) -> Cached | None:
         """Return a response to serve if no upstream answers."""
         cached = self._responses.get(question)

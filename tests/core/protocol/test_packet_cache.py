@@ -158,6 +158,36 @@ def test_ttls_of_an_upstream_are_counted_down_each_second(
     assert (record.ttl, str(record.rdata)) == (ttl, "172.18.0.2")
 
 
+def test_response_of_an_upstream_is_renewed_while_it_may_be() -> None:
+    """At the price of one call, as the octets are the same; TTLs are counted on."""
+    data = query("web.example")
+    at = reply(data).octets.index(struct.pack("!HHI", 1, 1, 5)) + 4
+    seconds = [1.0, 2.0, 0.0]
+    made = kept(
+        data,
+        keeping="fresh",
+        fresh_for=1.0,
+        ages_in=1.0,
+        ttl_offsets=(at,),
+        renewal=lambda: seconds.pop(0),
+    )
+    for now, ttl, left in ((0.5, 5, 3), (1.0, 4, 2), (1.5, 4, 2), (2.0, 3, 1), (3.9, 2, 1)):
+        octets = answer(made, data, now=now)
+        assert octets is not None
+        assert dnslib.DNSRecord.parse(octets).rr[0].ttl == ttl
+        assert len(seconds) == left
+    assert answer(made, data, now=4.0) is None
+    assert len(made) == 0
+    assert not seconds
+
+
+def test_what_a_response_depends_on_is_looked_at_again_after_a_while() -> None:
+    data = query("web.example")
+    made = kept(data, keeping="fresh", fresh_for=1.0, renewal=lambda: 1.0)
+    assert answer(made, data, now=packet_cache.MAX_RENEWED - 1.0) is not None
+    assert answer(made, data, now=packet_cache.MAX_RENEWED) is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"keeping": "no"}, {"keeping": "fresh", "fresh_for": 0.0}],

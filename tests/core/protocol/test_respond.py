@@ -382,6 +382,14 @@ def test_ttl_below_a_search_domain_is_capped() -> None:
     assert reply.depends_on == ("printer.corp.example.",)
 
 
+def test_response_is_renewed_unless_its_ttl_is_capped() -> None:
+    made = responder()
+    for name, is_renewed in (("www.example.net.", True), ("printer.corp.example.", False)):
+        found = resolved(name, fresh_for=5.0, renewal=lambda: 5.0)
+        reply = made.finish(forwarded(made, query(name)), found, PEER, NOW)
+        assert (reply.renewal is not None) is is_renewed
+
+
 @pytest.mark.parametrize(
     ("name", "rcode"),
     [

@@ -160,6 +160,27 @@ def test_a_failure_lets_what_is_stale_stand_in_for_5_s() -> None:
     assert cache.fresh(WWW, 1105.0) is None
 
 
+def test_response_is_renewed_until_its_end_or_a_newer_one() -> None:
+    cache, response = Cache(8), cached()
+    cache.put(WWW, response)
+    assert cache.renewed(WWW, 1000.0, 1059.9) is response
+    assert response.hits == 1, "as it was used"
+    assert cache.renewed(WWW, 1000.0, 1060.0) is None
+    cache.put(WWW, cached(now=1001.0))
+    assert cache.renewed(WWW, 1000.0, 1002.0) is None
+    assert cache.renewed(numbered(1), 1000.0, 1002.0) is None
+
+
+def test_renewed_response_is_not_the_least_recently_used() -> None:
+    cache = Cache(2)
+    for number in (1, 2):
+        cache.put(numbered(number), cached())
+    cache.renewed(numbered(1), 1000.0, 1001.0)
+    cache.put(numbered(3), cached())
+    assert numbered(1) in cache
+    assert numbered(2) not in cache
+
+
 def test_a_hot_response_is_wanted_again_near_its_end() -> None:
     cache = Cache(8)
     response = cached()
