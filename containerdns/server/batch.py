@@ -234,6 +234,10 @@ class BatchLoop:
                 return 0
         return self._answer_slowly(data, client, slot)
 
+    def may_pass(self, plain: PlainQuestion, answer: PlainAnswer) -> bool:
+        """Return whether no rule applies to an answer; see `Asker`."""
+        return self._datagrams.may_pass(plain, answer)
+
     def take_answer(self, plain: PlainQuestion, answer: PlainAnswer, upstream: str) -> None:
         """Send the answer to a plain question, with others; see `Asker`."""
         if not self._answers:
@@ -257,8 +261,8 @@ class BatchLoop:
             seconds = now - started
             stamp = QueryStamp("udp", clock - seconds, seconds * 1000)
             rows: list[Row] = [
-                (stamp, plain.client, _outcome(plain.question, upstream))
-                for plain, _, upstream in run
+                (stamp, plain.client, _outcome(plain.question, answer.rcode, upstream))
+                for plain, answer, upstream in run
             ]
             self._datagrams.note_plain(rows, seconds)
 
@@ -374,9 +378,9 @@ def _started(answered: Answered) -> float:
     return answered.plain.started
 
 
-def _outcome(question: Question, upstream: str) -> PastOutcome:
+def _outcome(question: Question, rcode: int, upstream: str) -> PastOutcome:
     name, qtype, *_ = question
-    return PastOutcome(name, qtype, messages.NOERROR, "upstream", upstream)
+    return PastOutcome(name, qtype, rcode, "upstream", upstream)
 
 
 def _echoes(receive: Call, send: Call) -> bool:

@@ -26,6 +26,7 @@ from containerdns.core.protocol.rate_limit import Limiter
 from containerdns.core.protocol.respond import Peer, Reply, Transfer
 from containerdns.core.protocol.synthesised_answers import Template
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_answers import PlainAnswer
 from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.zone.views import View, Views
 from containerdns.server.answering import Answering
@@ -359,6 +360,10 @@ class Datagrams:
             log.exception("internal error while looking at a question (%d bytes)", len(data))
             return None
 
+    def may_pass(self, plain: PlainQuestion, answer: PlainAnswer) -> bool:
+        """Return whether no rule applies to an answer; see `PlainQuestions.may_pass`."""
+        return self._plain_questions.may_pass(plain, answer, time.time())
+
     def finish_plain(
         self, plain: PlainQuestion, resolution: Resolution, client: Client
     ) -> bytes | None:
@@ -376,7 +381,8 @@ class Datagrams:
         self.history.extend(rows)
         for qtype, times in Counter(row[2].qtype for row in rows).items():
             self.counters.asked("udp", qtype, times)
-        self.counters.answered(messages.NOERROR, "upstream", len(rows))
+        for rcode, times in Counter(row[2].rcode for row in rows).items():
+            self.counters.answered(rcode, "upstream", times)
         self.counters.took("upstream", seconds, len(rows))
 
     def forward(

@@ -374,8 +374,8 @@ class UpstreamDatagrams:
         for data in arrived:
             waiting = port.waiting.get(int.from_bytes(data[:2]))
             if waiting.__class__ is PlainQuestion:
-                answer = plain_answers.read(data, waiting.spelled)
-                if answer is not None and not answer.says_more:
+                answer = self._plain.read(data, waiting)
+                if answer is not None:
                     del port.waiting[waiting.message_id]
                     answers.append((waiting, answer))
                     continue

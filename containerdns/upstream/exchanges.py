@@ -125,6 +125,9 @@ Home = dict[int, Sent | PlainQuestion]
 class PlainTaker(Protocol):
     """Takes what arrives for plain questions, which wait in a `Home` themselves."""
 
+    def read(self, data: bytes, plain: PlainQuestion) -> PlainAnswer | None:
+        """Return a response to a question if it can be passed on as it came."""
+
     def take(self, answers: Sequence[tuple[PlainQuestion, PlainAnswer]]) -> None:
         """Pass on answers to questions that do not wait any more."""
 

@@ -26,7 +26,7 @@ from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.plain_answers import PlainAnswer
 from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import Question, question_of
-from containerdns.core.upstream.scrub import MAX_NEGATIVE, Trust, scrub
+from containerdns.core.upstream.scrub import MAX_NEGATIVE, Trust, is_private, scrub
 from containerdns.core.upstream.upstream_cache import Cache, Cached
 from containerdns.errors import BadSettings
 from containerdns.upstream.datagrams import OpenPorts
@@ -335,7 +335,6 @@ class Forwarder:
             or question in self._flights
             or count >= MAX_QUESTIONS_OF_A_CLIENT
             or self._is_full
-            or self._settings.rebind_protection
             or self._loops.is_probe(question.name)
             or not self.has_started.is_set()
         ):
@@ -600,26 +599,44 @@ class Forwarder:
         if count:
             self._waiting[client] = count
 
-    def accept_plain(self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream) -> None:
-        """Cache an answer that can be passed on as it came; its client waits no more."""
+    def may_pass(self, plain: PlainQuestion, answer: PlainAnswer) -> bool:
+        """Return whether nothing is to be dropped from a plain answer, or added to it."""
+        if (answer.targets or answer.rcode) and not plain.asker.may_pass(plain, answer):
+            return False
+        return not self._drops_private(plain.question) or not any(
+            map(is_private, answer.records(plain.spelled))
+        )
+
+    def accept_plain(
+        self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream
+    ) -> PlainAnswer:
+        """Cache and return an answer that can be passed on; its client waits no more.
+
+        Only the TTLs of a negative one may be lower then, as in `scrub`.
+        """
         self._waits_no_more(plain.client)
-        now = self._loop.time()
+        question, now = plain.question, self._loop.time()
+        if answer.is_negative:
+            longest = self._trust_in(upstream, question).max_negative_ttl
+            answer = answer if longest >= MAX_NEGATIVE else answer.capped(longest)
         resolution = Resolution(
-            messages.NOERROR,
+            answer.rcode,
             answer.body,
             answer.is_authentic,
             upstream=upstream.name,
             reason=f"answered by {upstream.name}",
+            targets=answer.targets,
+            drops_private=self._drops_private(question),
         )
-        self._keep(plain.question, Cached(resolution, now, now + answer.ttl))
+        self._keep(question, Cached(resolution, now, now + answer.ttl))
+        return answer
 
     def _accept(self, question: Question, answer: UpstreamAnswer) -> Resolution:
         """Scrub a response, cache it, and return it."""
         upstream, response = answer
         now = self._loop.time()
-        is_first = self._lists.get(question.apex, ())[:1] == (upstream,)
-        trust = self._trust(question.apex, is_first)
-        if trust.drops_private and self._may_be_private(question.name):
+        trust = self._trust_in(upstream, question)
+        if trust.drops_private != self._drops_private(question):
             trust = replace(trust, drops_private=False)
         scrubbed = scrub(response, question, trust)
         error = error_of(response)
@@ -638,8 +655,10 @@ class Forwarder:
         self._keep(question, Cached(resolution, now, now + scrubbed.ttl))
         return resolution
 
-    def _trust(self, apex: str | None, is_first: bool) -> Trust:
-        """Return how far a server of a list is trusted, which is the same for all questions."""
+    def _trust_in(self, upstream: Upstream, question: Question) -> Trust:
+        """Return how far a server is trusted with a list's questions."""
+        apex = question.apex
+        is_first = self._lists.get(apex, ())[:1] == (upstream,)
         trust = self._trusts.get((apex, is_first))
         if trust is None:
             settings = self._settings
@@ -651,9 +670,14 @@ class Forwarder:
             )
         return trust
 
-    def _may_be_private(self, name: str) -> bool:
-        """Return whether `--rebind-allow` covers a name."""
-        return any(names.is_below(name, apex) for apex in self._settings.rebind_allow)
+    def _drops_private(self, question: Question) -> bool:
+        """Return whether private addresses are dropped from answers to a question."""
+        settings = self._settings
+        return (
+            settings.rebind_protection
+            and question.apex is None
+            and not any(names.is_below(question.name, apex) for apex in settings.rebind_allow)
+        )
 
     def _keep(self, question: Question, cached: Cached) -> None:
         evictions = self._cache.evictions

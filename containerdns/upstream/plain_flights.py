@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from containerdns.core.protocol import messages
+from containerdns.core.upstream import plain_answers
 from containerdns.core.upstream.plain_answers import PlainAnswer
 from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import Question
@@ -31,8 +31,13 @@ class PlainControl(Protocol):
     def new_flight(self, question: Question, waiter: Waiter) -> Flight:
         """Return a flight that is not begun, for a client that is counted already."""
 
-    def accept_plain(self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream) -> None:
-        """Cache an answer, as its client waits no more."""
+    def may_pass(self, plain: PlainQuestion, answer: PlainAnswer) -> bool:
+        """Return whether nothing is to be dropped from an answer, or added to it."""
+
+    def accept_plain(
+        self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream
+    ) -> PlainAnswer:
+        """Cache and return an answer, as its client waits no more."""
 
     @property
     def timeouts(self) -> Timeouts:
@@ -73,7 +78,7 @@ class PlainFlights:
     def __init__(self, control: PlainControl) -> None:
         self._control = control
         self._in_flight: dict[Question, Together] = {}
-        self._next = Together(self)
+        self._next: dict[str | None, Together] = {}  # by `Question.apex`, not sent yet
 
     def __len__(self) -> int:
         return len(self._in_flight)
@@ -83,15 +88,21 @@ class PlainFlights:
 
     def add(self, plain: PlainQuestion) -> None:
         """Add a question that is not in flight to those that `send` sends."""
-        self._in_flight[plain.question] = self._next
-        self._next.questions[plain.question] = plain
+        question = plain.question
+        together = self._next.get(question.apex)
+        if together is None:
+            together = self._next[question.apex] = Together(self)
+        self._in_flight[question] = together
+        together.questions[question] = plain
 
     def send(self) -> None:
         """Send the questions that were added since the last call."""
-        together = self._next
-        if not together.questions:
-            return
-        self._next = Together(self)
+        while self._next:
+            _, together = self._next.popitem()
+            if together.questions:  # else all have become flights
+                self._send(together)
+
+    def _send(self, together: Together) -> None:
         unsent: Sequence[PlainQuestion] = list(together.questions.values())
         order = self._control.order(unsent[0].question)  # the same for all, which have one list
         now = self._control.time()
@@ -102,27 +113,35 @@ class PlainFlights:
         for plain in unsent:
             self._leave(plain.question).begin()
 
+    def read(self, data: bytes, plain: PlainQuestion) -> PlainAnswer | None:
+        """Return a response to a question if it can be passed on as it came; see `PlainTaker`."""
+        answer = plain_answers.read(data, plain.spelled)
+        if answer is None or answer.says_more or not self._control.may_pass(plain, answer):
+            return None
+        return answer
+
     def take(self, answers: Sequence[tuple[PlainQuestion, PlainAnswer]]) -> None:
         """Pass on answers to questions that do not wait any more; see `PlainTaker`."""
         now = self._control.time()
-        times: dict[Together, int] = {}
+        times: dict[tuple[Together, int], int] = {}
         for plain, answer in answers:
             together = self._in_flight.pop(plain.question)
             del together.questions[plain.question]
-            times[together] = times.get(together, 0) + 1
-            self._control.accept_plain(plain, answer, together.upstream)
-            plain.asker.take_answer(plain, answer, together.upstream.name)
-        for together, count in times.items():
+            key = together, answer.rcode
+            times[key] = times.get(key, 0) + 1
+            accepted = self._control.accept_plain(plain, answer, together.upstream)
+            plain.asker.take_answer(plain, accepted, together.upstream.name)
+        for (together, rcode), count in times.items():
             took = now - together.at
             together.upstream.heard(took, now)
-            together.upstream.answered(messages.NOERROR, took, count)
+            together.upstream.answered(rcode, took, count)
 
     def become_flight(self, question: Question) -> Flight | None:
         """Go on with a question as a flight; None if it is not in flight here."""
         together = self._in_flight.get(question)
         if together is None:
             return None
-        if together is self._next:  # not sent yet
+        if together is self._next.get(question.apex):  # not sent yet
             flight = self._leave(question)
             flight.begin()
             return flight

@@ -310,8 +310,8 @@ class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
         waiting = self.waiting.get(int.from_bytes(frame[:2]))
         if waiting.__class__ is not PlainQuestion:
             return False
-        answer = plain_answers.read(frame, waiting.spelled)
-        if answer is None or answer.says_more:
+        answer = self._plain.read(frame, waiting)
+        if answer is None:
             return False
         del self.waiting[waiting.message_id]
         self.has_answered = True

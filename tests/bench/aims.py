@@ -166,6 +166,7 @@ _AIMS: Final[dict[str, Callable[[Sequence[Row]], Iterator[Aim]]]] = {
     "conditions": _conditions,
     "throughput": _throughput,
     "forward": _forward("dnsmasq", "UDP"),
+    "forward-aliases": _forward("dnsmasq", "UDP, of aliases"),
     "forward-tls": _forward("unbound", "TLS"),
     "events": _events,
     "fairness": _fairness,

@@ -1,9 +1,11 @@
 """How fast we forward, beside dnsmasq and Unbound over the same local upstream.
 
-    python -m tests.bench.forward [--queries N] [--turns N] [--tls] [--only NAME]... [--json FILE]
+    python -m tests.bench.forward [--queries N] [--turns N] [--tls] [--aliases] [--only NAME]...
+                                  [--json FILE]
 
 Needs dnsmasq, unbound and dnsperf; with `--tls`, the upstream is asked over TLS, which dnsmasq
-cannot do.  An Unbound with local data is the upstream of all.
+cannot do.  An Unbound with local data is the upstream of all; with `--aliases`, one with a zone
+in which every name is a CNAME.
 For each server: queries per second and CPU per query for misses (every name new) and
 for cached answers, and what a miss costs over asking the upstream directly.  Each
 server has one CPU, the upstream and dnsperf the other.  The servers are asked in turns; what is
@@ -37,6 +39,14 @@ from tests.upstream.unbound import NAME, make_certificate
 HIT_NAMES = 1000
 LATENCY_QUERIES = 1000
 CACHE_SIZE = 10000
+ALIASES = """$ORIGIN example.
+$TTL 300
+@ SOA ns root 1 3600 600 86400 60
+@ NS ns
+ns A 192.0.2.1
+* CNAME edge.cdn
+edge.cdn A 192.0.2.10
+"""
 
 
 @dataclass(frozen=True)
@@ -72,13 +82,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000, help="misses in a turn")
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--aliases", action="store_true")
     parser.add_argument("--only", action="append")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tls = Tls(*make_certificate(folder), _free_port()) if options.tls else None
-        source = stack.enter_context(upstream(folder, tls))
+        source = stack.enter_context(upstream(folder, tls, ALIASES if options.aliases else ""))
         direct = statistics.median(latencies(source.port, "direct"))
         print(f"{'upstream itself':14} latency p50 {direct * 1e3:.3f} ms")
         servers = [
@@ -223,17 +234,17 @@ remote-control:
 
 
 @contextlib.contextmanager
-def upstream(folder: Path, tls: Tls | None) -> Iterator[Server]:
-    """Run the upstream of all: local data, so that it is faster than any forwarder."""
+def upstream(folder: Path, tls: Tls | None, zone: str = "") -> Iterator[Server]:
+    """Run the upstream of all: local data, or a zone, so that it is faster than any forwarder."""
     configuration = folder / "upstream.conf"
     listening = "" if tls is None else _listening_for(tls)
+    (folder / "example.zone").write_text(zone)
     configuration.write_text(f"""server:
   {_UNBOUND}
   directory: "{folder}"
   interface: 127.0.0.1@PORT
   {listening}
-  local-zone: "example." redirect
-  local-data: "example. 300 IN A 192.0.2.10"
+  {_AUTH_ZONE if zone else _LOCAL_DATA}
 remote-control:
   control-enable: no
 """)
@@ -267,6 +278,14 @@ def _listening_for(tls: Tls) -> str:
   tls-service-key: "{tls.key}"
 """
 
+
+_LOCAL_DATA = """local-zone: "example." redirect
+  local-data: "example. 300 IN A 192.0.2.10\""""
+_AUTH_ZONE = """local-zone: "example." nodefault
+auth-zone:
+  name: "example."
+  zonefile: "example.zone"
+  for-upstream: no"""
 
 _UNBOUND = """chroot: ""
   username: ""

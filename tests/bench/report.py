@@ -77,6 +77,7 @@ MEASURES: Final = {  # words of each, then those of `--quick`
     ),
     "conditions": ("conditions --turns 11 --seconds 0.4", "conditions --turns 5 --seconds 0.3"),
     "forward": ("forward --turns 15", "forward --turns 5"),
+    "forward-aliases": ("forward --aliases --turns 9", "forward --aliases --turns 3"),
     "forward-tls": ("forward --tls --turns 15", "forward --tls --turns 5"),
     "events": ("events --containers 40", "events --containers 10"),
     "fairness": ("fairness --samples 400", "fairness --samples 100"),

@@ -119,6 +119,12 @@ def _forward(rows: Sequence[Row]) -> Lines:
     yield from _forward_table(rows)
 
 
+def _forward_aliases(rows: Sequence[Row]) -> Lines:
+    yield "The same where every name is a CNAME, as those of content delivery networks are:"
+    yield ""
+    yield from _forward_table(rows)
+
+
 def _forward_tls(rows: Sequence[Row]) -> Lines:
     yield "The same over TLS, of which dnsmasq has none:"
     yield ""
@@ -320,6 +326,7 @@ SECTIONS: Final[dict[str, Callable[[Sequence[Row]], Lines]]] = {
     "churn": _churn,
     "conditions": _conditions,
     "forward": _forward,
+    "forward-aliases": _forward_aliases,
     "forward-tls": _forward_tls,
     "events": _events,
     "fairness": _fairness,

@@ -9,23 +9,39 @@ from ipaddress import ip_network
 
 import pytest
 from dnslib import DNSRecord
+from hypothesis import example, given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import IPNetwork
 from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import EMPTY_BODY, Body
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.query_history import History
+from containerdns.core.upstream.plain_questions import PlainQuestions
+from containerdns.core.upstream.scrub import is_referral
 from containerdns.core.zone.views import Rights, Views
+from containerdns.errors import BadMessage
 from containerdns.server.answering import Answering
 from containerdns.server.servers import Servers
 from containerdns.server.tcp import Connections
 from containerdns.server.udp import Datagrams
 from containerdns.upstream.forwarder import Forwarder
 from tests.core.protocol.test_respond import publication, query, responder
+from tests.core.upstream.test_plain_answers import (
+    CHAINS,
+    DENIALS,
+    PLAIN,
+    QTYPES,
+    Sent,
+    meaning,
+    responses,
+)
 from tests.server.serving import LOOPBACK, settings
 from tests.timing import MAX_WAIT
 from tests.upstream import forwarding
-from tests.upstream.fakes import FakeUpstream, Reply, answer, qtype, truncated, upstream
+from tests.upstream.fakes import FakeUpstream, Reply, Script, answer, qtype, truncated, upstream
 
 
 @dataclass
@@ -73,11 +89,14 @@ def script(query: DNSRecord, proto: str) -> Reply:
 
 
 @asynccontextmanager
-async def serving(*allowed: IPNetwork) -> AsyncIterator[Served]:
+async def serving(
+    *allowed: IPNetwork, says: Script = script, rebind_protection: bool = False
+) -> AsyncIterator[Served]:
     """Run a server with the container "web", for clients of loopback or of some networks."""
     counters, history = Counters(), History(100)
-    async with upstream(script) as fake:
-        made = Forwarder(forwarding.settings(fake.port), counters, lambda _: False)
+    async with upstream(says) as fake:
+        wanted = forwarding.settings(fake.port, rebind_protection=rebind_protection)
+        made = Forwarder(wanted, counters, forwarding.is_below_docker)
         cache, views = PacketCache(counters), Views(Rights(allowed or LOOPBACK, ask_own=False))
         answering = Answering(
             responder(publication("web", "10.1.0.1"), counters=counters), made, history, counters
@@ -98,6 +117,15 @@ async def serving(*allowed: IPNetwork) -> AsyncIterator[Served]:
 def numbered(name: str, number: int, *, opt: bytes = b"", rtype: int = messages.A) -> bytes:
     data = query(name, rtype, opt=opt)
     return number.to_bytes(2) + data[2:]
+
+
+def said(reply: bytes) -> list[list[tuple[int, int, bytes]]]:
+    """The records of a response, without their owners."""
+    whole = messages.parse_response(reply)
+    return [
+        [(record.rtype, record.ttl, meaning(record).rdata) for record in section]
+        for section in (whole.answer, whole.authority, whole.additional)
+    ]
 
 
 def changing(reply: bytes) -> bytes:
@@ -132,8 +160,129 @@ async def test_later_questions_are_answered_as_the_first(
             assert reply[12:end] == data[12:end]
             assert reply[:2] == data[:2]
             assert reply[2:12] == first[2:12]
-            assert len(reply) == len(first)
+            assert said(reply) == said(first)
         assert served.counters.internal_errors == 0
+
+
+async def test_denials_are_counted_as_such() -> None:
+    async with serving() as served:
+        await served.ask(numbered("www.example.", 1))
+        served.counters.take()
+        await served.ask(
+            *(numbered(f"absent{number}.example.", number) for number in range(2, 5)),
+            numbered("n.example.", 5),
+        )
+        assert served.counters.responses == {(3, "upstream"): 3, (0, "upstream"): 1}
+        name = f"127.0.0.1:{served.fake.port}"
+        assert served.counters.upstream_requests == {(name, 3): 3, (name, 0): 1}
+        rows, _ = served.history.since(1, 100)
+        rcodes = {row["name"]: row["rcode"] for row in rows}
+        assert rcodes == {"n.example.": "NOERROR"} | dict.fromkeys(
+            (f"absent{number}.example." for number in range(2, 5)), "NXDOMAIN"
+        )
+
+
+def rewritten(case: Sent, asked: bytes) -> bytes:
+    """The same response to a question of the same length."""
+    end = messages.HEADER_OCTETS + len(asked)
+    return case.data[: messages.HEADER_OCTETS] + asked + case.data[end:]
+
+
+def is_final(data: bytes, asked: bytes) -> bool:
+    """Whether a response is one that no other server is asked after."""
+    try:
+        whole = messages.parse_response(data, asked)
+    except BadMessage:
+        return False
+    is_whole = not whole.flags & messages.TC and data[12 : 12 + len(asked)] == asked
+    return is_whole and whole.rcode in (0, 3) and not is_referral(whole)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is left of some questions: replies, the cache, counts and the history."""
+
+    replies: object
+    cached: object
+    counts: object
+    history: object
+
+
+async def outcome(cases: list[Sent], *, is_plain: bool, rebind_protection: bool) -> Outcome:
+    """Ask a server whose upstream has these responses, for one name each."""
+
+    def says(query: DNSRecord, _: str) -> Reply:
+        labels = query.q.qname.label
+        asked = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+        asked += query.q.qtype.to_bytes(2) + b"\0\1"
+        if not labels[0].isdigit():
+            return answer(query, auth="example. 60 SOA ns. root. 1 2 3 4 60")
+        case = rewritten(cases[int(labels[0])], asked)
+        return int(query.header.id).to_bytes(2) + case[2:]
+
+    async with serving(says=says, rebind_protection=rebind_protection) as served:
+        for number, qtype in enumerate(dict.fromkeys(QTYPES)):
+            await served.ask(numbered("form.example.", number, rtype=qtype))
+        if not is_plain:
+            served.servers._datagrams._plain_questions = PlainQuestions()  # finds none
+        queries = [
+            numbered(f"{number:03}.example.", number, rtype=int.from_bytes(case.asked[-4:-2]))
+            for number, case in enumerate(cases)
+        ]
+        replies = await served.ask(*queries)
+        counters, forwarder = served.counters, served.forwarder
+        rows, _ = served.history.since(0, 1000)
+        return Outcome(
+            [(reply[:4], decoded_reply(reply)) for reply in replies],
+            {
+                question: (
+                    cached.resolution._replace(body=EMPTY_BODY, upstream=None, reason=""),
+                    decoded_body(question.wire, cached.resolution.body),
+                    round(cached.expires - cached.since, 3),
+                )
+                for question, cached in forwarder._cache._responses.items()
+            },
+            (
+                counters.requests,
+                counters.responses,
+                counters.cache_misses,
+                sorted((rcode, count) for (_, rcode), count in counters.upstream_requests.items()),
+                counters.internal_errors,
+                forwarder._waiting,
+            ),
+            sorted((str(row["name"]), row["type"], row["rcode"], row["source"]) for row in rows),
+        )
+
+
+def decoded_reply(reply: bytes) -> object:
+    whole = messages.parse_response(reply)
+    return [tuple(map(meaning, part)) for part in (whole.answer, whole.authority)], whole.edns
+
+
+def decoded_body(asked: bytes, body: Body) -> object:
+    return [tuple(map(meaning, part)) for part in messages.decode(asked[:-4], body)]
+
+
+def fits(case: Sent) -> bool:
+    """Whether it can be used here: for names of that length, and final."""
+    asked = b"\x03000\7example\0" + case.asked[-4:]
+    return len(case.asked) == len(asked) and is_final(rewritten(case, asked), asked)
+
+
+USUAL = [case for case in (*PLAIN.values(), *CHAINS.values(), *DENIALS.values()) if fits(case)]
+
+
+@settings_of(max_examples=15)
+@given(st.lists(responses().filter(fits), min_size=5, max_size=15), st.booleans())
+@example(USUAL, False)
+@example(USUAL, True)
+def test_both_ways_leave_the_same(cases: list[Sent], rebind_protection: bool) -> None:
+    """Whether plain questions are asked as such, or each as a flight."""
+    plain, other = (
+        asyncio.run(outcome(cases, is_plain=is_plain, rebind_protection=rebind_protection))
+        for is_plain in (True, False)
+    )
+    assert plain == other
 
 
 async def test_plain_answers_are_counted_and_in_the_history() -> None:

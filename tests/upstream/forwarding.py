@@ -44,12 +44,16 @@ def plain_question(forward: Forward) -> PlainQuestion | None:
     query, edns = forward.query, forward.query.edns
     opt = messages.opt_record(edns.dnssec_ok) if edns else b""
     data = messages.query(query.id, query.flags, query.question, opt)
-    zone = Zone(Shape(domains=("docker.",)), 1, RememberedNames(60))
     plain = PlainQuestions()
-    plain.use(Ownership(zone))
+    plain.use(ownership(forward.apex))
     plain.learn(data, forward)
-    found = plain.find(data, data[2:].lower(), 0.0)
-    return None if forward.apex or found is None else found
+    return plain.find(data, data[2:].lower(), 0.0)
+
+
+def ownership(*forwards: str | None) -> Ownership:
+    """The rules of the tests' zone."""
+    zone = Zone(Shape(domains=("docker.",)), 1, RememberedNames(60))
+    return Ownership(zone, forwards=frozenset(filter(None, forwards)))
 
 
 class Asking:
@@ -62,10 +66,19 @@ class Asking:
         if not self.resolved.done():
             self.resolved.set_result(resolution)
 
+    def may_pass(self, plain: PlainQuestion, answer: PlainAnswer) -> bool:
+        rules = PlainQuestions()
+        rules.use(ownership(plain.question.apex))
+        return rules.may_pass(plain, answer, 0.0)
+
     def take_answer(self, plain: PlainQuestion, answer: PlainAnswer, upstream: str) -> None:
         reply = messages.parse_response(plain.response(answer))
         assert (reply.id, reply.question) == (7, plain.data[12 : 12 + len(plain.spelled)])
-        self.take(Resolution(messages.NOERROR, answer.body, answer.is_authentic, upstream=upstream))
+        assert reply.rcode == answer.rcode
+        body, targets = answer.body, answer.targets
+        self.take(
+            Resolution(answer.rcode, body, answer.is_authentic, upstream=upstream, targets=targets)
+        )
 
     def take_resolution(self, plain: PlainQuestion, resolution: Resolution) -> None:
         self.take(resolution)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import Response
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import Question
 from containerdns.upstream import https, streams
 from containerdns.upstream.exchanges import Trouble
@@ -88,6 +89,10 @@ class _Wire:
 
 class NoPlain:
     """For connections on which nothing is asked plainly."""
+
+    def read(self, data: bytes, plain: PlainQuestion) -> None:
+        """Fail."""
+        raise AssertionError(plain)
 
     def take(self, answers: Sequence[object]) -> None:
         """Fail."""

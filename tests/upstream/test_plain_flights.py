@@ -10,10 +10,11 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from dnslib import DNSRecord
+from dnslib import RCODE, DNSRecord
 
 from containerdns.core.protocol import messages
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.questions import Question
 from containerdns.tasks import many_datagrams, udp_segmentation
 from containerdns.tasks.many_datagrams import HEADER_OCTETS, SLOTS
 from tests.timing import until
@@ -23,6 +24,7 @@ from tests.upstream.forwarding import (
     AwaitedForwarder,
     addresses,
     forwarder,
+    local,
     plain_question,
     question,
     settings,
@@ -146,17 +148,81 @@ async def test_what_is_cached_in_flight_or_over_a_limit_is_not_plain(
         assert not forward.ask_plain(plain), "cached"
 
 
-async def test_what_must_be_looked_at_is_not_plain() -> None:
-    async with forwarder(settings(1, rebind_protection=True)) as forward:
-        plain = plain_question(WWW)
-        assert plain is not None
-        plain.client = b"client"
-        assert not forward.ask_plain(plain), "its addresses may be private"
+async def test_the_question_of_a_probe_is_not_plain() -> None:
     async with forwarder(settings(1)) as forward:
         probe = plain_question(question(forward._surroundings.probe().name))
         assert probe is not None
         probe.client = b"ourselves"
         assert not forward.ask_plain(probe), "its sender is to find the loop"
+
+
+SOA = "example. 300 IN SOA ns. root. 1 2 3 4 60"
+CASES: dict[str, tuple[Forward, tuple[str, ...], str, str]] = {
+    "a chain": (WWW, ("@ 60 CNAME cdn.net.", "cdn.net. 9 A 192.0.2.1"), "", "NOERROR"),
+    "no such name": (WWW, (), SOA, "NXDOMAIN"),
+    "no such type": (question("www.example.", messages.AAAA), (), SOA, "NOERROR"),
+    "a chain to no such type": (
+        question("www.example.", messages.AAAA),
+        ("@ 60 CNAME www.net.example.",),
+        SOA,
+        "NOERROR",
+    ),
+    "HTTPS": (question("www.example.", messages.HTTPS), ("@ 60 HTTPS 1 . alpn=h2",), "", "NOERROR"),
+}
+
+
+@pytest.mark.parametrize(("asked", "zone", "auth", "rcode"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize("changes", [{}, {"rebind_protection": True}], ids=["", "rebind"])
+async def test_common_answers_need_no_flight(
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, bool],
+    asked: Forward,
+    zone: tuple[str, ...],
+    auth: str,
+    rcode: str,
+) -> None:
+    def script(query: DNSRecord, _: str) -> Reply:
+        return answer(query, *zone, auth=auth, rcode=rcode)
+
+    async with upstream(script) as fake, forwarder(settings(fake.port, **changes)) as forward:
+        flights: list[Question] = []
+        monkeypatch.setattr(forward, "new_flight", lambda question, _: flights.append(question))
+        asking = ask(forward, asked)
+        forward.send_plain()
+        [found] = await answers_to(asking)
+        assert not flights
+        assert found.rcode == getattr(RCODE, rcode)
+        assert found.body.counts == (len(zone), len([auth] if auth else []), 0)
+        assert forward._counters.upstream_requests == {(f"127.0.0.1:{fake.port}", found.rcode): 1}
+
+
+@pytest.mark.parametrize("target", ["web.docker.", "web."], ids=["a domain", "a bare name"])
+async def test_an_alias_of_a_name_of_ours_becomes_a_flight(target: str) -> None:
+    def script(query: DNSRecord, _: str) -> Reply:
+        return answer(query, f"@ 60 CNAME {target}", f"{target} 60 A 192.0.2.1")
+
+    async with upstream(script) as fake, forwarder(settings(fake.port)) as forward:
+        asking = ask(forward, WWW)
+        forward.send_plain()
+        [found] = await answers_to(asking)
+        assert found.targets == (target,)
+        assert not addresses(WWW, found)
+
+
+async def test_lists_of_domains_are_asked_apart() -> None:
+    async with (
+        upstream(says("192.0.2.1")) as first,
+        upstream(says("192.0.2.2")) as second,
+        forwarder(
+            settings(first.port, forwards=(("corp.example.", (local(second.port),)),))
+        ) as forward,
+    ):
+        inside = question("www.corp.example.", apex="corp.example.")
+        asking = ask(forward, WWW, inside)
+        forward.send_plain()
+        found = await answers_to(asking)
+        assert [addresses(WWW, one) for one in found] == [["192.0.2.1"], ["192.0.2.2"]]
+        assert (first.names, second.names) == (["www.example."], ["www.corp.example."])
 
 
 @pytest.mark.parametrize("is_sent", [False, True], ids=["not sent yet", "sent"])

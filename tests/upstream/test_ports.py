@@ -25,6 +25,9 @@ QUESTION = b"\3www\7example\0\0\x10\0\1"
 class _NoPlain:
     """Takes the answers to plain questions, of which there are none."""
 
+    def read(self, data: bytes, plain: object) -> None:
+        raise AssertionError(data, plain)
+
     def take(self, answers: object) -> None:
         raise AssertionError(answers)
 

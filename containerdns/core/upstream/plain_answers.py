@@ -1,32 +1,46 @@
 """Responses of upstreams that can be passed on as they came.
 
-Most answers are a few addresses, all of the name that was asked for.  In such a response nothing
-is dropped, sorted or capped, and each owner is a pointer to the question: behind a client's own
-question the same octets mean the same.  So they are checked in one pass, and neither decoded to
-records for `scrub` nor encoded again.
+Nearly all responses have one of two forms: records of the type asked for, possibly behind a chain
+of CNAMEs; or a denial, whose only other record is an SOA.  In these nothing is dropped or sorted,
+and each name is spelled out or ends in a pointer to another name: behind a client's own question
+the same octets mean the same.  So they are checked in one pass, and neither decoded to records for
+`scrub` nor encoded again.
 
-Whatever is not certainly of that kind is left to `messages.parse_response` and `scrub`, with the
-same result; the tests hold one to the other.
+Whatever does not certainly have such a form is left to `messages.parse_response` and `scrub`, with
+the same result; the tests hold one to the other.
 """
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from containerdns.core import names
 from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR, Body, Edns, Response
 from containerdns.core.protocol.query_variants import OPT_OCTETS
-from containerdns.core.upstream.scrub import MAX_POSITIVE
+from containerdns.core.upstream.scrub import MAX_CHAIN, MAX_NEGATIVE, MAX_POSITIVE
 from containerdns.errors import BadMessage
 
 # Of a response: it then fits into any datagram, also with an OPT record of ours.
 MAX_PLAIN_OCTETS = messages.PLAIN_OCTETS - OPT_OCTETS
 
-_IS_PLAIN = messages.QR | messages.OPCODE | messages.TC | messages.RCODE  # QR, and none of them
+_IS_PLAIN = messages.QR | messages.OPCODE | messages.TC  # QR, and neither of the others
 _HEADER = struct.Struct("!HHHHHH")
+_POINTER = 0xC000
 _QUESTION = b"\xc0\x0c"  # a pointer to octet 12
-_DATA_OCTETS = {b"\0\1\0\1": 4, b"\0\x1c\0\1": 16}  # by type and class: A and AAAA
-_TTL_AT, _LENGTH_AT, _DATA_AT = 6, 10, 12  # in a record whose owner is a pointer
+# By type and class: A, AAAA, HTTPS and TXT.  The data of the last two may have any length, and has
+# no compressed names.
+_DATA_LENGTH = {
+    b"\0\1\0\1": b"\0\4",
+    b"\0\x1c\0\1": b"\0\x10",
+    b"\0\x41\0\1": b"",
+    b"\0\x10\0\1": b"",
+}
+_CNAME, _SOA = b"\0\5\0\1", b"\0\6\0\1"
+_KIND_AT, _TTL_AT, _LENGTH_AT, _DATA_AT = 2, 6, 10, 12  # in a record whose owner is a pointer
+_TTL_LENGTH = struct.Struct("!IH")
+_SOA_NUMBERS = 20  # octets after the names in SOA data; the last four are its minimum
 _PLAIN_OPT = b"\0\0\x29"  # the root, and the type
 
 
@@ -35,10 +49,11 @@ class PlainAnswer(NamedTuple):
 
     Attributes:
         body: The records.
-        count_octets: Their number, in two octets.
-        ttl: Seconds, of all of them.
-        flags: The header's second 16 bits.
+        count_octets: The numbers of records in answer and authority, two octets each.
+        ttl: Seconds, the lowest of all records.
+        flags: The header's second 16 bits; the rcode is NOERROR or NXDOMAIN.
         edns: The contents of its OPT record; None without one.
+        targets: Canonical names that its CNAMEs lead to, in order.
     """
 
     body: Body
@@ -46,6 +61,7 @@ class PlainAnswer(NamedTuple):
     ttl: int
     flags: int
     edns: Edns | None
+    targets: tuple[str, ...] = ()
 
     @property
     def says_more(self) -> bool:
@@ -55,30 +71,60 @@ class PlainAnswer(NamedTuple):
         )
 
     @property
+    def rcode(self) -> int:
+        """NOERROR or NXDOMAIN."""
+        return self.flags & messages.RCODE
+
+    @property
     def is_authentic(self) -> bool:
         """The AD flag."""
         return bool(self.flags & messages.AD)
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether the type, or the name, does not exist."""
+        return self.body.counts[1] > 0
+
+    def records(self, asked: bytes) -> tuple[RR, ...]:
+        """Return the records of the type asked for, as if the question's name owned them."""
+        octets, _, ends, ttl_offsets = self.body
+        places = list(zip(ttl_offsets, ends, strict=True))[len(self.targets) :]
+        return tuple(
+            RR(
+                asked[:-4],
+                asked[-3],
+                messages.IN,
+                int.from_bytes(octets[at : at + 4]),
+                octets[at + _DATA_AT - _TTL_AT : end],
+            )
+            for at, end in places
+            if not self.is_negative
+        )
+
+    def capped(self, ttl: int) -> "PlainAnswer":
+        """Return the same without a higher TTL."""
+        body = messages.with_ttls(self.body, 0, ttl)
+        return self._replace(body=body, ttl=min(self.ttl, ttl))
+
+
+class _NotPlainError(Exception):
+    """A response does not have a form that can be passed on."""
 
 
 def parse(data: bytes, asked: bytes) -> Response:
     """Parse a response to a question, as `messages.parse_response` does.
 
     Returns:
-        The response; with `body` if it can be passed on as it came.
+        The response; with `body` if it has only records of the type asked for, and can be passed
+        on as it came.
 
     Raises:
         BadMessage: It is malformed, or a query.
     """
     plain = read(data, asked)
-    if plain is None:
+    if plain is None or plain.targets or plain.is_negative:
         return messages.parse_response(data, asked)
-    octets, _, ends, _ = plain.body
-    size = ends[0]
-    answer = tuple(
-        RR(asked[:-4], asked[-3], messages.IN, plain.ttl, octets[end - size + _DATA_AT : end])
-        for end in ends
-    )
-    message_id = int.from_bytes(data[:2])
+    message_id, answer = int.from_bytes(data[:2]), plain.records(asked)
     noerror, edns, body = messages.NOERROR, plain.edns, plain.body
     return Response(message_id, plain.flags, noerror, asked, answer, (), (), edns, body)
 
@@ -93,46 +139,168 @@ def read(data: bytes, asked: bytes) -> PlainAnswer | None:
     Returns:
         None if that is not certain.
     """
-    start = messages.HEADER_OCTETS + len(asked)
-    octets = _DATA_OCTETS.get(asked[-4:])
-    if octets is None or len(data) > MAX_PLAIN_OCTETS or data[12:start] != asked:
+    start, kind = messages.HEADER_OCTETS + len(asked), asked[-4:]
+    if kind not in _DATA_LENGTH or len(data) > MAX_PLAIN_OCTETS or data[12:start] != asked:
         return None
-    _, flags, questions, count, authorities, additionals = _HEADER.unpack_from(data)
-    if flags & _IS_PLAIN != messages.QR or questions != 1 or not count or authorities:
+    _, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(data)
+    if flags & _IS_PLAIN != messages.QR or questions != 1:
         return None
-    size = _DATA_AT + octets
-    end = start + count * size
-    ttl = _common_ttl(data, start, end, _QUESTION + asked[-4:], octets)
-    if not 0 <= ttl <= MAX_POSITIVE:
+    records = _Records(data, start)
+    try:
+        if not (answers and data.startswith(_QUESTION + kind, start)):
+            records.read_aliases(answers)
+        count, rcode = answers - len(records.targets), flags & messages.RCODE
+        if count and not authorities and rcode == messages.NOERROR:
+            records.read_set(kind, count)
+        elif not count and authorities == 1 and rcode in (messages.NOERROR, messages.NXDOMAIN):
+            records.read_soa()
+        else:
+            return None
+    except (_NotPlainError, IndexError, struct.error):
         return None
     edns = None
-    if additionals or len(data) != end:
-        edns = _read_opt(data[end:]) if additionals == 1 else None
+    if additionals or len(data) != records.at:
+        edns = _read_opt(data[records.at :]) if additionals == 1 else None
         if edns is None:
             return None
-    records = data[start:end]
-    if count > 1 and len({records[at : at + size] for at in range(0, end - start, size)}) != count:
-        return None  # a duplicate, which is dropped
-    body = Body(records, (count, 0, 0), *_places(count, size))
-    return PlainAnswer(body, data[6:8], ttl, flags, edns)
+    targets = tuple(map(names.from_wire, records.targets)) if records.targets else ()
+    body = records.body((answers, authorities, 0))
+    return PlainAnswer(body, data[6:10], records.ttl, flags, edns, targets)
 
 
-def _common_ttl(data: bytes, start: int, end: int, head: bytes, octets: int) -> int:
-    """Return the TTL of all records; -1 if they differ, or one has not this form.
+class _Records:
+    """Reads the records of a response, from the first to the last.
 
-    Args:
-        data: The message.
-        start: Where the records begin.
-        end: Where they should end.
-        head: Each one's owner, type and class.
-        octets: The length of each one's data.
+    Its methods raise `_NotPlainError` where the form is another, and `IndexError` or `struct.error`
+    where the response is cut.
+
+    Attributes:
+        at: Where the next record begins.
+        ttl: The lowest TTL so far.
+        targets: The names that CNAMEs lead to, in lower case.
     """
-    ttl, length = data[start + _TTL_AT : start + _LENGTH_AT], octets.to_bytes(2)
-    before_data = head + ttl + length
-    for at in range(start, end, _DATA_AT + octets):
-        if data[at : at + _DATA_AT] != before_data:
-            return -1
-    return int.from_bytes(ttl)
+
+    __slots__ = ("_data", "_ends", "_names", "_start", "_ttl_offsets", "at", "targets", "ttl")
+
+    def __init__(self, data: bytes, start: int) -> None:
+        self._data = data
+        self._start = self.at = start
+        self._ends: list[int] = []
+        self._ttl_offsets: list[int] = []
+        self.ttl = MAX_POSITIVE
+        self.targets: Sequence[bytes] = ()
+
+    def read_aliases(self, most: int) -> None:
+        """Read CNAMEs, each of the name that the one before leads to, until another record."""
+        self._names: dict[int, bytes] = {}  # those read, and those above them, by offset
+        chain = [self._read_name(messages.HEADER_OCTETS)[0]]
+        while len(chain) <= most and self._data.startswith(_CNAME, self.at + _KIND_AT):
+            self._check_owner(chain[-1])
+            target, end = self._read_name(self.at + _DATA_AT)
+            if target in chain or len(chain) > MAX_CHAIN:
+                raise _NotPlainError
+            self._add(self.at + _TTL_AT, end)
+            chain.append(target)
+        self.targets = chain[1:]
+
+    def read_set(self, kind: bytes, count: int) -> None:
+        """Read records of the name at the end of the chain, with one TTL, and none twice.
+
+        Args:
+            kind: Their type and class.
+            count: Their number, at least 1.
+        """
+        data, start, at = self._data, self._start, self.at
+        owner = self._check_owner(self.targets[-1]) if self.targets else _QUESTION
+        ttl = data[at + _TTL_AT : at + _LENGTH_AT]
+        common = owner + kind + ttl + _DATA_LENGTH[kind]
+        found = []
+        for _ in range(count):
+            if not data.startswith(common, at):
+                raise _NotPlainError
+            self._ttl_offsets.append(at + _TTL_AT - start)
+            end = at + _DATA_AT + int.from_bytes(data[at + _LENGTH_AT : at + _DATA_AT])
+            self._ends.append(end - start)
+            found.append(data[at:end])
+            at = end
+        if count > 1 and len(set(found)) < count:
+            raise _NotPlainError  # duplicates are dropped
+        self._lower(int.from_bytes(ttl))
+        self.at = at
+
+    def read_soa(self) -> None:
+        """Read the SOA of a zone at or above a name of the chain, and cap its TTL.
+
+        Its lower number is the TTL of a denial (RFC 2308 section 5).
+        """
+        above = {*self._names.values(), b"\0"}
+        owner, at = self._read_name(self.at)
+        data, ttl_at = self._data, at + len(_SOA)
+        if data[at:ttl_at] != _SOA or owner not in above:
+            raise _NotPlainError
+        _, mailbox_at = self._read_name(ttl_at + _DATA_AT - _TTL_AT)
+        _, numbers_at = self._read_name(mailbox_at)
+        end = numbers_at + _SOA_NUMBERS
+        numbers = data[ttl_at : ttl_at + 4], data[end - 4 : end]
+        self._add(ttl_at, end)
+        ttl = min(MAX_NEGATIVE, *map(int.from_bytes, numbers))
+        self._lower(ttl)
+        self._data = data[:ttl_at] + ttl.to_bytes(4) + data[ttl_at + 4 :]
+
+    def body(self, counts: tuple[int, int, int]) -> Body:
+        """Return what was read."""
+        octets = self._data[self._start : self.at]
+        return Body(octets, counts, tuple(self._ends), tuple(self._ttl_offsets))
+
+    def _add(self, ttl_at: int, end: int) -> None:
+        """Add a record with a name in its data.
+
+        Args:
+            ttl_at: Where its TTL is.
+            end: Where its data must end.
+        """
+        ttl, length = _TTL_LENGTH.unpack_from(self._data, ttl_at)
+        if end != ttl_at + _TTL_LENGTH.size + length:
+            raise _NotPlainError
+        self._lower(ttl)
+        self._ttl_offsets.append(ttl_at - self._start)
+        self._ends.append(end - self._start)
+        self.at = end
+
+    def _lower(self, ttl: int) -> None:
+        """Lower the lowest TTL to that of a record."""
+        if ttl > MAX_POSITIVE:
+            raise _NotPlainError
+        self.ttl = min(self.ttl, ttl)
+
+    def _check_owner(self, name: bytes) -> bytes:
+        """Return the pointer that is the next record's owner, if it leads to a name."""
+        owner = self._data[self.at : self.at + _KIND_AT]
+        if self._names.get(int.from_bytes(owner) - _POINTER) != name:
+            raise _NotPlainError
+        return owner
+
+    def _read_name(self, at: int) -> tuple[bytes, int]:
+        """Read a name; return it in lower case, and the offset after it.
+
+        A pointer must lead to a name that was read before, or to one above it.  So no octet is
+        read twice, and no name has octets that are changed before a client gets them, such as
+        those of a TTL.
+        """
+        data, known, start, labels = self._data, self._names, at, []
+        while 0 < (length := data[at]) <= names.MAX_LABEL:
+            labels.append(at)
+            at += 1 + length
+        rest, end = b"\0", at + 1
+        if length:
+            end = at + 2
+            rest = known.get(int.from_bytes(data[at:end]) - _POINTER, b"")
+        name = data[start:at].lower() + rest
+        if not rest or len(name) > names.MAX_NAME:
+            raise _NotPlainError
+        for label in labels:
+            known[label] = name[label - start :]
+        return name, end
 
 
 @lru_cache(maxsize=1024)  # of each server nearly always the same, or padded by 0 to 467 octets
@@ -145,10 +313,3 @@ def _read_opt(octets: bytes) -> Edns | None:
     except BadMessage:
         return None
     return None if edns.extended_rcode else edns
-
-
-@lru_cache(maxsize=128)  # at most 31 records of two sizes
-def _places(count: int, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the ends of so many records of one size, and where their TTLs are."""
-    ends = range(size, count * size + 1, size)
-    return tuple(ends), tuple(end - size + _TTL_AT for end in ends)

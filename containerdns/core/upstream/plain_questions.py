@@ -7,8 +7,9 @@ object from the datagram to the answer:
 
     server/batch -> PlainQuestions.find -> upstream/plain_flights -> plain_answers -> server/batch
 
-Whatever else happens on the way (another client asks the same, a response that is not a few
-addresses, an error, silence) turns it into a flight, as which every other question begins.
+Whatever else happens on the way (another client asks the same, a response of another form or
+one that a rule applies to, an error, silence) turns it into a flight, as which every other
+question begins.
 """
 
 from typing import Final, NamedTuple, Protocol
@@ -27,6 +28,7 @@ NAME_AT: Final = messages.HEADER_OCTETS - 2  # behind the ID
 LABEL_AT: Final = NAME_AT + 1
 MAX_LABEL_END: Final = LABEL_AT + names.MAX_LABEL
 MAX_NAME_END: Final = NAME_AT + names.MAX_NAME
+ONE: Final = b"\0\1"  # a number of records
 PLAIN: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-_"  # the same in text
 
 
@@ -39,10 +41,10 @@ class PlainForm(NamedTuple):
         checking_disabled: The CD flag.
         rest: What follows the name, as sent.
         has_letters: It has some in its octets, so that it must be compared as sent.
-        flags: Those of the response and its number of questions: with an answer that is not
-            authentic, and one that is.
-        counts: The numbers of records in the response's authority and additional sections.
+        flags: Those of the response, whatever the answer is.
+        passed: Those that it has if the answer has them: the rcode, and perhaps AD.
         opt: The OPT record of the response; b"" for none.
+        opt_count: The number of its OPT records, in two octets.
         asked_head: What follows the ID in the query to the upstream.
         type_and_class: Of the question.
         asked_opt: The OPT record of the query to the upstream.
@@ -53,9 +55,10 @@ class PlainForm(NamedTuple):
     checking_disabled: bool
     rest: bytes
     has_letters: bool
-    flags: tuple[bytes, bytes]
-    counts: bytes
+    flags: int
+    passed: int
     opt: bytes
+    opt_count: bytes
     asked_head: bytes
     type_and_class: bytes
     asked_opt: bytes
@@ -63,6 +66,9 @@ class PlainForm(NamedTuple):
 
 class Asker(Protocol):
     """Where the answers to plain questions go."""
+
+    def may_pass(self, plain: "PlainQuestion", answer: PlainAnswer) -> bool:
+        """Return whether no rule applies to an answer with targets, or with NXDOMAIN."""
 
     def take_answer(self, plain: "PlainQuestion", answer: PlainAnswer, upstream: str) -> None:
         """Send an answer that can be passed on as it came.
@@ -118,9 +124,10 @@ class PlainQuestion:
         return b"".join(
             (
                 data[:2],
-                form.flags[answer.is_authentic],
+                (form.flags | answer.flags & form.passed).to_bytes(2),
+                ONE,
                 answer.count_octets,
-                form.counts,
+                form.opt_count,
                 data[messages.HEADER_OCTETS : messages.HEADER_OCTETS + len(self.spelled)],
                 answer.body.octets,
                 form.opt,
@@ -128,19 +135,32 @@ class PlainQuestion:
         )
 
 
+class Parent(NamedTuple):
+    """The names directly below one.
+
+    Attributes:
+        name: That one; "" if a rule may apply to what is below.
+        apex: The domain of the `--forward` that covers them; None for `--upstream`.
+    """
+
+    name: str
+    apex: str | None = None
+
+
+UNKNOWN: Final = Parent("")
+
+
 class PlainQuestions:
     """Finds plain questions among queries."""
 
     def __init__(self) -> None:
         self._forms: dict[bytes, PlainForm] = {}
-        self._parents: dict[bytes, str] = {}  # "" where a rule may apply to what is below
+        self._parents: dict[bytes, Parent] = {}
         self._ownership: Ownership | None = None
-        self._apex: str | None = None
 
     def use(self, ownership: Ownership) -> None:
         """Use other rules, and their zone, from now on."""
         self._ownership = ownership
-        self._apex = ownership.not_ours.forward_apex
         self._parents.clear()
 
     def find(self, data: bytes, folded: bytes, now: float) -> PlainQuestion | None:
@@ -162,12 +182,13 @@ class PlainQuestions:
         parent = self._parents.get(folded[behind:end])
         if parent is None:
             parent = self._parent(folded[behind:end])
-        if not parent or behind > MAX_LABEL_END or end > MAX_NAME_END:
+        above, apex = parent
+        if not above or behind > MAX_LABEL_END or end > MAX_NAME_END:
             return None
-        name = f"{label.decode()}.{parent}"
+        name = f"{label.decode()}.{above}"
         if self._ownership is None or not self._ownership.is_elsewhere_below(name, now):
             return None
-        question = Question(name, form.qtype, form.wants_dnssec, form.checking_disabled, self._apex)
+        question = Question(name, form.qtype, form.wants_dnssec, form.checking_disabled, apex)
         return PlainQuestion(data, form, folded[NAME_AT:end], question)
 
     def learn(self, data: bytes, forward: Forward) -> None:
@@ -188,15 +209,31 @@ class PlainQuestions:
             self._forms.clear()
         self._forms[header + data[end:].lower()] = _form_of(query, data[end:])
 
-    def _parent(self, wire: bytes) -> str:
-        """Return the text of a name if no rule applies below it, else ""."""
+    def may_pass(self, plain: PlainQuestion, answer: PlainAnswer, now: float) -> bool:
+        """Return whether no rule applies to what a plain question's answer says; see `finish`.
+
+        Args:
+            plain: The question.
+            answer: One with targets, or with NXDOMAIN.
+            now: Seconds since the epoch.
+        """
+        ownership, targets = self._ownership, answer.targets
+        if ownership is None or not all(ownership.is_elsewhere(name, now) for name in targets):
+            return False
+        last = targets[-1] if targets else plain.question.name
+        return answer.rcode != messages.NXDOMAIN or not ownership.is_above_ours(last)
+
+    def _parent(self, wire: bytes) -> Parent:
+        """Return what is known about the names directly below one."""
         if len(self._parents) >= MAX_PARENTS:
             self._parents.clear()
-        name = names.from_wire(wire) if messages.is_plain_name(wire) else ""
-        if name and (self._ownership is None or self._ownership.rules_below(name)):
-            name = ""
-        self._parents[wire] = name
-        return name
+        found = UNKNOWN
+        if self._ownership is not None and messages.is_plain_name(wire):
+            name = names.from_wire(wire)
+            decision = self._ownership.decision_below(name)
+            found = UNKNOWN if decision is None else Parent(name, decision.forward_apex)
+        self._parents[wire] = found
+        return found
 
 
 def _form_of(query: messages.Query, rest: bytes) -> PlainForm:
@@ -205,7 +242,7 @@ def _form_of(query: messages.Query, rest: bytes) -> PlainForm:
     checking_disabled = bool(query.flags & messages.CD)
     question = Question(query.name, query.qtype, wants_dnssec, checking_disabled, None)
     flags = messages.QR | messages.RA | query.flags & (messages.RD | messages.CD)
-    authentic = flags | messages.AD if wants_dnssec or query.flags & messages.AD else flags
+    passes_ad = wants_dnssec or query.flags & messages.AD  # RFC 6840 section 5.7
     opt = b"" if query.edns is None else messages.opt_record(wants_dnssec)
     return PlainForm(
         query.qtype,
@@ -213,9 +250,10 @@ def _form_of(query: messages.Query, rest: bytes) -> PlainForm:
         checking_disabled,
         rest,
         messages.has_letters(rest),
-        (flags.to_bytes(2) + b"\0\1", authentic.to_bytes(2) + b"\0\1"),
-        b"\0\0\0\1" if opt else bytes(4),
+        flags,
+        messages.RCODE | messages.AD if passes_ad else messages.RCODE,
         opt,
+        ONE if opt else bytes(2),
         question.flags.to_bytes(2) + b"\0\1\0\0\0\0\0\1",
         rest[: messages.TYPE_AND_CLASS_OCTETS],
         messages.opt_record(wants_dnssec),

@@ -30,6 +30,7 @@ MAX_POSITIVE = 86400  # seconds, contract section 5
 MAX_NEGATIVE = 60  # seconds, contract section 5: it may exist soon
 MAX_CHAIN = 16  # CNAMEs; resolvers stop at 8 to 16
 MAX_AUTHORITY = 64  # records considered: an SOA, three NSEC3, and several signatures of each
+GLOBAL_UNICAST = 0b001  # the first bits of public IPv6 addresses, except those that embed IPv4
 NO_AGE = 0x80000000  # a TTL with its highest bit set means 0, RFC 2181 section 8
 
 DNAME, RRSIG, NSEC, NSEC3, SVCB = 39, 46, 47, 50, 64
@@ -125,9 +126,9 @@ def is_referral(response: Response) -> bool:
 def is_private(record: RR) -> bool:
     """Return whether a record has an address that no public name should have."""
     if record.rtype == A and len(record.rdata) == 4:
-        return _is_private4(IPv4Address(record.rdata))
+        return _is_private4(record.rdata)
     if record.rtype == AAAA and len(record.rdata) == 16:
-        return _is_private6(IPv6Address(record.rdata))
+        return _is_private6(record.rdata)
     if record.rtype in (SVCB, HTTPS):
         return any(_hints(record.rdata))
     return False
@@ -309,19 +310,28 @@ _PRIVATE4 = tuple(
     )
 )  # fmt: skip
 _PRIVATE6 = tuple(IPv6Network(text) for text in ("::/128", "::1/128", "fc00::/7", "fe80::/10"))
+# Whether an IPv4 address is in one of them depends on no more than its first two octets.
+_PRIVATE4_STARTS = frozenset(
+    block.network_address.packed[:2]
+    for network in _PRIVATE4
+    for block in network.subnets(new_prefix=16)
+)
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
-def _is_private4(address: IPv4Address) -> bool:
-    return any(address in network for network in _PRIVATE4)
+def _is_private4(octets: bytes) -> bool:
+    return octets[:2] in _PRIVATE4_STARTS
 
 
-def _is_private6(address: IPv6Address) -> bool:
+def _is_private6(octets: bytes) -> bool:
+    if octets[0] >> 5 == GLOBAL_UNICAST:  # nearly always
+        return False
+    address = IPv6Address(octets)
     inner = address.ipv4_mapped
     if inner is None and address in _NAT64:
         inner = IPv4Address(int(address) & 0xFFFFFFFF)
     if inner is not None:
-        return _is_private4(inner)
+        return _is_private4(inner.packed)
     return any(address in network for network in _PRIVATE6)
 
 
@@ -335,7 +345,7 @@ def _hints(rdata: bytes) -> Iterable[bool]:
         at += 4 + length
         if key == 4:  # ipv4hint
             for start in range(0, len(value) - 3, 4):
-                yield _is_private4(IPv4Address(value[start : start + 4]))
+                yield _is_private4(value[start : start + 4])
         elif key == 6:  # ipv6hint
             for start in range(0, len(value) - 15, 16):
-                yield _is_private6(IPv6Address(value[start : start + 16]))
+                yield _is_private6(value[start : start + 16])

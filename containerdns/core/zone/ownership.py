@@ -65,6 +65,8 @@ class Decision:
     is_doubtful: bool = False
 
 
+_BEFORE_FORWARDS = frozenset({special_names.LOOPBACK_NAME, *REVERSE_TREES})
+_CANARIES = frozenset({special_names.DOH_CANARY})
 SINGLE_LABEL = Decision(Act.NXDOMAIN, "single label")
 
 
@@ -102,16 +104,9 @@ class Ownership:
         ) | frozenset(a for s in shape.search_domains for a in (s, *names.parents(s)))
         noted = special_names.SPECIAL_NAMES | top_level_domains | self._above_ours | self._forwards
         self._noted = noted | self._domains | {special_names.DOH_CANARY, CATALOG}
-        self._ruled = frozenset(
-            (
-                *self._domains,
-                *self._search_domains,
-                *self._forwards,
-                *special_names.SPECIAL_NAMES,
-                special_names.DOH_CANARY,
-                *REVERSE_TREES,
-            )
-        )
+        # What comes before a `--forward`, then all that has rules for the names below it.
+        self._local = self._domains | self._search_domains | _BEFORE_FORWARDS
+        self._ruled = self._local | self._forwards | special_names.SPECIAL_NAMES | _CANARIES
         self.not_ours = self._forward(names.ROOT, "not ours")
         self._has_search_in_domain = any(
             special_names.nearest(search, self._domains) for search in shape.search_domains
@@ -189,7 +184,7 @@ class Ownership:
         return True
 
     def _decide(self, name: str, qtype: int, now: float) -> Decision:
-        if self._is_elsewhere(name, now):  # most of what is forwarded
+        if self.is_elsewhere(name, now):  # most of what is forwarded
             return self.not_ours
         domain = special_names.nearest(name, self._domains)
         if domain:
@@ -218,20 +213,25 @@ class Ownership:
                 return decision
         return self._decide_elsewhere(name, search)
 
-    def _is_elsewhere(self, name: str, now: float) -> bool:
+    def is_elsewhere(self, name: str, now: float) -> bool:
         """Return whether certainly no rule applies to a name; False means unknown."""
         above = names.parents(name)
         if len(above) < 2 or not self._ruled.isdisjoint(above):
             return False
         return self.is_elsewhere_below(name, now)
 
-    def rules_below(self, name: str) -> bool:
-        """Return whether a rule may apply to a name because of what it is below.
+    def decision_below(self, name: str) -> Decision | None:
+        """Return the decision about all names directly below one that no other rule applies to.
 
-        Args:
-            name: What it is directly below.
+        Returns:
+            None if they may have different ones.
         """
-        return name == names.ROOT or not self._ruled.isdisjoint((name, *names.parents(name)))
+        above = (name, *names.parents(name))
+        if name == names.ROOT or not self._local.isdisjoint(above):
+            return None
+        if self._covering(name):
+            return self._forward(name, "")
+        return self.not_ours if self._ruled.isdisjoint(above) else None
 
     def is_elsewhere_below(self, name: str, now: float) -> bool:
         """Return whether no rule applies to a name, if none does because of its parents."""

@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from containerdns.core import names
 from containerdns.core.protocol import messages
+from containerdns.core.protocol.messages import EMPTY_BODY
 from containerdns.core.protocol.respond import Responder
 from containerdns.core.upstream import plain_answers
 from containerdns.core.upstream.forwarding import Forward, Resolution
+from containerdns.core.upstream.plain_answers import PlainAnswer
 from containerdns.core.upstream.plain_questions import MAX_FORMS, PlainQuestion, PlainQuestions
 from containerdns.core.upstream.questions import question_of
 from containerdns.core.zone.ownership import Ownership
@@ -16,7 +18,7 @@ from containerdns.core.zone.remembered_names import RememberedNames
 from containerdns.core.zone.zone import Shape, Zone
 from tests.core.protocol.test_respond import NOW, PEER, forwarded, option, publication, query
 from tests.core.protocol.test_respond import responder as made_of
-from tests.core.upstream.test_plain_answers import record, sent
+from tests.core.upstream.test_plain_answers import CHAINS, DENIALS, PLAIN, Sent
 
 DO, CD, AD = messages.opt_record(True), messages.RD | messages.CD, messages.RD | messages.AD
 FORMS = {
@@ -110,6 +112,81 @@ def test_names_with_a_rule_are_not_plain(name: str) -> None:
     assert found(made, query(name)) is None
 
 
+def test_names_below_a_forward_are_plain_unless_another_rule_comes_first() -> None:
+    """The order of rules: a container's name or a domain, then `--forward`, then special names."""
+    made = learned(FORMS["no EDNS"])
+    shape = Shape(
+        domains=("docker.", "our.office.internal."), search_domains=("in.office.internal.",)
+    )
+    remembered = RememberedNames(60)
+    remembered.add(("gone.office.internal.",), NOW)
+    forwards = frozenset(
+        {"office.internal.", "lab.office.internal.", "localhost.", "10.in-addr.arpa."}
+    )
+    made.use(Ownership(Zone(shape, 1, remembered), forwards=forwards))
+    apexes = {
+        "www.office.internal.": "office.internal.",
+        "a.b.office.internal.": "office.internal.",
+        "www.lab.office.internal.": "lab.office.internal.",
+        "www.example.": None,
+    }
+    for name, apex in apexes.items():
+        plain = found(made, query(name))
+        assert plain is not None
+        assert plain.question == question_of(forwarded(made, query(name)))
+        assert plain.question.apex == apex
+    for name in (
+        "lab.office.internal.",
+        "www.our.office.internal.",
+        "www.in.office.internal.",
+        "gone.office.internal.",
+        "www.localhost.",
+        "1.0.0.10.in-addr.arpa.",
+        "www.internal.",
+    ):
+        assert found(made, query(name)) is None
+
+
+TARGETS = {
+    "elsewhere": ("cdn.net.", True),
+    "two elsewhere": ("e1.cdn.net. cdn.net.", True),
+    "a domain of ours": ("web.docker.", False),
+    "ours behind another": ("cdn.net. web.docker.", False),
+    "a bare name": ("web.", False),
+    "near a search domain": ("www.corp.example.", False),
+    "a name that was a container's": ("gone.old.example.", False),
+    "a special name": ("www.test.", False),
+}
+
+
+@pytest.mark.parametrize(("targets", "passes"), TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("rcode", [messages.NOERROR, messages.NXDOMAIN])
+def test_answers_pass_if_no_rule_applies_to_their_targets(
+    targets: str, passes: bool, rcode: int
+) -> None:
+    made = learned(FORMS["no EDNS"])
+    plain = found(made, query("www.example."))
+    assert plain is not None
+    answer = PlainAnswer(
+        EMPTY_BODY, bytes(4), 60, messages.QR | rcode, None, tuple(targets.split())
+    )
+    assert made.plain_questions.may_pass(plain, answer, NOW) is passes
+
+
+@pytest.mark.parametrize("name", ["old.example.", "cdn.net."])
+def test_what_is_above_a_name_of_ours_must_not_be_denied(name: str) -> None:
+    """RFC 8020: all below it would be denied."""
+    made = learned(FORMS["no EDNS"])
+    plain = found(made, query(name))
+    assert plain is not None
+    answer = PlainAnswer(EMPTY_BODY, bytes(4), 60, messages.QR | messages.NXDOMAIN, None)
+    assert made.plain_questions.may_pass(plain, answer, NOW) is (name == "cdn.net.")
+    plain = found(made, query("www.example."))
+    assert plain is not None
+    answer = answer._replace(targets=(name,))
+    assert made.plain_questions.may_pass(plain, answer, NOW) is (name == "cdn.net.")
+
+
 def test_other_rules_apply_at_once() -> None:
     made = learned(FORMS["no EDNS"])
     asked = query("www.corp.example.net.")
@@ -166,31 +243,32 @@ def test_whatever_is_plain_the_slow_path_forwards_too(
         assert plain.question == question_of(forward)
 
 
+# Those to www.example. whose CNAMEs do not lead to a name of ours.
 ANSWERS = {
-    "one address": [record()],
-    "three": [record(data=bytes([192, 0, 2, number])) for number in range(3)],
+    kind: case
+    for kind, case in {**PLAIN, **CHAINS, **DENIALS}.items()
+    if case.asked[:-4] == names.to_wire("www.example.") and not kind.startswith("to ")
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-@pytest.mark.parametrize("flags", [0, messages.AD], ids=["", "authentic"])
-@pytest.mark.parametrize("data", FORMS.values(), ids=FORMS)
-def test_the_response_is_that_of_the_slow_path(
-    data: bytes, flags: int, answer: list[bytes]
-) -> None:
-    made = learned(data)
-    asked = bytearray(named(data, "other.example.net."))
-    asked[0:2], asked[13:15] = b"\x12\x34", b"oT"  # an ID and a spelling of its own
-    plain = found(made, bytes(asked))
+@pytest.mark.parametrize("case", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in ("AAAA", "HTTPS")])
+def test_the_response_is_that_of_the_slow_path(form: str, case: Sent) -> None:
+    qtype = int.from_bytes(case.asked[-4:-2])
+    data = bytearray(FORMS[form])
+    end = data.index(b"\0", messages.HEADER_OCTETS) + 1
+    data[end : end + 2] = qtype.to_bytes(2)
+    made = learned(bytes(data))
+    data[0:2], data[13:15] = b"\x12\x34", b"Ww"  # an ID and a spelling of its own
+    plain = found(made, bytes(data))
     assert plain is not None
-    plain.spelled = plain.name_octets + plain.form.type_and_class
-    if plain.question.qtype != messages.A:
-        return  # of others the octets are the same, but this answer has addresses
-    case = sent(*answer, asked=plain.spelled, flags=messages.QR | messages.RD | messages.RA | flags)
+    plain.spelled = case.asked
     read = plain_answers.read(case.data, case.asked)
     assert read is not None
-    resolution = Resolution(messages.NOERROR, read.body, read.is_authentic, upstream="192.0.2.53")
-    whole = made.finish(forwarded(made, bytes(asked)), resolution, PEER, NOW)
+    resolution = Resolution(
+        read.rcode, read.body, read.is_authentic, upstream="192.0.2.53", targets=read.targets
+    )
+    whole = made.finish(forwarded(made, bytes(data)), resolution, PEER, NOW)
     assert plain.response(read) == whole.octets
 
 
