@@ -10,15 +10,25 @@ import logging
 import mmap
 import os
 from array import array
+from collections import defaultdict
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 from containerdns.tasks import many_datagrams, udp_segmentation
 from containerdns.tasks.many_datagrams import HEAD_OCTETS, SLOTS, Areas, send_until_error
-from containerdns.tasks.udp_segmentation import MIN_DIVIDED, REFUSALS, SegmentedMessages, divide
+from containerdns.tasks.udp_segmentation import (
+    MIN_DIVIDED,
+    REFUSALS,
+    Division,
+    SegmentedMessages,
+    divide,
+)
 
 log = logging.getLogger(__name__)
 
+PORT_AT: Final = 2  # in an address, struct sockaddr_in and sockaddr_in6
+MIN_OF_A_PEER: Final = 2  # replies on average; dividing fewer costs what it saves
 MAX_REFUSING: Final = 1000  # clients; then they are forgotten, and tried again
 
 _HEADS: Final = [slice(at, at + HEAD_OCTETS) for at in range(0, SLOTS * HEAD_OCTETS, HEAD_OCTETS)]
@@ -44,6 +54,7 @@ class Replies:
         self._descriptor = descriptor
         self._areas = areas
         self._key = key
+        self._ports = memoryview(areas.heads).cast("H")[PORT_AT // 2 :: HEAD_OCTETS // 2]
         self._send = many_datagrams.calls()[1]
         self._segmented = SegmentedMessages(areas) if udp_segmentation.works() else None
 
@@ -53,10 +64,10 @@ class Replies:
         A reply that cannot be sent is lost, as is what does not fit into the socket's buffer.
         """
         count = len(sizes)
-        if count >= MIN_DIVIDED and self._segmented is not None:
-            messages = to_messages(self._areas.heads, sizes, self._key, self.refusing)
-            if len(messages) < count - sizes.count(0):
-                self._send_messages(messages, sizes, self._segmented)
+        if count >= MIN_DIVIDED and self._segmented is not None and self._has_few_peers(count):
+            division = to_messages(self._areas.heads, sizes, self._key, self.refusing)
+            if len(division.counts) < len(division.order):
+                self._send_messages(division, sizes, self._segmented)
                 return
         self._areas.outgoing_lengths[:count] = array("Q", sizes)
         start = 0
@@ -66,22 +77,26 @@ class Replies:
             start = stop + 1
         self._send_run(start, count)
 
+    def _has_few_peers(self, count: int) -> bool:
+        """Return whether enough replies go to the same peer, by its port, as it seems."""
+        return MIN_OF_A_PEER * len(set(self._ports[:count].tolist())) <= count
+
     def _send_messages(
-        self, messages: list[list[int]], sizes: list[int], segmented: SegmentedMessages
+        self, division: Division, sizes: list[int], segmented: SegmentedMessages
     ) -> None:
-        segmented.lay_out(messages, sizes)
-        start, stop = 0, len(messages)
+        segmented.lay_out(division, sizes)
+        start, stop = 0, len(division.counts)
         while start < stop:
             place = self._descriptor, segmented.headers, start, stop
             start, code = send_until_error(self._send, *place)
             if code == errno.EAGAIN:
                 break
             if code:
-                self._send_one_by_one(messages[start], sizes, code)
+                self._send_one_by_one(division.slots_of(start), sizes, code)
             start += 1
         segmented.clear()
 
-    def _send_one_by_one(self, slots: list[int], sizes: list[int], code: int) -> None:
+    def _send_one_by_one(self, slots: Sequence[int], sizes: list[int], code: int) -> None:
         """Send what could not be sent as one message."""
         log.debug("sendmmsg of %d replies in one: %s", len(slots), os.strerror(code))
         for slot in slots:
@@ -108,7 +123,7 @@ class Replies:
 
 def to_messages(
     heads: mmap.mmap | bytes, sizes: list[int], key: slice, refusing: AbstractSet[bytes]
-) -> list[list[int]]:
+) -> Division:
     """Divide the replies in slots into messages.
 
     Args:
@@ -116,20 +131,30 @@ def to_messages(
         sizes: The size of each reply, from the first slot; 0 for none.
         key: The part of a head that belongs to a client, whatever port it uses.
         refusing: Clients each of whose replies is a message.
-
-    Returns:
-        The slots of each message, as `divide` returns them.
     """
+    order = _longest_first(sizes)
     count, first = len(sizes), heads[:HEAD_OCTETS]
-    if not refusing and heads[: count * HEAD_OCTETS] == first * count:
-        return divide(range(count), sizes)
-    slots_of: dict[bytes, list[int]] = {}
-    for slot, head in enumerate(map(heads.__getitem__, _HEADS[:count])):
-        slots_of.setdefault(head, []).append(slot)
-    messages: list[list[int]] = []
+    if order and not refusing and heads[: count * HEAD_OCTETS] == first * count:
+        return Division(order, divide(sorted(sizes, reverse=True)[: len(order)]))
+    slots_of: defaultdict[bytes, list[int]] = defaultdict(list)
+    for slot in order:
+        slots_of[heads[_HEADS[slot]]].append(slot)
+    order, counts = [], []
     for head, slots in slots_of.items():
-        if len(slots) > 1 and head[key] not in refusing:
-            messages += divide(slots, sizes)
+        order += slots
+        if len(slots) == 1:
+            counts.append(1)
+        elif refusing and head[key] in refusing:
+            counts += [1] * len(slots)
         else:
-            messages += [[slot] for slot in slots if sizes[slot]]
-    return messages
+            counts += divide(list(map(sizes.__getitem__, slots)))
+    return Division(order, counts)
+
+
+def _longest_first(sizes: list[int]) -> Sequence[int]:
+    """Return the slots that have a reply."""
+    count = len(sizes)
+    if sizes.count(sizes[0]) == count:
+        return range(count if sizes[0] else 0)
+    order = sorted(range(count), key=sizes.__getitem__, reverse=True)
+    return order[: count - sizes.count(0)]

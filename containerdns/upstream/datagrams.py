@@ -29,7 +29,13 @@ from containerdns.core.upstream.questions import is_same
 from containerdns.errors import BadMessage
 from containerdns.tasks import event_loop, many_datagrams, udp_segmentation
 from containerdns.tasks.many_datagrams import Areas, Layout, send_until_error
-from containerdns.tasks.udp_segmentation import MIN_DIVIDED, REFUSALS, SegmentedMessages, divide
+from containerdns.tasks.udp_segmentation import (
+    MIN_DIVIDED,
+    REFUSALS,
+    Division,
+    SegmentedMessages,
+    divide,
+)
 from containerdns.upstream.exchanges import (
     EXHAUSTED,
     Home,
@@ -236,12 +242,12 @@ class _Many:
         self, port: socket.socket, sizes: list[int], segmented: SegmentedMessages
     ) -> tuple[int, int]:
         """Send slots in the order of their sizes; return where it stopped, and the error."""
-        messages = divide(range(len(sizes)), sizes)
-        segmented.lay_out(messages, sizes)
-        place = port.fileno(), segmented.headers, 0, len(messages)
+        counts = divide(sizes)
+        segmented.lay_out(Division(list(range(len(sizes))), counts), sizes)
+        place = port.fileno(), segmented.headers, 0, len(counts)
         stopped, code = send_until_error(self._send, *place)
         segmented.clear()
-        return sum(map(len, messages[:stopped])), code
+        return sum(counts[:stopped]), code
 
 
 class UpstreamDatagrams:

@@ -4,7 +4,6 @@ import asyncio
 import ctypes
 import errno
 import socket
-from collections import Counter
 from collections.abc import Sequence
 from ipaddress import ip_network
 
@@ -38,7 +37,9 @@ def head(peer: int) -> bytes:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 8), st.sampled_from((0, 60, 61, 1232, 1300))), max_size=SLOTS
+        st.tuples(st.integers(0, 8), st.sampled_from((0, 60, 61, 1232, 1300))),
+        min_size=1,
+        max_size=SLOTS,
     ),
     st.sets(st.integers(0, 2)),
 )
@@ -47,13 +48,14 @@ def test_every_reply_is_sent_once_and_none_with_those_of_another_peer(
 ) -> None:
     heads = b"".join(head(peer) for peer, _ in replies).ljust(SLOTS * HEAD_OCTETS, b"\0")
     sizes = [size for _, size in replies]
-    found = to_messages(heads, sizes, KEY, {head(peer)[KEY] for peer in refusing})
-    assert Counter(slot for slots in found for slot in slots) == Counter(
-        slot for slot, size in enumerate(sizes) if size
-    )
-    for slots in found:
+    division = to_messages(heads, sizes, KEY, {head(peer)[KEY] for peer in refusing})
+    assert sorted(division.order) == [slot for slot, size in enumerate(sizes) if size]
+    assert sum(division.counts) == len(division.order)
+    for number in range(len(division.counts)):
+        slots = division.slots_of(number)
         assert len({head(replies[slot][0]) for slot in slots}) == 1
         assert len({sizes[slot] for slot in slots[:-1]}) <= 1
+        assert sizes[slots[0]] >= sizes[slots[-1]]
         assert len(slots) <= MAX_SEGMENTS
         if len(slots) > 1:
             assert replies[slots[0]][0] % 3 not in refusing

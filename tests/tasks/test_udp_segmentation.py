@@ -12,46 +12,61 @@ from containerdns.tasks.udp_segmentation import (
     MAX_MESSAGE,
     MAX_SEGMENT,
     MAX_SEGMENTS,
+    Division,
     SegmentedMessages,
     divide,
 )
 
 needs_it = pytest.mark.skipif(not udp_segmentation.works(), reason="needs Linux 4.18")
 
-sizes_of_slots = st.lists(st.integers(0, MAX_SEGMENT + 100) | st.sampled_from((0, 60, 61)))
+sizes_of_datagrams = st.lists(
+    st.integers(1, MAX_SEGMENT + 100) | st.sampled_from((60, 61)), min_size=1
+)
 
 
-@given(sizes_of_slots)
+@given(sizes_of_datagrams)
 def test_every_datagram_is_in_one_message_that_the_system_can_cut(sizes: list[int]) -> None:
-    messages = divide(range(len(sizes)), sizes)
-    found = [slot for slots in messages for slot in slots]
-    assert sorted(found) == [slot for slot, size in enumerate(sizes) if size]
-    for first, *others in messages:
-        assert len(others) < MAX_SEGMENTS
-        assert sum(sizes[slot] for slot in (first, *others)) <= MAX_MESSAGE
-        assert not others or sizes[first] <= MAX_SEGMENT
-        assert all(sizes[slot] == sizes[first] for slot in others[:-1])
-        assert all(sizes[slot] <= sizes[first] for slot in others[-1:])
+    sizes.sort(reverse=True)
+    counts = divide(sizes)
+    assert sum(counts) == len(sizes)
+    start = 0
+    for count in counts:
+        first, *others = sizes[start : start + count]
+        assert count <= MAX_SEGMENTS
+        assert first + sum(others) <= MAX_MESSAGE
+        assert not others or first <= MAX_SEGMENT
+        assert all(size == first for size in others[:-1])
+        start += count
 
 
 @pytest.mark.parametrize(
-    ("sizes", "messages"),
+    ("sizes", "counts"),
     [
-        ([], []),
-        ([0, 0], []),
-        ([60, 60, 60], [[0, 1, 2]]),
-        ([60, 61, 0, 60], [[1, 0], [3]]),
-        ([59, 60, 60, 59, 59, 58], [[1, 2, 0], [3, 4, 5]]),
-        ([1233, 1233, 1232, 1232], [[0], [1], [2, 3]]),
-        ([60] * 65, [list(range(64)), [64]]),
-        ([1232] * 53, [list(range(52)), [52]]),
+        ([60], [1]),
+        ([60, 60, 60], [3]),
+        ([61, 60, 60], [2, 1]),
+        ([60, 60, 59, 59, 59, 58], [3, 3]),
+        ([1233, 1233, 1232, 1232], [1, 1, 2]),
+        ([1233, 1233], [1, 1]),
+        ([60] * 64, [64]),
+        ([60] * 65, [64, 1]),
+        ([1232] * 53, [52, 1]),
     ],
-    ids=["none", "empty", "equal", "one shorter", "two runs", "too long", "too many", "too much"],
+    ids=[
+        *(
+            "one",
+            "equal",
+            "one shorter",
+            "two runs",
+            "too long",
+            "all too long",
+            "as many as can be",
+        ),
+        *("too many", "too much"),
+    ],
 )
-def test_equal_sizes_go_together_with_one_shorter(
-    sizes: list[int], messages: list[list[int]]
-) -> None:
-    assert divide(range(len(sizes)), sizes) == messages
+def test_equal_sizes_go_together_with_one_shorter(sizes: list[int], counts: list[int]) -> None:
+    assert divide(sizes) == counts
 
 
 @needs_it
@@ -62,7 +77,7 @@ def test_message_arrives_as_datagrams_and_a_slot_alone_as_itself() -> None:
     for slot, text in enumerate(texts):
         areas.outgoing[slot * 64 : slot * 64 + len(text)] = text
     sizes = [len(text) for text in texts]
-    messages = [[7], *divide(range(5), sizes), *divide(range(8, 20), sizes), [6, 5]]
+    division = Division([7, *range(5), *range(8, 20), 6, 5], [1, 5, 3, 5, 4, 2])
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs,
@@ -71,12 +86,12 @@ def test_message_arrives_as_datagrams_and_a_slot_alone_as_itself() -> None:
         theirs.settimeout(10)
         ours.connect(theirs.getsockname())
         for _ in range(2):
-            segmented.lay_out(messages, sizes)
+            segmented.lay_out(division, sizes)
             _, send = many_datagrams.calls()
-            place = ours.fileno(), segmented.headers, 0, len(messages)
-            assert many_datagrams.send_until_error(send, *place) == (len(messages), 0)
+            place = ours.fileno(), segmented.headers, 0, len(division.counts)
+            assert many_datagrams.send_until_error(send, *place) == (len(division.counts), 0)
             segmented.clear()
-            expected = [texts[slot] for slots in messages for slot in slots]
+            expected = [texts[slot] for slot in division.order]
             assert [theirs.recv(64) for _ in expected] == expected
 
 
@@ -85,7 +100,7 @@ def test_heads_are_equal_again_after_sending() -> None:
     areas = Areas(Layout(64, 0, 16, 16, 32))
     segmented = SegmentedMessages(areas)
     before = areas.heads[:]
-    segmented.lay_out([[0, 1], [2, 3]], [9] * 4)
+    segmented.lay_out(Division(range(4), [2, 2]), [9] * 4)
     assert areas.heads[:] != before
     segmented.clear()
     assert areas.heads[:] == before
