@@ -16,6 +16,7 @@ import json
 import os
 import random
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -38,6 +39,8 @@ from tests.fuzz.searching import long_names, worst_queries
 CLIENTS: Final = 8  # addresses of 127.0.1.0/24 that attack
 ANSWER_RECORDS: Final = 200  # of 250 octets, in answers of the attacks' own upstream
 DESCRIPTORS: Final = 4096
+LATE: Final = 1.0  # seconds until the upstream answers questions for names below late.example
+ATTACKED: Final = "ATTACKED"  # environment variable with the server's process id
 YIELDING: Final = 10  # niceness of the attackers, which are other machines in earnest
 Address = tuple[str, int]
 
@@ -153,12 +156,15 @@ async def labels(dns: Address, _: Address) -> None:
     await _at_a_rate(dns, 300, list(long_names()))
 
 
-async def _at_a_rate(dns: Address, rate: int, queries: list[bytes]) -> None:
+async def _at_a_rate(dns: Address, rate: int, queries: list[bytes], at_once: int = 1) -> None:
+    """Send queries in turn, so many together, at so many times a second."""
+    cycle = itertools.cycle(queries)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.connect(dns)
-        for query in itertools.cycle(queries):
-            with contextlib.suppress(OSError):
-                asking.send(query)
+        while True:
+            for query in itertools.islice(cycle, at_once):
+                with contextlib.suppress(OSError):
+                    asking.send(query)
             await asyncio.sleep(1 / rate)
 
 
@@ -190,6 +196,104 @@ async def one_name(_: Address, http: Address) -> None:
     await _together(8, http, "/zone?format=json&name=nosuch")
 
 
+async def slow_headers(_: Address, http: Address) -> None:
+    """256 connections send a request a few octets at a time, and never end it."""
+
+    async def trickle(number: int) -> None:
+        _, writer = await _connect(http, number)
+        writer.write(b"GET /status HTTP/1.1\r\nHost: a\r\n")
+        while not writer.is_closing():
+            writer.write(b"A: b\r\n")
+            await asyncio.sleep(0.05)
+
+    await _many(256, trickle)
+
+
+async def kept_alive(_: Address, http: Address) -> None:
+    """64 connections ask for /healthz again as soon as it was answered."""
+
+    async def ask(number: int) -> None:
+        reader, writer = await _connect(http, number)
+        while not writer.is_closing():
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            if not await reader.read(4096):
+                break
+
+    await _many(64, ask)
+
+
+async def octets(dns: Address, _: Address) -> None:
+    """64 TCP connections send queries in segments of one octet."""
+    query = bytes(DNSRecord.question("web-1.docker").pack())
+    frame = len(query).to_bytes(2) + query
+
+    async def drip(number: int) -> None:
+        reader, writer = await _connect(dns, number)
+        connected = writer.get_extra_info("socket")
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            for octet in frame:
+                writer.write(bytes([octet]))
+                await asyncio.sleep(0)
+            await reader.read(4096)
+
+    await _many(64, drip)
+
+
+async def notifies(dns: Address, _: Address) -> None:
+    """5,000 messages a second, of the opcodes NOTIFY and UPDATE."""
+    soa = b"\x06docker\0\0\6\0\1"
+    both = [b"\0\1" + bytes([opcode << 3, 0]) + b"\0\1\0\0\0\0\0\0" + soa for opcode in (4, 5)]
+    await _at_a_rate(dns, 500, [*both * 5], at_once=10)
+
+
+async def signed(dns: Address, _: Address) -> None:
+    """2,000 queries a second with TSIG records of unknown keys, and as many AXFR over TCP."""
+    question = b"\x06docker\0\0\xfc\0\1"
+    algorithm = b"\x0bhmac-sha256\0"
+    rdata = algorithm + bytes(6) + b"\1\x2c\0\x20" + bytes(32) + b"\0\1\0\0\0\0"
+    record = b"\3key\0" + struct.pack("!HHIH", 250, 255, 0, len(rdata)) + rdata
+    query = b"\0\1\0\0\0\1\0\0\0\0\0\1" + question + record
+    await asyncio.gather(
+        _at_a_rate(dns, 200, [query] * 10, at_once=10),
+        _pump(dns, 8, len(query).to_bytes(2) + query),
+    )
+
+
+async def copies(dns: Address, _: Address) -> None:
+    """16 clients that may transfer copy the zone, each over a new connection when it has it."""
+    query = bytes(DNSRecord.question("docker", "AXFR").pack())
+
+    async def copy(_: int) -> None:
+        reader, writer = await asyncio.open_connection(*dns)
+        writer.write(len(query).to_bytes(2) + query)
+        ends = 0
+        while ends < 2 and (read := await reader.read(1 << 18)):
+            ends += read.count(b"\0\6\0\1\0\0\0\5")  # SOA; it begins and ends a transfer
+        writer.transport.abort()
+
+    await _many(16, copy)
+
+
+async def reloads(_: Address, __: Address) -> None:
+    """SIGHUP, five times a second."""
+    while True:
+        os.kill(int(os.environ[ATTACKED]), signal.SIGHUP)
+        await asyncio.sleep(0.2)
+
+
+async def late(dns: Address, _: Address) -> None:
+    """2,000 questions a second, each of which the upstream answers after a second."""
+    names = (f"n{number}.late.example" for number in itertools.count())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect(dns)
+        while True:
+            for name in itertools.islice(names, 10):
+                with contextlib.suppress(OSError):
+                    asking.send(bytes(DNSRecord.question(name).pack()))
+            await asyncio.sleep(0.005)
+
+
 ATTACKS: Final[dict[str, Callable[[Address, Address], Awaitable[None]]]] = {
     "zone": zone,
     "explain": explain,
@@ -207,6 +311,14 @@ ATTACKS: Final[dict[str, Callable[[Address, Address], Awaitable[None]]]] = {
     "pointers": pointers,
     "pointer-frames": pointer_frames,
     "labels": labels,
+    "slow-headers": slow_headers,
+    "kept-alive": kept_alive,
+    "octets": octets,
+    "notifies": notifies,
+    "signed": signed,
+    "copies": copies,
+    "reloads": reloads,
+    "late": late,
 }
 
 
@@ -289,9 +401,12 @@ class Truncated(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         stop = data.index(b"\0", 12) + 5
-        self._transport.sendto(
-            data[:2] + struct.pack("!5H", 0x8380, 1, 0, 0, 0) + data[12:stop], addr
-        )
+        head = struct.pack("!5H", 0x8380, 1, 0, 0, 0)
+        reply = data[:2] + head + data[12:stop], addr
+        if b"\4late" in data.lower():
+            asyncio.get_running_loop().call_later(LATE, self._transport.sendto, *reply)
+        else:
+            self._transport.sendto(*reply)
 
 
 async def _be_upstream(port: int) -> None:
@@ -327,7 +442,11 @@ def _measure(name: str | None, names: int, seconds: float) -> dict[str, Any]:
         before = resident_mb(server.pid)
         if name is not None:
             http = server.url.rpartition(":")[2]
-            attacking = subprocess.Popen([*this, "--attack", name, str(port), http])
+            attacking = subprocess.Popen(
+                [*this, "--attack", name, str(port), http],
+                env=os.environ | {ATTACKED: str(server.pid)},
+                stderr=subprocess.DEVNULL,  # asyncio's warnings of closed connections
+            )
             stack.callback(attacking.wait)
             stack.callback(attacking.kill)
             time.sleep(1.0)
