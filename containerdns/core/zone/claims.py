@@ -188,7 +188,7 @@ def removed(known: Claims, claim: Claim, publication: Publication) -> Claims:
     if isinstance(known, ManyClaims):
         known.remove(claim, publication)
         return known
-    return tuple(c for c in known if c != claim)
+    return () if known == (claim,) else tuple([c for c in known if c != claim])
 
 
 def samples(claims: Claims) -> Sequence[Claim]:

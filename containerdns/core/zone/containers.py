@@ -9,12 +9,13 @@ that object.
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
 from typing import Any
 
+from containerdns.core.values import with_fields
 from containerdns.core.zone.proxy_labels import VIRTUAL_HOST
 from containerdns.errors import BadDocument
 
@@ -211,7 +212,7 @@ def container_from_list(document: object, engine: str) -> Container:
 def with_details_of(listed: Container, known: Container) -> Container:
     """Complete a container from a list with what only its earlier inspect had."""
     aliases = {attachment.network: attachment.aliases for attachment in known.attachments}
-    return replace(
+    return with_fields(
         listed,
         hostname=known.hostname,
         started_at=known.started_at,
@@ -222,19 +223,28 @@ def with_details_of(listed: Container, known: Container) -> Container:
         has_ipv6=known.has_ipv6,
         domainname=known.domainname,
         attachments=tuple(
-            replace(attachment, aliases=aliases.get(attachment.network, ()))
+            with_fields(attachment, aliases=aliases.get(attachment.network, ()))
             for attachment in listed.attachments
         ),
     )
 
 
 def stopped(
-    container: Container, finished_at: float | None, exit_status: int | None = None
+    container: Container,
+    finished_at: float | None,
+    exit_status: int | None = None,
+    **fields: Any,
 ) -> Container:
-    """Return a container as it is after its `die`, when and with what status if that is known."""
-    return replace(
-        container, state="exited", finished_at=finished_at or 0.0, exit_status=exit_status
-    )
+    """Return a container as it is after its `die`, with what is known of that.
+
+    Args:
+        container: Before it.
+        finished_at: When it stopped; None if that is unknown.
+        exit_status: The same for its exit status.
+        fields: Others that change.
+    """
+    ended = {"state": "exited", "finished_at": finished_at or 0.0, "exit_status": exit_status}
+    return with_fields(container, **ended, **fields)
 
 
 def network_from_document(document: object, engine: str) -> Network:

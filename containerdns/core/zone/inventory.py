@@ -7,6 +7,7 @@ share its network (`container:X`), and those of a swarm service's tasks.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from containerdns.core.values import with_fields
 from containerdns.core.zone.containers import Container, Network, stopped
 from containerdns.core.zone.policy import (
     SERVICE_ID,
@@ -106,9 +107,8 @@ class Inventory:
         container = self._containers.get(container_id)
         if container is None or not container.is_running:
             return []
-        attachments = tuple(replace(a, addresses=()) for a in container.attachments)
-        dead = stopped(container, finished_at, exit_status)
-        dead = replace(dead, health="", attachments=attachments)
+        attachments = tuple([with_fields(a, addresses=()) for a in container.attachments])
+        dead = stopped(container, finished_at, exit_status, health="", attachments=attachments)
         self.unreadable.pop(container_id, None)
         self._containers[container_id] = dead
         return self._publish_with_followers(container_id, "", self._published_by(dead))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from containerdns.core import names
 from containerdns.core.endpoints import DNS_PORT, MAX_PORT, WILDCARDS
 from containerdns.core.protocol import messages
+from containerdns.core.values import with_fields
 from containerdns.core.zone import docker_labels, proxy_labels
 from containerdns.core.zone.containers import Attachment, Container, PortBinding
 from containerdns.core.zone.docker_labels import DockerLabel
@@ -230,7 +231,7 @@ def publish_death(published: Publication, dead: Container) -> Publication | None
     if not published.is_running or published.faults or published.proxies:
         return None  # some faults are those of running containers, and it may be its own proxy
     fixed = tuple(address for address in published.addresses if not address.network)
-    return replace(
+    return with_fields(
         published,
         is_running=False,
         is_healthy=dead.health != "unhealthy",
@@ -260,7 +261,7 @@ def with_host_names(publication: Publication, host: str) -> Publication:
         for c in publication.claims
         if "." not in c.owner and f"{c.owner}.{host}" not in known
     )
-    return replace(publication, claims=(*publication.claims, *added))
+    return with_fields(publication, claims=(*publication.claims, *added))
 
 
 def proxy_kind(container: Container, policy: Policy) -> str:

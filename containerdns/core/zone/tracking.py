@@ -32,10 +32,10 @@ Everything here is a value; `engine/tracker` performs the effects.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
+from containerdns.core.values import with_fields
 from containerdns.core.zone.containers import Container, stopped, with_details_of
 
 NEW = "created"  # the state of a container that has never been started
@@ -319,7 +319,7 @@ def _renamed(tracked: Tracked, name: str, event_time: float | None) -> Step:
         mark = tracked.mark._replace(renames=tracked.mark.renames + 1)
         tracked = tracked._replace(name=name, mark=mark, likeness=0)
     if name and container is not None and container.container_name != name:
-        container = replace(container, container_name=name)
+        container = with_fields(container, container_name=name)
         told = _told(tracked, container, event_time)
         event_time = None  # of the change just reported
     tracked = tracked._replace(container=container, event_time=event_time)
@@ -340,7 +340,7 @@ def _corrected(tracked: Tracked, mark: Mark, container: Container) -> Container:
         dead = tracked.container or container
         container = stopped(container, dead.finished_at, dead.exit_status)
     if mark.renames != tracked.mark.renames:
-        container = replace(container, container_name=tracked.name)
+        container = with_fields(container, container_name=tracked.name)
     return container
 
 

@@ -12,7 +12,7 @@ This module knows which container has which name; `records` builds its records.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import Enum
 from functools import lru_cache
 from operator import attrgetter
@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 from weakref import ref
 
 from containerdns.core import names
+from containerdns.core.values import with_fields
 from containerdns.core.zone import handover
 from containerdns.core.zone.claims import (
     Chosen,
@@ -303,7 +304,7 @@ class Zone:
         that adds host name and aliases to what the list showed, a health check, a new address.
         """
         known = {claim: claim for claim in old.claims}
-        new = replace(new, claims=tuple(known.get(claim, claim) for claim in new.claims))
+        new = with_fields(new, claims=tuple([known.get(claim, claim) for claim in new.claims]))
         kept = known.keys() & new.claims
         lost = [claim for claim in old.claims if claim not in kept]
         gained = [claim for claim in new.claims if claim not in kept]
