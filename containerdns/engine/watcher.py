@@ -22,6 +22,7 @@ from containerdns.engine.swarm import Swarm
 from containerdns.engine.tracker import Tracker
 from containerdns.engine.watchdog import Watchdog
 from containerdns.errors import BadDocument, EngineUnavailable
+from containerdns.tasks.own_task import in_own_task
 from containerdns.tasks.turns import turns
 
 MAX_RETRY_NEAR = 1.0  # seconds; on a local socket, and while a zone is known
@@ -120,7 +121,7 @@ class Watcher:
         try:
             while True:
                 begun = clock()
-                self._lost(await self._session())
+                self._lost(await in_own_task(self._session()))
                 if self._is_synced and clock() - begun > STABLE_AFTER:
                     delay = self._timing.first_retry
                     continue  # it worked until now, so retry immediately

@@ -36,6 +36,7 @@ from containerdns.errors import FleetRefused, FleetUnavailable
 from containerdns.fleet.etcd import Etcd, Value
 from containerdns.fleet.reader import SERIAL_KEY, Reader
 from containerdns.fleet.sink import FleetSink
+from containerdns.tasks.own_task import in_own_task
 
 RENEWALS: Final = 3  # of a lease in its time
 FIRST_PAUSE, MAX_PAUSE = 0.25, 2.0  # seconds before another session; doubled each time
@@ -179,7 +180,7 @@ class Member:
         try:
             while True:
                 started = asyncio.get_running_loop().time()
-                cause = await self._session()
+                cause = await in_own_task(self._session())
                 if asyncio.get_running_loop().time() - started > self._rules.lease:
                     pause = FIRST_PAUSE
                 self._sink.fleet_disconnected(cause)

@@ -9,10 +9,12 @@ middle of other work (to secondaries and workers, in a change of the zone) are w
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from containerdns.core.counters import Counters
+from containerdns.tasks.own_task import in_own_task
 
 FIRST_PAUSE = 0.5  # seconds before the first restart; doubled each time
 MAX_PAUSE = 30.0  # seconds; the same as for an unreachable Engine
@@ -20,7 +22,7 @@ STABLE_AFTER = 10.0  # seconds of running after which a part counts as working a
 
 log = logging.getLogger(__name__)
 
-Part = Callable[[], Awaitable[object]]
+Part = Callable[[], Coroutine[Any, Any, object]]
 
 
 class Pauses:
@@ -66,7 +68,7 @@ class Parts:
             begun = loop.time()
             working = loop.call_later(STABLE_AFTER, self.failing.pop, name, None)
             try:
-                await part()
+                await in_own_task(part())
             except fatal:
                 raise
             except Exception as error:

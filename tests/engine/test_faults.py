@@ -60,6 +60,19 @@ async def test_stream_that_is_cut_is_subscribed_again(socket: Path) -> None:
         await recorder.until(lambda: "late" in recorder.running())
 
 
+@pytest.mark.slow
+async def test_engine_that_does_not_answer_after_it_was_lost_is_tried_again(socket: Path) -> None:
+    """Up to Python 3.11.2 the time-out ended the watcher: see `tasks/own_task`."""
+    async with SimulatedEngine(socket, 3) as engine, watching(engine.url) as (recorder, _):
+        await recorder.until_listed()
+        engine.delays["/version"] = 3600.0
+        engine.cut()
+        await recorder.until(lambda: recorder.count("disconnected", "no answer from the Engine"))
+        engine.delays.clear()
+        engine.add("late")
+        await recorder.until(lambda: "late" in recorder.running())
+
+
 async def test_what_happened_while_the_stream_was_cut_is_found(socket: Path) -> None:
     async with SimulatedEngine(socket, 3) as engine, watching(engine.url) as (recorder, _):
         await recorder.until_listed()

@@ -12,7 +12,14 @@ import pytest
 
 from containerdns.core.counters import Counters
 from containerdns.errors import BadSettings
-from containerdns.tasks.parts import FIRST_PAUSE, MAX_PAUSE, STABLE_AFTER, Parts, Pauses, contained
+from containerdns.tasks.parts import (
+    FIRST_PAUSE,
+    MAX_PAUSE,
+    STABLE_AFTER,
+    Parts,
+    Pauses,
+    contained,
+)
 from tests.engine.running import Client, free_port
 from tests.timing import wait_until
 
