@@ -18,6 +18,7 @@ from typing import Final
 from containerdns.tasks import many_datagrams, udp_segmentation
 from containerdns.tasks.many_datagrams import HEAD_OCTETS, SLOTS, Areas, send_until_error
 from containerdns.tasks.udp_segmentation import (
+    MIN_ALIKE,
     MIN_DIVIDED,
     REFUSALS,
     Division,
@@ -28,7 +29,6 @@ from containerdns.tasks.udp_segmentation import (
 log = logging.getLogger(__name__)
 
 PORT_AT: Final = 2  # in an address, struct sockaddr_in and sockaddr_in6
-MIN_OF_A_PEER: Final = 2  # replies on average; dividing fewer costs what it saves
 MAX_REFUSING: Final = 1000  # clients; then they are forgotten, and tried again
 
 _HEADS: Final = [slice(at, at + HEAD_OCTETS) for at in range(0, SLOTS * HEAD_OCTETS, HEAD_OCTETS)]
@@ -64,7 +64,7 @@ class Replies:
         A reply that cannot be sent is lost, as is what does not fit into the socket's buffer.
         """
         count = len(sizes)
-        if count >= MIN_DIVIDED and self._segmented is not None and self._has_few_peers(count):
+        if count >= MIN_DIVIDED and self._segmented is not None and self._are_alike(sizes):
             division = to_messages(self._areas.heads, sizes, self._key, self.refusing)
             if len(division.counts) < len(division.order):
                 self._send_messages(division, sizes, self._segmented)
@@ -77,9 +77,11 @@ class Replies:
             start = stop + 1
         self._send_run(start, count)
 
-    def _has_few_peers(self, count: int) -> bool:
-        """Return whether enough replies go to the same peer, by its port, as it seems."""
-        return MIN_OF_A_PEER * len(set(self._ports[:count].tolist())) <= count
+    def _are_alike(self, sizes: list[int]) -> bool:
+        """Return whether enough replies have the peer, by its port, and the size of another."""
+        ports = self._ports[: len(sizes)].tolist()
+        most = len(sizes) // MIN_ALIKE
+        return len(set(ports)) <= most and len(set(zip(ports, sizes, strict=True))) <= most
 
     def _send_messages(
         self, division: Division, sizes: list[int], segmented: SegmentedMessages

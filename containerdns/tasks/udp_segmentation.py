@@ -37,6 +37,7 @@ UDP_SEGMENT: Final = 103  # linux/udp.h
 MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS, linux/udp.h; 128 since Linux 6.9
 MAX_MESSAGE: Final = 65_000  # octets, below 65,507, the most that IPv4 can carry
 MIN_DIVIDED: Final = 4  # datagrams; with fewer, preparing a message costs what it saves
+MIN_ALIKE: Final = 2  # of one size to one peer, on average; fewer cost what they save
 MAX_SEGMENT: Final = 1232  # octets; every path of IPv6 carries that, and longer ones may fail
 
 CONTROL: Final = struct.Struct("@QiiH6x")  # struct cmsghdr: length, level, type; then the size

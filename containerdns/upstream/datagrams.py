@@ -30,6 +30,7 @@ from containerdns.errors import BadMessage
 from containerdns.tasks import event_loop, many_datagrams, udp_segmentation
 from containerdns.tasks.many_datagrams import Areas, Layout, send_until_error
 from containerdns.tasks.udp_segmentation import (
+    MIN_ALIKE,
     MIN_DIVIDED,
     REFUSALS,
     Division,
@@ -228,7 +229,8 @@ class _Many:
         for number, at in zip(order, range(0, count * MAX_QUERY, MAX_QUERY), strict=True):
             areas.outgoing[at : at + lengths[number]] = queries[number]
         start, code = 0, 0
-        if self._segmented is not None and count >= MIN_DIVIDED:
+        is_worth_it = count >= MIN_DIVIDED and len(set(sizes)) <= count // MIN_ALIKE
+        if self._segmented is not None and is_worth_it:
             start, code = self._send_segmented(port, sizes, self._segmented)
         if code in REFUSALS:
             log.info("no UDP segmentation offload for upstreams: %s", os.strerror(code))
