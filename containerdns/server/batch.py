@@ -140,21 +140,15 @@ class BatchLoop:
         self._datagrams.packet_cache.begin_batch(started)
         stamp = QueryStamp("udp", time.time())
         rows: list[Row] = []
-        sizes = self._write_replies(count, started, stamp, rows)
+        sizes = self._reply(count, started, stamp, rows)
         self._datagrams.send_plain()
         self._send_all(sizes)
         if rows:
             self._note(rows, stamp, time.monotonic() - started)
         return len(rows) == count
 
-    def _write_replies(
-        self, count: int, started: float, stamp: QueryStamp, rows: list[Row]
-    ) -> list[int]:
-        """Write replies over their queries, most of them in this loop, and add their rows.
-
-        Returns:
-            The size of each reply; 0 if there is none, or not yet.
-        """
+    def _reply(self, count: int, started: float, stamp: QueryStamp, rows: list[Row]) -> list[int]:
+        """Write replies over their queries; return their sizes, 0 for none or not yet."""
         cache, clients, areas = self._datagrams.packet_cache, self._clients, self._areas
         heads, octets = areas.heads, areas.incoming
         sizes: list[int] = []
@@ -165,9 +159,8 @@ class BatchLoop:
             if client is None:
                 sizes.append(0)
                 continue
-            variant = client.latest
             if (
-                variant is not None
+                (variant := client.latest) is not None
                 and octets[at + ARCOUNT_AT]  # a quick look, for clients that also ask without
                 and octets[(cut := stop - variant.sent_octets) : stop] == variant.sent
             ):
@@ -182,8 +175,8 @@ class BatchLoop:
                 tail = entry.tail if entry.era.is_current else cache.tail_of(entry, started)
             if tail:
                 entry.hits += 1
-                rows.append((stamp, client.address, entry))
                 outcome: Entry | Template = entry
+                row: Row = (stamp, client.address, entry)
             else:
                 data = octets[at:stop]
                 folded = folded or data[ID_OCTETS:].lower()
@@ -193,9 +186,8 @@ class BatchLoop:
                     sizes.append(self._forward(data, folded, client, len(sizes), started))
                     continue
                 outcome, tail, row = made
-                rows.append(row)
-            end = outcome.end
-            size = end + len(tail)
+            rows.append(row)
+            size = (end := outcome.end) + len(tail)
             octets[head] = outcome.head
             octets[at + end : at + size] = tail
             sizes.append(size)

@@ -35,6 +35,7 @@ from containerdns.server.sockets import IP_PKTINFO, Listener
 log = logging.getLogger(__name__)
 
 QUERY_OCTETS: Final = 2112  # longer than any legitimate query; truncated ones fail to parse
+MAX_QUERY_FLAGS: Final = b"\7"  # in octet 2 of a message: AA, TC and RD; with others it is no query
 MAX_CLIENTS: Final = 8192  # addresses with a cached view
 FREED_AT_ONCE: Final = 256  # states of clients and their variants, within 0.1 ms
 MAX_VARIANTS: Final = 64  # OPT records per client; then its own are cleared
@@ -306,6 +307,8 @@ class Datagrams:
     ) -> bytes | Forward | None:
         """Answer a query with its plain form, if they differ only in the OPT record."""
         start = opt_start(data)
+        if data[2:3] > MAX_QUERY_FLAGS:  # whose response has no options
+            return None
         variant = self._variant(data[start:], client, started)
         if variant is None:
             return None
