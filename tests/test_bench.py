@@ -15,7 +15,8 @@ MACHINE = Machine("a processor, 2 cores, Linux 6.1", ("nsd 4.6.1",), 0.012, 0.5,
 RATIOS = {"our_queries_ratio": 1.1, "our_queries_spread": [1.0, 1.2]}
 RATIOS |= {"our_cpu_ratio": 0.9, "our_cpu_spread": [0.8, 1.0], "turns": 7}
 TIMES = {"p50": 1.0, "p95": 2.0, "p99": 2.5, "p99.9": 4.0, "max": 9.0, "asked": 3000, "lost": 0}
-ATTACKED = TIMES | {"machine p99.9": 1.5, "MB after": 60.0}
+TIMES |= {"machine p99.9": 1.5}
+ATTACKED = TIMES | {"MB after": 60.0}
 
 
 def compared(server: str, **others: Any) -> dict[str, Any]:
@@ -35,7 +36,7 @@ QUERIES = [
 MISSES = [compared(server, added_p50=0.2) for server in ("dnsmasq", "unbound", "containerdns")]
 FOUND: dict[str, list[dict[str, Any]]] = {
     **dict.fromkeys(("throughput", "sizes", "churn"), QUERIES),
-    **dict.fromkeys(("forward", "forward-tls"), MISSES),
+    **dict.fromkeys(("forward", "forward-aliases", "forward-tls"), MISSES),
     "conditions": [
         condition("a DNS cookie", 0.87, 1.1),
         condition("100 redeploys/s", 0.9, 1.04),
@@ -109,7 +110,7 @@ def test_every_measure_of_the_report_has_a_section_and_results_in_this_test() ->
         ),
         "| share of one client's queries, least of 3 |  | 0.31 |  | at least 0.2 | yes |",
         (
-            "| answers, four copy, p99.9, ms | a bare echo 4.0 | 4.00 "
+            "| answers, four copy, p99.9, ms | a bare echo 4.0, the machine 1.5 | 4.00 "
             "| 3.00 to 5.00 | at most 5 | yes |"
         ),
         (

@@ -68,25 +68,27 @@ def _measure(
     server: Running, ports: dict[str, int], folder: Path, seconds: float
 ) -> Iterator[dict[str, Any]]:
     with steady.echo() as floor:
-        yield _row("a bare echo", steady.measured(floor.port, ALONE))
-    yield _row("nobody copies", steady.measured(server.port, ALONE))
+        yield _row("a bare echo", *steady.measured_beside(floor.port, ALONE))
+    yield _row("nobody copies", *steady.measured_beside(server.port, ALONE))
     with contextlib.ExitStack() as stack:
+        finish = stack.enter_context(steady.machine())
         asking = steady.Client(server.port)
         for name, port in ports.items():
             stack.enter_context(secondary(name, folder, port, server.port))
             wait_for(port)
         time.sleep(CATCHING_UP)
-        yield _row(f"{', '.join(ports)} copy all", asking.finish())
+        yield _row(f"{', '.join(ports)} copy all", asking.finish(), finish())
         _, begun = transfers(server)
-        row = _row("the same follow", steady.measured(server.port, seconds))
+        row = _row("the same follow", *steady.measured_beside(server.port, seconds))
         seen, _ = transfers(server, begun)
         behind = {name: serial(server.port) - serial(port) for name, port in ports.items()}
         print(f"{dict(seen)}; serials behind: {behind}")
         yield row | {"transfers": seen, "behind": behind}
 
 
-def _row(what: str, taken: list[float]) -> dict[str, Any]:
-    row = {"what": what, **steady.summary(taken)}
+def _row(what: str, taken: list[float], machine: list[float]) -> dict[str, Any]:
+    of_machine = steady.summary(machine)["p99.9"]
+    row = {"what": what, **steady.summary(taken), "machine p99.9": of_machine}
     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     return row
 
