@@ -330,7 +330,7 @@ class Forwarder:
         question, client = plain.question, plain.client
         count = self._waiting.get(client, 0)
         if (
-            question in self._cache
+            (question in self._cache and self._cache.has(question, self._loop.time()))
             or question in self._plain
             or question in self._flights
             or count >= MAX_QUESTIONS_OF_A_CLIENT
@@ -521,18 +521,22 @@ class Forwarder:
         upstream is alive; the flight continues in the background.
         """
         self._waiting[waiter.client] = self._waiting.get(waiter.client, 0) + 1
-        now = self._loop.time()
-        stale = self._cache.stale(question, now)
         flight = (
             self._flights.get(question)
             or self._plain.become_flight(question)
             or self._begin(question)
         )
+        self._let_wait(waiter, flight, self._loop.time())
+
+    def _let_wait(self, waiter: Waiter, flight: Flight, since: float) -> None:
+        """Add a client, which gets a stale response some time after it began to wait, if any."""
         flight.waiting.append(waiter)
+        question = flight.question
+        stale = self._cache.stale(question, self._loop.time())
         if stale is not None:
             patience = STALE_PATIENCE if self._has_alive(question.apex) else 0.0
             waiter.stale_at = self._loop.call_at(
-                now + patience, self._give_stale, flight, waiter, stale
+                since + patience, self._give_stale, flight, waiter, stale
             )
 
     def _give_stale(self, flight: Flight, waiter: Waiter, stale: Cached) -> None:
@@ -545,10 +549,16 @@ class Forwarder:
         flight.begin()
         return flight
 
-    def new_flight(self, question: Question, waiter: Waiter) -> Flight:
-        """Return a flight that is not begun, for a client that is counted already."""
+    def new_flight(self, question: Question, waiter: Waiter, since: float) -> Flight:
+        """Return a flight that is not begun, for a client that is counted already.
+
+        Args:
+            question: The question.
+            waiter: The client.
+            since: When it began to wait, by the loop's clock.
+        """
         flight = self._flights[question] = Flight(question, self, self._loop)
-        flight.waiting.append(waiter)
+        self._let_wait(waiter, flight, since)
         return flight
 
     def go_on(self, flight: Flight) -> None:

@@ -28,8 +28,8 @@ class PlainControl(Protocol):
     def order(self, question: Question) -> tuple[Upstream, ...]:
         """Return the servers to query, in order."""
 
-    def new_flight(self, question: Question, waiter: Waiter) -> Flight:
-        """Return a flight that is not begun, for a client that is counted already."""
+    def new_flight(self, question: Question, waiter: Waiter, since: float) -> Flight:
+        """Return a flight that is not begun, for a client counted already that waits since then."""
 
     def may_pass(self, plain: PlainQuestion, answer: PlainAnswer) -> bool:
         """Return whether nothing is to be dropped from an answer, or added to it."""
@@ -111,7 +111,7 @@ class PlainFlights:
             together.home, unsent = transport.send_plain(unsent)
             self._control.timeouts.add(now + first_patience(order[0], len(order)), together)
         for plain in unsent:
-            self._leave(plain.question).begin()
+            self._leave(plain.question, now).begin()
 
     def read(self, data: bytes, plain: PlainQuestion) -> PlainAnswer | None:
         """Return a response to a question if it can be passed on as it came; see `PlainTaker`."""
@@ -142,11 +142,11 @@ class PlainFlights:
         if together is None:
             return None
         if together is self._next.get(question.apex):  # not sent yet
-            flight = self._leave(question)
+            flight = self._leave(question, self._control.time())
             flight.begin()
             return flight
         plain = together.questions[question]
-        flight = self._leave(question)
+        flight = self._leave(question, together.at)
         attempt = Attempt(together.upstream, question, flight, together.at)
         attempt.resume(plain.spelled, plain.message_id, together.home)
         flight.resume(attempt, self._control.order(question))
@@ -157,8 +157,8 @@ class PlainFlights:
         for question in list(self._in_flight):
             self.become_flight(question)
 
-    def _leave(self, question: Question) -> Flight:
-        """Return a flight in place of a question."""
+    def _leave(self, question: Question, since: float) -> Flight:
+        """Return a flight in place of a question that waits since a moment."""
         plain = self._in_flight.pop(question).questions.pop(question)
         waiter = Waiter(plain.client, partial(plain.asker.take_resolution, plain))
-        return self._control.new_flight(question, waiter)
+        return self._control.new_flight(question, waiter, since)

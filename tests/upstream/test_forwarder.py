@@ -23,10 +23,12 @@ from tests.own_network import is_own
 from tests.timing import TRIES, assert_within, best_of_three, listens, until
 from tests.upstream.fakes import Reply, answer, qtype, truncated, upstream
 from tests.upstream.forwarding import (
+    Asking,
     addresses,
     forwarder,
     front,
     local,
+    plain_question,
     question,
     records,
     settings,
@@ -671,6 +673,22 @@ async def test_a_hot_name_that_is_ready_made_is_asked_for_before_it_ends() -> No
             assert kept.renewal() > 0
         await until(lambda: len(fake.asked) >= 2)
         assert kept.renewal() == 0, "there is a newer response"
+
+
+async def test_a_name_that_has_ended_is_asked_for_as_one_never_asked_for() -> None:
+    """Very many may end at once, as they were asked for at once."""
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        clock = LateClock(forward)
+        for seconds, has_ended in ((59.0, False), (2.0, True)):
+            clock.pass_by(seconds)
+            plain, asking = plain_question(WWW), Asking()
+            assert plain is not None
+            plain.asker, plain.client = asking, b""
+            assert forward.ask_plain(plain) is has_ended
+        forward.send_plain()
+        assert addresses(WWW, await asking.resolved) == ["192.0.2.1"]
+        assert len(fake.asked) == 2
 
 
 async def test_what_is_cached_no_more_is_not_renewed() -> None:

@@ -133,11 +133,16 @@ class Cache:
         """Return whether there is a response, however old, or a failure."""
         return question in self._responses
 
+    def has(self, question: Question, now: float) -> bool:
+        """Return whether `fresh` would return a response, without counting a use."""
+        cached = self._responses.get(question)
+        return cached is not None and (now < cached.expires or now < cached.failing_until)
+
     def fresh(self, question: Question, now: float) -> Cached | None:
         """Return a response that is fresh, or stale while all upstreams fail."""
-        cached = self._responses.get(question)
-        if cached is None or (now >= cached.expires and now >= cached.failing_until):
+        if not self.has(question, now):
             return None
+        cached = self._responses[question]
         cached.hits += 1
         self._responses.move_to_end(question)
         return cached
