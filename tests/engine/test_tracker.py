@@ -53,3 +53,16 @@ async def test_event_right_after_an_answer_is_followed_by_another_inspect() -> N
         tracker.happened(DOCUMENT["Id"], ContainerEvent(Happening.CHANGED, 2.0))
         async with asyncio.timeout(60):
             await client.asked.wait()
+
+
+async def test_inspect_is_one_task() -> None:
+    """Two, of which one waits for the other, cost more than the request itself."""
+    client, sink = Client(), Recorder()
+    tracker = Tracker(client, "unix:///engine", sink)  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as tasks:
+        tracker.begin(tasks)
+        before = len(asyncio.all_tasks())
+        tracker.happened(DOCUMENT["Id"], ContainerEvent(Happening.STARTED, 1.0))
+        await client.asked.wait()
+        assert len(asyncio.all_tasks()) == before + 1
+        client.answer.set_result(DOCUMENT)
