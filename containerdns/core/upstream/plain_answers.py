@@ -163,9 +163,14 @@ def read(data: bytes, asked: bytes) -> PlainAnswer | None:
         edns = _read_opt(data[records.at :]) if additionals == 1 else None
         if edns is None:
             return None
-    targets = tuple(map(names.from_wire, records.targets)) if records.targets else ()
+    targets = tuple(map(_text_of, records.targets)) if records.targets else ()
     body = records.body((answers, authorities, 0))
     return PlainAnswer(body, data[6:10], records.ttl, flags, edns, targets)
+
+
+# A name that was read: where its own labels are, rather than those of a name that it points to;
+# where it begins; and its octets, in lower case.
+_Name = tuple[list[int], int, bytes]
 
 
 class _Records:
@@ -192,7 +197,7 @@ class _Records:
 
     def read_aliases(self, most: int) -> None:
         """Read CNAMEs, each of the name that the one before leads to, until another record."""
-        self._names: dict[int, bytes] = {}  # those read, and those above them, by offset
+        self._names: list[_Name] = []
         chain = [self._read_name(messages.HEADER_OCTETS)[0]]
         while len(chain) <= most and self._data.startswith(_CNAME, self.at + _KIND_AT):
             self._check_owner(chain[-1])
@@ -233,10 +238,10 @@ class _Records:
 
         Its lower number is the TTL of a denial (RFC 2308 section 5).
         """
-        above = {*self._names.values(), b"\0"}
+        data, above = self._data, self._names.copy()
         owner, at = self._read_name(self.at)
-        data, ttl_at = self._data, at + len(_SOA)
-        if data[at:ttl_at] != _SOA or owner not in above:
+        ttl_at = at + len(_SOA)
+        if data[at:ttl_at] != _SOA or not _is_above(owner, above):
             raise _NotPlainError
         _, mailbox_at = self._read_name(ttl_at + _DATA_AT - _TTL_AT)
         _, numbers_at = self._read_name(mailbox_at)
@@ -276,9 +281,17 @@ class _Records:
     def _check_owner(self, name: bytes) -> bytes:
         """Return the pointer that is the next record's owner, if it leads to a name."""
         owner = self._data[self.at : self.at + _KIND_AT]
-        if self._names.get(int.from_bytes(owner) - _POINTER) != name:
+        if self._name_at(owner) != name:
             raise _NotPlainError
         return owner
+
+    def _name_at(self, pointer: bytes) -> bytes:
+        """Return the name that a pointer leads to if it was read; b"" if not."""
+        place = int.from_bytes(pointer) - _POINTER
+        for labels, start, name in self._names:
+            if place in labels:
+                return name[place - start :]
+        return b""
 
     def _read_name(self, at: int) -> tuple[bytes, int]:
         """Read a name; return it in lower case, and the offset after it.
@@ -287,20 +300,31 @@ class _Records:
         read twice, and no name has octets that are changed before a client gets them, such as
         those of a TTL.
         """
-        data, known, start, labels = self._data, self._names, at, []
+        data, start, labels = self._data, at, []
         while 0 < (length := data[at]) <= names.MAX_LABEL:
             labels.append(at)
             at += 1 + length
         rest, end = b"\0", at + 1
         if length:
             end = at + 2
-            rest = known.get(int.from_bytes(data[at:end]) - _POINTER, b"")
+            rest = self._name_at(data[at:end])
         name = data[start:at].lower() + rest
         if not rest or len(name) > names.MAX_NAME:
             raise _NotPlainError
-        for label in labels:
-            known[label] = name[label - start :]
+        if labels:
+            self._names.append((labels, start, name))
         return name, end
+
+
+_text_of = lru_cache(maxsize=1024)(names.from_wire)  # the chain of an A is also that of an AAAA
+
+
+def _is_above(apex: bytes, below: Sequence[_Name]) -> bool:
+    """Return whether an apex is at or above one of some names."""
+    return apex == b"\0" or any(
+        name.endswith(apex) and start + len(name) - len(apex) in labels
+        for labels, start, name in below
+    )
 
 
 @lru_cache(maxsize=1024)  # of each server nearly always the same, or padded by 0 to 467 octets

@@ -217,10 +217,12 @@ class PlainQuestions:
             answer: One with targets, or with NXDOMAIN.
             now: Seconds since the epoch.
         """
-        ownership, targets = self._ownership, answer.targets
-        if ownership is None or not all(ownership.is_elsewhere(name, now) for name in targets):
+        ownership, last = self._ownership, plain.question.name
+        if ownership is None:
             return False
-        last = targets[-1] if targets else plain.question.name
+        for last in answer.targets:
+            if not ownership.is_elsewhere(last, now):
+                return False
         return answer.rcode != messages.NXDOMAIN or not ownership.is_above_ours(last)
 
     def _parent(self, wire: bytes) -> Parent:

@@ -286,6 +286,10 @@ OTHERS = {
         record(CNAME, b"".join(b"\x3e" + bytes([98 + n]) * 62 for n in range(4)) + b"\2xy\0"),
         record(owner=FIRST),
     ),
+    "an SOA within a label": sent(
+        asked=b"\x0bwww\7example\0" + asking()[-4:],
+        authority=(record(SOA, bytes(2) + SOA_NUMBERS, owner=b"\7example\0"),),
+    ),
     "an SOA of a sibling": sent(authority=(record(SOA, owner=b"\3net\0"),)),
     "an SOA of a name below": sent(authority=(record(SOA, owner=b"\1x\xc0\x0c"),)),
     "an SOA that lives too long": sent(authority=(record(SOA, ttl=MAX_POSITIVE + 1),)),
