@@ -61,6 +61,7 @@ class Answering:
         counters: The counters of the process.
         synthesised: `SynthesisedAnswers.find`, which may raise.
         plain_questions: Finds plain questions, which may raise.
+        kept_plain: `Responder.kept_plain`.
         ask_plain: `Resolver.ask_plain`.
         send_plain: `Resolver.send_plain`.
     """
@@ -75,6 +76,7 @@ class Answering:
         self._responder = responder
         self.synthesised = responder.synthesised
         self.plain_questions = responder.plain_questions
+        self.kept_plain = responder.kept_plain
         self._forwarder = forwarder
         self.ask_plain = forwarder.ask_plain
         self.send_plain = forwarder.send_plain

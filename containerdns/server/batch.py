@@ -248,6 +248,9 @@ class BatchLoop:
         answers, self._answers = self._answers, []
         self._late += [(plain.head, plain.response(answer)) for plain, answer, _ in answers]
         self._send_late()
+        for plain, answer, upstream in answers:
+            client = self._clients.get(plain.head[self._key])
+            self._datagrams.keep_plain(plain, answer, upstream, client)
         now, clock = time.monotonic(), time.time()
         for started, run in groupby(answers, _started):  # those that arrived together
             seconds = now - started

@@ -388,6 +388,16 @@ class Datagrams:
             self.counters.answered(rcode, "upstream", times)
         self.counters.took("upstream", seconds, len(rows))
 
+    def keep_plain(
+        self, plain: PlainQuestion, answer: PlainAnswer, upstream: str, client: Client | None
+    ) -> None:
+        """Cache a plain answer if the former response to the same query has just ended."""
+        if client is None or not self.packet_cache.has_ended(plain.data):
+            return
+        if not answer.targets and not answer.is_negative:
+            reply = self._answering.kept_plain(plain, answer, upstream)
+            self.packet_cache.keep(client.view, plain.data, reply, time.monotonic())
+
     def forward(
         self,
         forward: Forward,

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Served:
     history: History
     counters: Counters
     fake: FakeUpstream
+    cache: PacketCache
 
     async def ask(self, *queries: bytes, client_address: str = "127.0.0.1") -> list[bytes]:
         """Send queries from one socket, at once; return the responses in the same order."""
@@ -107,7 +109,7 @@ async def serving(
         running = [asyncio.create_task(one.run()) for one in (made, servers)]
         await made.has_started.wait()
         try:
-            yield Served(servers, made, history, counters, fake)
+            yield Served(servers, made, history, counters, fake, cache)
         finally:
             for task in running:
                 task.cancel()
@@ -331,3 +333,33 @@ async def test_questions_of_clients_that_may_not_ask_are_never_plain() -> None:
         [reply] = await served.ask(numbered("mail.example.", 2), client_address="127.0.0.2")
         assert reply[3] & 0xF == messages.REFUSED
         assert served.fake.names == ["www.example."]
+
+
+@pytest.mark.parametrize("opt", [b"", messages.opt_record(), messages.opt_record(dnssec_ok=True)])
+async def test_answer_for_a_query_whose_response_has_ended_is_ready_made_at_once(
+    opt: bytes,
+) -> None:
+    """Very many may end at once; each would take the slow path once more."""
+    async with serving() as served:
+        data = query("www1.example.", opt=opt)
+        for asked in (query("www.example.", opt=opt), data, data):
+            (first,) = await served.ask(asked)
+        (entry,) = served.cache._shelves["fresh"]
+        entry.until, entry.renewal = time.monotonic(), None
+        served.forwarder._cache.clear()
+        before = len(served.fake.asked)
+        (again,) = await served.ask(data)
+        assert (_addresses(again), len(served.fake.asked)) == (_addresses(first), before + 1)
+        (kept,) = served.cache._shelves["fresh"]
+        assert (kept.source, kept.upstream, kept.names) == (
+            "cache",
+            entry.upstream,
+            entry.names,
+        )
+        assert kept.ttls_at == entry.ttls_at
+        (third,) = await served.ask(data)
+        assert (_addresses(third), len(served.fake.asked)) == (_addresses(first), before + 1)
+
+
+def _addresses(reply: bytes) -> list[str]:
+    return [str(record.rdata) for record in DNSRecord.parse(reply).rr]

@@ -32,6 +32,7 @@ MAX_ENTRIES_COMPARED: Final = 16  # of each of these, to find whether they are i
 NAME_OCTETS: Final = 400  # cost of each further name that it depends on
 MAX_NAMES: Final = 64  # names that one entry may depend on
 MAX_ASKED_ONCE: Final = 16384  # absent names queried once, while the shelf is full
+MAX_ENDED: Final = 16384  # queries of upstreams' responses that have ended; then all are forgotten
 FREED_AT_ONCE: Final = 64  # entries per step; freeing all invalidated ones would delay queries
 TALLIED_AT_ONCE: Final = 2000  # entries, within a fraction of a millisecond
 SECOND_CHANCES: Final = 4  # recently used entries skipped to evict one
@@ -238,6 +239,7 @@ class PacketCache:
         self._forgotten: list[dict[Any, Any]] = []
         self._empty()
         self._asked_once: set[int] = set()
+        self._ended: set[bytes] = set()
         self._serial = b""  # until it is known, entries have their own
 
     def __len__(self) -> int:
@@ -302,6 +304,7 @@ class PacketCache:
         """Return the current tail of an entry that varies; None if it is stale."""
         if entry.until and now >= entry.until and not entry.is_renewed(now):
             self._remove(entry)
+            self._record_end(entry.key)
             return None
         if entry.source != "zone":
             self.has_unusual = True
@@ -318,6 +321,15 @@ class PacketCache:
             return entry.tail
         entry.turn += 1
         return _turned(entry.kept_tail, entry.rotation, entry.turn)
+
+    def _record_end(self, key: bytes) -> None:
+        if len(self._ended) >= MAX_ENDED:
+            self._ended.clear()
+        self._ended.add(key)
+
+    def has_ended(self, query: bytes) -> bool:
+        """Return whether the response to a query has ended lately, and is worth keeping again."""
+        return bool(self._ended) and query[2:].lower() in self._ended
 
     def begin_batch(self, now: float) -> None:
         """Prepare for a batch of queries; must be called before `Entry.era` is looked at."""
@@ -360,6 +372,7 @@ class PacketCache:
         if (former := entry.table.by_query.get(entry.key)) is not None:
             self._remove(former)
         self._make_room(entry)
+        self._ended.discard(entry.key)
         entry.table.by_query[entry.key] = entry
         if entry.before_opt is not None:
             entry.before_opt[entry.key[:-OPT_OCTETS]] = entry
@@ -406,6 +419,7 @@ class PacketCache:
             table.clear()
         dropped: list[dict[Any, Any]] = [*self._shelves.values(), self._of_name, self._variants]
         self._forgotten += [places for places in dropped if places]
+        self._ended.clear()
         self._empty()
 
     def forget_views(self) -> None:

@@ -22,8 +22,10 @@ from containerdns.core.protocol.synthesised_answers import (
     Template,
 )
 from containerdns.core.upstream.forwarding import Forward, Resolution
-from containerdns.core.upstream.plain_questions import PlainQuestions
+from containerdns.core.upstream.plain_answers import PlainAnswer
+from containerdns.core.upstream.plain_questions import PlainQuestion, PlainQuestions
 from containerdns.core.upstream.scrub import is_private
+from containerdns.core.upstream.upstream_cache import ready_for
 from containerdns.core.zone import answers, records
 from containerdns.core.zone.answers import Answer, Lookup
 from containerdns.core.zone.catalog import CATALOG
@@ -308,6 +310,30 @@ class Responder:
             ttl_offsets=tuple(
                 messages.HEADER_OCTETS + len(query.question) + at for at in body.ttl_offsets
             ),
+        )
+
+    def kept_plain(self, plain: PlainQuestion, answer: PlainAnswer, upstream: str) -> Reply:
+        """Return the response to a plain question as one that was cached when it arrived.
+
+        Args:
+            plain: The question.
+            answer: Its answer, of addresses alone.
+            upstream: The upstream that it came from, as configured.
+        """
+        question = plain.question
+        start = len(plain.data) - len(plain.form.rest) + messages.TYPE_AND_CLASS_OCTETS
+        return Reply(
+            plain.response(answer),
+            answer.rcode,
+            "cache",
+            question.qtype,
+            question.name,
+            upstream,
+            keeping="fresh",
+            depends_on=self._zone.names_behind(question.name),
+            fresh_for=ready_for(answer.ttl),
+            ages_in=1.0,
+            ttl_offsets=tuple(start + at for at in answer.body.ttl_offsets),
         )
 
     def _denied_at_most(self, resolution: Resolution, name: str) -> Resolution:

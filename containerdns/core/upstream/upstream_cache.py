@@ -84,9 +84,7 @@ class Cached:
         """
         if now >= self.expires:
             return max(self.failing_until - now, 0.0)
-        ttl = self.expires - self.since
-        piece = max(ttl * READY_PART, MIN_READY) if ttl >= MIN_PREFETCH else MAX_READY
-        return min(piece, MAX_READY, self.expires - now)
+        return min(ready_for(self.expires - self.since), self.expires - now)
 
     def is_wanted_again(self, now: float) -> bool:
         """Return whether it is hot and near its expiry, and should be prefetched."""
@@ -103,6 +101,12 @@ class Cached:
         body, targets = self.resolution.body, self.resolution.targets
         octets = OVERHEAD_OCTETS + len(body.octets) + 32 * len(body.ends)
         return octets + sum(60 + len(target) for target in targets) if targets else octets
+
+
+def ready_for(ttl: float) -> float:
+    """Return the seconds for which a new response with this TTL may be reused as it is."""
+    piece = max(ttl * READY_PART, MIN_READY) if ttl >= MIN_PREFETCH else MAX_READY
+    return min(piece, MAX_READY, ttl)
 
 
 class Cache:
