@@ -213,14 +213,14 @@ class _Server:
         self._counters.has_reloaded = True
         for option in new.waiting:
             log.warning("reload: %s takes effect at the next start", option.flag)
-        self._settings = new.settings
+        former, self._settings = self._settings, new.settings
         logs.configure(new.settings.logs.level, new.settings.logs.format)
         self._writer.use(new.settings, time.time())
         self._rooms.follow(keys)
         if self._http is not None:
             self._http.use(new.settings.http.hosts)
         await self._writer.publish_anew()
-        if new.applied and self._writer.listener is not None:
+        if self._writer.listener is not None and _changes_records(former, new.settings):
             self._writer.listener.settings_changed()
         log.info("reload: done; %s", ", ".join(o.flag for o in new.applied) or "nothing changed")
         systemd.notify("READY=1")
@@ -238,6 +238,12 @@ class _Server:
         while interval is not None:
             systemd.notify("WATCHDOG=1")
             await asyncio.sleep(interval)
+
+
+def _changes_records(former: Settings, new: Settings) -> bool:
+    """Return whether new settings change records that no container publishes."""
+    is_elsewhere = new.rights.host_addresses != former.rights.host_addresses
+    return is_elsewhere or new.zone != former.zone
 
 
 def _own_host(writer: ZoneWriter) -> OwnHost:

@@ -1,12 +1,13 @@
 """Every server of a fleet gives secondaries the same zone under the same serial."""
 
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.engine.running import Running, free_port, serving
-from tests.fleet.cluster import Cluster
+from tests.fleet.cluster import PREFIX, Cluster
 from tests.fleet.running import Engine, of_fleet
 from tests.server import secondaries
 from tests.timing import wait_until
@@ -37,6 +38,37 @@ def settle(*servers: Running) -> int:
     """Wait until all servers have one serial, and give it."""
     wait_until(lambda: len({serial_of(server) for server in servers}) == 1)
     return serial_of(servers[0])
+
+
+def test_reload_takes_a_serial_only_if_it_changes_the_zone(
+    cluster: Cluster, engines: tuple[Engine, Engine], tmp_path: Path
+) -> None:
+    """The host's key is written for one; else all secondaries would hear of another log level."""
+
+    def written() -> int:
+        found = cluster.call("/v3/kv/range", key=f"{PREFIX}a/host")
+        return int(found["kvs"][0]["mod_revision"])
+
+    def reload(settings: str) -> None:
+        count = server.log().count("reload: done")
+        config.write_text(settings)
+        server.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.log().count("reload: done") > count)
+
+    config = tmp_path / "config.toml"
+    config.write_text('log-level = "debug"')
+    engine, _ = engines
+    engine.add("web", address="10.1.0.1")
+    options = of_fleet(cluster, "a", "--config", str(config))
+    with serving(*options, docker=engine.url) as server:
+        wait_until(lambda: server.metric("fleet_connected") == 1)
+        before = written()
+        reload('log-level = "info"')
+        engine.add("late", address="10.1.0.2")  # written after the host
+        wait_until(lambda: sum("/a/c/" in key for key in cluster.listed()) == 2)
+        assert written() == before
+        reload("negative-ttl = 2")
+        wait_until(lambda: written() > before)
 
 
 def test_servers_give_one_zone_with_one_serial_and_its_differences(
