@@ -131,6 +131,8 @@ def _target(text: str, report: FaultReporter) -> str | None:
         return None
     if target == names.ROOT:
         fault = "the root cannot be a target"
+    elif text.split() != [text]:
+        fault = "a space in the name; there is one target"
     elif not (fault := spelling_fault(text)) and address_text(target[:-1]):
         fault = "expected a name; the label address takes IPs"
     if fault:
@@ -241,7 +243,7 @@ CNAME = DockerLabel(
     "a name other than the root",
     _target,
     (("cname", "search.corp.example."),),
-    (".", "192.0.2.7"),
+    (".", "192.0.2.7", "a.example b.example"),
 )
 ADDRESS = DockerLabel(
     "address",

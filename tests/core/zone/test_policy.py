@@ -382,7 +382,9 @@ def test_fixed_addresses_that_are_all_wrong_leave_the_own_ones() -> None:
     assert [a.text for a in found.addresses] == ["172.18.0.2"]
 
 
-@pytest.mark.parametrize("target", [".", "a..b", "w\u00e4b", "https://a.example", "a.example:80"])
+@pytest.mark.parametrize(
+    "target", [".", "a..b", "w\u00e4b", "https://a.example", "a.example:80", "a.example b.example"]
+)
 def test_cname_that_leads_nowhere_is_a_fault(target: str) -> None:
     found = published({"containerdns.cname": target})
     assert found.cname == ""
