@@ -655,6 +655,8 @@ class ZoneWriter(Replica):
 
         It may be created later.  Where networks cannot be listed, those of containers are known.
         """
+        if not self.settings.policy.networks:
+            return  # to gather them takes milliseconds if there are very many containers
         known = {network.name for network in self.inventory.networks()}
         is_known = bool(known) and all(engine.last_sync for engine in self.engines.values())
         for name in self.settings.policy.networks if is_known else ():

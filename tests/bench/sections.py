@@ -94,9 +94,10 @@ def _conditions(rows: Sequence[Row]) -> Lines:
     yield ""
     yield "Each beside a plain query for one of 1,000 names in the same turn, which has EDNS too if"
     yield "that is what the row is about. The control is plain queries beside themselves: what it"
-    yield "differs from 1 by is noise. Redeploys are beside the same server without any. What"
-    yield "dnsperf cannot send (RD off, CD, NSID, other sizes) a slower client sends, so that of"
-    yield "these rows the CPU counts."
+    yield "differs from 1 by is noise. Redeploys are beside the same server without any, and their"
+    yield "CPU is shared out to as many queries as come then: the Engine takes part of the client's"
+    yield "core. What dnsperf cannot send (RD off, CD, NSID, other sizes) a slower client sends, so"
+    yield "that of these rows the CPU counts."
     yield ""
     yield from _columns(
         rows,
