@@ -337,6 +337,27 @@ def sent(forward: AwaitedForwarder, asked: list[Forward]) -> list[Asking]:
     return asking
 
 
+async def test_only_those_that_were_not_sent_are_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        many = forward._surroundings.open_ports.many
+        assert many is not None
+        real, sent_before = many._send, list[int]()
+
+        def send(descriptor: int, headers: int, count: int, flags: int) -> int:
+            if sent_before:
+                return fails_with(errno.ENETUNREACH)
+            sent_before.append(count)
+            return int(real(descriptor, headers, 1, flags))
+
+        monkeypatch.setattr(many, "_send", send)
+        asked = of_many_lengths(20)
+        assert len(await answers_to(sent(forward, asked))) == 20
+        assert sorted(fake.names) == sorted(one.name for one in asked)
+        assert 2 <= len(set(fake.peers)) < 20
+
+
 async def test_questions_of_many_lengths_get_their_own_answers() -> None:
     def named(query: DNSRecord, _: str) -> Reply:
         number = int("".join(filter(str.isdigit, str(query.q.qname).partition(".")[0])))
