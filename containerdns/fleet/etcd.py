@@ -148,6 +148,14 @@ class Etcd:
                 steps.append({"request_put": put})
         return _revision_in(await self._call("/v3/kv/txn", {"success": steps}))
 
+    async def put_again(self, key: str, value: str, lease: int) -> int:
+        """Set a key that goes with a lease; return the revision, or 0 if it does not go with it."""
+        put = {"key": _encoded(key), "value": _encoded(value), "lease": lease}
+        compare = {"target": "LEASE", "key": _encoded(key), "lease": str(lease)}
+        fields = {"compare": [compare], "success": [{"request_put": put}]}
+        done = await self._call("/v3/kv/txn", fields)
+        return _revision_in(done) if done.get("succeeded") else 0
+
     async def replace(self, key: str, value: str, lease: int, revision: int) -> bool:
         """Set a key unless it has changed since a revision; return whether it had not."""
         put = {"key": _encoded(key), "value": _encoded(value), "lease": lease}

@@ -262,8 +262,7 @@ class Member:
             if found is None:  # it has gone in between
                 return await self._take_host(lease)
             if self._instance in (found.value or ""):
-                await self._etcd.put(key, document, lease)
-                is_ours = True
+                is_ours = await self._etcd.replace(key, document, lease, found.revision)
             elif self._rules.lease < MIN_OBSERVED:
                 is_ours = await self._outlive(key, document, lease)
             elif await self._is_left(found, lease):
@@ -327,8 +326,25 @@ class Member:
                 await self._etcd.create(key, base, 0)
             else:
                 await self._etcd.replace(key, base, 0, found.revision)
-        host_key = f"{self._base}{self._rules.host}/host"
-        self._written_at[""] = await self._etcd.put(host_key, self._host_document(), lease)
+        await self._put_host(self._host_document(), lease)
+
+    async def _put_host(self, document: str, lease: int) -> None:
+        """Set the key of this host again.
+
+        Not after another server took it over, which this one may not know yet: it may have been
+        suspended for most of its lease, with this request under way.
+
+        Raises:
+            FleetUnavailable: Another server did.
+        """
+        key = f"{self._base}{self._rules.host}/host"
+        revision = await self._etcd.put_again(key, document, lease)
+        if not revision:  # changed or deleted, by a server or by an operator
+            found = await self._etcd.get(key)
+            if found is not None:
+                self._reader.look_for_namesake(found)
+            revision = await self._etcd.put(key, document, lease)
+        self._written_at[""] = revision
 
     async def _follow(self) -> None:
         """Apply what all hosts write, own one included, until the watch ends."""
@@ -342,8 +358,7 @@ class Member:
             document = self._host_document()
             if document != self._written_host:
                 self._written_host = document  # before the watch brings it
-                key = f"{self._base}{self._rules.host}/host"
-                self._written_at[""] = await self._etcd.put(key, document, lease)
+                await self._put_host(document, lease)
         base = f"{self._base}{self._rules.host}/c/"
         while self._unwritten:
             batch = self._next_batch()

@@ -258,6 +258,15 @@ class Reader:
                 log.info("fleet: host %s", host.name)
         self._sink.remote_changed(self._others.set_hosts(new))
 
+    def look_for_namesake(self, value: Value) -> None:
+        """Look whether another server wrote the key of this host.
+
+        Raises:
+            FleetUnavailable: Another one did, and this one is not to write over that.
+        """
+        if value.value is not None:
+            self._look_for_namesake(self._parsed(self._place_of(value.key), value.value))
+
     def _look_for_namesake(self, found: Host | Remote | None) -> None:
         """Stop writing if another server took over the name of this host.
 

@@ -1,5 +1,6 @@
 """What a fleet survives: a real etcd in each of its moods, with servers on simulated Engines."""
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from containerdns.core.zone.fleet import Host, document_of
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress
+from containerdns.fleet.etcd import Etcd
 from tests.certificates import make_certificates
 from tests.engine.running import RecordingUpstream, Running, serving
 from tests.fleet.cluster import PREFIX, Cluster
@@ -311,6 +313,31 @@ def test_server_whose_name_was_taken_over_in_its_silence_does_not_write_any_more
             assert has(first, "web", "10.1.0.1")
             assert "already has the name a" not in twin.log()
             assert sum("/a/c/" in key for key in cluster.listed()) == 1
+
+
+def test_key_is_set_again_only_while_it_goes_with_the_lease_of_before(cluster: Cluster) -> None:
+    """A request under way while its server was suspended may come after another took over."""
+    key = f"{PREFIX}a/host"
+
+    async def take_over() -> list[int]:
+        etcd = Etcd([cluster.url], None)
+        ours, theirs = await etcd.grant(30), await etcd.grant(30)
+        await etcd.create(key, "first", ours)
+        before = await etcd.put_again(key, "again", ours)
+        found = await etcd.get(key)
+        assert found is not None
+        assert (found.value, found.revision) == ("again", before)
+        await etcd.replace(key, "theirs", theirs, found.revision)
+        late = await etcd.put_again(key, "late", ours)
+        assert cluster.value(key) == "theirs"
+        await etcd.delete(key)
+        deleted = await etcd.put_again(key, "late", ours)
+        await etcd.close()
+        return [before, late, deleted]
+
+    before, late, deleted = asyncio.run(take_over())
+    assert before > 0
+    assert (late, deleted, cluster.value(key)) == (0, 0, "")
 
 
 def test_own_replicas_come_first_and_shared_subnets_are_published_by_their_host(
