@@ -162,14 +162,14 @@ def test_wrong_value_of_a_label_has_one_fault(label: docker_labels.DockerLabel[o
 @pytest.mark.parametrize(
     ("key", "good", "bad"),
     [
-        ("enable", "on", "maybe"),
+        ("enable", "true", "on"),
         ("names", ",".join(f"n{i}" for i in range(100)), ",".join(f"n{i}" for i in range(101))),
         ("names", "a" * 63, "a" * 64),
         ("fqdns", "a.example", "*.example"),
         ("fqdns", "b.example", "."),
         ("network", "backend", "nowhere"),
         ("ttl", "3600", "3601"),
-        ("wildcard", "no", "2"),
+        ("wildcard", "false", "no"),
         ("srv._http._tcp", "65535", "65536"),
         ("srv._http._tcp", "1", "0"),
         ("txt", "t" * 4096, "t" * 4097),

@@ -24,7 +24,7 @@ DEPLOY = REPOSITORY / "deploy"
 MTU = 1280
 # Where the machine's programs and their libraries are; containers of the tests borrow them.
 BORROWED = ("/bin", "/sbin", "/usr", "/lib", "/lib64", "/etc/alternatives", "/etc/ssl")
-PYTHON = (sys.prefix, sys.base_prefix, str(REPOSITORY))
+PYTHON = (sys.prefix, sys.base_prefix, str(REPOSITORY))  # Debian's is in one that is borrowed
 MAX_COMMAND = 180.0  # seconds
 
 
@@ -110,7 +110,7 @@ class Server:
     def _override(self) -> dict[str, Any]:
         """What stands in for the images, which need a registry; all else is as in deploy/."""
         borrowed = [f"{path}:{path}:ro" for path in BORROWED if Path(path).is_dir()]
-        python = [f"{path}:{path}:ro" for path in dict.fromkeys(PYTHON)]
+        python = [f"{path}:{path}:ro" for path in dict.fromkeys(PYTHON) if path not in BORROWED]
         start = DEPLOY / self.kind / "start"
         return {
             "services": {
