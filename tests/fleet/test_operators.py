@@ -154,7 +154,7 @@ async def test_document_that_changes_while_it_is_written_is_written_again() -> N
     written: list[str | None] = []
 
     class Writing(Etcd):
-        async def put(self, key: str, value: str, lease: int) -> int:
+        async def put_again(self, key: str, value: str, lease: int) -> int:
             return 1
 
         async def write(self, values: Mapping[str, str | None], lease: int) -> int:
