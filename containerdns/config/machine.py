@@ -71,10 +71,15 @@ def has_address(host: str) -> bool:
 
 
 def main_address(family: socket.AddressFamily) -> str | None:
-    """Return the address that this machine has towards the world; nothing is sent for it."""
-    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+    """Return the address that this machine has towards the world."""
+    return address_towards(SOMEWHERE[family])
+
+
+def address_towards(host: str) -> str | None:
+    """Return the address that this machine has towards another one; nothing is sent for it."""
+    with socket.socket(family_of(host), socket.SOCK_DGRAM) as asking:
         try:
-            asking.connect((SOMEWHERE[family], 53))
+            asking.connect((host, 53))
         except OSError:
             return None
         return str(asking.getsockname()[0])

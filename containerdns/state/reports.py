@@ -9,11 +9,13 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.metadata import version as package_version
+from ipaddress import ip_address
 from itertools import chain, product
 from typing import Any, Protocol
 
 from containerdns.config import client_targets
 from containerdns.config.client_targets import Ours
+from containerdns.config.machine import address_towards
 from containerdns.core import names
 from containerdns.core.endpoints import DNS_PORT, Endpoint
 from containerdns.core.last_day import LastDay
@@ -381,12 +383,14 @@ class Reports:
         return as_document(told, _upstream_of(told, prospect))
 
     def _local_for(self, address: bytes) -> bytes:
-        """Return an address of ours that such a client would send its query to."""
-        for endpoint in self._servers.endpoints:
-            own = packed(endpoint.host)
-            if not endpoint.is_wildcard and len(own) == len(address):
-                return own
-        return b""
+        """Return an address of ours that such a client would send its query to; b"" if none."""
+        towards = address_towards(str(ip_address(address)))
+        source = packed(towards) if towards else b""
+        own = {packed(e.host): e for e in self._servers.endpoints}
+        same_family = {octets: e for octets, e in own.items() if len(octets) == len(address)}
+        if source in same_family or any(e.is_wildcard for e in same_family.values()):
+            return source
+        return next(iter(same_family), b"")
 
     # -- queries -----------------------------------------------------------------------
 

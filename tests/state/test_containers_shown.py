@@ -48,6 +48,7 @@ CONTAINERS = [
     container("lonely", ""),
     container("chosen", "172.18.0.8", labels={"address": "192.0.2.8"}),
     container("exact", "172.18.0.9", labels={"fqdns": "search.corp.example"}),
+    container("onhost", "", network_mode="host"),
     container("faulty", "172.18.0.10", labels={"ttl": "soon"}, hostname="a..b"),
     container(
         "composed",
@@ -246,3 +247,28 @@ def test_exact_name_is_not_called_bare(reports: Reports) -> None:
         "search.corp.example.": ["label containerdns.fqdns"],
         "web.": ["bare container name"],
     }
+
+
+@pytest.mark.parametrize(
+    ("listening", "client", "address"),
+    [
+        (["0.0.0.0:53", "[::]:53"], "127.0.0.1", "127.0.0.1"),
+        (["0.0.0.0:53", "[::]:53"], "::1", "::1"),
+        (["127.0.0.7:53", "127.0.0.1:53"], "127.0.0.1", "127.0.0.1"),
+        (["127.0.0.7:53"], "127.0.0.1", "127.0.0.7"),
+        (["[::]:53"], "127.0.0.1", None),
+        ([], "127.0.0.1", None),
+    ],
+    ids=["all", "all of IPv6", "one of several", "another", "none of the family", "not yet open"],
+)
+async def test_address_of_the_host_is_explained_as_dns_answers_it(
+    listening: list[str], client: str, address: str | None, writer: ZoneWriter
+) -> None:
+    """It is the one that the query comes in on: of this machine, the one towards the client."""
+    endpoints = [values.endpoint(text) for text in listening]
+    forwarder = Forwarder(writer.settings.upstream, writer.counters, lambda _: False)
+    reports = Reports(writer, forwarder, History(0), Listening(endpoints), {})
+    for name in ("host", "onhost.docker"):
+        document = await reports.explain(name, "AAAA" if ":" in client else "A", client, [])
+        records = [record["data"] for record in document["queries"][0]["records"]]
+        assert records == ([address] if address else [])
