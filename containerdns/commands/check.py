@@ -19,6 +19,7 @@ from typing import Any
 
 from containerdns.commands import http_client
 from containerdns.commands.terminal import count_of
+from containerdns.config.files import ENCODING
 from containerdns.config.groups import Settings
 from containerdns.config.machine import has_address
 from containerdns.config.settings import unknown_variables
@@ -182,7 +183,7 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
 
 def _of_hosts_file(path: Path, ttl: int) -> Iterator[Finding]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding=ENCODING, errors="replace")
     except OSError as error:
         remedy = "create the file or correct --hosts; until then its names are not served"
         yield Finding("error", f"--hosts {path}: {error.strerror}", remedy)

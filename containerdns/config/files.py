@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+ENCODING: Final = "utf-8-sig"  # with or without a byte order mark, as editors of Windows write
 MAX_OCTETS: Final = 256 << 20  # of a file; a million lines of hosts are 50 MB
 
 Stamp = tuple[int, int, int]
@@ -36,7 +37,7 @@ def text_of(path: Path, errors: str = "strict") -> str:
         raise OSError("not a regular file")
     if status.st_size > MAX_OCTETS:
         raise OSError(f"larger than {MAX_OCTETS >> 20} MiB")
-    return path.read_text(encoding="utf-8", errors=errors)
+    return path.read_text(encoding=ENCODING, errors=errors)
 
 
 def tls_context(directory: Path | None, *, needs_all: bool) -> ssl.SSLContext:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from containerdns.config import docker_context, values
+from containerdns.config.files import ENCODING
 from containerdns.config.groups import DEFAULT_SOCKET, Settings
 from containerdns.core.endpoints import PRIVATE
 from containerdns.core.zone.docker_labels import MAX_TTL
@@ -568,17 +569,21 @@ def _of_file(file: Path | None, named: str) -> Iterator[tuple[str, _Given]]:
     if file is None:
         return
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding=ENCODING))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadSettings(named, str(file), f"a readable file ({reason})") from error
     except tomllib.TOMLDecodeError as error:
         raise BadSettings(named, str(file), f"a TOML file ({error})") from error
+    given = set()
     for key, value in document.items():
         source = f"{file}: {key}"
         option = _BY_KEY.get(key.replace("_", "-"))
         if option is None:
             raise BadSettings(source, str(value), _another_key(key))
+        if option.key in given:
+            raise BadSettings(source, str(value), f"{option.key} once, also with underscores")
+        given.add(option.key)
         if not _fits(option, value):
             raise BadSettings(source, str(value), option.expected)
         yield option.key, _Given(source, _texts(value))

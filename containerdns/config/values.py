@@ -160,8 +160,8 @@ def host_name(value: str) -> str:
 
 
 def fleet(value: str) -> tuple[str, ...]:
-    """Read the members of an etcd cluster: etcd://HOST[:PORT] or etcds://, with commas."""
-    return tuple(_etcd_url(part.strip()) for part in text(value).split(","))
+    """Read an etcd cluster: etcd://HOST[:PORT] or etcds://, several with commas or spaces."""
+    return tuple(_etcd_url(part) for part in re.split(r"\s*,\s*|\s+", text(value).strip()))
 
 
 def _etcd_url(value: str) -> str:

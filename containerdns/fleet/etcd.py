@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 
-from containerdns.config.files import tls_context
+from containerdns.config.files import ENCODING, tls_context
 from containerdns.errors import FleetRefused, FleetUnavailable
 from containerdns.tasks.turns import turns
 
@@ -307,7 +307,7 @@ class Etcd:
         if self._token or self._tls is None or not (self._tls / CREDENTIALS).is_file():
             return
         try:
-            text = (self._tls / CREDENTIALS).read_text()
+            text = (self._tls / CREDENTIALS).read_text(encoding=ENCODING)
         except UnicodeDecodeError as error:
             raise FleetUnavailable(f"the file {CREDENTIALS} of --fleet-tls: {error}") from error
         name, _, password = text.strip().partition(":")

@@ -13,6 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Final, Protocol
 
+from containerdns.config.files import ENCODING
 from containerdns.config.machine import family_of, socket_address
 from containerdns.core import names
 from containerdns.core.endpoints import Endpoint
@@ -53,7 +54,7 @@ def read_keys(paths: Sequence[Path]) -> tuple[tsig.Key, ...]:
     keys = []
     for path in paths:
         try:
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding=ENCODING).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise BadSettings("--transfer-key", str(path), f"a readable file ({reason})") from error

@@ -201,6 +201,7 @@ def test_name_templates_in_the_environment_are_parted_by_spaces() -> None:
         ('bare-names = "off"', "zone.bare_names", False),
         ("bare_names = false", "zone.bare_names", False),
         ('http = "off"', "http.listen", None),
+        ("\ufeffttl = 0\r\n", "zone.ttl", 0),
     ],
     ids=[
         "array",
@@ -212,6 +213,7 @@ def test_name_templates_in_the_environment_are_parted_by_spaces() -> None:
         "boolean as text",
         "underscores",
         "off",
+        "byte order mark",
     ],
 )
 def test_file_takes_what_toml_has(tmp_path: Path, text: str, field: str, value: object) -> None:
@@ -232,6 +234,7 @@ def test_file_takes_what_toml_has(tmp_path: Path, text: str, field: str, value: 
         ("domain = [['a'], 'b']", "domain="),
         ("domain = {a = 1}", "domain="),
         ("ttl = 5\nttl = 6", "a TOML file"),
+        ("negative-ttl = 5\nnegative_ttl = 6", "negative_ttl='6': expected negative-ttl once"),
         ("ttl = ", "a TOML file"),
     ],
     ids=[
@@ -244,6 +247,7 @@ def test_file_takes_what_toml_has(tmp_path: Path, text: str, field: str, value: 
         "nested",
         "inline table",
         "key twice",
+        "key in two spellings",
         "no TOML",
     ],
 )
@@ -564,6 +568,13 @@ def test_label_of_63_octets_is_a_domain() -> None:
 def test_network_is_read(text: str, network: str) -> None:
     rights = loaded(allow=text, allow_history=text, allow_transfer=text).rights
     assert {rights.ask, rights.history, rights.transfer} == {(ip_network(network),)}
+
+
+@pytest.mark.parametrize("between", [",", " ", ", "])
+def test_members_of_a_fleet_are_parted_by_spaces_or_commas(between: str) -> None:
+    """As all lists in the environment are."""
+    text = between.join(("etcd://one", "etcds://two:1"))
+    assert loaded(fleet=text).fleet.urls == ("etcd://one:2379", "etcds://two:1")
 
 
 @pytest.mark.parametrize("text", ["dns", "/dns", "dns/", "/dns/"])

@@ -322,7 +322,7 @@ def test_line_that_is_no_key_is_refused(line: str, expected: str, tmp_path: Path
 
 def test_keys_are_read(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    path.write_text("Transfer.docker HMAC-SHA256 MDEyMzQ1Njc4OWFiY2RlZg== # for ns2\n")
+    path.write_text("\ufeffTransfer.docker HMAC-SHA256 MDEyMzQ1Njc4OWFiY2RlZg== # for ns2\n")
     assert read_keys([path]) == (tsig.Key(KEY.name, KEY.algorithm, KEY.secret[:16]),)
 
 
