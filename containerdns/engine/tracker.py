@@ -70,7 +70,6 @@ class Tracker:
         ] = {}  # by id, while under way; set when no longer waited for
         self._hanging: dict[str, _Waiting] = {}  # by id
         self._tasks: asyncio.TaskGroup
-        self._session = 0
 
     def __len__(self) -> int:
         return len(self._tracked)
@@ -85,7 +84,6 @@ class Tracker:
     def begin(self, tasks: asyncio.TaskGroup) -> None:
         """Begin a session, with a new group of tasks."""
         self._tasks = tasks
-        self._session += 1
         self._asks.clear()
         self._hanging.clear()
         for container_id, tracked in self._tracked.items():
@@ -105,10 +103,11 @@ class Tracker:
             may_ask_early = not self._slots[Urgency.EARLY].locked()
             self._take(tracking.on_event(tracked, event, may_ask_early=may_ask_early))
 
-    def _look_at_new(self, container_id: str, session: int) -> None:
-        """Inspect a container that has not been started since its creation."""
+    async def _look_at_new(self, container_id: str) -> None:
+        """Inspect a container that is not started within a moment of its creation."""
+        await asyncio.sleep(NEW_FOR)
         tracked = self._tracked.get(container_id)
-        if tracked is not None and session == self._session:
+        if tracked is not None:
             self._take(tracking.on_still_new(tracked))
 
     def is_hanging(self, container_id: str) -> bool:
@@ -336,9 +335,7 @@ class Tracker:
                         settled = self._asks[tracked.id] = asyncio.Event()
                         self._tasks.create_task(self._ask(tracked.id, settled, urgency))
                 case AskLater():
-                    asyncio.get_running_loop().call_later(
-                        NEW_FOR, self._look_at_new, tracked.id, self._session
-                    )
+                    self._tasks.create_task(self._look_at_new(tracked.id))
                 case tracking.Report(container, event_time):
                     self._sink.container_changed(self._url, container, event_time)
                 case tracking.ReportDeath(event_time, status):

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 from containerdns.core.zone.tracking import ContainerEvent, Happening
-from containerdns.engine.tracker import Tracker
+from containerdns.engine.tracker import NEW_FOR, Tracker
+from containerdns.errors import EngineUnavailable
 from tests.engine.recorder import Recorder
 from tests.engine.simulated import GOLDEN, TEMPLATE
 
@@ -66,3 +68,19 @@ async def test_inspect_is_one_task() -> None:
         await client.asked.wait()
         assert len(asyncio.all_tasks()) == before + 1
         client.answer.set_result(DOCUMENT)
+
+
+async def test_container_created_right_before_the_engine_was_lost_is_no_internal_error() -> None:
+    """It was inspected a moment later, in the tasks of a session that had ended."""
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    tracker = Tracker(Client(), "unix:///engine", Recorder())  # type: ignore[arg-type]
+    with suppress(ExceptionGroup):
+        async with asyncio.TaskGroup() as tasks:
+            tracker.begin(tasks)
+            created = ContainerEvent(Happening.CREATED, 1.0, "web", docker_labels={})
+            tracker.happened(DOCUMENT["Id"], created)
+            await asyncio.sleep(0)
+            raise EngineUnavailable("lost")
+    await asyncio.sleep(NEW_FOR + 0.05)
+    assert not faults
