@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -164,6 +165,8 @@ class ZoneWriter(Replica):
         self._logged_generation = 0  # of the zone
         self._waits_for_serial = False
         self._hosts = HostsFiles()
+        self._hosts_lock = asyncio.Lock()
+        self._state_lock = threading.Lock()
         self._state_written = (0, 0.0)
         self._own_container = _own_container_id()
         self._machine_again_at = 0.0
@@ -433,15 +436,19 @@ class ZoneWriter(Replica):
             pass
 
     async def follow_hosts(self, *, all_of_them: bool = False) -> None:
-        """Read the hosts files that changed, or all, a few lines between queries."""
-        paths = self.settings.state.hosts
-        loaded = []
-        if paths:
-            loaded = await asyncio.to_thread(self._hosts.load, paths, all_of_them=all_of_them)
-        for is_applied in self._publish_hosts(loaded):
-            if is_applied:
-                gc.freeze()  # a collection over all new objects would delay queries
-            await turns().offer("hosts files")
+        """Read the hosts files that changed, or all, a few lines between queries.
+
+        A reload waits for a reading under way: two at once would count the same lines twice.
+        """
+        async with self._hosts_lock:
+            paths = self.settings.state.hosts
+            loaded = []
+            if paths:
+                loaded = await asyncio.to_thread(self._hosts.load, paths, all_of_them=all_of_them)
+            for is_applied in self._publish_hosts(loaded):
+                if is_applied:
+                    gc.freeze()  # a collection over all new objects would delay queries
+                await turns().offer("hosts files")
 
     def _publish_hosts(self, loaded: Loaded) -> Iterator[bool]:
         """Publish the contents of hosts files; yield after each unit whether it was applied."""
@@ -687,10 +694,12 @@ class ZoneWriter(Replica):
         await asyncio.to_thread(self._save_state, pieces)
 
     def _save_state(self, document: Iterable[bytes]) -> None:
+        """Write the state file; at the end, after a thread that is still writing it."""
         if (path := self.settings.state.file) is None:
             return
         try:
-            state_file.write(path, document)
+            with self._state_lock:
+                state_file.write(path, document)
         except OSError as error:
             self._warn_once("state", str(error), f"--state {path}: {error.strerror}, not saved")
 

@@ -110,3 +110,18 @@ def test_a_small_change_is_told_to_secondaries_as_one(tmp_path: Path) -> None:
     path.write_text("192.0.2.1 a\n192.0.2.2 b\n192.0.2.3 c\n")
     asyncio.run(zone_writer.follow_hosts())
     assert zone_writer.counters.zone_changes == changes + 1
+
+
+async def test_reload_while_a_file_is_being_read_reads_it_after_that(tmp_path: Path) -> None:
+    """`systemctl reload` right after a change: the lines of both readings were counted."""
+    path = tmp_path / "hosts"
+    path.write_text("")
+    zone_writer = keeper_of(path)
+    zone_writer.read_hosts()
+    last = f"hosts:{path}:host-1999"
+    path.write_text("".join(f"192.0.2.1 host-{n}\n" for n in range(2000)))
+    await asyncio.gather(zone_writer.follow_hosts(), zone_writer.publish_anew())
+    assert zone_writer.zone.publication(last) is not None
+    path.write_text("")
+    await zone_writer.follow_hosts()
+    assert zone_writer.zone.publication(last) is None

@@ -3,15 +3,22 @@
 import json
 import logging
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
+from containerdns.config.settings import load
+from containerdns.core.counters import Counters
+from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.zone.policy import Claim, Publication, Rank
 from containerdns.core.zone.remembered_names import MAX_REMEMBERED, RememberedNames
 from containerdns.core.zone.zone import Shape, Zone
 from containerdns.state import state_file
+from containerdns.state.zone_writer import ZoneWriter
 
 NOW, DAY = 1_800_000_000.0, 86400.0
 
@@ -180,3 +187,26 @@ def test_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no space"):
         state_file.write(path, failing())
     assert path.read_text() == document()
+
+
+def test_last_state_is_written_after_a_thread_that_is_still_writing(tmp_path: Path) -> None:
+    """SIGTERM in that moment left a mixture of two documents."""
+    path = tmp_path / "state"
+    options = {"docker": "unix:///run/docker.sock", "state": str(path)}
+    zone_writer = ZoneWriter(load(options, {}), Counters(), PacketCache(Counters()), frozenset())
+    is_writing, may_end = Event(), Event()
+
+    def earlier() -> Iterator[bytes]:
+        yield b"earlier and longer"
+        is_writing.set()
+        may_end.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(zone_writer._save_state, earlier())
+        is_writing.wait()
+        last = threads.submit(zone_writer._save_state, [b"last"])
+        wait((last,), timeout=0.1)  # it would take that moment to be too early
+        may_end.set()
+        first.result()
+        last.result()
+    assert path.read_bytes() == b"last"
