@@ -22,10 +22,12 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
@@ -122,6 +124,7 @@ class Member:
         self._is_refused = False
         self._refusal = ""  # why etcd takes no writes, as logged last
         self._lease = 0  # under which this host writes; 0 while it does not
+        self._renew_at = math.inf  # when that lease is due, by the loop's clock
         self._written_at: dict[str, int] = {}  # revisions, by container; "" is the host itself
         self._reader.own_seen = self._look_at_own
         self._checked_at = 0.0
@@ -219,6 +222,7 @@ class Member:
         """
         try:
             lease = await self._etcd.grant(self._rules.lease)
+            self._renew_later()
             if not await self._take_host(lease):
                 return 0
             await self._write_all(lease)
@@ -302,7 +306,7 @@ class Member:
         return False
 
     async def _write_all(self, lease: int) -> None:
-        """Write all own documents, and delete those of a former life."""
+        """Write all own documents, and delete those of a former life; `_keep` does what is left."""
         base = f"{self._base}{self._rules.host}/c/"
         listing = await self._etcd.list(base)
         self._unwritten.update(dict.fromkeys(self._own))
@@ -353,6 +357,7 @@ class Member:
             await self._reader.apply(changes)
 
     async def _write(self, lease: int) -> None:
+        """Write what differs, until the lease is to be renewed, as changes may never end."""
         if self._may_differ:
             self._may_differ = False
             document = self._host_document()
@@ -360,7 +365,8 @@ class Member:
                 self._written_host = document  # before the watch brings it
                 await self._put_host(document, lease)
         base = f"{self._base}{self._rules.host}/c/"
-        while self._unwritten:
+        clock = asyncio.get_running_loop().time
+        while self._unwritten and clock() < self._renew_at:
             batch = self._next_batch()
             values = {base + container_id: text for container_id, text in batch.items()}
             revision = await self._etcd.write(values, lease)
@@ -408,29 +414,31 @@ class Member:
     async def _keep(self, lease: int) -> None:
         """Write what changes, and renew the lease."""
         loop = asyncio.get_running_loop()
-        interval = self._rules.lease / RENEWALS
-        due = loop.time() + interval
         while True:
-            try:
-                async with asyncio.timeout(max(due - loop.time(), 0.0)):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(self._renew_at - loop.time(), 0.0)):
                     await self._has_unwritten.wait()
-            except TimeoutError:
-                if not await self._etcd.renew(lease):
-                    raise FleetUnavailable("the lease of this host has ended") from None
-                due = loop.time() + interval
+            if loop.time() >= self._renew_at:
+                await self._renew(lease)
                 await self._look_at_watch()
-                if self._unwritten or self._may_differ:  # etcd refused it before
-                    self._has_unwritten.set()
-                continue
             self._has_unwritten.clear()
             try:
-                await self._write(lease)
+                await self._write(lease)  # also what etcd refused before
                 if self._refusal:
                     log.info("fleet: etcd takes what this host has again")
                 self._refusal = ""
             except FleetRefused as refusal:  # the lease is renewed all the same
                 self._written_host, self._may_differ = "", True
                 self._report_refusal(refusal)
+
+    async def _renew(self, lease: int) -> None:
+        if not await self._etcd.renew(lease):
+            raise FleetUnavailable("the lease of this host has ended")
+        self._renew_later()
+
+    def _renew_later(self) -> None:
+        interval = self._rules.lease / RENEWALS
+        self._renew_at = asyncio.get_running_loop().time() + interval
 
     async def _look_at_watch(self) -> None:
         """Check that the watch brings changes, as a proxy may hold them back forever.

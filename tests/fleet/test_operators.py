@@ -1,5 +1,6 @@
 """What operators, proxies and a full disk do to a fleet: a real etcd, simulated Engines."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -168,6 +169,35 @@ async def test_document_that_changes_while_it_is_written_is_written_again() -> N
     member.own_changed([(alive.id, replace(alive, is_running=False), None)])
     await member._write(1)
     assert [json.loads(text or "")["running"] for text in written] == [False, True]
+
+
+async def test_lease_is_renewed_while_there_is_always_something_to_write() -> None:
+    """A busy host with an etcd far away was withdrawn everywhere in the middle of its work."""
+    busy = Publication("1" * 64, "web")
+    renewed = asyncio.Event()
+    written = 0
+
+    class Writing(Etcd):
+        async def renew(self, lease: int) -> bool:
+            renewed.set()
+            return True
+
+        async def write(self, values: Mapping[str, str | None], lease: int) -> int:
+            nonlocal written
+            written += 1
+            member.own_changed([(busy.id, replace(busy, ttl=written), None)])
+            await asyncio.sleep(0.001)
+            return written
+
+    rules = Rules("a", 2, "/containerdns/", "auto", ())
+    member = Member(Writing(["etcd://127.0.0.1:1"], None), rules, cast(FleetSink, None), OwnHost)
+    member._may_differ = False
+    member._renew_later()
+    member.own_changed([(busy.id, busy, None)])
+    keeping = asyncio.create_task(member._keep(1))
+    async with asyncio.timeout(30 * rules.lease):
+        await renewed.wait()
+    keeping.cancel()
 
 
 class Proxy:
