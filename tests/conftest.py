@@ -14,6 +14,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, build_opener, install_opener
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,6 +35,8 @@ settings.load_profile("same")
 
 MAX_TEST = 15 * MAX_WAIT  # seconds for a coroutine test, which may be tried three times
 TESTS = Path(__file__).parent
+# Variables of the shell that configure this program and others.
+SETTINGS = ("CONTAINERDNS_", "DOCKER_", "COMPOSE_", "CONTAINER_", "CONTAINERS_", "ETCD", "NOTIFY_")
 # First, as they take longest: those that mostly wait for other programs, in this order, and those
 # that compute, so that neither is left to the end, where each process would want a core.
 WAITING = (
@@ -46,6 +49,10 @@ WAITING_A_COMPUTING = 2  # files that wait to each that computes
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep what runs tests apart from the machine; the process that hands them out stays."""
+    for variable in [name for name in os.environ if name.startswith(SETTINGS)]:
+        del os.environ[variable]
+    os.environ["no_proxy"] = f"{os.environ.get('no_proxy', '')},127.0.0.1,localhost"
+    install_opener(build_opener(ProxyHandler({})))  # for servers in namespaces of their own
     if not config.getoption("numprocesses", None):
         own_network.enter()
 

@@ -221,8 +221,7 @@ class World:
     def __init__(self, engine: Dockerd) -> None:
         self.engine = engine
         binaries = Path(sys.executable).parent
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("CONTAINERDNS_")}
-        self._environment = kept | {
+        self._environment = os.environ | {
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "DOCKER_HOST": engine.socket_url,
             "NO_COLOR": "1",

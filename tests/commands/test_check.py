@@ -32,15 +32,8 @@ class Checked:
         self.document: dict[str, Any] = json.loads(done.stdout)
 
     def _run(self, *more: str) -> subprocess.CompletedProcess[str]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("CONTAINERDNS_")}
-        return subprocess.run(
-            [*self._command, *more],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env=environment,
-        )
+        command = [*self._command, *more]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     @property
     def lines(self) -> list[str]:
