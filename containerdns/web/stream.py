@@ -174,7 +174,8 @@ class Streams:
         return await self._send(request, self._page_events(client_of(request)))
 
     async def _send(self, request: web.Request, events: AsyncIterator[str]) -> web.StreamResponse:
-        with self._place(client_of(request)):
+        client = client_of(request)
+        with self._place(client):
             response = web.StreamResponse(headers={"Cache-Control": "no-store"})
             response.content_type = "text/event-stream"
             response.charset = "utf-8"
@@ -183,6 +184,8 @@ class Streams:
             if request.method == "HEAD":
                 return response
             async for text in events:
+                if not self._state.rights(client)[0]:
+                    break  # since a reload
                 async with asyncio.timeout(WRITE_TIMEOUT):
                     await response.write(text.encode())
             return response

@@ -357,27 +357,37 @@ async def test_history_of_others_is_for_who_may_see_it() -> None:
         assert (await site.json("/queries"))["queries"] == [QUERY]
 
 
-async def test_queries_are_streamed_as_they_come() -> None:
-    async with running_site() as site:
-        headers = {"Accept": "text/event-stream"}
-        async with site.session.get(site.url + "/queries", headers=headers) as response:
-            assert response.content_type == "text/event-stream"
-            await response.content.readuntil(b"\n\n")
-            site.state.history.append({**QUERY, "name": "new."})
-            event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
-            assert json.loads(event.removeprefix(b"data: "))["name"] == "new."
+EVENTS = {"Accept": "text/event-stream"}
+NEWS: dict[str, Document] = {
+    "/queries": {**QUERY, "name": "new."},
+    "/changes": {**CHANGE, "container": "shop"},
+}
 
 
-async def test_changes_are_listed_and_streamed_as_they_come() -> None:
+@pytest.mark.parametrize("path", NEWS)
+async def test_news_is_streamed_as_it_comes(path: str) -> None:
+    async with (
+        running_site() as site,
+        site.session.get(site.url + path, headers=EVENTS) as response,
+    ):
+        assert response.content_type == "text/event-stream"
+        await response.content.readuntil(b"\n\n")
+        (site.state.history if path == "/queries" else site.state.changed).append(NEWS[path])
+        event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
+        assert json.loads(event.removeprefix(b"data: ")) == NEWS[path]
+
+
+async def test_changes_are_listed() -> None:
     async with running_site() as site:
         assert (await site.json("/changes"))["changes"] == [CHANGE]
-        headers = {"Accept": "text/event-stream"}
-        async with site.session.get(site.url + "/changes", headers=headers) as response:
-            assert response.content_type == "text/event-stream"
-            await response.content.readuntil(b"\n\n")
-            site.state.changed.append({**CHANGE, "container": "shop"})
-            event = await asyncio.wait_for(response.content.readuntil(b"\n\n"), MAX_WAIT)
-            assert json.loads(event.removeprefix(b"data: "))["container"] == "shop"
+
+
+async def test_stream_ends_when_a_reload_takes_the_right_to_ask() -> None:
+    """`--allow` holds for HTTP; a page may be open for days."""
+    async with running_site() as site, site.session.get(site.url + "/events") as response:
+        await response.content.readuntil(b"\n\n")
+        site.state.may_ask = False
+        await asyncio.wait_for(response.content.read(), MAX_WAIT)
 
 
 async def test_client_config_is_for_the_address_that_was_reached() -> None:
