@@ -144,10 +144,9 @@ class EngineClient:
             raise BadDocument(container_id, "inspect, not a JSON object")
         return document
 
-    async def containers(self) -> AsyncGenerator[Any, None]:
+    def containers(self) -> AsyncGenerator[Any, None]:
         """Yield the list items of all containers, running or not; see `items`."""
-        async for item in self.items("/containers/json?all=1"):
-            yield item
+        return self.items("/containers/json?all=1")
 
     async def listed(self, container_id: str) -> Any | None:
         """Return the list item of one container; None if the container no longer exists.
