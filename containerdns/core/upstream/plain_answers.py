@@ -38,7 +38,7 @@ _DATA_LENGTH = {
     b"\0\x10\0\1": b"",
 }
 _CNAME, _SOA = b"\0\5\0\1", b"\0\6\0\1"
-_KIND_AT, _TTL_AT, _LENGTH_AT, _DATA_AT = 2, 6, 10, 12  # in a record whose owner is a pointer
+_DATA_AT = 10  # in a record, behind its owner: type, class, TTL and length precede it
 _TTL_LENGTH = struct.Struct("!IH")
 _SOA_NUMBERS = 20  # octets after the names in SOA data; the last four are its minimum
 _PLAIN_OPT = b"\0\0\x29"  # the root, and the type
@@ -87,18 +87,18 @@ class PlainAnswer(NamedTuple):
 
     def records(self, asked: bytes) -> tuple[RR, ...]:
         """Return the records of the type asked for, as if the question's name owned them."""
+        if self.is_negative:
+            return ()
         octets, _, ends, ttl_offsets = self.body
-        places = list(zip(ttl_offsets, ends, strict=True))[len(self.targets) :]
+        first = len(self.targets)
+        owner, rtype, at = asked[:-4], asked[-3], ttl_offsets[first]
+        ttl = int.from_bytes(octets[at : at + 4])
+        places = zip(ttl_offsets[first:], ends[first:], strict=True)
         return tuple(
-            RR(
-                asked[:-4],
-                asked[-3],
-                messages.IN,
-                int.from_bytes(octets[at : at + 4]),
-                octets[at + _DATA_AT - _TTL_AT : end],
-            )
-            for at, end in places
-            if not self.is_negative
+            [
+                RR(owner, rtype, messages.IN, ttl, octets[at + _TTL_LENGTH.size : end])
+                for at, end in places
+            ]
         )
 
     def capped(self, ttl: int) -> "PlainAnswer":
@@ -121,7 +121,7 @@ def parse(data: bytes, asked: bytes) -> Response:
     Raises:
         BadMessage: It is malformed, or a query.
     """
-    plain = read(data, asked)
+    plain = read(data, asked, messages.TCP_OCTETS)
     if plain is None or plain.targets or plain.is_negative:
         return messages.parse_response(data, asked)
     message_id, answer = int.from_bytes(data[:2]), plain.records(asked)
@@ -129,18 +129,19 @@ def parse(data: bytes, asked: bytes) -> Response:
     return Response(message_id, plain.flags, noerror, asked, answer, (), (), edns, body)
 
 
-def read(data: bytes, asked: bytes) -> PlainAnswer | None:
+def read(data: bytes, asked: bytes, most: int = MAX_PLAIN_OCTETS) -> PlainAnswer | None:
     """Check whether a response can be passed on as it came.
 
     Args:
         data: The message.
         asked: The question sent.
+        most: The maximum size of the message in octets.
 
     Returns:
         None if that is not certain.
     """
     start, kind = messages.HEADER_OCTETS + len(asked), asked[-4:]
-    if kind not in _DATA_LENGTH or len(data) > MAX_PLAIN_OCTETS or data[12:start] != asked:
+    if kind not in _DATA_LENGTH or len(data) > most or data[12:start] != asked:
         return None
     _, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(data)
     if flags & _IS_PLAIN != messages.QR or questions != 1:
@@ -185,48 +186,66 @@ class _Records:
         targets: The names that CNAMEs lead to, in lower case.
     """
 
-    __slots__ = ("_data", "_ends", "_names", "_start", "_ttl_offsets", "at", "targets", "ttl")
+    __slots__ = (
+        *("_data", "_ends", "_last", "_names", "_owner", "_start", "_ttl_offsets"),
+        *("at", "targets", "ttl"),
+    )
 
     def __init__(self, data: bytes, start: int) -> None:
         self._data = data
         self._start = self.at = start
         self._ends: list[int] = []
         self._ttl_offsets: list[int] = []
+        self._last = b""  # the name at the end of the chain, once that was looked at
+        self._owner = _QUESTION  # the next record's, as written
         self.ttl = MAX_POSITIVE
         self.targets: Sequence[bytes] = ()
 
     def read_aliases(self, most: int) -> None:
         """Read CNAMEs, each of the name that the one before leads to, until another record."""
         self._names: list[_Name] = []
-        chain = [self._read_name(messages.HEADER_OCTETS)[0]]
-        while len(chain) <= most and self._data.startswith(_CNAME, self.at + _KIND_AT):
-            self._check_owner(chain[-1])
-            target, end = self._read_name(self.at + _DATA_AT)
+        self._last, _ = self._read_name(messages.HEADER_OCTETS)
+        chain = [self._last]
+        while len(chain) <= most:
+            self._owner = self._read_owner(self.at)
+            kind_at = self.at + len(self._owner)
+            if not self._data.startswith(_CNAME, kind_at):
+                break
+            target, end = self._read_name(kind_at + _DATA_AT)
             if target in chain or len(chain) > MAX_CHAIN:
                 raise _NotPlainError
-            self._add(self.at + _TTL_AT, end)
+            self._add(kind_at + len(_CNAME), end)
             chain.append(target)
+            self._last = target
         self.targets = chain[1:]
 
     def read_set(self, kind: bytes, count: int) -> None:
         """Read records of the name at the end of the chain, with one TTL, and none twice.
+
+        The owner of the first may be spelled out, and be what those of the others point to: BIND
+        does so where the question is spelled in another way than the zone.
 
         Args:
             kind: Their type and class.
             count: Their number, at least 1.
         """
         data, start, at = self._data, self._start, self.at
-        owner = self._check_owner(self.targets[-1]) if self.targets else _QUESTION
-        ttl = data[at + _TTL_AT : at + _LENGTH_AT]
-        common = owner + kind + ttl + _DATA_LENGTH[kind]
-        found = []
-        for _ in range(count):
+        owner = self._owner
+        ttl_at = at + len(owner) + len(kind)
+        ttl = data[ttl_at : ttl_at + 4]
+        same = kind + ttl + _DATA_LENGTH[kind]
+        common, found = owner + same, []
+        for number in range(count):
+            if number == 1 and self._last and not data.startswith(common, at):
+                owner = self._read_owner(at)
+                common = owner + same
             if not data.startswith(common, at):
                 raise _NotPlainError
-            self._ttl_offsets.append(at + _TTL_AT - start)
-            end = at + _DATA_AT + int.from_bytes(data[at + _LENGTH_AT : at + _DATA_AT])
+            data_at = at + len(owner) + _DATA_AT
+            end = data_at + int.from_bytes(data[data_at - 2 : data_at])
+            self._ttl_offsets.append(data_at - _DATA_AT + len(kind) - start)
             self._ends.append(end - start)
-            found.append(data[at:end])
+            found.append(data[data_at:end])
             at = end
         if count > 1 and len(set(found)) < count:
             raise _NotPlainError  # duplicates are dropped
@@ -243,7 +262,7 @@ class _Records:
         ttl_at = at + len(_SOA)
         if data[at:ttl_at] != _SOA or not _is_above(owner, above):
             raise _NotPlainError
-        _, mailbox_at = self._read_name(ttl_at + _DATA_AT - _TTL_AT)
+        _, mailbox_at = self._read_name(ttl_at + _TTL_LENGTH.size)
         _, numbers_at = self._read_name(mailbox_at)
         end = numbers_at + _SOA_NUMBERS
         numbers = data[ttl_at : ttl_at + 4], data[end - 4 : end]
@@ -278,12 +297,12 @@ class _Records:
             raise _NotPlainError
         self.ttl = min(self.ttl, ttl)
 
-    def _check_owner(self, name: bytes) -> bytes:
-        """Return the pointer that is the next record's owner, if it leads to a name."""
-        owner = self._data[self.at : self.at + _KIND_AT]
-        if self._name_at(owner) != name:
+    def _read_owner(self, at: int) -> bytes:
+        """Return the octets of a record's owner, if it is the name at the end of the chain."""
+        name, end = self._read_name(at)
+        if name != self._last:
             raise _NotPlainError
-        return owner
+        return self._data[at:end]
 
     def _name_at(self, pointer: bytes) -> bytes:
         """Return the name that a pointer leads to if it was read; b"" if not."""
