@@ -87,8 +87,8 @@ class Snippet:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Notes, test and undo, as comment lines."""
-        told = (*self.notes, f"Test: {self.test}", f"Undo: {self.undo}")
-        return tuple(f"# {line}" for line in told)
+        comments = (*self.notes, f"Test: {self.test}", f"Undo: {self.undo}")
+        return tuple(f"# {line}" for line in comments)
 
     def text(self) -> str:
         """Return all files with the remarks; paths are comments, if the format has them."""

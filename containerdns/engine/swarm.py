@@ -50,10 +50,10 @@ class Swarm:
         self._client = client
         self._url = url
         self._sink = sink
-        self._told: dict[str, Container] = {}
+        self._reported: dict[str, Container] = {}
         self._unreadable: set[str] = set()
         self._node_id = ""
-        self._tells_all = False
+        self._reports_all = False
         self._ask_now = asyncio.Event()
         self._cause = ""  # cause of the last failure
 
@@ -66,7 +66,7 @@ class Swarm:
         """
         if is_about_nodes:
             self._node_id = ""
-            self._tells_all = True
+            self._reports_all = True
         self._ask_now.set()
 
     async def follow(self, networks: Callable[[], Mapping[str, str]]) -> None:
@@ -104,7 +104,7 @@ class Swarm:
             elif not 400 <= fault.status < 500:  # Podman has no swarm, or a proxy forbids it
                 raise
             self.is_known.set()
-            return bool(self._told)
+            return bool(self._reported)
         self.is_known.set()
         return True
 
@@ -113,9 +113,9 @@ class Swarm:
 
         An Engine that was demoted, restarts or is locked does not know the services.
         """
-        if self._told and (await self._own_node()).get("LocalNodeState") == "inactive":
+        if self._reported and (await self._own_node()).get("LocalNodeState") == "inactive":
             self._node_id = ""
-            await self._withdraw(set(self._told))
+            await self._withdraw(set(self._reported))
 
     async def _compare(self, networks: Mapping[str, str]) -> None:
         """List services and tasks, and report the differences.
@@ -123,7 +123,7 @@ class Swarm:
         Raises:
             EngineUnavailable: The Engine does not list them.
         """
-        tells_all, self._tells_all = self._tells_all, False
+        reports_all, self._reports_all = self._reports_all, False
         service_names: dict[str, str] = {}
         found: set[str] = set()
         unreadable: set[str] = set()
@@ -138,12 +138,12 @@ class Swarm:
                         continue
                     if container is not None:
                         found.add(container.id)
-                        self._tell(container, tells_all)
+                        self._report(container, reports_all)
             if not service_names:
                 break  # remaining tasks belong to containers on attachable networks
             if not self._node_id:
                 self._node_id = str((await self._own_node()).get("NodeID") or "")
-        gone = (self._told.keys() | self._unreadable) - found - unreadable
+        gone = (self._reported.keys() | self._unreadable) - found - unreadable
         self._unreadable &= unreadable
         await self._withdraw(gone)
 
@@ -164,15 +164,15 @@ class Swarm:
         swarm = document.get("Swarm") if isinstance(document, dict) else None
         return swarm if isinstance(swarm, dict) else {}
 
-    def _tell(self, container: Container, tells_all: bool) -> None:
+    def _report(self, container: Container, reports_all: bool) -> None:
         was_unreadable = container.id in self._unreadable
-        if tells_all or was_unreadable or self._told.get(container.id) != container:
-            self._told[container.id] = container
+        if reports_all or was_unreadable or self._reported.get(container.id) != container:
+            self._reported[container.id] = container
             self._sink.container_changed(self._url, container, None)
 
     async def _withdraw(self, container_ids: set[str]) -> None:
         for container_id in container_ids:
-            self._told.pop(container_id, None)
+            self._reported.pop(container_id, None)
             self._sink.container_removed(self._url, container_id, None)
             await turns().offer(self._url)
 
@@ -245,14 +245,6 @@ def task_from_document(
         slot = str(document.get("Slot") or document.get("NodeID"))
         task_name = f"{service}.{slot}.{document_id}"
         spec = document["Spec"].get("ContainerSpec") or {}
-        attachments = [
-            _attachment(
-                _text(item["Network"]["Spec"]["Name"]),
-                _text(item["Network"]["ID"]),
-                item.get("Addresses") or [],
-            )
-            for item in document.get("NetworksAttachments") or ()
-        ]
         return Container(
             id=document_id,
             container_name=task_name,
@@ -260,7 +252,7 @@ def task_from_document(
             state="running",
             hostname=_text(spec.get("Hostname") or ""),
             network_mode="",
-            attachments=tuple(sorted(attachments, key=lambda item: item.network)),
+            attachments=_attachments_of_task(document),
             docker_labels={
                 **_labels(spec.get("Labels")),
                 f"{SWARM}service.id": service_id,
@@ -271,6 +263,18 @@ def task_from_document(
         )
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
         raise BadDocument(document_id, "the task") from fault
+
+
+def _attachments_of_task(document: dict[str, Any]) -> tuple[Attachment, ...]:
+    attachments = [
+        _attachment(
+            _text(item["Network"]["Spec"]["Name"]),
+            _text(item["Network"]["ID"]),
+            item.get("Addresses") or [],
+        )
+        for item in document.get("NetworksAttachments") or ()
+    ]
+    return tuple(sorted(attachments, key=lambda item: item.network))
 
 
 def _id_of(document: Any) -> str:

@@ -45,17 +45,17 @@ def count(hosts: Mapping[str, str]) -> dict[str, int]:
     return dict.fromkeys(STATES, 0) | Counter(hosts.values())
 
 
-def with_hosts(told: Explanation, writer: ZoneWriter) -> Explanation:
+def with_hosts(explanation: Explanation, writer: ZoneWriter) -> Explanation:
     """Add the hosts that the containers of an answer are on, or the last one was on."""
     if writer.fleet is None:
-        return told
-    if not told.records and told.reason.startswith(REMOVED):
-        where = _last_host(told.owner, writer, writer.fleet)
+        return explanation
+    if not explanation.records and explanation.reason.startswith(REMOVED):
+        where = _last_host(explanation.owner, writer, writer.fleet)
     else:
-        found = dict.fromkeys(host_in(record.container_id) for record in told.records)
+        found = dict.fromkeys(host_in(record.container_id) for record in explanation.records)
         shown = ", ".join(host for host in found if host)
         where = f"on host {shown}" if shown else ""
-    return replace(told, reason=f"{told.reason}; {where}") if where else told
+    return replace(explanation, reason=f"{explanation.reason}; {where}") if where else explanation
 
 
 def _last_host(owner: str, writer: ZoneWriter, fleet: FleetStatus) -> str:

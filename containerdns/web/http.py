@@ -349,10 +349,10 @@ class _HTTPConnection(web.RequestHandler):
         response = super().handle_error(request, status, exc, message)
         assert isinstance(response, web.Response)
         title = HTTPStatus(status).phrase
-        told = problem(Refusal(status, title, " ".join((response.text or title).split())))
-        told.headers.update(SECURITY_HEADERS)  # not done by the application here
-        told.force_close()
-        return told
+        refused = problem(Refusal(status, title, " ".join((response.text or title).split())))
+        refused.headers.update(SECURITY_HEADERS)  # not done by the application here
+        refused.force_close()
+        return refused
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -410,20 +410,19 @@ def bound(endpoint: Endpoint) -> socket.socket:
     """
     family = family_of(endpoint.host)
     try:
-        bound = socket.create_server(
+        opened = socket.create_server(
             socket_address(endpoint.host, endpoint.port),
             family=family,
             backlog=BACKLOG,
             dualstack_ipv6=endpoint.host == "::" and socket.has_dualstack_ipv6(),
         )
-        bound.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS
-        )  # inherited by connections
+        # Connections inherit it.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS)
     except OSError as fault:
         reason = (os.strerror(fault.errno) if fault.errno else str(fault)).lower()
         remedy = "use another --http address, or off"
         raise CannotListen(f"{endpoint} (HTTP)", f"{reason}; {remedy}") from fault
-    return bound
+    return opened
 
 
 def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) -> dict[str, str]:

@@ -79,7 +79,7 @@ class Guard:
         except Refusal as refusal:
             return problem(refusal)
         except BadName as fault:
-            return problem(Refusal(400, "Not a domain name", _told(request, fault)))
+            return problem(Refusal(400, "Not a domain name", _bad_name_in(request, fault)))
         except BadSettings as fault:
             return problem(Refusal(400, "Bad parameter", str(fault)))
         except web.HTTPException as fault:
@@ -157,7 +157,7 @@ def _is_followed(request: web.Request) -> bool:
     return is_shown and (request.path == "/" or headers.get("Sec-Fetch-User") == "?1")
 
 
-def _told(request: web.Request, fault: BadName) -> str:
+def _bad_name_in(request: web.Request, fault: BadName) -> str:
     """Return which parameter is not a domain name; in a list, only the item is known."""
     key = next((key for key, value in request.query.items() if value == fault.text), None)
     given = f"{key}={fault.text!r}" if key else repr(fault.text)
