@@ -281,7 +281,8 @@ def _program_with(inode: str) -> str | None:
         for descriptor in descriptors:
             try:
                 if str(descriptor.readlink()) == link:
-                    return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+                    program = (process / "comm").read_text(errors="replace").strip()
+                    return f"{program} (process {process.name})"
             except OSError:
                 continue
     return None

@@ -67,6 +67,18 @@ def test_port_in_use_names_who_holds_it_and_what_would_work(host: str, taken: En
     listener.close()
 
 
+def test_program_in_the_way_may_have_any_name(taken: Endpoint) -> None:
+    """The kernel keeps octets; as UTF-8 they were a traceback at the start."""
+    name = Path("/proc/self/comm")
+    before = name.read_bytes()
+    name.write_bytes(b"caf\xe9")
+    try:
+        with pytest.raises(CannotListen, match="caf\ufffd"):
+            sockets.open_all((taken,))
+    finally:
+        name.write_bytes(before)
+
+
 def test_second_server_is_noticed_over_udp_alone(taken: Endpoint) -> None:
     """With SO_REUSEPORT or SO_REUSEADDR it would take half of the queries silently."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second:
