@@ -19,7 +19,7 @@ from typing import Any
 
 from containerdns.commands import http_client
 from containerdns.commands.terminal import count_of
-from containerdns.config.files import ENCODING
+from containerdns.config.files import text_of
 from containerdns.config.groups import Settings
 from containerdns.config.machine import has_address
 from containerdns.config.settings import unknown_variables
@@ -183,13 +183,13 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
 
 def _of_hosts_file(path: Path, ttl: int) -> Iterator[Finding]:
     try:
-        text = path.read_text(encoding=ENCODING, errors="replace")
+        text = text_of(path, errors="replace")
     except OSError as error:
         remedy = "create the file or correct --hosts; until then its names are not served"
-        yield Finding("error", f"--hosts {path}: {error.strerror}", remedy)
+        yield Finding("error", f"--hosts {path}: {error.strerror or error}", remedy)
         return
     found, faults = hosts_file.publications(text, str(path), ttl)
-    yield Finding("ok", f"--hosts {path}: {count_of(len(found), 'line')} with names")
+    yield Finding("ok", f"--hosts {path}: {count_of(len(found), 'name')}")
     remedy = "correct or remove the line: ADDRESS NAME [NAME]..."
     yield from (Finding("warning", f"--hosts {fault}", remedy) for fault in faults)
 

@@ -61,11 +61,18 @@ def test_missing_hosts_file_is_an_error(tmp_path: Path) -> None:
     assert "create the file" in remedy
 
 
+def test_hosts_file_that_serve_does_not_read_is_an_error(tmp_path: Path) -> None:
+    """`check` hung, waiting for the other end of the FIFO."""
+    os.mkfifo(tmp_path / "hosts")
+    checked = Checked("--hosts", f"{tmp_path}/hosts")
+    assert checked.about("not a regular file")[0] == "error"
+
+
 def test_broken_line_of_a_hosts_file_is_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "hosts"
-    file.write_text("192.0.2.1 printer\n192.0.2.300 scanner\n")
+    file.write_text("192.0.2.1 printer\n192.0.2.2 plotter laser\n192.0.2.300 scanner\n")
     checked = Checked("--hosts", str(file))
-    assert checked.about(f"{file}: 1 line with names")[0] == "ok"
+    assert checked.about(f"{file}: 3 names")[0] == "ok"
     level, remedy = checked.about("192.0.2.300")
     assert level == "warning"
     assert "ADDRESS NAME" in remedy
