@@ -90,7 +90,8 @@ class Ownership:
         self.listing = Listing.PENDING
         self.zone = self._zone = zone
         self._known = zone.known_owners
-        self._top_level_domains = top_level_domains
+        # The Public Suffix List has onion.
+        self._top_level_domains = top_level_domains - special_names.SPECIAL_NAMES
         self._forwards = forwards - {names.ROOT}
         self._forwards_root = names.ROOT in forwards
         self._doh_canary = doh_canary
@@ -152,13 +153,15 @@ class Ownership:
     def is_above_ours(self, name: str) -> bool:
         """Return whether there could be names of ours below a name.
 
-        That is: a suffix of ours, an fqdn, current or remembered, or an owner with records below
+        That is: a suffix of ours, an fqdn, current or remembered, or a name with records below
         a search domain.  Neither this server nor an upstream may deny such a name.
         """
         if name in self._above_ours or self._zone.is_above_absolute(name):
             return True
         return any(
-            self._zone.is_above_owner(names.strip_suffix(name, search))
+            self._zone.is_empty_non_terminal(
+                names.strip_suffix(name, search), Suffix(search, SuffixKind.SEARCH)
+            )
             for search in self._searches_above(name)
             if name != search
         )

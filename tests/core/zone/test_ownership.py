@@ -24,7 +24,7 @@ def rules(listing: Listing = Listing.COMPLETE, forwards: frozenset[str] = FORWAR
     gone = Claim("old", Rank.CONTAINER, "container name", "old")
     zone.replace("old", Publication("old", "old", claims=(gone,)), NOW)
     zone.replace("old", None, NOW)
-    made = Ownership(zone, top_level_domains=frozenset({"com.", "app."}), forwards=forwards)
+    made = Ownership(zone, top_level_domains=frozenset({"com.", "app.", "onion."}), forwards=forwards)
     made.listing = listing
     return made
 
@@ -100,6 +100,7 @@ def test_name_of_an_engine_can_be_found_before_its_listing() -> None:
         ("other.", messages.DS, "forward"),
         ("other.", messages.CNAME, "nxdomain"),
         ("invalid.", messages.DS, "nxdomain"),
+        ("onion.", messages.SOA, "nxdomain"),  # in the list of top-level domains, but special
     ],
 )
 def test_delegations_of_single_labels_are_asked_upstream(
