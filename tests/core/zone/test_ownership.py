@@ -21,10 +21,13 @@ def rules(listing: Listing = Listing.COMPLETE, forwards: frozenset[str] = FORWAR
     for name in ("web", "app", "search.company.example."):
         claim = Claim(name, Rank.CONTAINER, "container name", name)
         zone.replace(name, Publication(name, name, claims=(claim,)), NOW)
-    gone = Claim("old", Rank.CONTAINER, "container name", "old")
-    zone.replace("old", Publication("old", "old", claims=(gone,)), NOW)
-    zone.replace("old", None, NOW)
-    made = Ownership(zone, top_level_domains=frozenset({"com.", "app.", "onion."}), forwards=forwards)
+    for name in ("old", "dev"):
+        gone = Claim(name, Rank.CONTAINER, "container name", name)
+        zone.replace(name, Publication(name, name, claims=(gone,)), NOW)
+        zone.replace(name, None, NOW)
+    made = Ownership(
+        zone, top_level_domains=frozenset({"com.", "app.", "dev.", "onion."}), forwards=forwards
+    )
     made.listing = listing
     return made
 
@@ -46,6 +49,7 @@ def acts(name: str, qtype: int = messages.A) -> list[str]:
         ("other.", "wait wait nxdomain"),
         ("old.", "wait wait nxdomain"),
         ("com.", "wait wait nodata"),
+        ("dev.", "wait wait nodata"),  # NXDOMAIN would deny all sites below it
         ("lan.", "wait wait forward"),
         ("host.", "wait wait zone"),
         ("host.docker.", "wait wait zone"),
