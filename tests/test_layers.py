@@ -114,7 +114,8 @@ def test_core_neither_waits_nor_asks_the_machine(module: str) -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_knows_core_settings_and_turns_but_no_other_room(room: str) -> None:
     known = ("containerdns.core.", f"containerdns.{room}.")
-    settings = {f"containerdns.config.{name}" for name in ("files", "groups", "machine", "values")}
+    shared = ("files", "groups", "machine", "port_holders", "values")
+    settings = {f"containerdns.config.{name}" for name in shared}
     below = ("event_loop", "many_datagrams", "own_task", "turns", "udp_segmentation")
     tasks = {f"containerdns.tasks.{name}" for name in below}
     plain = {"containerdns.errors", *tasks, *settings}

@@ -195,18 +195,15 @@ def _of_hosts_file(path: Path, ttl: int) -> Iterator[Finding]:
 
 
 def _of_state_file(path: Path) -> Finding:
-    is_writable = os.access(
-        path.parent, os.W_OK | os.X_OK
-    )  # where a new file is written before it replaces the old one
-    if path.is_dir() or not path.parent.is_dir() or not is_writable:
-        reason = (
-            "is a directory" if path.is_dir() else f"cannot be written: no access to {path.parent}"
-        )
-        remedy = (
-            "without it, names are lost at a restart; use a directory that this user can write to"
-        )
-        return Finding("error", f"--state {path} {reason}", remedy)
-    return Finding("ok", f"--state {path} is writable")
+    # A new file is written there before it replaces the old one.
+    if not os.access(path.parent, os.W_OK | os.X_OK) or not path.parent.is_dir():
+        reason = f"cannot be written: no access to {path.parent}"
+    elif path.is_dir():
+        reason = "is a directory"
+    else:
+        return Finding("ok", f"--state {path} is writable")
+    remedy = "without it, names are lost at a restart; use a directory that this user can write to"
+    return Finding("error", f"--state {path} {reason}", remedy)
 
 
 # Sockets.

@@ -4,6 +4,7 @@ The SDK knows where contexts and their TLS files are stored.  It is imported onl
 a context other than the default one, since that costs 50 ms and 6 MB.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +44,7 @@ def current(environ: Mapping[str, str]) -> Context | None:
         BadSettings: There is no such context, or it cannot be read.
     """
     name = environ.get(VARIABLE, "")
-    if name == DEFAULT or not (name or _config_file(environ).is_file()):
+    if name == DEFAULT or not (name or _has_config_file(environ)):
         return None
     from docker.context import ContextAPI
 
@@ -62,6 +63,12 @@ def _context_of(found: Any) -> Context:
     tls = found.TLSConfig
     directory = Path(tls.ca_cert).parent if tls is not None and tls.ca_cert else None
     return Context(found.name, found.Host, directory, bool(tls is None or tls.verify))
+
+
+def _has_config_file(environ: Mapping[str, str]) -> bool:
+    """Return whether there is a configuration file; one of another user is ignored."""
+    file = _config_file(environ)
+    return os.access(file, os.R_OK) and file.is_file()
 
 
 def _config_file(environ: Mapping[str, str]) -> Path:

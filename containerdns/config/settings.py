@@ -5,6 +5,7 @@ error messages are all derived from `OPTIONS`, so they cannot disagree.  Flags o
 environment, which overrides the file, which overrides the defaults.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +38,8 @@ class Option:
     Attributes:
         key: In the TOML file; the flag is this with two hyphens before it.
         field: Its group and field in `Settings`, such as "zone.ttl", which has the default.
-        read: Parses one text; raises ValueError or `BadName` if it is invalid.
+        read: Parses one text; raises ValueError or `BadName` if it is invalid, and OSError if it
+            is a path that this user may not look at.
         expected: What a valid text is, for error messages and the documents.
         meaning: What it does, a sentence.
         why: Why it exists, or why its default is what it is, a sentence.
@@ -642,6 +644,8 @@ def _read(option: Option, source: str, text: str) -> Any:
         raise BadSettings(source, text, f"{option.expected} ({bad.reason})") from bad
     except ValueError as error:
         raise BadSettings(source, text, option.expected) from error
+    except OSError as error:
+        raise BadSettings(source, text, f"{option.expected} ({error.strerror})") from error
 
 
 def _engine_of_environment(environ: Mapping[str, str], tls: Path | None) -> dict[str, Any]:
@@ -666,7 +670,9 @@ def _engine_of_environment(environ: Mapping[str, str], tls: Path | None) -> dict
             "verifies": context.verifies,
         }
     rootless = Path(environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "docker.sock")
-    if not Path(DEFAULT_SOCKET.removeprefix("unix://")).exists() and rootless.exists():
+    # Not Path.exists, which raises PermissionError if that directory is another user's.
+    usual = os.access(DEFAULT_SOCKET.removeprefix("unix://"), os.F_OK)
+    if not usual and os.access(rootless, os.F_OK):
         return {"urls": (f"unix://{rootless}",), "source": "the rootless socket"}
     return {"source": "the default socket"}
 

@@ -1,7 +1,8 @@
 """How the values of settings are read from text.
 
 A reader takes one text as typed and returns a value.  For invalid text it raises ValueError
-or `BadName`; `settings` adds which option it was and what was expected.
+or `BadName`, for a path without permission OSError; `settings` adds which option it was and what
+was expected.
 """
 
 import ipaddress

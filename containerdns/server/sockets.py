@@ -1,4 +1,4 @@
-"""Opening the sockets of `--listen`, and reporting which program blocks a port."""
+"""Opening the sockets of `--listen`, or saying what is in the way and what would work."""
 
 import ctypes
 import errno
@@ -8,10 +8,10 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final
 
 from containerdns.config.machine import family_of, main_address, socket_address
+from containerdns.config.port_holders import holder_of
 from containerdns.core.endpoints import Endpoint
 from containerdns.errors import CannotListen
 
@@ -207,8 +207,7 @@ def _text(error: OSError) -> str:
 def _reason(endpoint: Endpoint, error: OSError) -> str:
     """Return one line with the problem, the program in the way, and what would work."""
     if error.errno == errno.EADDRINUSE:
-        holder = _holder(endpoint)
-        reason = f"in use by {holder}" if holder else "in use by another program"
+        reason = f"in use by {holder_of(endpoint)}"
     elif error.errno == errno.EACCES:
         reason = f"permission denied: port {endpoint.port} needs root or CAP_NET_BIND_SERVICE"
     elif "%" not in endpoint.host and ip_address(endpoint.host).is_link_local:
@@ -236,53 +235,3 @@ def _can_bind(endpoint: Endpoint) -> bool:
     except OSError:
         return False
     return True
-
-
-def _holder(endpoint: Endpoint) -> str | None:
-    """Return the program that uses the port, if /proc shows it."""
-    wanted = _octets(endpoint.host)
-    inodes: dict[str, str] = {}
-    for table in ("udp", "udp6", "tcp", "tcp6"):
-        inodes.update(_sockets_at(table, endpoint.port, wanted))
-    for inode, address in inodes.items():
-        if (program := _program_with(inode)) is not None:
-            if program.startswith("systemd-resolve"):
-                program = f"the stub resolver of {program}"
-            return f"{program} on {address}"
-    return None
-
-
-def _sockets_at(table: str, port: int, wanted: bytes) -> Iterator[tuple[str, str]]:
-    """Yield inodes and addresses of the sockets that block a port."""
-    try:
-        lines = Path("/proc/net", table).read_text().splitlines()[1:]
-    except OSError:
-        return
-    for line in lines:
-        fields = line.split()
-        host, _, hex_port = fields[1].partition(":")
-        is_listening = fields[3] in ("07", "0A")  # unconnected UDP, listening TCP
-        if int(hex_port, 16) != port or not is_listening:
-            continue
-        octets = b"".join(bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8))
-        if any(wanted) and any(octets) and octets != wanted:
-            continue
-        family = socket.AF_INET if len(octets) == 4 else socket.AF_INET6
-        yield fields[9], str(Endpoint(socket.inet_ntop(family, octets), port))
-
-
-def _program_with(inode: str) -> str | None:
-    link = f"socket:[{inode}]"
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            descriptors = list((process / "fd").iterdir())
-        except OSError:
-            continue
-        for descriptor in descriptors:
-            try:
-                if str(descriptor.readlink()) == link:
-                    program = (process / "comm").read_text(errors="replace").strip()
-                    return f"{program} (process {process.name})"
-            except OSError:
-                continue
-    return None

@@ -5,6 +5,7 @@ The checks that every request has to pass are in `problems.Guard`.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -15,7 +16,9 @@ from ipaddress import ip_address
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from containerdns.config.groups import DEFAULT_HTTP
 from containerdns.config.machine import descriptor_limit, family_of, socket_address
+from containerdns.config.port_holders import holder_of
 from containerdns.core.connections.places import ACCEPTED_AT_ONCE, Limits, Places, limits_by
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint, address_text
@@ -408,21 +411,43 @@ def bound(endpoint: Endpoint) -> socket.socket:
     Raises:
         CannotListen: With the system's reason.
     """
-    family = family_of(endpoint.host)
     try:
-        opened = socket.create_server(
-            socket_address(endpoint.host, endpoint.port),
-            family=family,
-            backlog=BACKLOG,
-            dualstack_ipv6=endpoint.host == "::" and socket.has_dualstack_ipv6(),
-        )
+        opened = _create(endpoint)
         # Connections inherit it.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS)
     except OSError as fault:
-        reason = (os.strerror(fault.errno) if fault.errno else str(fault)).lower()
-        remedy = "use another --http address, or off"
-        raise CannotListen(f"{endpoint} (HTTP)", f"{reason}; {remedy}") from fault
+        raise CannotListen(f"{endpoint} (HTTP)", _reason(endpoint, fault)) from fault
     return opened
+
+
+def _create(endpoint: Endpoint) -> socket.socket:
+    return socket.create_server(
+        socket_address(endpoint.host, endpoint.port),
+        family=family_of(endpoint.host),
+        backlog=BACKLOG,
+        dualstack_ipv6=endpoint.host == "::" and socket.has_dualstack_ipv6(),
+    )
+
+
+def _reason(endpoint: Endpoint, fault: OSError) -> str:
+    """Return one line with the problem, the program in the way, and what would work."""
+    reason, first = (os.strerror(fault.errno) if fault.errno else str(fault)).lower(), None
+    match fault.errno:
+        case errno.EADDRINUSE:
+            reason, first = f"in use by {holder_of(endpoint, ('tcp',))}", endpoint.port + 1
+        case errno.EACCES:
+            first = DEFAULT_HTTP.port
+    candidates = () if first is None else (Endpoint(endpoint.host, first + n) for n in range(10))
+    works = next((c for c in candidates if _can_bind(c)), None)
+    return f"{reason}; {f'try --http {works}' if works else 'use another --http address'}, or off"
+
+
+def _can_bind(endpoint: Endpoint) -> bool:
+    try:
+        _create(endpoint).close()
+    except (OSError, OverflowError):  # a port beyond the last
+        return False
+    return True
 
 
 def _parameters(request: web.Request, *names: str, lists: tuple[str, ...] = ()) -> dict[str, str]:

@@ -85,12 +85,16 @@ def test_state_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone may give up capabilities")
-def test_who_lacks_rights_is_told_of_port_53_and_of_a_foreign_directory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o700], ids=["not to be written", "not to be entered"])
+def test_who_lacks_rights_is_told_of_port_53_and_of_a_foreign_directory(
+    mode: int, tmp_path: Path
+) -> None:
     """As an ordinary user; in a network of its own, whose ports below 1024 are protected."""
     foreign = tmp_path / "foreign"
-    foreign.mkdir(mode=0o755)
+    foreign.mkdir()
+    foreign.chmod(mode)
     os.chown(foreign, 12345, 12345)
-    rights = "-net_bind_service,-dac_override"
+    rights = "-net_bind_service,-dac_override,-dac_read_search"
     within = ("unshare", "--net", "setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}")
     checked = Checked("--listen", "127.0.0.53:53", "--state", f"{foreign}/state", within=within)
     level, _ = checked.about("port 53 needs root or CAP_NET_BIND_SERVICE")

@@ -127,3 +127,47 @@ def test_without_a_configuration_the_sdk_is_not_imported() -> None:
         "sys.exit('docker' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may give up capabilities")
+@pytest.mark.parametrize("variable", ["HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"])
+def test_directory_of_another_user_is_ignored(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `su` and `sudo -E`; the docker command, too, goes on with its defaults."""
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    foreign.chmod(0o700)
+    os.chown(foreign, 12345, 12345)
+    monkeypatch.setenv(variable, str(foreign))
+    rights = "-dac_override,-dac_read_search"
+    program = "import os; from containerdns.config.settings import load; load({}, os.environ)"
+    done = subprocess.run(
+        [
+            "setpriv",
+            f"--bounding-set={rights}",
+            f"--inh-caps={rights}",
+            sys.executable,
+            "-c",
+            program,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may give up capabilities")
+def test_certificates_of_another_user_are_an_invalid_value(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    foreign.chmod(0o700)
+    os.chown(foreign, 12345, 12345)
+    rights = "-dac_override,-dac_read_search"
+    within = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+    command = [sys.executable, "-m", "containerdns", "serve", "--docker-tls", str(foreign)]
+    done = subprocess.run([*within, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "ca.pem, cert.pem and key.pem (Permission denied)" in done.stderr

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import gzip
 import json
+import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from containerdns.config import values
 from containerdns.core.connections.places import Limits
 from containerdns.core.counters import Counters
 from containerdns.core.endpoints import Endpoint
@@ -505,10 +508,11 @@ def test_port_in_use_is_one_line() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen) as caught:
             HTTPServer(Endpoint("127.0.0.1", port), FakeState(), Counters())
-    assert str(caught.value) == (
-        f"cannot listen on 127.0.0.1:{port} (HTTP): address already in use;"
-        " use another --http address, or off"
-    )
+    said = str(caught.value)
+    here = f"(process {os.getpid()}) on 127.0.0.1:{port}"
+    assert said.startswith(f"cannot listen on 127.0.0.1:{port} (HTTP): in use by ")
+    [works] = re.findall(re.escape(here) + r"; try --http (\S+), or off$", said)
+    HTTPServer(values.endpoint(works), FakeState(), Counters()).close()
 
 
 async def test_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
