@@ -2,12 +2,14 @@
 
 import secrets
 import struct
+from urllib.parse import urlsplit
 
 from containerdns.commands import http_client
 from containerdns.config.groups import Settings
+from containerdns.config.machine import family_of
 from containerdns.config.values import endpoint
 from containerdns.core import names
-from containerdns.core.endpoints import Endpoint
+from containerdns.core.endpoints import Endpoint, address_text
 from containerdns.core.protocol import messages
 from containerdns.errors import BadMessage, BadSettings, ServerUnreachable
 
@@ -41,9 +43,9 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
         try:
             status, reason = server.status("/readyz")
         except ServerUnreachable as fault:
-            return False, f"{url}/readyz: {fault.reason}"
+            return False, f"{server.url}/readyz: {fault.reason}"
         if status not in (OK, FORBIDDEN):
-            return False, f"{url}/readyz: {reason}"
+            return False, f"{server.url}/readyz: {reason}"
         may_refuse = status == FORBIDDEN  # by an --allow without loopback, on both doors
         if dns is None:
             where = _as_it_says(server, where)
@@ -51,11 +53,18 @@ def check(settings: Settings, url: str | None, dns: str | None) -> tuple[bool, s
 
 
 def _as_it_says(server: http_client.Server, where: Endpoint) -> Endpoint:
-    """Return what the server reports, as its flags are unknown here; else the settings' values."""
+    """Return what the server reports, as its flags are unknown here; else the settings' values.
+
+    A wildcard stands for the address at which the server was reached over HTTP.
+    """
     try:
-        return endpoint(server.json("/status")["dns"][0]).from_here()
+        listens = endpoint(server.json("/status")["dns"][0])
     except (ServerUnreachable, KeyError, IndexError, ValueError):
         return where
+    reached = address_text(urlsplit(server.url).hostname or "")
+    if listens.is_wildcard and reached and family_of(reached) == family_of(listens.host):
+        return Endpoint(reached, listens.port)
+    return listens.from_here()
 
 
 def _answers(where: Endpoint, may_refuse: bool) -> tuple[bool, str]:

@@ -79,7 +79,7 @@ class StandIn:
         asked: Path, parameters and Accept header of each request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.bodies: dict[str, tuple[int, str, bytes]] = {}
         self.asked: list[tuple[str, list[tuple[str, str]], str]] = []
         stand_in = self
@@ -97,9 +97,9 @@ class StandIn:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{host}:{self._server.server_address[1]}"
 
     def gives(
         self, path: str, document: Any, status: int = 200, kind: str = "application/json"
@@ -653,7 +653,7 @@ def test_port_in_use_is_exit_1_with_one_line() -> None:
 
 
 @contextlib.contextmanager
-def answering(rcode: int, flags: int, answers: int) -> Iterator[str]:
+def answering(rcode: int, flags: int, answers: int, host: str = "127.0.0.1") -> Iterator[str]:
     """A DNS server that answers every query alike; gives its address."""
     soa = b"\xc0\x0c\0\6\0\1\0\0\0\5\0\x16\0\0" + bytes(20)  # names: the root; numbers: 0
     stopping = threading.Event()
@@ -667,11 +667,11 @@ def answering(rcode: int, flags: int, answers: int) -> Iterator[str]:
                 serving.sendto(head + counts + query[12:] + soa * answers, client)
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as serving:
-        serving.bind(("127.0.0.1", 0))
+        serving.bind((host, 0))
         serving.settimeout(0.02)
         thread = threading.Thread(target=answer, args=(serving,))
         thread.start()
-        yield f"127.0.0.1:{serving.getsockname()[1]}"
+        yield f"{host}:{serving.getsockname()[1]}"
         stopping.set()
         thread.join()
 
@@ -710,6 +710,16 @@ def test_health_asks_where_the_server_says_that_it_listens(running: StandIn, run
         result = run("healthcheck", "--url", running.url, "--format", "json")
     assert json.loads(result.stdout)["healthy"] is True
     assert f"DNS on {address} answers" in result.stdout
+
+
+def test_health_of_a_wildcard_is_asked_for_where_http_was_reached(run: Run) -> None:
+    """Of another machine, too; this one may have a DNS server of its own on that port."""
+    host = "127.0.0.7"
+    with StandIn(host) as running, answering(NOERROR, AUTHORITATIVE, 1, host) as address:
+        running.gives("/readyz", b"ready")
+        running.gives("/status", {"dns": [address.replace(host, "0.0.0.0")]})
+        result = run("healthcheck", "--url", running.url)
+    assert result.stdout == f"ready; DNS on {address} answers\n"
 
 
 def test_health_without_http_is_that_of_dns(run: Run) -> None:

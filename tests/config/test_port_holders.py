@@ -1,4 +1,4 @@
-"""Who is said to be in the way of a port."""
+"""Which program is said to be in the way of a port."""
 
 import os
 import socket
