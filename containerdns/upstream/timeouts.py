@@ -48,11 +48,12 @@ class Timeouts:
 
     def _expire(self) -> None:
         """Call those that are due; one that raises leaves the others for the next timer."""
-        self._timer = None
         heap, now = self._heap, self._loop.time()
         try:
             while heap and heap[0][0] <= now:
                 heappop(heap)[2].expire()
         finally:
-            if heap and self._timer is None:
+            if heap:  # one of these may have been added meanwhile, and not be the first
                 self._wait_until(heap[0][0])
+            else:
+                self._timer = None

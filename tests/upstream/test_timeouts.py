@@ -51,6 +51,20 @@ async def test_one_may_add_another() -> None:
     assert await first(2, expired) == ["first", "second"]
 
 
+async def test_one_that_adds_another_delays_none() -> None:
+    """A question that went to the next server held up those that were sent after it."""
+    loop, expired = asyncio.get_running_loop(), asyncio.Queue[str]()
+    timeouts, now = Timeouts(loop), loop.time()
+
+    def add() -> None:
+        timeouts.add(now + 3600, Noting("third", expired))
+
+    timeouts.add(now, Noting("first", expired, add))
+    timeouts.add(now + 0.01, Noting("second", expired))
+    assert await first(2, expired) == ["first", "second"]
+    timeouts.close()
+
+
 async def test_a_fault_in_one_leaves_the_others() -> None:
     loop, expired, faults = asyncio.get_running_loop(), asyncio.Queue[str](), list[object]()
     loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
