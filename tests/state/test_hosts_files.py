@@ -26,7 +26,7 @@ def test_file_is_read_when_it_changes(tmp_path: Path) -> None:
     files, path = HostsFiles(), tmp_path / "hosts"
     path.write_text("192.0.2.1 a b\n")
     assert read(files, path) == {"a": True, "b": True}
-    assert read(files, path) == {}
+    assert files.load((path,)) == []
     path.write_text("192.0.2.1 a\n192.0.2.2 c\n")
     changed = read(files, path)
     assert (changed["b"], changed["c"]) == (False, True)

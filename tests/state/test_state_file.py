@@ -86,6 +86,13 @@ def test_damaged_file_is_one_warning(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
+@pytest.mark.parametrize(("serial", "found"), [(0, 0), (1, 1), (2**32 - 1, 2**32 - 1), (2**32, 0)])
+def test_serial_has_32_bits_and_is_not_0(serial: int, found: int, tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_text(document(serial=serial))
+    assert read(path)[0] == found
+
+
 def test_what_is_no_file_of_text_is_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
