@@ -110,6 +110,7 @@ class Reader:
         self._is_exact, self._base, self.serial_base = False, None, None
         self._take_hosts(listing.values)
         found = await self._take_all(listing.values)
+        self._bad = {place: cause for place, cause in self._bad.items() if place in found}
         for place in _places_of(self._everybody) - found:
             self._unshared += _removed(self._everybody, place)
         until = asyncio.get_running_loop().time() + self._lease
@@ -220,7 +221,11 @@ class Reader:
         self._due.pop(place, None)
         if not place.container:
             self._together = self._states = None
-        found = None if value.value is None else self._parsed(place, value.value)
+        found = None
+        if value.value is None:
+            self._bad.pop(place, None)
+        else:
+            found = self._parsed(place, value.value)
         if place.host == self._own and not self._is_namesake_read:
             self._look_for_namesake(found)  # whose documents are not to be written over
             self.own_seen(value)

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
 from containerdns.core.zone.fleet import Host, document_of
 from containerdns.core.zone.policy import Claim, Publication, PublishedAddress
-from containerdns.fleet.etcd import Etcd
+from containerdns.fleet.etcd import Changes, Etcd, Listing, Value
+from containerdns.fleet.reader import Reader
+from containerdns.fleet.sink import FleetSink
 from tests.certificates import make_certificates
 from tests.engine.running import RecordingUpstream, Running, serving
 from tests.fleet.cluster import PREFIX, Cluster
@@ -58,6 +62,19 @@ def test_documents_that_cannot_be_read_cost_their_own_names_alone(
         a.add("late", address="10.1.0.2")
         wait_until(lambda: has(second, "late", "10.1.0.2"))
         assert second.metric("fleet_connected") == first.metric("fleet_connected") == 1
+
+
+async def test_document_that_is_gone_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    """A host of another version makes one for each container that it ever has."""
+    reader = Reader("/containerdns/", Host("a", (), ()), 10, "auto", cast(FleetSink, Mock()))
+    bad = Value(f"{PREFIX}b/c/{'1' * 64}", '{"version": 99}')
+    gone = bad._replace(value=None)
+    for values, count in ((bad, bad), 1), ((gone, bad), 2):
+        await reader.apply(Changes(values, 1))
+        assert caplog.text.count("version 99") == count
+    await reader.read(Listing((), 1, "cluster"))
+    await reader.apply(Changes((bad,), 1))
+    assert caplog.text.count("version 99") == 3
 
 
 def test_idle_fleet_stays_connected_and_compaction_costs_nothing(
