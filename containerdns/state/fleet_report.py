@@ -33,7 +33,8 @@ def lines(fleet: FleetStatus | None) -> Iterator[str]:
     """Yield lines about a fleet, if there is one; of its hosts, those in trouble."""
     if fleet is None:
         return
-    state = "connected" if fleet.is_connected else f"not connected ({fleet.cause})"
+    cause = f" ({fleet.cause})" if fleet.cause else ""
+    state = "connected" if fleet.is_connected else f"not connected{cause}"
     yield f"fleet: {state}, revision {fleet.revision}, hosts: {len(fleet.hosts)}"
     for name, state in sorted(fleet.hosts.items()):
         if state in TROUBLES:

@@ -130,8 +130,10 @@ class Reports:
 
     def tag(self) -> str:
         """Return an entity tag that changes whenever `/zone` would."""
-        zone = self._writer.zone
-        return f"{zone.serial}-{self._writer.revision}-{len(zone.remembered)}"
+        writer, zone = self._writer, self._writer.zone
+        of_fleet = 0 if writer.fleet is None else writer.fleet.revision
+        versions = (zone.serial, writer.revision, len(zone.remembered), of_fleet)
+        return "-".join(map(str, (int(self._started_at), *versions)))
 
     def zone_json(self, domain: str | None, name: str | None) -> Document | None:
         """Return the document of /zone."""
