@@ -23,6 +23,7 @@ from containerdns.tasks.turns import MAX_SLICE
 from containerdns.web import stream
 from containerdns.web.http import HTTPServer
 from containerdns.web.state import Document
+from containerdns.web.stream import Rates
 from tests.timing import MAX_WAIT, assert_within, best_of_three
 from tests.web.fake import CHANGE, QUERY, RECORD, FakeState
 from tests.web.serving import Got, Site, running_site, with_site
@@ -425,13 +426,27 @@ async def test_streams_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(stream, "MAX_STREAMS_OF_CLIENT", 1)
 
     async with running_site() as site:
-        async with site.session.get(site.url + "/events") as response:
-            assert response.status == 200
-            assert_problem(await site.get("/events"), 503)
-        deadline = time.monotonic() + MAX_WAIT
-        while (await site.get("/events", method="HEAD")).status != 200:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.02)
+        for _ in range(2):
+            async with site.session.get(site.url + "/events") as response:
+                assert response.status == 200
+                assert_problem(await site.get("/events"), 503)
+            deadline = time.monotonic() + MAX_WAIT
+            while (await site.get("/events", method="HEAD")).status != 200:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
+
+
+def test_rates_are_the_growth_by_outcome() -> None:
+    counters = Counters()
+    rates = Rates(counters)
+    for source, rcode, count in (("zone", 0, 3), ("policy", 3, 2), ("zone", 5, 1), ("cache", 0, 1)):
+        counters.answered(rcode, source, count)
+        counters.took(source, 0.001, count)
+    rates.take()
+    rates.take()
+    none = {"zone": 0, "cache": 0, "upstream": 0, "kept": 0, "refused": 0}
+    first = {"zone": 3, "cache": 1, "upstream": 0, "kept": 2, "refused": 1}
+    assert (list(rates.points), rates.taken) == ([first, none], 2)
 
 
 async def test_ready_is_503_with_the_reason_until_it_is() -> None:
