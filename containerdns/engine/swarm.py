@@ -10,6 +10,7 @@ polled every few seconds.
 import asyncio
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
@@ -30,6 +31,8 @@ LOOK_EVERY = 60.0  # seconds between checks whether this Engine has become a man
 MAX_RETRY = 60.0  # seconds between retries while the swarm has no leader
 NOT_A_MANAGER = 503  # or one that is locked or starting
 TASKS = "/tasks?" + urlencode({"filters": json.dumps({"desired-state": ["running"]})})
+
+_PLACEHOLDER = re.compile(r"\{\{\s*\.(\w+\.\w+)\s*\}\}")  # "{{.Task.Slot}}"
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,11 @@ class Swarm:
             self._node_id = ""
             self._reports_all = True
         self._ask_now.set()
+
+    def networks_changed(self) -> None:
+        """Poll now if there are services: the network of one may just have become known."""
+        if self._reported:
+            self._ask_now.set()
 
     async def follow(self, networks: Callable[[], Mapping[str, str]]) -> None:
         """Poll forever: on events, and every few seconds for tasks on other nodes.
@@ -182,10 +190,17 @@ class Swarm:
             self._sink.container_unreadable(self._url, fault.document_id, "", str(fault))
 
 
-def service_from_document(
-    document: Any, networks: Mapping[str, str], engine: str
-) -> Container | None:
-    """Convert an item of ServiceList; return None if it has no virtual address.
+def service_from_document(document: Any, networks: Mapping[str, str], engine: str) -> Container:
+    """Convert an item of ServiceList.
+
+    Args:
+        document: The item.
+        networks: Names by id.
+        engine: URL of its Engine.
+
+    Returns:
+        Without a virtual address, as with `--endpoint-mode dnsrr`, its attachments have no
+        addresses: what is asked for in the service's name is then its tasks'.
 
     Raises:
         BadDocument: A field has another shape than the Engine API says.
@@ -193,17 +208,16 @@ def service_from_document(
     document_id = _id_of(document)
     try:
         spec = document["Spec"]
-        service = _text(spec["Name"])
-        attachments = tuple(
-            _attachment(networks.get(pool["NetworkID"], ""), pool["NetworkID"], [pool["Addr"]])
-            for pool in (document.get("Endpoint") or {}).get("VirtualIPs") or ()
-            if pool.get("Addr")
-        )
-        if not attachments:
-            return None
+        pools = (document.get("Endpoint") or {}).get("VirtualIPs") or ()
+        found = {pool["NetworkID"]: [pool["Addr"]] for pool in pools if pool.get("Addr")}
+        aliases = _aliases_of_service(spec)
+        attachments = [
+            _attachment(networks.get(n, ""), n, found.get(n, []), aliases.get(n, ()))
+            for n in {**found, **aliases}
+        ]
         return Container(
             id=f"{SERVICE_ID}{document_id}",
-            container_name=service,
+            container_name=_text(spec["Name"]),
             engine=engine,
             state="running",
             network_mode="",
@@ -212,6 +226,12 @@ def service_from_document(
         )
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
         raise BadDocument(document_id, "the service") from fault
+
+
+def _aliases_of_service(spec: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the network aliases of a service by network id; old clients sent them elsewhere."""
+    wanted = (spec.get("TaskTemplate") or {}).get("Networks") or spec.get("Networks") or ()
+    return {_text(item["Target"]): tuple(map(_text, item.get("Aliases") or ())) for item in wanted}
 
 
 def task_from_document(
@@ -245,21 +265,22 @@ def task_from_document(
         slot = str(document.get("Slot") or document.get("NodeID"))
         task_name = f"{service}.{slot}.{document_id}"
         spec = document["Spec"].get("ContainerSpec") or {}
+        labels = {
+            f"{SWARM}service.id": service_id,
+            f"{SWARM}service.name": service,
+            f"{SWARM}node.id": _text(document.get("NodeID") or ""),
+            f"{SWARM}task.id": document_id,
+            f"{SWARM}task.name": task_name,
+        }
         return Container(
             id=document_id,
             container_name=task_name,
             engine=engine,
             state="running",
-            hostname=_text(spec.get("Hostname") or ""),
+            hostname=_hostname(_text(spec.get("Hostname") or ""), labels, slot),
             network_mode="",
             attachments=_attachments_of_task(document),
-            docker_labels={
-                **_labels(spec.get("Labels")),
-                f"{SWARM}service.id": service_id,
-                f"{SWARM}service.name": service,
-                f"{SWARM}task.id": document_id,
-                f"{SWARM}task.name": task_name,
-            },
+            docker_labels={**_labels(spec.get("Labels")), **labels},
         )
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
         raise BadDocument(document_id, "the task") from fault
@@ -284,7 +305,25 @@ def _id_of(document: Any) -> str:
     return document_id
 
 
-def _attachment(network: str, network_id: str, addresses: list[str]) -> Attachment:
+def _hostname(template: str, labels: Mapping[str, str], slot: str) -> str:
+    """Fill in the placeholders of a service's host name, as Docker does for each task.
+
+    Args:
+        template: Such as "web-{{.Task.Slot}}".
+        labels: Those that Docker puts on the task's container.
+        slot: Of the task.
+
+    Returns:
+        "" if a value is unknown here, such as the host name of the task's node.
+    """
+    values = {**labels, f"{SWARM}task.slot": slot}
+    filled = _PLACEHOLDER.sub(lambda m: values.get(SWARM + m[1].lower(), m[0]), template)
+    return "" if "{{" in filled else filled
+
+
+def _attachment(
+    network: str, network_id: str, addresses: list[str], aliases: tuple[str, ...] = ()
+) -> Attachment:
     """Return an attachment, from addresses with prefix lengths."""
     interfaces = sorted((ip_interface(text) for text in addresses), key=lambda i: i.version)
     return Attachment(
@@ -292,6 +331,7 @@ def _attachment(network: str, network_id: str, addresses: list[str]) -> Attachme
         network_id=sys.intern(network_id),
         addresses=tuple(str(interface.ip) for interface in interfaces),
         subnets=tuple(dict.fromkeys(str(interface.network) for interface in interfaces)),
+        aliases=aliases,
     )
 
 

@@ -360,6 +360,7 @@ class Watcher:
         if found != self._networks:
             self._networks = found
             self._sink.networks_changed(self.url, found)
+            self._swarm.networks_changed()
 
     def _warn_of_networks(self, cause: str) -> None:
         if not self._has_warned_of_networks:

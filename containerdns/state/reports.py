@@ -279,7 +279,7 @@ class Reports:
                 yield None
                 continue
             container = inventory.get(p.id)
-            if container is not None and p.is_running and not p.has_address:
+            if container is not None and p.is_running and p.claims and not p.has_address:
                 reason = lack_of_address(container, inventory.get, inventory.policy)
                 yield {"container": p.container_name, "id": _shown_id(p.id), "reason": reason}
 

@@ -240,7 +240,12 @@ class Dockerd:
         return container_id
 
     def create_service(
-        self, name: str, *, replicas: int = 1, labels: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        replicas: int = 1,
+        labels: Mapping[str, str] | None = None,
+        aliases: Sequence[str] = (),
     ) -> str:
         """Create a service of a swarm on the network "overlay" and give its id.
 
@@ -252,7 +257,8 @@ class Dockerd:
         container = docker.types.ContainerSpec(
             f"{NO_REGISTRY}:latest", command=["sleep", "1000000"], stop_grace_period=0
         )
-        template = docker.types.TaskTemplate(container, networks=[{"Target": "overlay"}])
+        network = {"Target": "overlay", "Aliases": list(aliases)}
+        template = docker.types.TaskTemplate(container, networks=[network])
         mode = docker.types.ServiceMode("replicated", replicas)
         made = self.api.create_service(template, name=name, mode=mode, labels=labels)
         service_id = str(made["ID"])

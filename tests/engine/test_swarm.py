@@ -40,14 +40,16 @@ async def test_service_is_told_with_its_virtual_address_and_its_tasks(swarm: Doc
     async with watching(swarm.socket_url) as (recorder, _):
         await recorder.until_listed()
         service_id = await asyncio.to_thread(
-            swarm.create_service, "web", replicas=2, labels={"key": "value"}
+            swarm.create_service, "web", replicas=2, labels={"key": "value"}, aliases=["www"]
         )
         told = f"service:{service_id}"
         await recorder.until(lambda: told in recorder.containers)
+        await recorder.until(lambda: recorder.containers[told].attachments[0].addresses)
         [pool] = swarm.api.inspect_service(service_id)["Endpoint"]["VirtualIPs"]
         service = recorder.containers[told]
         assert service.container_name == "web"
         assert service.attachments[0].network == "overlay"
+        assert service.attachments[0].aliases == ("www",)
         assert service.attachments[0].addresses == (pool["Addr"].partition("/")[0],)
         assert service.docker_labels == {"key": "value"}
         await recorder.until(lambda: len(recorder.running()) == 3)  # it, and its tasks here
@@ -218,8 +220,41 @@ def test_other_tasks_are_not_told(change: dict[str, Any]) -> None:
     assert task_from_document(TASK | change, {"s1": "web"}, "this", "engine") is None
 
 
-def test_service_without_a_virtual_address_is_its_tasks_alone() -> None:
-    assert service_from_document(SERVICE | {"Endpoint": {}}, {}, "engine") is None
+@pytest.mark.parametrize(
+    ("hostname", "expected"),
+    [
+        ("plain", "plain"),
+        ("{{.Service.Name}}-{{ .Task.Slot }}", "web-2"),
+        ("{{.Task.Name}}.{{.Node.ID}}.{{.Service.ID}}.{{.Task.ID}}", "web.2.t1.other.s1.t1"),
+        ("{{.Node.Hostname}}", ""),
+        ('{{index .Service.Labels "key"}}', ""),
+    ],
+    ids=["none", "name and slot", "ids", "unknown here", "a function"],
+)
+def test_placeholders_in_the_host_name_of_a_task_elsewhere_are_filled_in(
+    hostname: str, expected: str
+) -> None:
+    """`docker service create --hostname`; of tasks here, the Engine itself shows the result."""
+    spec = {"ContainerSpec": {"Hostname": hostname}}
+    task = task_from_document(TASK | {"Spec": spec}, {"s1": "web"}, "this", "engine")
+    assert task is not None
+    assert task.hostname == expected
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["of its tasks", "of the service"])
+@pytest.mark.parametrize("addresses", [("10.0.1.2",), ()], ids=["VIP", "dnsrr"])
+def test_service_has_its_network_aliases(is_new: bool, addresses: tuple[str, ...]) -> None:
+    """`docker stack deploy` gives each service its short name; no container shows that."""
+    networks = [{"Target": "n1", "Aliases": ["www"]}, {"Target": "n2"}]
+    wanted = {"TaskTemplate": {"Networks": networks}} if is_new else {"Networks": networks}
+    document = SERVICE | {"Spec": SERVICE["Spec"] | wanted}
+    if not addresses:
+        document |= {"Endpoint": {}}
+    found = service_from_document(document, {"n1": "front", "n2": "back"}, "engine")
+    assert [(a.network, a.addresses, a.aliases) for a in found.attachments] == [
+        ("back", (), ()),
+        ("front", addresses, ("www",)),
+    ]
 
 
 @pytest.mark.parametrize(

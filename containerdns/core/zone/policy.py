@@ -306,11 +306,22 @@ class _Author:
         self._proxies = proxies
         self._lender = lender
         self._labels = docker_labels.own(container.docker_labels.items(), policy.label_prefix)
+        self._is_service = container.id.startswith(SERVICE_ID)
+        self._aliases_of_service: dict[str, tuple[str, ...]] = {}  # by network id
+        if service is not None and not _has_address(service):
+            self._stand_in_for(service)
         self._is_one_off = _is_one_off(container)
         self._longest_suffix = max(map(len, policy.suffixes), default=0)
         self._faults: list[tuple[str, str]] = []
         self._claims: dict[tuple[str, str], Claim] = {}
         self._values = self._read_labels()
+
+    def _stand_in_for(self, service: Container) -> None:
+        """Apply what a swarm service without a virtual address asks for."""
+        labels = docker_labels.own(service.docker_labels.items(), self._policy.label_prefix)
+        labels.pop("enable", None)  # `_reason_to_skip` says whose it is
+        self._labels = {**labels, **self._labels}
+        self._aliases_of_service = {a.network_id: a.aliases for a in service.attachments}
 
     def write(self) -> Publication:
         container = self._container
@@ -402,7 +413,7 @@ class _Author:
         return (self._lender or self._container).has_ipv6
 
     def _pointers(self) -> tuple[str, ...]:
-        if self._lender is not None or self._container.id.startswith(SERVICE_ID):
+        if self._lender is not None or self._is_service:
             return ()
         published = [
             a for a in self._container.attachments if a.network not in UNPUBLISHED_NETWORKS
@@ -417,9 +428,8 @@ class _Author:
 
     def _claim_all(self, attachments: tuple[Attachment, ...]) -> None:
         container = self._container
-        if container.id.startswith(SERVICE_ID):
-            self._claim(container.container_name, Rank.DERIVED, "swarm service")
-            return self._claim_labels()
+        if self._is_service:
+            return self._claim_for_service(attachments)
         self._claim(container.container_name, Rank.CONTAINER, "container name")
         self._claim(container.id[:12], Rank.CONTAINER, "container id")
         if not self._is_one_off:
@@ -428,19 +438,38 @@ class _Author:
             self._claim_compose()
         self._claim_swarm()
         for attachment in attachments:
-            network = attachment.network_id
             name = f"{container.container_name}.{attachment.network}"
+            network = attachment.network_id
             self._claim(name, Rank.DERIVED, "container name on a network", network=network)
             if self._lender is None:
-                for alias in attachment.aliases:
-                    alias_name = f"{alias}.{attachment.network}"
-                    self._claim(alias_name, Rank.DERIVED, "network alias", network=network)
+                self._claim_aliases(attachment)
         if container.hostname and not self._is_one_off:
             self._claim(container.hostname, Rank.HOST_NAME, "host name")
             if container.domainname:
                 whole = f"{container.hostname}.{container.domainname}"
                 self._claim(whole, Rank.HOST_NAME, "host name with domain name")
         return None
+
+    def _claim_for_service(self, attachments: tuple[Attachment, ...]) -> None:
+        """Claim the names of a swarm service; one without a virtual address has none."""
+        if not _has_address(self._container):
+            return
+        service = self._container.container_name
+        self._claim(service, Rank.DERIVED, "swarm service")
+        self._claim_labels()
+        for attachment in attachments:
+            network = attachment.network_id
+            if attachment.network != network:  # else its name is not known yet
+                name = f"{service}.{attachment.network}"
+                self._claim(name, Rank.DERIVED, "swarm service on a network", network=network)
+                self._claim_aliases(attachment)
+
+    def _claim_aliases(self, attachment: Attachment) -> None:
+        """Claim ALIAS.NETWORK; those of a service precede those of its tasks, as in Docker."""
+        rank = Rank.DERIVED if self._service is None else Rank.TASK
+        network = attachment.network_id
+        for alias in (*attachment.aliases, *self._aliases_of_service.get(network, ())):
+            self._claim(f"{alias}.{attachment.network}", rank, "network alias", network=network)
 
     def _claim_labels(self) -> None:
         for text in self._value(docker_labels.NAMES, []):
@@ -721,6 +750,11 @@ def _shared_services(
 ) -> dict[str, tuple[int, ...]]:
     """Return services by the relative names before NAME; nothing changes them."""
     return dict(services)
+
+
+def _has_address(service: Container) -> bool:
+    """Return whether a swarm service has a virtual address that may be published."""
+    return any(a.addresses for a in service.attachments if a.network not in UNPUBLISHED_NETWORKS)
 
 
 def _short(text: str) -> str:

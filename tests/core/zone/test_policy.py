@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from containerdns.core.values import with_fields
 from containerdns.core.zone import docker_labels, policy
 from containerdns.core.zone.containers import Attachment, Container, PortBinding
 from containerdns.core.zone.policy import (
@@ -109,6 +110,40 @@ def test_service_goes_before_its_tasks_with_hyphens_too() -> None:
     service = published(container_name="my_web", id="service:1")
     assert owners(task)["my_web"] > owners(service)["my_web"]
     assert owners(task)["my-web"] > owners(service)["my-web"]
+
+
+def swarm_service(*addresses: str, **labels: str) -> Container:
+    """A service "web" with the alias "www" on the network "front"."""
+    front = Attachment("front", "n1", addresses, aliases=("www",))
+    named = {f"containerdns.{key}": value for key, value in labels.items()}
+    return container(named, id="service:1", attachments=(front,))
+
+
+def test_service_has_its_aliases_and_its_labels_at_its_virtual_address() -> None:
+    """As in Docker's own DNS, where a task's alias of that name does not count either."""
+    service = swarm_service("10.0.1.2", names="site")
+    found = publish(service, Policy())
+    assert set(owners(found)) == {"web", "web.front", "www.front", "site"}
+    front = Attachment("front", "n1", ("10.0.1.3",), aliases=("www",))
+    task = container({"com.docker.swarm.service.name": "web"}, attachments=(front,))
+    of_task = owners(publish(task, Policy(), service=service))
+    assert of_task["www.front"] > owners(found)["www.front"]
+    assert "site" not in of_task
+
+
+@pytest.mark.parametrize("more", [(), (Attachment("ingress", "n0", ("10.0.0.2",)),)])
+def test_tasks_have_the_aliases_and_labels_of_a_service_without_an_address(
+    more: tuple[Attachment, ...],
+) -> None:
+    """`--endpoint-mode dnsrr`, or a virtual address on a network that is not published."""
+    bare = swarm_service(names="site", ttl="7")
+    service = with_fields(bare, attachments=(*bare.attachments, *more))
+    assert not publish(service, Policy()).claims
+    labels = {"com.docker.swarm.service.name": "web", "containerdns.ttl": "3"}
+    task = container(labels, attachments=(Attachment("front", "n1", ("10.0.1.3",)),))
+    found = publish(task, Policy(), service=service)
+    assert {"web", "tasks.web", "www.front", "site"} <= set(owners(found))
+    assert found.ttl == 3
 
 
 def test_absolute_name_is_not_spelled_with_hyphens() -> None:
