@@ -9,6 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -57,7 +58,9 @@ def read(path: Path, now: float, lifetime: float) -> SavedState:
         return SavedState()
     # From JSON: ValueError, or RecursionError for very deep nesting.
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        log.warning("--state %s: cannot be read (%s), starting without it", path, error)
+        is_foreign = isinstance(error, TypeError | LookupError)
+        reason = "not a state file of containerdns" if is_foreign else error
+        log.warning("--state %s: cannot be read (%s), starting without it", path, reason)
         return SavedState()
     found = dict(filter(None, (_remembered(item, now + lifetime) for item in items)))
     has_serial = isinstance(serial, int) and 0 < serial <= MAX_SERIAL
@@ -109,10 +112,18 @@ def _listed(items: Iterable[object]) -> Iterator[bytes]:
 def write(path: Path, document: Iterable[bytes]) -> None:
     """Write the state to a new file and rename it, so that no partial file is ever visible.
 
+    A symbolic link is followed, not replaced.
+
     Raises:
-        OSError: It cannot be written.
+        OSError: It cannot be written; no new file is left.
     """
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        file.writelines(document)
-    beside.replace(path)
+    target = path.resolve()
+    beside = target.with_name(target.name + ".new")
+    try:
+        with beside.open("wb") as file:
+            file.writelines(document)
+        beside.replace(target)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise

@@ -196,6 +196,31 @@ def test_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     assert path.read_text() == document()
 
 
+def test_symbolic_link_is_followed(tmp_path: Path) -> None:
+    """As by any program that is given one; it may lead to another disk."""
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "state"
+    link.symlink_to("disk/state")
+    state_file.write(link, state_file.pieces(zone_of("web")))
+    assert link.is_symlink()
+    assert read(link) == read(tmp_path / "disk/state") == (7, {"web": NOW + DAY})
+
+
+def test_nothing_is_left_beside_what_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    with pytest.raises(IsADirectoryError):
+        state_file.write(tmp_path / "state", [b"{}"])
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_file_of_something_else_is_called_that(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").write_text('{"name": "another program"}')
+    assert state_file.read(tmp_path / "state", NOW, DAY) == (0, ())
+    assert "not a state file of containerdns" in caplog.text
+
+
 def test_last_state_is_written_after_a_thread_that_is_still_writing(tmp_path: Path) -> None:
     """SIGTERM in that moment left a mixture of two documents."""
     path = tmp_path / "state"
