@@ -39,14 +39,15 @@ from containerdns.upstream.timeouts import Timeouts
 from containerdns.upstream.upstreams import Surroundings, Upstream
 
 STALE_PATIENCE = 1.8  # seconds until a stale response is given, RFC 8767 section 5
-MAX_FLIGHTS = 1024  # questions in flight, contract section 5
+MAX_FLIGHTS = 2048  # questions in flight, as many as PowerDNS Recursor has by default
 MAX_PROBE = 1.0  # seconds for the answer of a loop, which is near
 BOOTSTRAP = ""  # in place of a `--forward` domain: the servers that resolve hosts of URLs
-MAX_QUESTIONS_OF_A_CLIENT = 256  # in flight
+MIN_JOINED = 256  # questions of a client, if they are in flight for others already
 
 FILTERED, NO_REACHABLE_AUTHORITY = 17, 22  # RFC 8914 section 4
 
 FAULT = Resolution(messages.SERVFAIL, source="policy", reason="internal error")
+TOO_MANY = Resolution(messages.REFUSED, source="policy", reason="too many questions are in flight")
 STOPPED = Resolution(messages.SERVFAIL, source="policy", reason="the forwarder has stopped")
 
 Lists = dict[str | None, tuple[UpstreamServer, ...]]  # by domain; None is `--upstream`
@@ -310,16 +311,14 @@ class Forwarder:
             forward: The question.
             take: Called with the result once, possibly before this returns.
         """
-        client = forward.client
-        question = question_of(forward)
-        if client and self._waiting.get(client, 0) >= MAX_QUESTIONS_OF_A_CLIENT:
-            take(
-                self._refused(f"{MAX_QUESTIONS_OF_A_CLIENT} questions of this client are in flight")
-            )
-        elif self._is_full and question not in self._flights and question not in self._plain:
-            take(self._refused(f"{MAX_FLIGHTS} questions are in flight"))
-        else:
+        client, question = forward.client, question_of(forward)
+        if self._waiting.get(client, 0) < self._share(question):
             self._join(question, Waiter(client, take))
+            return
+        self._counters.forwards_refused += 1
+        now = self._loop.time()
+        stale = self._cache.stale(question, now)
+        take(TOO_MANY if stale is None else stale.given_out(now))
 
     def ask_plain(self, plain: PlainQuestion) -> bool:
         """Query an upstream with the next `send_plain`; return whether this question is plain.
@@ -333,8 +332,7 @@ class Forwarder:
             (question in self._cache and self._cache.has(question, self._loop.time()))
             or question in self._plain
             or question in self._flights
-            or count >= MAX_QUESTIONS_OF_A_CLIENT
-            or self._is_full
+            or count >= self._share(question)
             or self._loops.is_probe(question.name)
             or not self.has_started.is_set()
         ):
@@ -502,17 +500,20 @@ class Forwarder:
     def _has_alive(self, apex: str | None) -> bool:
         return any(upstream.is_alive for upstream in self._lists.get(apex, ()))
 
-    @property
-    def _is_full(self) -> bool:
-        return len(self._flights) + len(self._plain) >= MAX_FLIGHTS
+    def _share(self, question: Question) -> int:
+        """Return how many questions a client may have in flight before this one.
+
+        As many as there are places left: so a single client, which may be a resolver or a proxy
+        for many, can have half of them, and the first questions of others always find one.
+        """
+        left = MAX_FLIGHTS - len(self._flights) - len(self._plain)
+        if left < MIN_JOINED and (question in self._flights or question in self._plain):
+            return MIN_JOINED  # it takes no place
+        return left
 
     def time(self) -> float:
         """Return the time by the loop's clock."""
         return self._loop.time()
-
-    def _refused(self, reason: str) -> Resolution:
-        self._counters.forwards_refused += 1
-        return Resolution(messages.REFUSED, source="policy", reason=reason)
 
     def _join(self, question: Question, waiter: Waiter) -> None:
         """Wait for the flight of a question, which is begun if there is none.

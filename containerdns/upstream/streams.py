@@ -38,7 +38,7 @@ from containerdns.upstream.exchanges import (
 )
 from containerdns.upstream.tls import TLSClient, client_context
 
-MAX_WAITING = 1000  # questions on one connection; IDs must stay hard to guess
+MAX_WAITING = 4096  # questions on one connection; more than are in flight, and few of all IDs
 MAX_READ = 1 << 14  # octets in a pass of the event loop; some hundred TLS records
 MAX_AT_ONCE = 64  # plain answers in a pass
 MAX_UNREAD = 1 << 16  # octets, of responses that wait for their turn

@@ -382,34 +382,55 @@ async def test_who_waits_is_told_when_the_forwarder_stops() -> None:
     assert [found.rcode for found in took] == [messages.SERVFAIL]
 
 
-async def test_a_client_has_a_share_and_others_theirs() -> None:
-    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
-        greedy = [
-            asyncio.create_task(forward.resolve(question(f"n{number}.example.")))
-            for number in range(rooms.MAX_QUESTIONS_OF_A_CLIENT)
-        ]
-        await asyncio.sleep(0)
-        refused = await forward.resolve(question("more.example."))
-        assert (refused.rcode, refused.source) == (messages.REFUSED, "policy")
-        other = asyncio.create_task(forward.resolve(question("more.example.", client=b"other")))
-        await until(lambda: "more.example." in fake.names)
-        for one in [*greedy, other]:
-            one.cancel()
+@pytest.fixture
+def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "MAX_FLIGHTS", 16)
+    monkeypatch.setattr(rooms, "MIN_JOINED", 2)
 
 
-async def test_no_more_than_1024_are_in_flight() -> None:
+def ask_many(forward: Forwarder, count: int, client: bytes) -> list[Resolution]:
+    """Ask for different names; what comes back at once or later is added to the list."""
+    took: list[Resolution] = []
+    for number in range(count):
+        asked = question(f"{client.decode()}{number}.example.", client=client)
+        forward.ask(asked, took.append)
+    return took
+
+
+@pytest.mark.usefixtures("few_places")
+async def test_a_client_has_as_many_places_as_are_left() -> None:
+    """A resolver or a proxy that asks for many is one client, and must leave room for others."""
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
-        flying = [
-            asyncio.create_task(
-                forward.resolve(question(f"n{number}.example.", client=bytes([number % 8])))
-            )
-            for number in range(rooms.MAX_FLIGHTS)
-        ]
-        await asyncio.sleep(0)
-        refused = await forward.resolve(question("more.example.", client=b"other"))
-        assert refused.rcode == messages.REFUSED
-        for one in flying:
-            one.cancel()
+        refused = [len(ask_many(forward, 16, client)) for client in (b"a", b"b", b"c", b"d")]
+        assert refused == [16 - 8, 16 - 4, 16 - 2, 16 - 1]
+        assert forward._counters.forwards_refused == sum(refused)
+        [first, *_] = ask_many(forward, 16, b"a")
+        assert (first.rcode, first.source) == (messages.REFUSED, "policy")
+
+
+@pytest.mark.usefixtures("few_places")
+async def test_what_others_have_asked_takes_no_place() -> None:
+    async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:
+        for client in (b"a", b"b", b"c", b"d", b"e"):
+            ask_many(forward, 16, client)
+        took: list[Resolution] = []
+        for number in range(3):
+            forward.ask(question(f"a{number}.example.", client=b"late"), took.append)
+        assert len(took) == 1, "two were joined"
+
+
+@pytest.mark.usefixtures("few_places")
+async def test_a_stale_answer_is_given_where_there_is_no_place() -> None:
+    """RFC 8767 section 5: rather than none."""
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        LateClock(forward).pass_by(61)
+        fake.script = is_silent
+        ask_many(forward, 16, WWW.client)
+        took: list[Resolution] = []
+        forward.ask(WWW, took.append)
+        assert addresses(WWW, took[0]) == ["192.0.2.1"]
+        assert took[0].extended_error == (3, "")
 
 
 async def test_forged_answers_are_ignored_and_the_true_one_awaited() -> None:

@@ -131,7 +131,7 @@ async def test_answers_are_cached_and_counted() -> None:
 async def test_what_is_cached_in_flight_or_over_a_limit_is_not_plain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("containerdns.upstream.forwarder.MAX_QUESTIONS_OF_A_CLIENT", 2)
+    monkeypatch.setattr("containerdns.upstream.forwarder.MAX_FLIGHTS", 4)
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         asking = ask(forward, WWW)
         plain = plain_question(WWW)
@@ -142,7 +142,9 @@ async def test_what_is_cached_in_flight_or_over_a_limit_is_not_plain(
         third = plain_question(question("ftp.example."))
         assert third is not None
         third.client = WWW.client
-        assert not forward.ask_plain(third), "two of this client are in flight"
+        assert not forward.ask_plain(third), (
+            "two of this client are in flight, and two places are left"
+        )
         forward.send_plain()
         await answers_to(asking)
         assert not forward.ask_plain(plain), "cached"
