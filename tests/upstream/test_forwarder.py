@@ -624,6 +624,24 @@ class LateClock:
         return self._loop.create_future()
 
 
+async def test_a_hot_name_is_asked_for_before_its_end() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(WWW)
+        for _ in range(3):
+            forward.cached(WWW)
+        fake.script = says("192.0.2.9")
+        LateClock(forward).pass_by(55)
+        found = forward.cached(WWW)
+        assert found is not None
+        assert addresses(WWW, found) == ["192.0.2.1"], "which nobody waits for"
+        await until(lambda: (forward.describe("www.example.", messages.A).left or 0) > 50)
+        assert found.renewal is not None
+        assert found.renewal() == 0, "as there is a newer one"
+        newer = forward.cached(WWW)
+        assert newer is not None
+        assert addresses(WWW, newer) == ["192.0.2.9"]
+
+
 @best_of_three
 async def test_a_stale_answer_stands_in_while_all_fail_and_is_refreshed() -> None:
     """RFC 8767: TTL 30, the extended error 3, and asking goes on behind."""

@@ -22,8 +22,9 @@ OVERHEAD_OCTETS = 600  # of the objects of one response, measured with sys.getsi
 MIN_READY, MAX_READY = 1.0, 30.0  # seconds until a ready-made response is built again
 READY_PART = 0.05  # of the TTL, within these bounds
 HOT_HITS = 3  # such periods with a hit that make a response worth prefetching
-PREFETCH_PART = 0.1  # of the TTL left when a hot response is prefetched
+PREFETCH_PART = 0.1  # of the TTL left when a hot response is prefetched, or up to twice that
 MIN_PREFETCH = 10  # seconds; shorter ones would be queried all the time
+PREFETCH_TAKES = 0.25  # seconds; then the new response is looked for
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Cached:
         expires: When its lowest TTL ends.
         failing_until: All upstreams failed: served stale until then, without asking.
         hits: How often it was served.
+        prefetched_at: When it is prefetched, if it is hot; 0 for never.
     """
 
     resolution: Resolution
@@ -43,6 +45,7 @@ class Cached:
     expires: float
     failing_until: float = 0.0
     hits: int = 0
+    prefetched_at: float = 0.0
 
     def given_out(self, now: float, reason: str = "") -> Resolution:
         """Return the response with current TTLs.
@@ -80,20 +83,19 @@ class Cached:
     def fresh_for(self, now: float) -> float:
         """Return the seconds for which it may be reused, with its TTLs counted down.
 
-        If it may be prefetched, that is short enough to notice its use.
+        If it may be prefetched, that is short enough to notice its use, and the new response.
         """
         if now >= self.expires:
             return max(self.failing_until - now, 0.0)
-        return min(ready_for(self.expires - self.since), self.expires - now)
+        piece = ready_for(self.expires - self.since)
+        if now < self.prefetched_at:
+            return min(piece, self.prefetched_at - now)
+        return min(PREFETCH_TAKES if self.is_wanted_again(now) else piece, self.expires - now)
 
     def is_wanted_again(self, now: float) -> bool:
         """Return whether it is hot and near its expiry, and should be prefetched."""
-        ttl = self.expires - self.since
-        return (
-            self.hits >= HOT_HITS
-            and ttl >= MIN_PREFETCH
-            and self.expires - now < ttl * PREFETCH_PART
-        )
+        is_due = 0 < self.prefetched_at <= now and now >= self.failing_until
+        return is_due and self.hits >= HOT_HITS
 
     @property
     def octets(self) -> int:
@@ -107,6 +109,18 @@ def ready_for(ttl: float) -> float:
     """Return the seconds for which a new response with this TTL may be reused as it is."""
     piece = max(ttl * READY_PART, MIN_READY) if ttl >= MIN_PREFETCH else MAX_READY
     return min(piece, MAX_READY, ttl)
+
+
+def _prefetched_at(question: Question, cached: Cached) -> float:
+    """Return when a hot response is prefetched; 0 for never.
+
+    Each name has a moment of its own: many that came together would otherwise be asked for
+    together each time, and delay other answers.
+    """
+    ttl = cached.expires - cached.since
+    if ttl < MIN_PREFETCH:
+        return 0.0
+    return cached.expires - ttl * PREFETCH_PART * (1 + hash(question) % 1000 / 1000)
 
 
 class Cache:
@@ -178,6 +192,7 @@ class Cache:
         if not self.capacity or cached.expires <= cached.since:
             return
         self._drop(question)
+        cached.prefetched_at = _prefetched_at(question, cached)
         self._responses[question] = cached
         self.octets += cached.octets
         self._make_room()

@@ -7,7 +7,12 @@ from containerdns.core.protocol import messages
 from containerdns.core.protocol.messages import RR, Body
 from containerdns.core.upstream.forwarding import Resolution
 from containerdns.core.upstream.questions import Question
-from containerdns.core.upstream.upstream_cache import OVERHEAD_OCTETS, Cache, Cached
+from containerdns.core.upstream.upstream_cache import (
+    OVERHEAD_OCTETS,
+    PREFETCH_TAKES,
+    Cache,
+    Cached,
+)
 
 QNAME = names.to_wire("www.example.")
 WWW = Question("www.example.", messages.A, False, False, None)
@@ -181,15 +186,46 @@ def test_renewed_response_is_not_the_least_recently_used() -> None:
     assert numbered(2) not in cache
 
 
-def test_a_hot_response_is_wanted_again_near_its_end() -> None:
-    cache = Cache(8)
-    response = cached()
-    cache.put(WWW, response)
+def hot(cache: Cache, question: Question = WWW, ttl: int = 60) -> Cached:
+    response = cached(ttl=ttl)
+    cache.put(question, response)
     for _ in range(3):
-        cache.fresh(WWW, 1001.0)
-    assert not response.is_wanted_again(1053.0)
-    assert response.is_wanted_again(1055.0)
-    assert not cached().is_wanted_again(1055.0), "never used"
+        cache.fresh(question, 1001.0)
+    return response
+
+
+def test_a_hot_response_is_wanted_again_near_its_end() -> None:
+    response = hot(Cache(8))
+    assert not response.is_wanted_again(1047.9)
+    assert response.is_wanted_again(1054.0)
+    assert not hot(Cache(8), ttl=9).is_wanted_again(1008.9), "asked for all the time"
+    unused = cached()
+    Cache(8).put(WWW, unused)
+    assert not unused.is_wanted_again(1054.0)
+
+
+def test_a_hot_response_is_looked_at_when_it_is_wanted_and_when_the_new_one_is_there() -> None:
+    response = hot(Cache(8), ttl=10)
+    before = response.prefetched_at - 0.125
+    assert response.fresh_for(before) == pytest.approx(0.125)
+    assert response.fresh_for(response.prefetched_at) == PREFETCH_TAKES
+    assert response.fresh_for(1009.875) == 0.125
+
+
+def test_responses_that_came_together_are_not_wanted_again_together() -> None:
+    """A thousand questions within a tenth of a second would delay all other answers."""
+    cache = Cache(100)
+    moments = sorted(hot(cache, numbered(n), ttl=10).prefetched_at for n in range(100))
+    assert 1008.0 <= moments[0] < 1008.4
+    assert 1008.6 < moments[-1] <= 1009.0
+
+
+def test_a_failure_to_prefetch_is_not_repeated_at_once() -> None:
+    cache = Cache(8)
+    response = hot(cache)
+    cache.put_failure(WWW, None, 1054.0)
+    assert not response.is_wanted_again(1058.9)
+    assert response.is_wanted_again(1059.0)
 
 
 def test_lists_are_forgotten_one_by_one() -> None:
