@@ -11,10 +11,10 @@ def in_zone(zone: Zone, suffix: Suffix, view: View) -> Iterator[records.Record]:
     """Yield all records of one of our zones, the SOA first, then by owner."""
     if suffix.kind in (SuffixKind.DOMAIN, SuffixKind.REVERSE):
         yield records.soa(zone, suffix.apex, zone.shape.ttl)
-        for name in records.names_in(zone, suffix):
+        for name in filter(None, records.names_in(zone, suffix)):
             yield from records.of_name(zone, name, suffix, view)
         return
     yield records.soa(zone, suffix.apex, zone.shape.ttl)
     yield records.ns(zone, suffix.apex)
-    for owner in zone.owners():
+    for owner in filter(None, zone.owners()):
         yield from records.of_owner(zone, owner, suffix, view)

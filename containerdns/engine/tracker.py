@@ -86,8 +86,8 @@ class Tracker:
         self._tasks = tasks
         self._asks.clear()
         self._hanging.clear()
-        for container_id, tracked in self._tracked.items():
-            self._tracked[container_id] = tracking.on_new_session(tracked)
+        for tracked in [t for t in self._tracked.values() if t.phase is not Phase.IDLE]:
+            self._tracked[tracked.id] = tracking.on_new_session(tracked)
 
     # Events and listings.
 

@@ -298,7 +298,7 @@ class Replica:
             self.zone.serial,
             self.zone.is_ahead,
             tuple(self.zone.publications()),
-            tuple(self.zone.remembered.items()),
+            tuple(filter(None, self.zone.remembered.items())),
             self._networks,
             self._own,
             self._machine,

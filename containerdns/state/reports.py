@@ -35,7 +35,7 @@ from containerdns.core.times import rfc3339
 from containerdns.core.zone import master_file, records, zone_dump
 from containerdns.core.zone.change_history import ContainerChange, line
 from containerdns.core.zone.clues import Clues, lack_of_address, whose_address
-from containerdns.core.zone.containers import SHORT_ID_DIGITS, Container
+from containerdns.core.zone.containers import RUNNING_STATES, SHORT_ID_DIGITS, Container
 from containerdns.core.zone.fleet import host_in
 from containerdns.core.zone.ownership import WAITING
 from containerdns.core.zone.policy import COMPOSE, SERVICE_ID, Publication
@@ -45,7 +45,7 @@ from containerdns.core.zone.views import View, packed
 from containerdns.core.zone.zone import HOST_OWNER, Loss, Suffix, SuffixKind
 from containerdns.errors import BadName, BadSettings
 from containerdns.state import fleet_report
-from containerdns.state.record_count import QUICK_COUNT, RecordCount
+from containerdns.state.record_count import RecordCount
 from containerdns.state.zone_writer import ZoneWriter
 from containerdns.tasks.turns import turns
 from containerdns.upstream.forwarder import Forwarder, Prospect
@@ -118,9 +118,6 @@ class Reports:
         self._counters = writer.counters
         self._servers = servers
         self._record_count = RecordCount()
-        self._container_count: dict[str, int] = {}
-        self._counted_revision = -1
-        self._containers_counted_at = -1.0
         self._kept_of_day = LastDay()
         self._tallied_at = -TALLY_AFTER
         self._is_count_wanted = False
@@ -153,14 +150,15 @@ class Reports:
             "skipped": self._skipped(),
             "without_address": self._without_address(),
             "remembered": (
-                {"name": owner, "until": rfc3339(until)} for owner, until in self._remembered(name)
+                item and {"name": item[0], "until": rfc3339(item[1])}
+                for item in self._remembered(name)
             ),
             "faults": self._faults(),
             "losses": (loss and _loss_document(loss) for loss in zone.losses_in_pieces()),
         }
 
-    def _remembered(self, name: str | None) -> Iterator[tuple[str, float]]:
-        """Yield one remembered owner, or all, with their expiry times."""
+    def _remembered(self, name: str | None) -> Iterator[tuple[str, float] | None]:
+        """Yield one remembered owner, or all, with their expiry times, and None in between."""
         remembered = self._writer.zone.remembered
         if name is None:
             yield from remembered.items()
@@ -200,8 +198,9 @@ class Reports:
             yield master_file.comment(bad) if bad else None
         for loss in zone.losses_in_pieces():
             yield loss and master_file.comment(_loss_text(loss))
-        for owner, until in zone.remembered.items():
-            yield master_file.comment(f"remembered {owner} until {rfc3339(until)}")
+        for kept in zone.remembered.items():
+            text = kept and f"remembered {kept[0]} until {rfc3339(kept[1])}"
+            yield master_file.comment(text) if text else None
         view = self._neutral_view()
         if not view.host_addresses:
             text = "whose address is unknown here: left out"
@@ -542,19 +541,13 @@ class Reports:
             self._kept_of_day.note(self._counters.kept_from_upstream, now)
 
     def _container_counts(self) -> dict[str, int]:
-        """Count containers; if there are very many, once a second for all open pages."""
-        is_due = time.monotonic() - self._containers_counted_at >= 1.0
-        is_large = len(self._writer.zone) > QUICK_COUNT
-        if self._counted_revision != self._writer.revision and (is_due or not is_large):
-            containers = self._containers()
-            self._container_count = {
-                "containers": len(containers),
-                "running": sum(1 for c in containers if c.is_running),
-                "skipped": sum(1 for skipped in self._skipped() if skipped),
-            }
-            self._counted_revision = self._writer.revision
-            self._containers_counted_at = time.monotonic()
-        return self._container_count
+        """Count containers, without a look at each."""
+        inventory = self._writer.inventory
+        return {
+            "containers": inventory.states.total(),
+            "running": sum(inventory.states[state] for state in RUNNING_STATES),
+            "skipped": self._writer.zone.skipped + len(inventory.unreadable),
+        }
 
     def _subnets(self) -> list[str]:
         """Return the subnets of bridge and overlay networks, which clients need routes to."""
@@ -565,10 +558,6 @@ class Reports:
             for subnet in network.subnets
         }
         return sorted(own)
-
-    def _containers(self) -> list[Container]:
-        """Return all containers, without swarm services."""
-        return [c for c in self._writer.inventory if not c.id.startswith(SERVICE_ID)]
 
     def containers(self) -> Document:
         """Return the containers for the page."""
@@ -615,11 +604,6 @@ class Reports:
         yield from self._servers.tally_in_pieces()
         zone = self._writer.zone
         yield from self._record_count.bring_up_to_date(zone, self._neutral_view())
-        states = dict.fromkeys(STATES, 0)
-        for number, container in enumerate(self._containers()):
-            states[container.state] = states.get(container.state, 0) + 1
-            if number % PUBLICATIONS_AT_ONCE == 0:
-                yield None
         fleet = self._writer.fleet
         yield Gauges(
             version=version(),
@@ -635,7 +619,7 @@ class Reports:
             docker_last_sync={
                 e.url: e.last_sync for e in self._writer.engines.values() if e.last_sync
             },
-            containers=states,
+            containers=dict.fromkeys(STATES, 0) | self._writer.inventory.states,
             upstream_healthy={u.name: u.is_healthy for u in self._forwarder.status()},
             cache_entries=self._forwarder.cache_entries,
             part_failing={part: part in self._failing for part in self._counters.part_restarts},

@@ -84,8 +84,8 @@ class ZoneSource:
         """Return the SOA record with the zone's serial."""
         return records.soa(self._zone, self._suffix.apex, self._zone.shape.ttl).rr()
 
-    def names(self) -> Iterator[str]:
-        """Yield all names that have records."""
+    def names(self) -> Iterator[str | None]:
+        """Yield all names that have records, and None after other work."""
         return records.names_in(self._zone, self._suffix)
 
     def records(self, name: str) -> tuple[RR, ...]:

@@ -10,12 +10,13 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from containerdns.config.files import text_of
 from containerdns.core import names
+from containerdns.core.pieces import emptied
 from containerdns.core.zone.remembered_names import MAX_REMEMBERED
 from containerdns.core.zone.zone import Zone
 from containerdns.errors import BadName
@@ -62,9 +63,10 @@ def read(path: Path, now: float, lifetime: float) -> SavedState:
         reason = "not a state file of containerdns" if is_foreign else error
         log.warning("--state %s: cannot be read (%s), starting without it", path, reason)
         return SavedState()
-    found = dict(filter(None, (_remembered(item, now + lifetime) for item in items)))
+    known = [_remembered(item, now + lifetime) for item in items]
+    found = dict(filter(None, known))
     has_serial = isinstance(serial, int) and 0 < serial <= MAX_SERIAL
-    if not has_serial or len(found) < len({str(item) for item in items}):
+    if not has_serial or None in known:
         log.warning("--state %s: damaged, using what can be read", path)
     kept = sorted((i for i in found.items() if i[1] > now), key=lambda item: item[1])
     return SavedState(serial if has_serial else 0, tuple(kept[-MAX_REMEMBERED:]))
@@ -86,27 +88,39 @@ def _remembered(item: object, latest: float) -> tuple[str, float] | None:
 def pieces(zone: Zone) -> Iterator[bytes]:
     """Yield the document in pieces, each generated in a fraction of a millisecond.
 
-    The zone may change between pieces.  An owner removed meanwhile is still in one of the
-    lists, since remembered owners are read before and after the claimed ones.
+    The zone may change between pieces.  An owner claimed meanwhile is still in one of the lists,
+    as the remembered owners are read before the claimed ones; and so is one that is removed, as
+    those remembered since are added at the end.
     """
-    lifetime = zone.remembered.lifetime
-    earlier = zone.remembered.snapshot()
-    yield b'{"version": %d, "serial": %d, "claimed": [' % (VERSION, zone.serial)
-    yield from _listed(zone.owners_to_keep())
-    yield b'], "remembered": ['
-    later = zone.remembered.snapshot()
-    missed = ((owner, since) for owner, since in earlier.items() if owner not in later)
-    remembered = chain(missed, later.items())
-    yield from _listed((owner, since + lifetime) for owner, since in remembered)
+    yield b'{"version": %d, "serial": %d, "remembered": [' % (VERSION, zone.serial)
+    last = ""
+    for earlier in zone.remembered.owners():
+        if earlier is None:
+            yield b""
+            continue
+        last = earlier[-1] if earlier else ""
+        until = ((owner, zone.remembered.until(owner)) for owner in emptied(earlier))
+        yield from _listed(item if item[1] else None for item in until)
+    yield b'], "claimed": ['
+    yield from _listed(chain(zone.owners_to_keep(), _remembered_since(last, zone)))
     yield b"]}\n"
 
 
+def _remembered_since(last: str, zone: Zone) -> Iterator[str]:
+    """Yield the owners that were remembered after another one, which may be forgotten."""
+    most = OWNERS_PER_PIECE
+    while last not in (newest := zone.remembered.newest(most)) and len(newest) == most:
+        most *= 2
+    yield from takewhile(lambda owner: owner != last, newest)
+
+
 def _listed(items: Iterable[object]) -> Iterator[bytes]:
-    """Yield the items of an array, with the commas between them."""
+    """Yield the items of an array but for None, with the commas between them."""
     rest, comma = iter(items), b""
     while batch := list(islice(rest, OWNERS_PER_PIECE)):
-        yield comma + json.dumps(batch)[1:-1].encode()
-        comma = b", "
+        kept = [item for item in batch if item is not None]
+        yield comma + json.dumps(kept)[1:-1].encode() if kept else b""
+        comma = comma or (b", " if kept else b"")
 
 
 def write(path: Path, document: Iterable[bytes]) -> None:

@@ -263,7 +263,7 @@ class Histories(RuleBasedStateMachine):
         assert set(grown.losses()) == set(fresh.losses())
         assert not self._records(self.world)[1] ^ self._records(anew)[1]
         assert grown.reverse.apexes() == fresh.reverse.apexes()
-        self._owners.update(grown.owners(), grown.owners_to_keep())
+        self._owners.update(filter(None, grown.owners()), grown.owners_to_keep())
         now = time.time()
         for owner in self._owners:
             assert grown.is_running(owner) == fresh.is_running(owner), owner

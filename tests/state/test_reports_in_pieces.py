@@ -21,7 +21,7 @@ from containerdns.core.zone.policy import Claim, Publication, PublishedAddress, 
 from containerdns.core.zone.zone import Loss
 from containerdns.state.reports import Reports
 from containerdns.tasks.turns import Turns
-from containerdns.upstream.forwarder import Forwarder
+from containerdns.upstream.forwarder import Forwarder, UpstreamStatus
 from containerdns.web.metrics import Metrics
 from containerdns.web.stream import json_pieces
 from tests.fuzz.worlds import World
@@ -74,9 +74,16 @@ def world() -> World:
     return made
 
 
+class Idle(Forwarder):
+    """A forwarder that has not begun."""
+
+    def status(self) -> list[UpstreamStatus]:
+        return []
+
+
 def reports_of(world: World) -> Reports:
     writer = world.writer
-    forwarder = Forwarder(writer.settings.upstream, writer.counters, lambda _: False)
+    forwarder = Idle(writer.settings.upstream, writer.counters, lambda _: False)
     return Reports(writer, forwarder, History(9), Listening(), {})
 
 
@@ -112,6 +119,19 @@ def test_no_piece_of_a_large_zone_takes_long(reports: Reports) -> None:
     document = reports.zone_json(None, None)
     assert document is not None
     assert most_steps(json_pieces(document)) < MAX_STEPS
+
+
+def test_status_is_made_without_a_look_at_each_container() -> None:
+    """Each open page has it sent every second; this took 4 to 12 ms with 10,000 containers."""
+    made = World(**OPTIONS)
+    put(made, *map(container, range(1, COUNT)))
+    put(made, container(COUNT, skipped="label", is_running=False))
+    reports = reports_of(made)
+    reports.status()  # looks up the version of the package, once
+    assert most_steps(reports.status() for _ in range(3)) < COUNT
+    assert reports.status()["counts"]["skipped"] == 1
+    put(made, container(COUNT))
+    assert reports.status()["counts"]["skipped"] == 0
 
 
 @pytest.mark.parametrize("name", ["nosuch", "web7", "many", "key.many", "x.y.z.docker."])

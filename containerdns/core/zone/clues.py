@@ -88,8 +88,10 @@ class Clues:
         found: list[tuple[float, str]] = []
         longer: list[str] = []
         for count, other in enumerate(self._zone.owners()):
-            if count % OWNERS_A_UNIT == 0:
+            if count % OWNERS_A_UNIT == 0 or other is None:
                 yield
+            if other is None:
+                continue
             if other.startswith(f"{owner}.") and other.count(".") == owner.count(".") + 1:
                 longer.append(other)
             is_alike = len(other) <= MAX_LENGTH and other.count(".") == owner.count(".")

@@ -20,6 +20,7 @@ from containerdns.core.zone.proxy_labels import VIRTUAL_HOST
 from containerdns.errors import BadDocument
 
 BRIDGE = "bridge"  # the driver whose gateway is the host
+RUNNING_STATES = ("running", "paused")
 OWN_DRIVERS = frozenset({BRIDGE, "overlay"})  # drivers whose subnets belong to Docker alone
 IPV4_BITS = 32
 SHORT_ID_DIGITS = 12  # digits of a container id, as shown by Docker
@@ -112,7 +113,7 @@ class Container:
     @property
     def is_running(self) -> bool:
         """Whether it is running or paused: until `die`, and not while waiting to be restarted."""
-        return self.state in ("running", "paused")
+        return self.state in RUNNING_STATES
 
 
 @dataclass(frozen=True, slots=True)

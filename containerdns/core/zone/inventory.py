@@ -4,8 +4,8 @@ A change of one container affects several publications: its own, those of the co
 share its network (`container:X`), and those of a swarm service's tasks.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 
 from containerdns.core.values import with_fields
 from containerdns.core.zone.containers import Container, Network, stopped
@@ -31,6 +31,7 @@ class Inventory:
 
     Attributes:
         unreadable: By container id, its name and the part that could not be read.
+        states: How many containers are in each state, without swarm services.
     """
 
     def __init__(
@@ -47,13 +48,16 @@ class Inventory:
         self._policy = policy
         self._published = published
         self.unreadable: dict[str, tuple[str, str]] = {}
+        self.states: Counter[str] = Counter()
         self._containers: dict[str, Container] = {}
         self._proxies: dict[str, set[str]] = {}  # container ids by the key of `_proxy_of`
         self._reached: dict[str, Proxy] = {}  # by the same
         self._followers: dict[str, set[str]] = {}  # containers that change with another
         self._networks: dict[str, tuple[Network, ...]] = {}
         self._listed: dict[str, frozenset[str]] = {}  # the ids of these, by Engine
+        self._attached: dict[str, dict[str, None]] = {}  # container ids by network id
         self._gateways: dict[str, frozenset[str]] = {}  # by network id, as found on containers
+        self._all_networks: tuple[Network, ...] | None = None  # until one of them changes
 
     def __iter__(self) -> Iterator[Container]:
         return iter(self._containers.values())
@@ -87,12 +91,11 @@ class Inventory:
         if known == container:
             return []
         self._containers[container.id] = container
-        for a in container.attachments:
-            if a.network_id and a.gateways:
-                shown = self._gateways.get(a.network_id, frozenset())
-                self._gateways[a.network_id] = shown.union(a.gateways)
+        self._count(known, container)
         if known is not None:
+            self._detach(known)
             self._unfollow(known)
+        self._attach(container)
         for leader in _leaders_of(container):
             self._followers.setdefault(leader, set()).add(container.id)
         former = self._unlist_proxy(known) if known is not None else ""
@@ -111,7 +114,13 @@ class Inventory:
         dead = stopped(container, finished_at, exit_status, health="", attachments=attachments)
         self.unreadable.pop(container_id, None)
         self._containers[container_id] = dead
+        self._count(container, dead)
         return self._publish_with_followers(container_id, "", self._published_by(dead))
+
+    def _count(self, old: Container | None, new: Container | None) -> None:
+        for container, change in ((old, -1), (new, 1)):
+            if container is not None and not container.id.startswith(SERVICE_ID):
+                self.states[container.state] += change
 
     def _published_by(self, dead: Container) -> Publication | None:
         """Return what a container publishes that has just stopped; None if it is unknown."""
@@ -124,6 +133,8 @@ class Inventory:
         container = self._containers.pop(container_id, None)
         if container is None:
             return []
+        self._count(container, None)
+        self._detach(container)
         self._unfollow(container)
         return self._publish_with_followers(container_id, self._unlist_proxy(container))
 
@@ -144,9 +155,11 @@ class Inventory:
         """Set all networks of one Engine."""
         self._networks[engine] = tuple(networks)
         self._listed[engine] = frozenset(network.id for network in self._networks[engine])
-        attached = {a.network_id for c in self._containers.values() for a in c.attachments}
-        attached.update(n.id for listed in self._networks.values() for n in listed)
-        self._gateways = {i: shown for i, shown in self._gateways.items() if i in attached}
+        listed = frozenset[str]().union(*self._listed.values())
+        self._gateways = {
+            i: shown for i, shown in self._gateways.items() if i in self._attached or i in listed
+        }
+        self._all_networks = None
 
     def networks(self) -> tuple[Network, ...]:
         """Return all networks; unlisted ones with what is known from containers.
@@ -154,18 +167,48 @@ class Inventory:
         Engine 20.10 does not list the gateway that it chose itself in a configured subnet, but
         the containers on the network show it.
         """
-        known = {
-            n.id: replace(n, gateways=(*n.gateways, *sorted(self._untold(n))))
-            for networks in self._networks.values()
-            for n in networks
-        }
-        for container in self._containers.values():
+        if self._all_networks is None:
+            known = {
+                n.id: with_fields(n, gateways=(*n.gateways, *sorted(self._untold(n))))
+                for networks in self._networks.values()
+                for n in networks
+            }
+            unlisted = (i for i in self._attached if i not in known)
+            shown = [n for n in map(self._shown_network, unlisted) if n is not None]
+            self._all_networks = (*known.values(), *shown)
+        return self._all_networks
+
+    def _shown_network(self, network_id: str) -> Network | None:
+        """Return an unlisted network, as the first of its containers with an address shows it."""
+        for container in map(self._containers.__getitem__, self._attached[network_id]):
             for a in container.attachments:
-                if a.network_id and a.network_id not in known and a.subnets:
-                    known[a.network_id] = Network(
-                        a.network_id, a.network, container.engine, "", a.subnets, a.gateways
+                if a.network_id == network_id and a.subnets:
+                    return Network(
+                        network_id, a.network, container.engine, "", a.subnets, a.gateways
                     )
-        return tuple(known.values())
+        return None
+
+    def _attach(self, container: Container) -> None:
+        """Record the networks of a container, and the gateways that it shows."""
+        if self.has_unlisted_network(container) or self.has_unknown_gateway(container):
+            self._all_networks = None
+        for a in container.attachments:
+            if a.network_id:
+                self._attached.setdefault(a.network_id, {})[container.id] = None
+            if a.network_id and a.gateways:
+                shown = self._gateways.get(a.network_id, frozenset())
+                self._gateways[a.network_id] = shown.union(a.gateways)
+
+    def _detach(self, container: Container) -> None:
+        """Forget the networks of a container as it was."""
+        if self.has_unlisted_network(container):
+            self._all_networks = None
+        for a in container.attachments:
+            attached = self._attached.get(a.network_id)
+            if attached is not None:
+                attached.pop(container.id, None)
+                if not attached:
+                    del self._attached[a.network_id]
 
     def has_unknown_gateway(self, container: Container) -> bool:
         """Return whether a new container shows a gateway that was not known before."""

@@ -218,6 +218,9 @@ def in_pieces(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record | None]
     """
     yield soa(zone, suffix.apex, zone.shape.ttl)
     for name in names_in(zone, suffix):
+        if name is None:
+            yield None
+            continue
         if not is_large(zone, name, suffix):
             yield from at_most(of_name(zone, name, suffix, view))
             yield None
@@ -229,13 +232,19 @@ def in_pieces(zone: Zone, suffix: Suffix, view: View) -> Iterator[Record | None]
                 yield from found
 
 
-def names_in(zone: Zone, suffix: Suffix) -> Iterator[str]:
-    """Yield the names that may have records in a zone, the apex first, each once."""
+def names_in(zone: Zone, suffix: Suffix) -> Iterator[str | None]:
+    """Yield the names that may have records in a zone, the apex first, each once.
+
+    None is yielded after work without a name.
+    """
     yield suffix.apex
     if suffix.kind is SuffixKind.REVERSE:
-        yield from zone.reverse.names_below(suffix.apex)
+        yield from zone.reverse_names(suffix.apex)
         return
     for owner in zone.owners():
+        if owner is None:
+            yield None
+            continue
         if not owner.endswith("."):
             yield names.join(owner, suffix.apex)
             continue
@@ -244,9 +253,9 @@ def names_in(zone: Zone, suffix: Suffix) -> Iterator[str]:
             yield owner
     for search in zone.searches_in(suffix.apex):
         for owner in zone.owners():
-            name = "" if owner.endswith(".") else names.join(owner, search)
-            if name and not (zone.is_running(suffix.owner_of(name)) or zone.is_running(name)):
-                yield name
+            name = names.join(owner, search) if owner and not owner.endswith(".") else None
+            is_there = name and (zone.is_running(suffix.owner_of(name)) or zone.is_running(name))
+            yield None if is_there else name
 
 
 def of_name(zone: Zone, name: str, suffix: Suffix, view: View) -> list[Record]:

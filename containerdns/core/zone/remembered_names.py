@@ -3,11 +3,13 @@
 import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from containerdns.core import names
+from containerdns.core.pieces import copied, emptied
 
 MAX_REMEMBERED = 100_000  # names; the contract's bound
-MAX_EXPIRED_AT_ONCE = 256  # names; many may expire at once after a reload
+MAX_EXPIRED_AT_ONCE = 64  # names; thousands may expire together
 PERIOD = 60.0  # seconds of removals that are kept together
 
 Tables = tuple[Mapping[str, object], Mapping[str, object]]  # owners, and those above them
@@ -30,6 +32,7 @@ class RememberedNames:
         self._periods: dict[int, _Period] = {}
         self._order: list[int] = []  # a heap of the keys of all periods, also of empty ones
         self._above: Counter[str] = Counter()  # counts of the names above them
+        self._changes = 0
 
     def __len__(self) -> int:
         return len(self._since)
@@ -51,6 +54,7 @@ class RememberedNames:
 
     def _put(self, owner: str, since: float) -> None:
         self.discard(owner)
+        self._changes += 1
         self._since[owner] = since
         for above in names.above_owner(owner):
             self._above[above] += 1
@@ -67,6 +71,7 @@ class RememberedNames:
         since = self._since.pop(owner, None)
         if since is None:
             return
+        self._changes += 1
         self._periods[int(since // PERIOD)].discard(owner)
         for above in names.above_owner(owner):
             self._above[above] -= 1
@@ -105,7 +110,7 @@ class RememberedNames:
         return 0.0 if since is None else since + self.lifetime
 
     def expire(self, now: float) -> list[str]:
-        """Remove and return expired owners, a few hundred at a time."""
+        """Remove and return expired owners, some at a time."""
         over: list[str] = []
         while len(over) < MAX_EXPIRED_AT_ONCE and (oldest := self._oldest()) is not None:
             since, owner = oldest
@@ -115,14 +120,29 @@ class RememberedNames:
             over.append(owner)
         return over
 
-    def snapshot(self) -> dict[str, float]:
-        """Return a copy of the owners and their removal times, within a millisecond."""
-        return self._since.copy()
+    def owners(self) -> Iterator[list[str] | None]:
+        """Yield None after each piece of work, and finally the owners at that moment.
 
-    def items(self) -> Iterator[tuple[str, float]]:
-        """Return owners and expiry times, in the order in which they were added."""
-        lifetime = self.lifetime
-        return ((owner, since + lifetime) for owner, since in self.snapshot().items())
+        They are in the order in which they were added.
+        """
+        return copied(self._since, lambda: self._changes)
+
+    def newest(self, most: int) -> list[str]:
+        """Return the owners that were added last, the newest first."""
+        return list(islice(reversed(self._since), most))
+
+    def items(self) -> Iterator[tuple[str, float] | None]:
+        """Yield owners and expiry times, in the order in which they were added.
+
+        None is yielded after other work.  Those that are forgotten meanwhile are left out.
+        """
+        for found in self.owners():
+            if found is None:
+                yield None
+                continue
+            for owner in emptied(found):
+                until = self.until(owner)
+                yield (owner, until) if until else None
 
 
 class _Period:

@@ -8,7 +8,7 @@ of that zone belongs to others, unless it is private.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import ip_address, ip_network
 from itertools import takewhile
 
@@ -111,9 +111,10 @@ class Reverse:
         """Return the reverse zones that are ours, or private and not served by others."""
         return list(self._apexes)
 
-    def names_below(self, apex: str) -> list[str]:
-        """Yield the reverse names with a PTR record below an apex."""
-        return sorted(name for name in self._holders if names.is_below(name, apex))
+    @property
+    def names(self) -> Collection[str]:
+        """All reverse names with a PTR record, now and after every change."""
+        return self._holders.keys()
 
 
 def reverse_name(address_text: str) -> str:

@@ -33,8 +33,11 @@ class Source(Protocol):
     def soa(self) -> RR:
         """Return the SOA record; its serial increases whenever a record changes."""
 
-    def names(self) -> Iterator[str]:
-        """Yield all names with records; names that change meanwhile are optional."""
+    def names(self) -> Iterator[str | None]:
+        """Yield all names with records, and None after other work.
+
+        Names that change meanwhile are optional.
+        """
 
     def records(self, name: str) -> tuple[RR, ...]:
         """Return the records of a name, without SOA."""
@@ -80,7 +83,7 @@ class Copy:
         """Record that every record may have changed: read the zone again, and send it whole."""
         self._journal.clear()
         self._changed: dict[str, None] = {}
-        self._unread: Iterator[str] | None = None
+        self._unread: Iterator[str | None] | None = None
         self._is_read = False
         self._is_taken = False  # the contents are complete
         self._large: dict[str, None] = {}  # changed names that take long
@@ -91,13 +94,14 @@ class Copy:
     # -- called by transfers ----------------------------------------------------------
 
     def advance(self) -> bool:
-        """Read one more name; return whether there may be more before `cut`."""
+        """Read one more name, or look for it; return whether there may be more before `cut`."""
         if not self._is_taken and not self._is_read:
             if self._unread is None:
                 self._unread = self._source.names()
-            name = next(self._unread, None)
-            if name is not None:
-                self._look_at(name)
+            name = next(self._unread, "")
+            if name != "":
+                if name is not None:
+                    self._look_at(name)
                 return True
             self._is_read = True
         if self._changed:

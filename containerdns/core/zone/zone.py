@@ -11,7 +11,7 @@ This module knows which container has which name; `records` builds its records.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import lru_cache
@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 from weakref import ref
 
 from containerdns.core import names
+from containerdns.core.pieces import copied, emptied
 from containerdns.core.values import with_fields
 from containerdns.core.zone import handover
 from containerdns.core.zone.claims import (
@@ -44,7 +45,7 @@ NO_DATA = {"claims", "faults", "skipped", "stopped_at"}  # of a publication; not
 _data_of = attrgetter(*(f.name for f in fields(Publication) if f.name not in NO_DATA))
 
 HOST_OWNER, HOST_ID = "host", "host:"  # rule 9, and the id of its publication
-MAX_SORTED = 5000  # owners that are sorted within some milliseconds
+MAX_SORTED = 2000  # owners or reverse names, sorted within half a millisecond
 MAX_ENDED = 500  # handovers at once, within some milliseconds
 MAX_NAMES_KNOWN = 256  # owners; one redeploy changes the same ones several times
 LOOKED_AT_ONCE = 200  # claims or owners that are looked at for losses between two turns
@@ -171,6 +172,7 @@ class Zone:
         lost_engines: URLs of Engines whose addresses are left out of answers that have others.
         sole_owners: The labels that one container has, unless an fqdn or a handover says otherwise.
         absolute_owners: The number of fqdns that are owners; usually 0.
+        skipped: The number of publications of containers that publish nothing, for some reason.
     """
 
     def __init__(self, shape: Shape, serial: int, remembered: RememberedNames) -> None:
@@ -197,6 +199,7 @@ class Zone:
         self._best: dict[str, dict[bool, Chosen]] = {}
         self._services: dict[str, Counter[str]] = {}  # bare services by owner: their projects
         self.absolute_owners = 0
+        self.skipped = 0
         self.replace(HOST_ID, _host(shape.ttl), now=0.0)
         self.is_ahead = False
 
@@ -266,6 +269,7 @@ class Zone:
         if old is not None and new is not None and _claim_alike(old, new):
             return self._exchange(old, new, now, hands_over=hands_over)
         was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
+        self.skipped += bool(new and new.skipped) - bool(old and old.skipped)
         changed: set[str] = set()
         if wants_names:
             changed = self._names_at(_owners_of(old, new))
@@ -587,9 +591,27 @@ class Zone:
         """Return all publications, running or not, of containers and hosts files."""
         return (p for p in list(self._publications.values()) if p.id != HOST_ID)
 
-    def owners(self) -> list[str]:
-        """Return all owners with records, sorted unless there are very many."""
-        return sorted(self._claims) if len(self._claims) <= MAX_SORTED else list(self._claims)
+    def owners(self) -> Iterator[str | None]:
+        """Yield all owners with records, sorted unless there are many, and None between some.
+
+        Those of one moment, though the zone may change meanwhile.
+        """
+        return self._walked(self._claims)
+
+    def reverse_names(self, apex: str) -> Iterator[str | None]:
+        """Yield the reverse names with a PTR record below an apex, in the same way."""
+        for name in self._walked(self.reverse.names):
+            yield name if name is None or names.is_below(name, apex) else None
+
+    def _walked(self, table: Collection[str]) -> Iterator[str | None]:
+        """Yield the keys of a table that changes with the zone alone, and None between some."""
+        for found in copied(table, lambda: self.generation):
+            if found is None:
+                yield None
+                continue
+            if len(found) <= MAX_SORTED:
+                found.sort()
+            yield from emptied(found)
 
     def owners_to_keep(self) -> Iterator[str]:
         """Yield all owners that would be remembered if their containers were removed now.
@@ -923,14 +945,22 @@ class Zone:
             for claim in self.claims(NS_LABEL):
                 if called := self._called(claim):
                     yield Loss(NS_LABEL, called, "this server", claim.rule, claim.publication)
-        held = (owner for owner, _ in self.handovers.items())
-        wanted = dict.fromkeys((*self._contested, *held)) if owners is None else list(owners)
+        wanted = self._perhaps_lost() if owners is None else owners
         for count, owner in enumerate(wanted):
             if count % LOOKED_AT_ONCE == 0:
                 yield None
+            if owner is None:
+                yield None
+                continue
             may_be_lost = owner in self._contested or owner in self.handovers
             if may_be_lost and owner != NS_LABEL and owner in self._claims:
                 yield from self._losses_of(owner)
+
+    def _perhaps_lost(self) -> Iterator[str | None]:
+        """Yield the owners with several claims or a departure, each once."""
+        yield from self._walked(self._contested)
+        for owner in self._walked(self.handovers.by_owner):
+            yield None if owner in self._contested else owner
 
     def _losses_of(self, owner: str) -> Iterator[Loss | None]:
         """Yield the lost claims to one owner, and None now and then."""

@@ -29,12 +29,14 @@ def dump(zone: Zone, suffix: Suffix, view: View) -> Dump:
     yield records.soa(zone, suffix.apex, zone.shape.ttl)
     if suffix.kind in WHOLE:
         for name in records.names_in(zone, suffix):
-            yield from _of_name(zone, name, suffix, view)
+            if name is not None:
+                yield from _of_name(zone, name, suffix, view)
             yield None
         return
     yield records.ns(zone, suffix.apex)
     for owner in zone.owners():
-        yield from _of_owner(zone, owner, suffix, view)
+        if owner is not None:
+            yield from _of_owner(zone, owner, suffix, view)
         yield None
 
 

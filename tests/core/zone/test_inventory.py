@@ -1,5 +1,6 @@
 """Which containers share a network, and what a change of one means for others."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -246,3 +247,58 @@ def test_death_needs_no_rules(mode: str) -> None:
     [dead] = made.die(VPN)
     assert dead.claims is zone[VPN].claims
     assert (dead.is_running, dead.addresses, dead.pointers) == (False, (), ())
+
+
+class Counted(tuple[Attachment, ...]):
+    """Attachments that count how often any of them are looked at."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __iter__(self) -> Iterator[Attachment]:
+        Counted.looks += 1
+        return super().__iter__()
+
+
+def test_networks_are_known_without_a_look_at_each_container() -> None:
+    """The status page asks each second, and an event of a container on an unlisted network."""
+    made = Inventory(Policy())
+    made.set_networks("e", [Network("id", "n", "e", "bridge", ("10.0.0.0/16",))])
+    listed = Attachment("n", "id", ("10.0.0.2",), ("10.0.0.0/16",))
+    unlisted = Attachment("m", "other", ("10.1.0.2",), ("10.1.0.0/16",))
+    for number in range(100):
+        made.put(container(f"{number:064x}", attachments=Counted((listed, unlisted))))
+    Counted.looks = 0
+    assert [n.id for n in made.networks()] == ["id", "other"]
+    assert [n.id for n in made.networks()] == ["id", "other"]
+    assert Counted.looks < 10
+    made.set_networks("e", [])
+    assert [n.id for n in made.networks()] == ["id", "other"]
+    assert Counted.looks < 10
+
+
+def test_network_of_containers_alone_goes_with_the_last_of_them() -> None:
+    made = Inventory(Policy())
+    shown = Attachment("n", "id", ("10.0.0.2",), ("10.0.0.0/24",))
+    made.put(container(VPN, attachments=(shown,)))
+    made.put(container(SIDE, attachments=(replace(shown, addresses=("10.0.0.3",)),)))
+    made.remove(VPN)
+    assert [n.subnets for n in made.networks()] == [("10.0.0.0/24",)]
+    made.put(container(SIDE, attachments=(replace(shown, subnets=("10.0.1.0/24",)),)))
+    assert [n.subnets for n in made.networks()] == [("10.0.1.0/24",)]
+    made.put(container(SIDE))
+    assert made.networks() == ()
+
+
+def test_states_of_containers_are_counted_as_they_change() -> None:
+    made = Inventory(Policy())
+    made.put(container(VPN))
+    made.put(container(SIDE, state="paused"))
+    made.put(container(SERVICE))
+    assert +made.states == {"running": 1, "paused": 1}
+    made.put(container(SIDE, state="exited"))
+    made.die(VPN)
+    assert +made.states == {"exited": 2}
+    made.remove(VPN)
+    made.remove(SIDE)
+    assert made.states.total() == 0

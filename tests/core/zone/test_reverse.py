@@ -118,7 +118,7 @@ def test_what_lies_above_an_address_or_a_zone_is_known() -> None:
     assert all(map(made.is_above_one, above))
     assert not made.is_above_one("2.1.10.in-addr.arpa.")
     assert not made.is_above_one("2.0.18.172.in-addr.arpa.")
-    assert made.names_below("172.in-addr.arpa.") == ["2.0.18.172.in-addr.arpa."]
+    assert list(made.names) == ["2.0.18.172.in-addr.arpa."]
 
 
 def test_ipv6_address_has_a_reverse_name_of_nibbles() -> None:
