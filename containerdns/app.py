@@ -19,11 +19,12 @@ from functools import partial
 
 from containerdns import logs
 from containerdns.config.groups import Settings
-from containerdns.config.settings import reloaded
+from containerdns.config.settings import Reloaded, reloaded
 from containerdns.config.top_level_domains import top_level_domains
 from containerdns.core.counters import Counters
 from containerdns.core.protocol.cookies import SECRET_OCTETS
 from containerdns.core.protocol.packet_cache import PacketCache
+from containerdns.core.protocol.tsig import Key
 from containerdns.core.zone.fleet import subnets_of
 from containerdns.engine.watcher import Watcher
 from containerdns.errors import BadSettings
@@ -203,8 +204,7 @@ class _Server:
         """Read the configuration again; if it is invalid, change nothing."""
         systemd.notify("RELOADING=1")
         try:
-            new = reloaded(self._settings, self._load())
-            keys = read_keys(new.settings.transfer.keys)
+            new, keys = await asyncio.to_thread(self._read_settings)
         except BadSettings as bad:
             self._counters.has_reloaded = False
             log.error("reload: %s; keeping the old settings", bad)  # noqa: TRY400 - no traceback
@@ -224,6 +224,11 @@ class _Server:
             self._writer.listener.settings_changed()
         log.info("reload: done; %s", ", ".join(o.flag for o in new.applied) or "nothing changed")
         systemd.notify("READY=1")
+
+    def _read_settings(self) -> tuple[Reloaded, tuple[Key, ...]]:
+        """Read the configuration, in a thread: it takes milliseconds, or longer from slow disks."""
+        new = reloaded(self._settings, self._load())
+        return new, read_keys(new.settings.transfer.keys)
 
     async def _count(self) -> None:
         """Count the records of a large zone, a few at a time, and what is kept in a day."""

@@ -297,7 +297,7 @@ class Watcher:
 
     async def _settle(self, container_ids: list[str], items: dict[str, Any]) -> None:
         """Inspect containers concurrently; report them from the list if that takes long."""
-        before = {i: tracked.container for i in container_ids if (tracked := self._tracker.get(i))}
+        before = [(i, t.container) for i in container_ids if (t := self._tracker.get(i))]
         waiting = iter(container_ids)
 
         async def settle_next() -> None:
@@ -310,8 +310,9 @@ class Watcher:
             settling = [tasks.create_task(settle_next()) for _ in range(MAX_COMPARING)]
             await asyncio.wait(settling, timeout=REPORT_AFTER)
             await self._report_from_list(items)
-        for container_id, was in before.items():
+        while before:  # thousands of containers are not to be freed at once
             await turns().offer(self.url)
+            container_id, was = before.pop()
             tracked = self._tracker.get(container_id)
             differs = _visibly(was, None if tracked is None else tracked.container)
             self._surprises += differs and container_id not in self._tracker.touched

@@ -6,6 +6,7 @@ cost more time than a response does.
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from itertools import chain
 from typing import Any
 
@@ -24,6 +25,7 @@ from containerdns.web.state import Gauges
 
 PREFIX = "containerdns_"
 END_OF_OPENMETRICS = b"# EOF\n"
+SAMPLES_AT_ONCE = 32  # encoded within 0.2 ms
 Labels = tuple[str, ...]  # their values, in the order of their names
 Values = float | Mapping[Any, float]  # one value, or by `Labels`, or by the value of one label
 SOURCES = ("zone", "cache", "upstream", "policy")
@@ -49,10 +51,14 @@ class Metrics:
     def _pieces(self, encode: Callable[[Any], bytes]) -> Iterator[bytes]:
         end = b""
         for family in chain(self.collect(), self._process.collect()):
-            piece = b"" if family is None else encode(_Single(family))
-            if piece.endswith(END_OF_OPENMETRICS):
-                piece, end = piece.removesuffix(END_OF_OPENMETRICS), END_OF_OPENMETRICS
-            yield piece
+            if family is None:
+                yield b""
+                continue
+            for number, part in enumerate(_parts(family)):
+                piece = encode(_Single(part))
+                if piece.endswith(END_OF_OPENMETRICS):
+                    piece, end = piece.removesuffix(END_OF_OPENMETRICS), END_OF_OPENMETRICS
+                yield piece if number == 0 else _without_head(piece)
         yield end
 
     def collect(self) -> Iterator[Metric | None]:
@@ -71,6 +77,19 @@ class Metrics:
         text = "Versions of containerdns and Python; always 1."
         versions = (gauges.version, platform.python_version())
         yield _gauge("build_info", text, {versions: 1}, "version", "python")
+
+
+def _parts(family: Metric) -> Iterator[Metric]:
+    """Yield a metric in parts with some of its samples each."""
+    for start in range(0, max(len(family.samples), 1), SAMPLES_AT_ONCE):
+        part = copy(family)
+        part.samples = family.samples[start : start + SAMPLES_AT_ONCE]
+        yield part
+
+
+def _without_head(text: bytes) -> bytes:
+    """Return an encoded metric without the comments before its samples."""
+    return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
 
 
 class _Single:

@@ -17,7 +17,8 @@ from containerdns.core.zone.zone import Suffix, SuffixKind
 from containerdns.state.secondaries import ZoneSource
 from tests.fuzz.generating import ENGINE
 from tests.fuzz.worlds import World
-from tests.state.test_reports_in_pieces import COUNT, MAX_STEPS, OPTIONS, container, most_steps, put
+from tests.state.test_reports_in_pieces import COUNT, OPTIONS, container, put
+from tests.steps import MAX_STEPS, most_steps
 
 DOCKER = Suffix("docker.", SuffixKind.DOMAIN)
 NOBODY = View(True, True, True, False, frozenset(), ("192.0.2.1",), ("192.0.2.1",))

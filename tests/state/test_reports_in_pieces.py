@@ -6,7 +6,7 @@ The steps of a piece are counted, not its time, so that a busy machine says the 
 import asyncio
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -26,8 +26,8 @@ from containerdns.web.metrics import Metrics
 from containerdns.web.stream import json_pieces
 from tests.fuzz.worlds import World
 from tests.reading_zones import in_zone
+from tests.steps import MAX_STEPS, most_steps
 
-MAX_STEPS = 6000  # lines of Python in one piece, about half a millisecond
 COUNT = 600  # containers
 OPTIONS: dict[str, object] = {"search-domain": ["corp.example"], "domain": ["docker"]}
 
@@ -90,26 +90,6 @@ def reports_of(world: World) -> Reports:
 @pytest.fixture(scope="module")
 def reports(world: World) -> Reports:
     return reports_of(world)
-
-
-def most_steps(pieces: Iterable[object]) -> int:
-    """The lines of Python that the longest piece took."""
-    steps = most = 0
-
-    def trace(_frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal steps
-        steps += event == "line"
-        return trace
-
-    iterator: Iterator[object] = iter(pieces)
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        for _ in iterator:
-            most, steps = max(most, steps), 0
-    finally:
-        sys.settrace(before)
-    return max(most, steps)
 
 
 def test_no_piece_of_a_large_zone_takes_long(reports: Reports) -> None:

@@ -19,7 +19,7 @@ from containerdns.core.zone.remembered_names import MAX_REMEMBERED, RememberedNa
 from containerdns.core.zone.zone import Shape, Zone
 from containerdns.state import state_file
 from containerdns.state.zone_writer import ZoneWriter
-from tests.state.test_reports_in_pieces import MAX_STEPS, most_steps
+from tests.steps import MAX_STEPS, most_steps
 
 NOW, DAY = 1_800_000_000.0, 86400.0
 

@@ -104,6 +104,26 @@ async def test_idle_ports_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         await until(lambda: open_descriptors() <= before)
 
 
+async def test_idle_ports_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds that become idle together were closed in one piece of 6 ms."""
+    monkeypatch.setattr(datagrams, "SWEEP_EVERY", 0.01)
+    open_ports = datagrams.OpenPorts(MANY, asyncio.get_running_loop())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs:
+        theirs.bind(("127.0.0.1", 0))
+        ours = datagrams.UpstreamDatagrams(theirs.getsockname(), open_ports, plain=NO_PLAIN)
+        while len(open_ports) < 3 * datagrams.MAX_CLOSED:
+            sent = ours.send(QUESTION, 0, b"", lambda _: None)
+            assert sent is not None
+            sent.forget()
+        most, left = 0, len(open_ports)
+        async with asyncio.timeout(30):
+            while left:
+                await asyncio.sleep(0)
+                most, left = max(most, left - len(open_ports)), len(open_ports)
+        assert most <= datagrams.MAX_CLOSED
+        open_ports.close()
+
+
 async def test_a_port_that_waits_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagrams, "SWEEP_EVERY", 0.01)
     async with upstream(is_silent) as fake, forwarder(settings(fake.port)) as forward:

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from containerdns.core.counters import DURATION_BOUNDS, Counters, Distribution
-from containerdns.web.metrics import Metrics
+from containerdns.web.metrics import SAMPLES_AT_ONCE, Metrics
 from tests.web.fake import ENGINE, FakeState
 from tests.web.serving import running_site
 
@@ -157,3 +157,17 @@ def test_promtool_finds_nothing_to_say(counters: Counters) -> None:
         check=False,
     )
     assert (found.returncode, found.stdout + found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
+def test_metric_with_many_samples_is_written_in_parts(accept: str) -> None:
+    """All queries wait while a part is written; Prometheus wants the head of a metric once."""
+    counters = busy_counters()
+    counters.requests.update({(proto, n): 1 for proto in ("udp", "tcp") for n in range(300)})
+    counters.durations |= {f"source {n}": Distribution(DURATION_BOUNDS) for n in range(9)}
+    pieces, _ = Metrics(counters, FakeState().gauges).exposition(accept)
+    written = list(pieces)
+    assert max(piece.count(b"\n") for piece in written) < SAMPLES_AT_ONCE + 5
+    types = re.findall(rb"# TYPE (\S+)", b"".join(written))
+    assert len(types) == len(set(types))
+    assert b"".join(written).count(b'source="source 8"') == len(DURATION_BOUNDS) + 3

@@ -413,8 +413,7 @@ class PacketCache:
             self._remove(entry)
 
     def forget_all(self) -> None:
-        """Remove all entries."""
-        self.tally()
+        """Remove all entries; their hits are counted later."""
         for table in self._tables.values():
             table.clear()
         dropped: list[dict[Any, Any]] = [*self._shelves.values(), self._of_name, self._variants]
@@ -435,7 +434,8 @@ class PacketCache:
 
     def tally_in_pieces(self) -> Iterator[None]:
         """Do the same with pauses; entries that go meanwhile are counted as they go."""
-        for shelf in list(self._shelves.values()):
+        forgotten = (places for places in self._forgotten if isinstance(places, OrderedDict))
+        for shelf in (*self._shelves.values(), *forgotten):
             for number, entry in enumerate(list(shelf)):
                 if number % TALLIED_AT_ONCE == 0:
                     yield
@@ -450,10 +450,12 @@ class PacketCache:
         self._variants = Counter()
 
     def _free_some(self) -> None:
-        """Free some of the removed entries."""
+        """Count and free some of the removed entries."""
         last = self._forgotten[-1]
         for _ in range(min(FREED_AT_ONCE, len(last))):
-            last.popitem()
+            freed, _ = last.popitem()
+            if isinstance(freed, Entry):
+                self._count(freed)
         if not last:
             self._forgotten.pop()
 

@@ -1,6 +1,7 @@
 """Ready-made responses: which query they answer, and when they are void."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from containerdns.core.protocol.messages import RR
 from containerdns.core.protocol.packet_cache import PacketCache
 from containerdns.core.protocol.respond import Reply
 from containerdns.core.zone.views import View
+from tests.steps import most_steps
 
 VIEW = View(True, False, False, False, frozenset(), ())
 OTHER_VIEW = View(True, False, False, False, frozenset({"frontend"}), ())
@@ -376,3 +378,24 @@ def test_responses_about_names_kept_from_upstreams_are_counted(is_kept: bool) ->
     made.tally()
     assert counters.kept_from_upstream == 3 * is_kept
     assert counters.requests == {("udp", 1): 3}
+
+
+def test_forgetting_everything_looks_at_no_entry_and_loses_no_hit() -> None:
+    """A new network or a lost Engine does it; with 30,000 entries it took milliseconds."""
+    counters = Counters()
+    made = PacketCache(counters)
+    datas = [query(f"web{number}.docker") for number in range(300)]
+    for data in datas:
+        made.keep(VIEW, data, reply(data), 0.0)
+        answer(made, data)
+
+    def forgetting() -> Iterator[None]:
+        made.forget_all()
+        yield
+
+    assert most_steps(forgetting()) < 100
+    assert all(answer(made, data) is None for data in datas)
+    made.keep(VIEW, datas[0], reply(datas[0]), 0.0)  # frees some of the others
+    made.tally()
+    made.tally()
+    assert counters.requests["udp", messages.A] == len(datas)
