@@ -634,10 +634,13 @@ class Forwarder:
             answer.rcode,
             answer.body,
             answer.is_authentic,
-            upstream=upstream.name,
-            reason=f"answered by {upstream.name}",
-            targets=answer.targets,
-            drops_private=self._drops_private(question),
+            "upstream",
+            upstream.name,
+            None,
+            upstream.reason,
+            0.0,
+            answer.targets,
+            self._drops_private(question),
         )
         self._keep(question, Cached(resolution, now, now + answer.ttl))
         return answer
@@ -659,7 +662,7 @@ class Forwarder:
             is_authentic=bool(response.flags & messages.AD),
             upstream=upstream.name,
             extended_error=error,
-            reason=f"answered by {upstream.name}",
+            reason=upstream.reason,
             targets=scrubbed.targets,
             drops_private=trust.drops_private,
         )

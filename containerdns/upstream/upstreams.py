@@ -77,6 +77,7 @@ class Upstream:
     def __init__(self, server: UpstreamServer, surroundings: Surroundings) -> None:
         self.server = server
         self.name = str(server)
+        self.reason = f"answered by {self.name}"  # of each response, for `explain`
         self.health = Health()
         self.is_ourselves = False
         self._labels_back_until = 0.0

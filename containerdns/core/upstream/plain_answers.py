@@ -28,6 +28,7 @@ MAX_PLAIN_OCTETS = messages.PLAIN_OCTETS - OPT_OCTETS
 _IS_PLAIN = messages.QR | messages.OPCODE | messages.TC  # QR, and neither of the others
 _HEADER = struct.Struct("!HHHHHH")
 _POINTER = 0xC000
+_MIN_POINTER = b"\xc0\x00"
 _QUESTION = b"\xc0\x0c"  # a pointer to octet 12
 # By type and class: A, AAAA, HTTPS and TXT.  The data of the last two may have any length, and has
 # no compressed names.
@@ -299,15 +300,20 @@ class _Records:
 
     def _read_owner(self, at: int) -> bytes:
         """Return the octets of a record's owner, if it is the name at the end of the chain."""
-        name, end = self._read_name(at)
+        owner = self._data[at : at + 2]
+        if owner >= _MIN_POINTER:
+            name = self._name_at(owner)
+        else:
+            name, end = self._read_name(at)
+            owner = self._data[at:end]
         if name != self._last:
             raise _NotPlainError
-        return self._data[at:end]
+        return owner
 
     def _name_at(self, pointer: bytes) -> bytes:
         """Return the name that a pointer leads to if it was read; b"" if not."""
         place = int.from_bytes(pointer) - _POINTER
-        for labels, start, name in self._names:
+        for labels, start, name in reversed(self._names):  # nearly always to the latest
             if place in labels:
                 return name[place - start :]
         return b""

@@ -37,7 +37,7 @@ class Cached:
         expires: When its lowest TTL ends.
         failing_until: All upstreams failed: served stale until then, without asking.
         hits: How often it was served.
-        prefetched_at: When it is prefetched, if it is hot; 0 for never.
+        prefetched_at: When it is prefetched, as it is hot; 0 for never.
     """
 
     resolution: Resolution
@@ -94,15 +94,14 @@ class Cached:
 
     def is_wanted_again(self, now: float) -> bool:
         """Return whether it is hot and near its expiry, and should be prefetched."""
-        is_due = 0 < self.prefetched_at <= now and now >= self.failing_until
-        return is_due and self.hits >= HOT_HITS
+        return 0 < self.prefetched_at <= now and now >= self.failing_until
 
     @property
     def octets(self) -> int:
         """The approximate memory that it takes."""
         body, targets = self.resolution.body, self.resolution.targets
         octets = OVERHEAD_OCTETS + len(body.octets) + 32 * len(body.ends)
-        return octets + sum(60 + len(target) for target in targets) if targets else octets
+        return octets + sum([60 + len(target) for target in targets]) if targets else octets
 
 
 def ready_for(ttl: float) -> float:
@@ -162,6 +161,8 @@ class Cache:
             return None
         cached = self._responses[question]
         cached.hits += 1
+        if cached.hits == HOT_HITS:
+            cached.prefetched_at = _prefetched_at(question, cached)
         self._responses.move_to_end(question)
         return cached
 
@@ -192,7 +193,6 @@ class Cache:
         if not self.capacity or cached.expires <= cached.since:
             return
         self._drop(question)
-        cached.prefetched_at = _prefetched_at(question, cached)
         self._responses[question] = cached
         self.octets += cached.octets
         self._make_room()

@@ -669,6 +669,8 @@ class Zone:
         """Return whether an existing container keeps an owner, as a bare service does not."""
         if owner in self._reserved:
             return True
+        if owner not in self._claims:  # nearly always
+            return False
         return not all(claim.project for claim in self._samples(owner))
 
     def is_ours(self, owner: str, now: float) -> bool:
