@@ -537,10 +537,13 @@ def test_lost_server_is_told_and_found_again() -> None:
         await expect(page.locator("#ready")).to_have_text("ready")
         running.cancel()
         await expect(page.locator("#ready")).to_contain_text("connection lost")
+        # Under the revision that the other process had, as revisions count from the start.
+        site.state.listed[0] = {**site.state.listed[0], "name": "shop"}
         second = HTTPServer(first.endpoint, site.state, site.counters)
         running = asyncio.create_task(second.run())
         await expect(page.locator("#ready")).to_have_text("ready")
         await expect(page.locator("#query-list .query")).to_have_count(1)
+        await expect(page.locator("#container-list")).to_contain_text("shop")
         running.cancel()
         await asyncio.wait([running])
 

@@ -26,6 +26,7 @@ function connect() {
   stream.addEventListener("rates", ({ data }) => {  // the first of every connection
     queries.forget();
     changes.forget();
+    shownRevision = null;  // another process counts from the start
     chart.setPoints(JSON.parse(data));
   });
   stream.addEventListener("status", ({ data }) => {
