@@ -78,7 +78,8 @@ def find(zone: Zone, lookup: Lookup, suffix: Suffix, before: tuple[str, ...] = (
         return _find_server(zone, lookup, suffix.apex)
     node = zone.node(owner, suffix)
     soa = records.soa(zone, suffix.apex)
-    if node is None and is_domain and zone.is_empty_non_terminal(owner, suffix):
+    is_zone = suffix.kind in (SuffixKind.DOMAIN, SuffixKind.SEARCH)
+    if node is None and is_zone and zone.is_empty_non_terminal(owner, suffix):
         reason = "names exist below it"
         return negative(soa, 0, "empty non-terminal", reason, zone.names_behind(name))
     node = node or zone.wildcard(owner, suffix)
