@@ -103,6 +103,39 @@ async def test_gone_container_is_none_and_a_failure_is_a_bad_document(socket: Pa
         await client.close()
 
 
+@pytest.mark.parametrize("status", [400, 403, 499, 503])
+async def test_document_that_is_refused_is_none(status: int, socket: Path) -> None:
+    """By a socket proxy, or by an Engine that is no manager of a swarm."""
+    async with SimulatedEngine(socket) as engine:
+        engine.statuses["/networks"] = status
+        client = EngineClient(engine.url)
+        await client.negotiate()
+        assert await client.networks() is None
+        await client.close()
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+async def test_document_of_an_engine_that_fails_is_a_fault(status: int, socket: Path) -> None:
+    async with SimulatedEngine(socket) as engine:
+        engine.statuses["/networks"] = status
+        client = EngineClient(engine.url)
+        await client.negotiate()
+        with pytest.raises(EngineUnavailable, match=f"status {status}"):
+            await client.networks()
+        await client.close()
+
+
+async def test_engine_whose_version_is_refused_is_asked_without_one(socket: Path) -> None:
+    """Of the socket proxies some forbid /version."""
+    async with SimulatedEngine(socket, 1) as engine:
+        engine.statuses["/version"] = 403
+        client = EngineClient(engine.url)
+        version = await client.negotiate()
+        assert (version.engine, version.api) == ("", "")
+        assert await client.inspect(engine.ids()[0]) is not None
+        await client.close()
+
+
 async def test_inspect_of_many_megabytes_is_a_bad_document(socket: Path) -> None:
     """An Engine accepts a label of 17 MiB."""
     async with SimulatedEngine(socket) as engine:
