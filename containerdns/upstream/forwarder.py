@@ -330,7 +330,7 @@ class Forwarder:
         count = self._waiting.get(client, 0)
         if (
             (question in self._cache and self._cache.has(question, self._loop.time()))
-            or question in self._plain
+            or question in self._plain.in_flight
             or question in self._flights
             or count >= self._share(question)
             or self._loops.is_probe(question.name)
@@ -506,8 +506,9 @@ class Forwarder:
         As many as there are places left: so a single client, which may be a resolver or a proxy
         for many, can have half of them, and the first questions of others always find one.
         """
-        left = MAX_FLIGHTS - len(self._flights) - len(self._plain)
-        if left < MIN_JOINED and (question in self._flights or question in self._plain):
+        plain = self._plain.in_flight
+        left = MAX_FLIGHTS - len(self._flights) - len(plain)
+        if left < MIN_JOINED and (question in self._flights or question in plain):
             return MIN_JOINED  # it takes no place
         return left
 
@@ -606,9 +607,11 @@ class Forwarder:
 
     def _waits_no_more(self, client: bytes) -> None:
         """Count a client's question in flight no more."""
-        count = self._waiting.pop(client) - 1
+        count = self._waiting[client] - 1
         if count:
             self._waiting[client] = count
+        else:
+            del self._waiting[client]
 
     def may_pass(self, plain: PlainQuestion, answer: PlainAnswer) -> bool:
         """Return whether nothing is to be dropped from a plain answer, or added to it."""
@@ -619,14 +622,14 @@ class Forwarder:
         )
 
     def accept_plain(
-        self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream
+        self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream, now: float
     ) -> PlainAnswer:
         """Cache and return an answer that can be passed on; its client waits no more.
 
         Only the TTLs of a negative one may be lower then, as in `scrub`.
         """
         self._waits_no_more(plain.client)
-        question, now = plain.question, self._loop.time()
+        question = plain.question
         if answer.is_negative:
             longest = self._trust_in(upstream, question).max_negative_ttl
             answer = answer if longest >= MAX_NEGATIVE else answer.capped(longest)

@@ -35,9 +35,9 @@ class PlainControl(Protocol):
         """Return whether nothing is to be dropped from an answer, or added to it."""
 
     def accept_plain(
-        self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream
+        self, plain: PlainQuestion, answer: PlainAnswer, upstream: Upstream, now: float
     ) -> PlainAnswer:
-        """Cache and return an answer, as its client waits no more."""
+        """Cache and return an answer that arrived now, as its client waits no more."""
 
     @property
     def timeouts(self) -> Timeouts:
@@ -73,18 +73,16 @@ class Together:
 
 
 class PlainFlights:
-    """The plain questions in flight."""
+    """The plain questions in flight.
+
+    Attributes:
+        in_flight: What each is sent with.
+    """
 
     def __init__(self, control: PlainControl) -> None:
         self._control = control
-        self._in_flight: dict[Question, Together] = {}
+        self.in_flight: dict[Question, Together] = {}
         self._next: dict[str | None, Together] = {}  # by `Question.apex`, not sent yet
-
-    def __len__(self) -> int:
-        return len(self._in_flight)
-
-    def __contains__(self, question: Question) -> bool:
-        return question in self._in_flight
 
     def add(self, plain: PlainQuestion) -> None:
         """Add a question that is not in flight to those that `send` sends."""
@@ -92,7 +90,7 @@ class PlainFlights:
         together = self._next.get(question.apex)
         if together is None:
             together = self._next[question.apex] = Together(self)
-        self._in_flight[question] = together
+        self.in_flight[question] = together
         together.questions[question] = plain
 
     def send(self) -> None:
@@ -125,11 +123,11 @@ class PlainFlights:
         now = self._control.time()
         times: dict[tuple[Together, int], int] = {}
         for plain, answer in answers:
-            together = self._in_flight.pop(plain.question)
+            together = self.in_flight.pop(plain.question)
             del together.questions[plain.question]
             key = together, answer.rcode
             times[key] = times.get(key, 0) + 1
-            accepted = self._control.accept_plain(plain, answer, together.upstream)
+            accepted = self._control.accept_plain(plain, answer, together.upstream, now)
             plain.asker.take_answer(plain, accepted, together.upstream.name)
         for (together, rcode), count in times.items():
             took = now - together.at
@@ -138,7 +136,7 @@ class PlainFlights:
 
     def become_flight(self, question: Question) -> Flight | None:
         """Go on with a question as a flight; None if it is not in flight here."""
-        together = self._in_flight.get(question)
+        together = self.in_flight.get(question)
         if together is None:
             return None
         if together is self._next.get(question.apex):  # not sent yet
@@ -154,11 +152,11 @@ class PlainFlights:
 
     def become_flights(self) -> None:
         """Do so with all questions, as the servers change."""
-        for question in list(self._in_flight):
+        for question in list(self.in_flight):
             self.become_flight(question)
 
     def _leave(self, question: Question, since: float) -> Flight:
         """Return a flight in place of a question that waits since a moment."""
-        plain = self._in_flight.pop(question).questions.pop(question)
+        plain = self.in_flight.pop(question).questions.pop(question)
         waiter = Waiter(plain.client, partial(plain.asker.take_resolution, plain))
         return self._control.new_flight(question, waiter, since)
