@@ -209,9 +209,9 @@ def zone(
     server = _server(url)
     query = {"domain": domain, "name": name}
     if form == "text":
-        text = server.text("/zone", query)
-        click.echo(text, nl=False)
-        is_found = any(line and line[0] not in ";$" for line in text.splitlines())
+        lines = terminal.master_file(server.text("/zone", query), rtype)
+        click.echo("".join(lines), nl=False)
+        is_found = any(map(terminal.is_record, lines))
     else:
         document = server.json("/zone", query)
         document["records"] = terminal.records(document, rtype)

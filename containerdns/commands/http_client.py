@@ -19,6 +19,7 @@ TIMEOUT = 10.0  # seconds for an answer
 STREAM_TIMEOUT = 45.0  # seconds of silence; the server sends something every 15
 PROBLEM = "application/problem+json"  # RFC 9457
 ASKERS = (400, 404)  # statuses of an invalid question, such as a bad name or an unknown zone
+NOT_OURS = "what answers is not containerdns"
 PROBLEM_OCTETS = 1 << 16  # maximum size of an error document
 
 QueryParameters = Mapping[str, str | None] | Sequence[tuple[str, str | None]]
@@ -44,9 +45,9 @@ class Server:
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise ServerUnreachable(self.url, "what answers is not containerdns") from error
+            raise ServerUnreachable(self.url, NOT_OURS) from error
         if not isinstance(document, dict):
-            raise ServerUnreachable(self.url, "what answers is not containerdns")
+            raise ServerUnreachable(self.url, NOT_OURS)
         return document
 
     def text(self, path: str, query: QueryParameters = NOTHING, accept: str = "text/plain") -> str:
@@ -78,6 +79,8 @@ class Server:
     ) -> Iterator[IO[bytes]]:
         try:
             with self._open(path, query, accept, timeout) as response:
+                if response.headers.get_content_type() != accept:
+                    raise ServerUnreachable(self.url, NOT_OURS)
                 yield response
         except urllib.error.HTTPError as error:
             is_ours = error.headers.get_content_type() == PROBLEM

@@ -155,6 +155,22 @@ def records(document: Mapping[str, Any], rtype: str | None = None) -> list[Mappi
     return [r for r in found if rtype is None or r["type"] == rtype.upper()]
 
 
+def master_file(text: str, rtype: str | None) -> list[str]:
+    """Return the lines of a master file; with a type, without the records of others."""
+    types = (None, rtype.upper()) if rtype else ()
+    return [line for line in text.splitlines(keepends=True) if not types or _type_of(line) in types]
+
+
+def is_record(line: str) -> bool:
+    """Return whether a line of a master file is a record."""
+    return line.strip() != "" and line[0] not in ";$"
+
+
+def _type_of(line: str) -> str | None:
+    """Return the type of a record; the server separates owner, TTL, class and type by tabs."""
+    return line.split("\t")[3] if is_record(line) else None
+
+
 def container_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a row for each container that has records: first name, addresses, further names.
 

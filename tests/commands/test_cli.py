@@ -176,10 +176,21 @@ def test_zone_as_json_is_the_document(running: StandIn, run: Run) -> None:
 
 def test_zone_as_text_is_the_master_file(running: StandIn, run: Run) -> None:
     master = b"docker. 5 IN SOA ns.docker. . 1 2 3 4 5\n"
-    running.gives("/zone", master)
+    running.gives("/zone", master, kind="text/plain")
     result = run("zone", "--url", running.url, "--format", "text")
     assert result.stdout.encode() == master
     assert running.asked == [("/zone", [], "text/plain")]
+
+
+def test_zone_as_text_has_the_records_of_a_type(running: StandIn, run: Run) -> None:
+    head, srv = (
+        "; zone docker.\n$ORIGIN docker.\n\n",
+        "_80._tcp.web.docker.\t5\tIN\tSRV\t0 0 80 web\n",
+    )
+    others = 'web.docker.\t5\tIN\tA\t192.0.2.1\nweb.docker.\t5\tIN\tTXT\t"SRV\tSRV"\n'
+    running.gives("/zone", f"{head}{others}{srv}".encode(), kind="text/plain")
+    result = run("zone", "--url", running.url, "--format", "text", "--type", "srv")
+    assert result.stdout == head + srv
 
 
 def test_zone_asks_for_one_domain_or_name(running: StandIn, run: Run) -> None:
@@ -285,7 +296,7 @@ def test_followed_queries_come_as_they_are_asked(running: StandIn) -> None:
     ) as following:
         assert following.stdout is not None
         lines = [following.stdout.readline()]
-        running.gives("/queries", stream)
+        running.gives("/queries", stream, kind="text/event-stream")
         lines.append(following.stdout.readline())
         following.terminate()
         following.communicate()
@@ -343,6 +354,13 @@ def test_another_server_at_the_url_is_told(
         running.gives(path, body)
     result = run(*command, "--url", running.url)
     assert result.exit_code == 3
+    assert "what answers is not containerdns" in result.stderr
+
+
+def test_page_of_another_server_is_not_printed_as_the_zone(running: StandIn, run: Run) -> None:
+    running.gives("/zone", b"<html>It works!", kind="text/html")
+    result = run("zone", "--format", "text", "--url", running.url)
+    assert (result.exit_code, result.stdout) == (3, "")
     assert "what answers is not containerdns" in result.stderr
 
 
@@ -518,7 +536,7 @@ def test_watched_zone_is_followed_by_a_line_for_each_change(running: StandIn) ->
               "text": "~ web 172.18.0.2 -> 172.18.0.3, 0.8 s without"}  # fmt: skip
     other = {**change, "container": "other", "names": ["other"], "text": "+ other"}
     stream = "".join(f"data: {json.dumps(one)}\n\n" for one in (other, change))
-    running.gives("/changes", stream.encode())
+    running.gives("/changes", stream.encode(), kind="text/event-stream")
     command = [sys.executable, "-m", "containerdns", "zone", "--watch", "--name", "web.docker"]
     with subprocess.Popen(
         [*command, "--url", running.url], stdout=subprocess.PIPE, text=True
@@ -605,7 +623,8 @@ def test_nothing_found_is_exit_status_1(
     running: StandIn, run: Run, arguments: tuple[str, ...]
 ) -> None:
     is_text = "text" in arguments
-    running.gives("/zone", b"; zone docker.\n" if is_text else {**ZONE, "records": []})
+    kind = "text/plain" if is_text else "application/json"
+    running.gives("/zone", b"; zone docker.\n" if is_text else {**ZONE, "records": []}, kind=kind)
     result = run("zone", "--name", "nobody", *arguments, "--url", running.url)
     assert (result.exit_code, result.stderr) == (1, "containerdns: nothing found\n")
 
