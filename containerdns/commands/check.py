@@ -388,7 +388,7 @@ def _served(writer: ZoneWriter) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each running container with the names that resolve to it."""
     lost = {(loss.owner, loss.loser) for loss in writer.zone.losses()}
     apex = writer.settings.zone.domains[0]
-    publications = (p for p in writer.zone.publications() if p.is_running)
+    publications = (p for p in writer.zone.publications() if p.is_running and p.claims)
     for publication in sorted(publications, key=lambda p: p.container_name):
         owners = dict.fromkeys(
             claim.owner

@@ -157,11 +157,14 @@ class Histories(RuleBasedStateMachine):
         name=st.sampled_from(("web", "s", "swarm_web")),
         tasks=st.integers(0, 3),
         labels=generating.docker_labels,
+        is_virtual=st.booleans(),
     )
-    def deploy(self, name: str, tasks: int, labels: dict[str, str]) -> object:
-        """A swarm service with a virtual address, and its tasks."""
+    def deploy(self, name: str, tasks: int, labels: dict[str, str], *, is_virtual: bool) -> object:
+        """A swarm service with a virtual address or without, and its tasks."""
         service_id = self._new_id()[:25]
-        front = generating.attachment("front", "172.18.0.99", ())
+        front = generating.attachment("front", "172.18.0.99", ("db",))
+        if not is_virtual:
+            front = replace(front, addresses=())
         service = Container(
             f"{SERVICE_ID}{service_id}",
             name,

@@ -272,3 +272,17 @@ async def test_address_of_the_host_is_explained_as_dns_answers_it(
         document = await reports.explain(name, "AAAA" if ":" in client else "A", client, [])
         records = [record["data"] for record in document["queries"][0]["records"]]
         assert records == ([address] if address else [])
+
+
+def test_service_without_a_virtual_address_is_not_said_to_lack_one(
+    writer: ZoneWriter, reports: Reports
+) -> None:
+    """It claims no names; its tasks have them."""
+    front = Attachment("front", "f" * 64, aliases=("www",))
+    service = Container("service:s1", "swarmed", ENGINE, "running", attachments=(front,))
+    writer.container_changed(ENGINE, service, None)
+    pieces = reports.zone_text(None, None)
+    assert pieces is not None
+    text = "".join(piece for piece in pieces if piece)
+    assert "lonely has no address" in text
+    assert "swarmed" not in text
