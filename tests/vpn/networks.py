@@ -7,12 +7,15 @@ VPN is of any use: it has no route to a container but the tunnel's.
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
+
+import dnslib
 
 from tests.clients.resolvers import REPOSITORY, beside, program
 from tests.engine.dockerd import IMAGE, Dockerd
@@ -26,6 +29,8 @@ MTU = 1280
 BORROWED = ("/bin", "/sbin", "/usr", "/lib", "/lib64", "/etc/alternatives", "/etc/ssl")
 PYTHON = (sys.prefix, sys.base_prefix, str(REPOSITORY))  # Debian's is in one that is borrowed
 MAX_COMMAND = 180.0  # seconds
+AT_ONCE = 64  # questions
+MAX_TRIES = 5  # of them, as any may be lost on the way
 
 
 def run(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:
@@ -56,6 +61,7 @@ class Server:
     Attributes:
         kind: The folder, "openvpn" or "wireguard".
         network: The Docker network of the containers that clients reach.
+        tunnel: The device of the tunnel.
         port: Where the VPN is reached on the machine.
     """
 
@@ -63,6 +69,7 @@ class Server:
         self.kind = kind
         self.engine = engine
         self.network = "vpn"
+        self.tunnel = {"openvpn": "tun0", "wireguard": "wg0"}[kind]
         self.port = free_port()
         self.keys = folder / "keys"
         self._environment = {
@@ -252,6 +259,26 @@ def wireguard(laptop: Laptop, configuration: Path, folder: Path) -> Iterator[Non
         yield
     finally:
         laptop.run("env", path, program("wg-quick"), "down", file)
+
+
+def ask_at_once(resolver: str, name: str, qtype: str) -> None:
+    """Ask one question many times from one socket; what was lost on the way again, a few times."""
+    query = dnslib.DNSRecord.question(name, qtype)
+    query.add_ar(dnslib.EDNS0(udp_len=1232))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect((resolver, 53))
+        asking.settimeout(2.0)
+        left = set(range(AT_ONCE))
+        for _ in range(MAX_TRIES):
+            for number in left:
+                query.header.id = number
+                asking.send(query.pack())
+            with contextlib.suppress(TimeoutError):
+                while left:
+                    response = dnslib.DNSRecord.parse(asking.recv(4096))
+                    assert response.rr, response
+                    left.discard(response.header.id)
+    assert not left, f"{len(left)} of {AT_ONCE} without a response"
 
 
 CLIENTS = {"openvpn": openvpn, "wireguard": wireguard}

@@ -1,6 +1,7 @@
 """A VPN's client reaches containers by name, as deploy/ sets it up, through real tunnels."""
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ PORT = 9200
 URL = f"http://{NAME}:{PORT}/"
 PAGE_OCTETS = 200_000  # many packets, each as large as the way lets through
 TEXT_OCTETS = 1100  # one answer, near the 1232 octets that we send at most
+NARROW = 700  # octets; a tunnel that such an answer does not fit through in one piece
 
 
 def serve_page(engine: Dockerd, network: str, text: str) -> str:
@@ -64,13 +66,35 @@ def test_client_reaches_a_container_by_name_before_and_after_a_redeploy(
                 tunnel = "10.8.0." if kind == "openvpn" else "10.9.0."
                 asked = [q for q in of_container if q["client"].startswith(tunnel)]
                 assert f"{NAME}.localdomain." in {q["name"] for q in asked}
+                answers_many_questions_at_once(engine, laptop, server)
                 each_service_can_be_restarted(engine, laptop, server)
+
+
+def answers_many_questions_at_once(engine: Dockerd, laptop: Laptop, server: Server) -> None:
+    """The kernel cuts one message into many replies, but not into larger ones than a tunnel takes.
+
+    Only the attempt shows that, and what else a device refuses.
+    """
+    document = engine.inspect(server.container("network"))
+    inside = ("nsenter", "-n", "-t", str(document["State"]["Pid"]))
+    resolver = resolver_of(laptop)
+    for narrow in (False, True):
+        if narrow:
+            run(*inside, *f"ip link set {server.tunnel} mtu {NARROW}".split())
+        for name, qtype in ((f"{NAME}.docker", "A"), (f"long.{NAME}.docker", "TXT")):
+            asked = f"ask_at_once({resolver!r}, {name!r}, {qtype!r})"
+            laptop.run(sys.executable, "-c", f"from tests.vpn.networks import *; {asked}")
+
+
+def resolver_of(laptop: Laptop) -> str:
+    """The server that the VPN gave to the laptop."""
+    return laptop.resolv_conf.read_text().split("nameserver ")[1].split()[0]
 
 
 def survives_a_narrow_and_lossy_way(laptop: Laptop, server: Server) -> None:
     """A large answer comes in one piece; a lost question is asked again, lost data sent again."""
-    resolver = laptop.resolv_conf.read_text().split("nameserver ")[1].split()[0]
-    words = ("+bufsize=1232", "+ignore", "+tries=1", f"@{resolver}", f"long.{NAME}.docker", "TXT")
+    server_option = f"@{resolver_of(laptop)}"
+    words = ("+bufsize=1232", "+ignore", "+tries=1", server_option, f"long.{NAME}.docker", "TXT")
     answer = laptop.run(program("dig"), *words)
     assert answer.count("x") >= TEXT_OCTETS, answer
     assert "flags: qr aa" in answer
