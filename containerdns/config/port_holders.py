@@ -8,6 +8,7 @@ from containerdns.config.machine import family_of
 from containerdns.core.endpoints import Endpoint
 
 TRANSPORTS = ("udp", "tcp")
+NET = Path("/proc/self/net")  # /proc/net itself is hidden by ProcSubset=pid, as in our unit
 LISTENING = ("07", "0A")  # unconnected UDP, listening TCP
 STUBS = ("127.0.0.53:53", "127.0.0.54:53")  # of systemd-resolved, resolved.conf(5)
 
@@ -54,7 +55,7 @@ def _in_the_way(endpoint: Endpoint, transports: Sequence[str]) -> Iterator[tuple
 def _listening(table: str, port: int) -> Iterator[tuple[str, bytes]]:
     """Yield the inode and the address of each socket of a table that listens on a port."""
     try:
-        lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
+        lines = Path(NET, table).read_text(encoding="ascii").splitlines()[1:]
     except OSError:
         return
     for line in lines:

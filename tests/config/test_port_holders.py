@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -71,3 +73,19 @@ def test_address_is_known_even_if_the_process_is_another_users(
     monkeypatch.setattr(port_holders, "_program_with", lambda _: None)
     monkeypatch.setattr(port_holders, "STUBS", tuple(stub.format(where) for stub in stubs))
     assert holder_of(Endpoint("0.0.0.0", port)) == holder.format(where)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_address_is_known_to_a_service_that_sees_processes_alone(port: int) -> None:
+    """Our unit for systemd has ProcSubset=pid and ProtectProc=invisible."""
+    asking = (
+        "from containerdns.config.port_holders import holder_of;"
+        "from containerdns.core.endpoints import Endpoint;"
+        f"print(holder_of(Endpoint('127.0.0.7', {port})))"
+    )
+    confined = 'mount -t proc -o subset=pid proc /proc && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", confined, "sh", sys.executable, "-c", asking]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "mount:" in done.stderr:
+        pytest.skip("this kernel has no such view of processes")  # it came with Linux 5.8
+    assert f" on 127.0.0.7:{port}\n" in done.stdout, done.stderr
