@@ -480,14 +480,22 @@ def _checked(url: str) -> str:
 
 
 def _follow(server: "Server", show: Callable[[Any], None], path: str = "/queries") -> None:
-    """Show the events of a stream until interrupted, reconnecting when the server restarts."""
+    """Show the events of a stream until interrupted, reconnecting when the server restarts.
+
+    Why it cannot be reached is printed once, not at each attempt.
+    """
+    reported = ""
     try:
         while True:
             try:
                 for query in server.events(path):
                     show(query)
+                    reported = ""
+                reported = ""
             except ServerUnreachable as fault:
-                click.echo(f"containerdns: {fault}; retrying", err=True)
+                if str(fault) != reported:
+                    click.echo(f"containerdns: {fault}; retrying", err=True)
+                reported = str(fault)
             time.sleep(RECONNECT_AFTER)
     except KeyboardInterrupt:
         return

@@ -23,10 +23,12 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from containerdns.commands import terminal
+from containerdns.commands import cli, terminal
 from containerdns.commands.cli import main
+from containerdns.commands.http_client import Server
 from containerdns.config.settings import OPTIONS
 from containerdns.core.protocol import explanation_text
+from containerdns.errors import ServerUnreachable
 from tests.engine.running import free_port
 
 ZONE: dict[str, Any] = {
@@ -302,6 +304,24 @@ def test_followed_queries_come_as_they_are_asked(running: StandIn) -> None:
         following.communicate()
     assert [json.loads(line) for line in lines] == [first, second]
     assert running.asked[-1][2] == "text/event-stream"
+
+
+def test_outage_of_a_followed_server_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may last for hours, with an attempt a second."""
+    down, up, ended = ServerUnreachable("http://x", "refused"), None, KeyboardInterrupt()
+    attempts = iter([down, down, down, up, down, down, ended])
+
+    class Restarting(Server):
+        def events(self, path: str) -> Iterator[dict[str, Any]]:
+            if fault := next(attempts):
+                raise fault
+            yield {"name": "web."}
+
+    monkeypatch.setattr(cli, "RECONNECT_AFTER", 0.0)
+    cli._follow(Restarting("http://x"), print)
+    assert capsys.readouterr().err == f"containerdns: {down}; retrying\n" * 2
 
 
 # -- a server that cannot be asked ------------------------------------------------------------
