@@ -13,6 +13,7 @@ from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.upstream.exchanges import Home, Sent, Spawn, Trouble, TroubleKind
 
 MAX_CONNECT = 2.0  # seconds, the longest timeout of a question
+MAX_NOTIFIED = 16  # questions in a pass of the event loop, within a millisecond
 MAX_IDLE = 60.0  # seconds; servers may close earlier, RFC 7766 section 6.2.3
 
 
@@ -46,13 +47,19 @@ class UpstreamConnection(asyncio.BaseProtocol):
             self.transport.abort()
 
     def fail(self, trouble: Trouble) -> None:
-        """Close, and notify waiting questions."""
+        """Close, and notify waiting questions: some now, and others in the next passes."""
         self.close()
-        for number in list(self.waiting):
-            sent = self.sent(number)
-            if sent is not None:  # else forgotten by what another one did
+        self._notify(list(self.waiting), trouble)
+
+    def _notify(self, numbers: list[int], trouble: Trouble) -> None:
+        """Notify those of some questions that still wait; each may wake a task."""
+        for _ in range(min(len(numbers), MAX_NOTIFIED)):
+            sent = self.sent(numbers.pop())
+            if sent is not None:  # else forgotten, as it timed out or by what another one did
                 sent.forget()
                 sent.take(trouble)
+        if numbers:
+            self._loop.call_soon(self._notify, numbers, trouble)
 
     def sent(self, number: int) -> Sent | None:
         """Return what waits for a response, which is no plain question any more."""

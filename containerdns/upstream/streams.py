@@ -350,7 +350,7 @@ class _StreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
         outcome = read_whole(frame, sent.question)
         question = outcome.question if isinstance(outcome, Response) else b""
         if question and not is_same(question, sent.question):
-            return False
+            return True  # too late as well, and another question has its ID by now
         sent.forget()
         self.has_answered = True
         sent.take(outcome)

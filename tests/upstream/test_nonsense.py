@@ -16,12 +16,14 @@ from containerdns.core.upstream.forwarding import Forward, Resolution
 from containerdns.core.upstream.plain_questions import PlainQuestion
 from containerdns.core.upstream.questions import Question
 from containerdns.upstream import https, streams
+from containerdns.upstream.connections import MAX_NOTIFIED
 from containerdns.upstream.exchanges import Trouble
 from tests.timing import MAX_WAIT
 from tests.upstream.fakes import Reply, answer, upstream
 from tests.upstream.forwarding import forwarder, question, records, settings
 
 QUESTION = Question("www.example.", messages.A, False, False, None).wire
+OTHER = Question("other.example.", messages.A, False, False, None).wire
 GARBLED = 300
 TRUE = bytes((192, 0, 2, 1))
 
@@ -168,6 +170,40 @@ async def test_many_long_responses_at_once_are_read_in_turns() -> None:
         await asyncio.sleep(0)
     assert all(isinstance(outcome, Response) for outcome in outcomes)
     assert connection.is_closed
+
+
+async def test_questions_on_a_lost_connection_are_not_all_told_at_once() -> None:
+    """With a thousand of them, queries waited for 42 ms."""
+    connection = streams._StreamConnection(asyncio.get_running_loop(), NoPlain())
+    connection.connection_made(cast(asyncio.Transport, _Wire()))
+    outcomes: list[Response | Trouble] = []
+    count = 5 * MAX_NOTIFIED
+    for _ in range(count):
+        connection.send(QUESTION, messages.RD, b"", outcomes.append)
+    connection.connection_lost(None)
+    most = told = len(outcomes)
+    async with asyncio.timeout(MAX_WAIT):
+        while told < count:
+            await asyncio.sleep(0)
+            most, told = max(most, len(outcomes) - told), len(outcomes)
+    assert most == MAX_NOTIFIED
+    assert not connection.waiting
+
+
+async def test_late_answer_over_tcp_does_not_end_what_others_wait_for() -> None:
+    """Its question timed out, and another one has got its ID since."""
+    connection = streams._StreamConnection(asyncio.get_running_loop(), NoPlain())
+    connection.connection_made(cast(asyncio.Transport, _Wire()))
+    outcomes: list[Response | Trouble] = []
+    sent = connection.send(QUESTION, messages.RD, b"", outcomes.append)
+    head = sent.message_id.to_bytes(2) + b"\x81\x80\0\1\0\0\0\0\0\0"
+    for asked in (OTHER, QUESTION):
+        assert not outcomes
+        frame = head + asked
+        receive(connection, len(frame).to_bytes(2) + frame)
+    assert [type(outcome) for outcome in outcomes] == [Response]
+    assert not connection.is_closed
+    connection.close()
 
 
 @given(pieces=st.lists(st.binary(max_size=60), max_size=4))
