@@ -98,8 +98,7 @@ class Copy:
         if not self._is_taken and not self._is_read:
             if self._unread is None:
                 self._unread = self._source.names()
-            name = next(self._unread, "")
-            if name != "":
+            for name in self._unread:
                 if name is not None:
                     self._look_at(name)
                 return True
