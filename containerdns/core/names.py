@@ -189,6 +189,7 @@ def enclosers(owner: str) -> tuple[str, ...]:
     return tuple(above)
 
 
+@lru_cache(maxsize=1024)  # a redeploy asks for the same ones several times
 def above_owner(owner: str) -> tuple[str, ...]:
     """Return the names between an owner, relative or absolute, and its suffix."""
     rest = owner.partition(".")[2]

@@ -1,5 +1,8 @@
 """Changed copies of frozen values."""
 
+from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,10 +19,18 @@ def with_fields(value: T, **fields: Any) -> T:
     Raises:
         AttributeError: There is no such field.
     """
-    copy: T = object.__new__(value.__class__)
-    names: tuple[str, ...] = value.__slots__  # type: ignore[attr-defined]  # see above
-    for name in names:
-        _put(copy, name, getattr(value, name))
+    kind = value.__class__
+    copy = object.__new__(kind)
+    names, values_of = _slots_of(kind)  # type: ignore[arg-type]  # classes are hashable
+    for name, field in zip(names, values_of(value), strict=True):
+        _put(copy, name, field)
     for name, other in fields.items():
         _put(copy, name, other)
     return copy
+
+
+@cache
+def _slots_of(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return the slots of a class with several, and what reads all of them."""
+    names: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]  # see above
+    return names, attrgetter(*names)

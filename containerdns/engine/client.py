@@ -11,7 +11,14 @@ for the GIL whenever an event has to become an answer, and it decodes listings a
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -72,7 +79,8 @@ class Event(NamedTuple):
         return self.attributes.get("container") or self.actor_id
 
 
-_decode_text = json.JSONDecoder().decode
+_decode_text = json.JSONDecoder().raw_decode
+BLANKS = " \t\r\n"  # in JSON (RFC 8259 section 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +131,13 @@ class EngineClient:
     async def inspect(self, container_id: str) -> dict[str, Any] | None:
         """Return the document of a container; None if the container no longer exists.
 
+        The caller limits the time (`INSPECT_TIMEOUT`).
+
         Raises:
             BadDocument: The request failed, or the response is not a JSON object.
         """
         target = f"{self._prefix}/containers/{container_id}/json"
-        response, body = await self._call(target, INSPECT_TIMEOUT, MAX_DOCUMENT)
+        response, body = await self._send(target, MAX_DOCUMENT)
         if response.status == 404:
             return None
         if response.status == 403:
@@ -213,19 +223,21 @@ class EngineClient:
                 raise self._refusal(response, await response.body(), target)
             yield EventStream(response, known)
 
-    async def _call(
-        self, target: str, within: float = CALL_TIMEOUT, longest: int | None = None
-    ) -> tuple[EngineResponse, bytes]:
-        """Send a small request; return the response and its body of limited size."""
+    async def _call(self, target: str) -> tuple[EngineResponse, bytes]:
+        """Send a small request; return the response and its body."""
         try:
-            async with asyncio.timeout(within):
-                response = await self._connections.get(target)
-                try:
-                    return response, await response.body(longest)
-                finally:
-                    response.release()
+            async with asyncio.timeout(CALL_TIMEOUT):
+                return await self._send(target)
         except TimeoutError as fault:
             raise EngineUnavailable("no answer from the Engine") from fault
+
+    async def _send(self, target: str, longest: int | None = None) -> tuple[EngineResponse, bytes]:
+        """Send a small request without a time limit; the body may be of limited size."""
+        response = await self._connections.get(target)
+        try:
+            return response, await response.body(longest)
+        finally:
+            response.release()
 
     @asynccontextmanager
     async def _get(self, target: str) -> AsyncIterator[EngineResponse]:
@@ -291,16 +303,15 @@ class EventStream:
             self._line.add(first)
             if not others:
                 continue
-            found = [self._event(self._line)]
-            found += [self._event(_EventLine(line)) for line in others[:-1]]
+            whole = self._line, *map(_EventLine, others[:-1])
             self._line = _EventLine(others[-1])
-            if events := [event for event in found if event is not None]:
+            if events := self._events(whole):
                 return events
         return []
 
-    def _event(self, line: "_EventLine") -> Event | None:
+    def _events(self, lines: Iterable["_EventLine"]) -> list[Event]:
         try:
-            return line.event(self._known)
+            return [e for line in lines if (e := line.event(self._known)) is not None]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise EngineUnavailable("the event stream has a malformed event") from fault
 
@@ -338,8 +349,16 @@ class _EventLine:
 
 
 def _decoded(octets: bytes) -> Any:
-    """Decode JSON in UTF-8 (RFC 8259); `json.loads` would examine the encoding each time."""
-    return _decode_text(octets.decode("utf-8", "surrogatepass"))
+    """Decode JSON in UTF-8 (RFC 8259); `json.loads` would examine the encoding each time.
+
+    Raises:
+        ValueError, RecursionError: It is not one JSON text.
+    """
+    text = octets.decode("utf-8", "surrogatepass").strip(BLANKS)
+    document, end = _decode_text(text)
+    if end != len(text):
+        raise ValueError("more than one JSON text")
+    return document
 
 
 def _event_of(document: dict[str, Any], mark: int) -> Event:

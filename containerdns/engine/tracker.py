@@ -6,6 +6,7 @@ from a snapshot, and refined when the response does arrive.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -26,10 +27,11 @@ from containerdns.core.zone.tracking import (
     Tracked,
     Urgency,
 )
-from containerdns.engine.client import CALL_TIMEOUT, EngineClient
+from containerdns.engine.client import CALL_TIMEOUT, INSPECT_TIMEOUT, EngineClient
 from containerdns.engine.decoding import SkippedItem
 from containerdns.engine.sink import Sink
 from containerdns.errors import BadDocument, EngineUnavailable
+from containerdns.tasks.later import Later
 
 INSPECT_PATIENCE = 1.5  # seconds; an inspect takes milliseconds, while a container starts 0.25 s
 QUICK = (
@@ -69,6 +71,9 @@ class Tracker:
             str, asyncio.Event
         ] = {}  # by id, while under way; set when no longer waited for
         self._hanging: dict[str, _Waiting] = {}  # by id
+        self._patience = Later(INSPECT_PATIENCE, self._wait_longer, _Waiting.has_ended)
+        self._quick = Later(QUICK, _Waiting.release, _Waiting.has_ended)
+        self._new: deque[tuple[float, str]] = deque()  # when to look at them, and their ids
         self._tasks: asyncio.TaskGroup
 
     def __len__(self) -> int:
@@ -86,6 +91,7 @@ class Tracker:
         self._tasks = tasks
         self._asks.clear()
         self._hanging.clear()
+        self._new.clear()
         for tracked in [t for t in self._tracked.values() if t.phase is not Phase.IDLE]:
             self._tracked[tracked.id] = tracking.on_new_session(tracked)
 
@@ -100,15 +106,33 @@ class Tracker:
             if hanging := self._hanging.get(container_id):
                 hanging.news.set()
         if tracked is not None:
-            may_ask_early = not self._slots[Urgency.EARLY].locked()
+            may_ask_early = (
+                event.happening is not Happening.CONNECTED
+                or not self._slots[Urgency.EARLY].locked()
+            )
             self._take(tracking.on_event(tracked, event, may_ask_early=may_ask_early))
 
-    async def _look_at_new(self, container_id: str) -> None:
-        """Inspect a container that is not started within a moment of its creation."""
-        await asyncio.sleep(NEW_FOR)
-        tracked = self._tracked.get(container_id)
-        if tracked is not None:
-            self._take(tracking.on_still_new(tracked))
+    def _note_new(self, container_id: str) -> None:
+        """Look at a container again a moment after its creation, in a task of the session."""
+        due = asyncio.get_running_loop().time() + NEW_FOR
+        self._new.append((due, container_id))
+        if len(self._new) == 1:
+            self._tasks.create_task(self._look_at_new())
+
+    async def _look_at_new(self) -> None:
+        """Inspect the containers that are not started within a moment of their creation.
+
+        Most have started before, so that one wait is for many.
+        """
+        while self._new:
+            due, container_id = self._new[0]
+            tracked = self._tracked.get(container_id)
+            if tracked is not None and tracking.is_still_new(tracked):
+                if (left := due - asyncio.get_running_loop().time()) > 0:
+                    await asyncio.sleep(left)
+                    continue
+                self._take(tracking.on_still_new(tracked))
+            self._new.popleft()
 
     def is_hanging(self, container_id: str) -> bool:
         """Return whether an inspect is under way but no longer waited for."""
@@ -187,26 +211,23 @@ class Tracker:
                 return
             tracked = self._tracked[container_id] = tracking.on_sent(tracked)
             may_start = tracked.container is not None and not tracked.is_running
-            waiting = _Waiting(slot, settled, may_start)
-            later = asyncio.get_running_loop().call_later
-            timers = [later(INSPECT_PATIENCE, self._wait_longer, container_id, waiting)]
+            waiting = _Waiting(container_id, slot, settled, may_start)
+            self._patience.add(waiting)
             if self._hanging:
-                timers.append(later(QUICK, slot.release))
+                self._quick.add(waiting)
             try:
                 async with waiting.limit:
                     await self._inspect(container_id, tracked.mark)
             except TimeoutError:
                 self._failed(container_id)
             finally:
-                for timer in timers:
-                    timer.cancel()
                 self._end_waiting(container_id, waiting)
 
-    def _wait_longer(self, container_id: str, waiting: "_Waiting") -> None:
+    def _wait_longer(self, waiting: "_Waiting") -> None:
         """Use the list while an inspect hangs; it ends by itself within a minute."""
         waiting.slot.release()
-        self._hanging[container_id] = waiting
-        waiting.bridging = self._tasks.create_task(self._bridge(container_id, waiting))
+        self._hanging[waiting.container_id] = waiting
+        waiting.bridging = self._tasks.create_task(self._bridge(waiting.container_id, waiting))
 
     def _end_waiting(self, container_id: str, waiting: "_Waiting") -> None:
         waiting.is_over = True
@@ -335,7 +356,7 @@ class Tracker:
                         settled = self._asks[tracked.id] = asyncio.Event()
                         self._tasks.create_task(self._ask(tracked.id, settled, urgency))
                 case AskLater():
-                    self._tasks.create_task(self._look_at_new(tracked.id))
+                    self._note_new(tracked.id)
                 case tracking.Report(container, event_time):
                     self._sink.container_changed(self._url, container, event_time)
                 case tracking.ReportDeath(event_time, status):
@@ -373,22 +394,32 @@ class _Waiting:
     """An inspect that is under way, in the task that waits for it.
 
     Attributes:
+        container_id: Of the container.
         slot: Its place.
         settled: Set once the list was used instead.
         may_start: The container was not running when the inspect was sent.
         is_over: It has ended.
         bridging: The task that uses the list, once it hangs.
-        limit: Ends it if very many hang.
+        limit: Ends it, at once if very many hang.
         news: Set by each event of the container.
     """
 
+    container_id: str
     slot: _Slot
     settled: asyncio.Event
     may_start: bool
     is_over: bool = False
     bridging: "asyncio.Task[None] | None" = None
-    limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
+    limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(INSPECT_TIMEOUT))
     news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def has_ended(self) -> bool:
+        """Return whether it has ended, for timers."""
+        return self.is_over
+
+    def release(self) -> None:
+        """Let another inspect begin."""
+        self.slot.release()
 
 
 class _Gone:

@@ -10,6 +10,7 @@ own monotonic clock, and the Engine's clock is read from each response.
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -45,7 +46,8 @@ class Watchdog:
         self._url = url
         self._check_every = check_every
         self._deaf = deaf
-        self._events: dict[tuple[int, str, str], int] = {}  # their lines, in order of arrival
+        # Their lines, in order of arrival; a dict would pass over the places of all that are gone.
+        self._events: OrderedDict[tuple[int, str, str], int] = OrderedDict()
         self._lines: set[int] = set()
 
     def is_new(self, event: Event) -> bool:
@@ -58,7 +60,7 @@ class Watchdog:
         self._events[key] = event.line
         self._lines.add(event.line)
         if len(self._events) > MAX_EVENTS:
-            self._lines.discard(self._events.pop(next(iter(self._events))))
+            self._lines.discard(self._events.popitem(last=False)[1])
         return True
 
     async def watch(self, stream: EventStream) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NoReturn
 
 from containerdns.core.zone.containers import Container, Network, network_from_document
@@ -23,7 +24,7 @@ from containerdns.engine.tracker import Tracker
 from containerdns.engine.watchdog import Watchdog
 from containerdns.errors import BadDocument, EngineUnavailable
 from containerdns.tasks.own_task import in_own_task
-from containerdns.tasks.turns import turns
+from containerdns.tasks.turns import MAX_SLICE, turns
 
 MAX_RETRY_NEAR = 1.0  # seconds; on a local socket, and while a zone is known
 CANCEL_AGAIN_AFTER = 0.05  # seconds
@@ -187,8 +188,9 @@ class Watcher:
     async def _read(self, stream: EventStream) -> None:
         subscribed_ns = int((stream.clock or 0) * 1e9)  # older events do not measure our lag
         while events := await stream.next():
+            begun = perf_counter()
             for number, event in enumerate(events):
-                if number:  # a single one, as usual, needs no turn
+                if number and perf_counter() - begun > MAX_SLICE:  # a few need no turn
                     await turns().offer(f"events of {self.url}")
                 if self._watchdog.is_new(event):
                     self._sink.event_seen(
@@ -207,7 +209,7 @@ class Watcher:
                 name = event.attributes.get("name", "").removeprefix("/")
                 is_new = happening is Happening.CREATED and self._is_synced
                 labels = _docker_labels(event) if is_new else None
-                status = _exit_status(event)
+                status = _exit_status(event) if happening is Happening.DIED else None
                 happened = ContainerEvent(happening, event.time, name, status, labels)
                 self._tracker.happened(event.actor_id, happened)
             case "network", "connect" | "disconnect" if event.container_id:

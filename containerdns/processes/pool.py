@@ -19,7 +19,7 @@ from containerdns.core.protocol.query_history import Row
 from containerdns.processes.components import Components, Secrets
 from containerdns.processes.relay import Relay
 from containerdns.state.replica import Replica
-from containerdns.tasks.parts import Parts, Pauses, contained
+from containerdns.tasks.parts import Contained, Parts, Pauses
 
 LENGTH_OCTETS = 4
 MAX_UNREAD = 256 << 20  # octets of changes; a worker that lags further behind is restarted
@@ -89,7 +89,7 @@ class Workers:
         if not self._writers:
             return
         message = b""
-        with contained(self._counters, "sending a change to the workers"):
+        with Contained(self._counters, "sending a change to the workers"):
             message = framed((method, arguments))
         for writer in list(self._writers):
             if not message or writer.transport.get_write_buffer_size() > MAX_UNREAD:

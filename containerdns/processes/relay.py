@@ -16,7 +16,7 @@ from containerdns.core.counters import Counters
 from containerdns.core.protocol.respond import Peer, Transfer
 from containerdns.server.tcp import Connection
 from containerdns.server.transfer import Transfers
-from containerdns.tasks.parts import contained
+from containerdns.tasks.parts import Contained
 
 MAX_ON_THEIR_WAY: Final = 8  # messages of one transfer, each of about 4,000 octets
 METHOD: Final = "transferred"  # how the first process names messages among the changes
@@ -141,7 +141,7 @@ class Relay:
             task.cancel()
 
     async def _make(self, asked: Asked, room: asyncio.Semaphore) -> None:
-        with contained(self._counters, "a zone transfer"):
+        with Contained(self._counters, "a zone transfer"):
             async with aclosing(self._transfers.messages(asked.transfer, asked.address)) as made:
                 async for octets in made:
                     await room.acquire()

@@ -28,7 +28,7 @@ from containerdns.errors import BadName
 from containerdns.state.fleet_secondaries import FleetFeed, Steps
 from containerdns.state.secondaries import Feed
 from containerdns.state.state_file import SavedState
-from containerdns.tasks.parts import contained
+from containerdns.tasks.parts import Contained
 
 Changes = Sequence[PublicationChange]
 Mirror = Callable[[str, tuple[Any, ...]], None]  # a method of `Replica`, and its arguments
@@ -378,10 +378,10 @@ class Replica:
         """Report a change to the feed; after an internal error, all zones are copied again."""
         if self.feed is None:
             return
-        with contained(self.counters, what):
+        with Contained(self.counters, what):
             notify(self.feed)
             return
-        with contained(self.counters, "having zones copied again"):
+        with Contained(self.counters, "having zones copied again"):
             self.feed.renewed()
 
     def _mirror(self, method: str, *arguments: Any) -> None:

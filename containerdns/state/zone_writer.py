@@ -38,7 +38,7 @@ from containerdns.core.zone.zone import next_serial
 from containerdns.state import state_file
 from containerdns.state.hosts_files import HostsFiles, Loaded
 from containerdns.state.replica import Replica
-from containerdns.tasks.parts import contained
+from containerdns.tasks.parts import Contained
 from containerdns.tasks.turns import turns
 
 MAX_LINES = 20  # single changes logged per second; of a burst, only the number is logged
@@ -195,7 +195,7 @@ class ZoneWriter(Replica):
 
         An internal error affects the names of this container only.
         """
-        with contained(self.counters, f"publishing the container {container.container_name}"):
+        with Contained(self.counters, f"publishing the container {container.container_name}"):
             self._publish(engine, container, event_time)
             return
         reason = "internal error; see the log"
@@ -222,14 +222,14 @@ class ZoneWriter(Replica):
         exit_status: int | None = None,
     ) -> None:
         """A container stopped running but still exists."""
-        with contained(self.counters, f"withdrawing the container {container_id[:12]}"):
+        with Contained(self.counters, f"withdrawing the container {container_id[:12]}"):
             publications = self.inventory.die(container_id, event_time, exit_status)
             self._apply(((p.id, p) for p in publications), engine, event_time)
             self._notice_own(container_id)
 
     def container_removed(self, engine: str, container_id: str, event_time: float | None) -> None:
         """A container was removed."""
-        with contained(self.counters, f"removing the container {container_id[:12]}"):
+        with Contained(self.counters, f"removing the container {container_id[:12]}"):
             was_on_unlisted = self._is_on_unlisted_network(container_id)
             changes: list[PublicationChange] = [(container_id, None)]
             changes += [(p.id, p) for p in self.inventory.remove(container_id)]
@@ -319,7 +319,7 @@ class ZoneWriter(Replica):
 
     def remote_changed(self, changes: Iterable[PublicationChange]) -> None:
         """Publications of other hosts changed; None removes one."""
-        with contained(self.counters, "publishing containers of other hosts"):
+        with Contained(self.counters, "publishing containers of other hosts"):
             is_first = self.fleet is not None and not self.fleet.has_listed
             known = self.zone.publication
             new = [(i, p) for i, p in changes if p is not None or known(i) is not None]
@@ -351,7 +351,7 @@ class ZoneWriter(Replica):
 
     def fleet_shared(self, step: Step) -> None:
         """Secondaries get this from now on."""
-        with contained(self.counters, "sharing a revision of the fleet"):
+        with Contained(self.counters, "sharing a revision of the fleet"):
             self.share(step)
 
     def fleet_serial(self) -> int:
@@ -529,6 +529,8 @@ class ZoneWriter(Replica):
 
     def _notice_own(self, container_id: str) -> None:
         """Update the networks of our own container, if they may have changed."""
+        if not self._own_container:
+            return
         own = self.inventory.get(self._own_container)
         if own is not None and container_id in (own.id, lender_of(own)):
             self._networks_changed()

@@ -4,13 +4,12 @@ A part is a coroutine that runs until it is cancelled: a watcher, HTTP, the stat
 connections to upstreams.  An internal error in one of them causes a traceback, a count and a
 restart after an increasing pause; it never affects another part or the answers.  Calls in the
 middle of other work (to secondaries and workers, in a change of the zone) are wrapped in
-`contained` instead, so that the work continues.
+`Contained` instead, so that the work continues.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from containerdns.core.counters import Counters
@@ -85,16 +84,30 @@ class Parts:
             await asyncio.sleep(pause)
 
 
-@contextmanager
-def contained(counters: Counters, what: str) -> Iterator[None]:
-    """Log and count an internal error in a block, so that the caller continues.
+class Contained:
+    """Logs and counts an internal error in a block, so that the caller continues.
 
-    Args:
-        counters: `internal_errors` is counted here.
-        what: What the block does, for the log.
+    A class, as several blocks are entered for each event.
     """
-    try:
-        yield
-    except Exception:
-        counters.internal_errors += 1
-        log.exception("internal error in %s", what)
+
+    __slots__ = ("_counters", "_what")
+
+    def __init__(self, counters: Counters, what: str) -> None:
+        """Initialise for a block.
+
+        Args:
+            counters: `internal_errors` is counted here.
+            what: What the block does, for the log.
+        """
+        self._counters = counters
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._counters.internal_errors += 1
+        log.error("internal error in %s", self._what, exc_info=error)
+        return True

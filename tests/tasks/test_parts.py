@@ -16,9 +16,9 @@ from containerdns.tasks.parts import (
     FIRST_PAUSE,
     MAX_PAUSE,
     STABLE_AFTER,
+    Contained,
     Parts,
     Pauses,
-    contained,
 )
 from tests.engine.running import Client, free_port
 from tests.timing import wait_until
@@ -116,7 +116,7 @@ def test_pauses_grow_and_begin_anew_after_a_long_life() -> None:
 
 def test_contained_error_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     counters = Counters()
-    with contained(counters, "telling secondaries of a change"):
+    with Contained(counters, "telling secondaries of a change"):
         raise ValueError("x")
     assert counters.internal_errors == 1
     assert caplog.records[0].levelno == logging.ERROR

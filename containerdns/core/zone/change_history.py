@@ -90,9 +90,10 @@ class ChangeHistory:
 
     def _note_running(self, was: Publication | None, new: Publication, now: float) -> None:
         change = self._change_of_running(was, new, now)
+        if change is not None and was is not None:
+            change = change._replace(lost=frozenset(_owners(was) - set(change.names)))
         if change is not None:
-            lost = _owners(was) - set(change.names) if was is not None else ()
-            self._keep(change._replace(lost=frozenset(lost)))
+            self._keep(change)
 
     def _change_of_running(
         self, was: Publication | None, new: Publication, now: float
@@ -151,7 +152,7 @@ def _change(
 
 def _owners(publication: Publication) -> KeysView[str]:
     """Return the owners that it claims, in order, each once."""
-    return dict.fromkeys(claim.owner for claim in publication.claims).keys()
+    return dict.fromkeys([claim.owner for claim in publication.claims]).keys()
 
 
 NO_ADDRESS = "no address"
@@ -185,4 +186,4 @@ def _own_line(change: ContainerChange) -> str:
 
 
 def _addresses(publication: Publication) -> tuple[str, ...]:
-    return ("host",) if publication.on_host else tuple(a.text for a in publication.addresses)
+    return ("host",) if publication.on_host else tuple([a.text for a in publication.addresses])

@@ -47,6 +47,7 @@ class ManyClaims:
     def __init__(self, claims: Iterable[Claim], publication_of: PublicationOf) -> None:
         self._kinds: dict[Claim, Kind] = {}
         self._sorted_kinds: list[Kind] = []
+        self._samples: tuple[Claim, ...] | None = None  # until it is known
         self._alike: dict[Kind, list[Claim]] = {}
         self._having: dict[Kind, dict[str, list[Claim]]] = {}  # by what is before the owner
         for claim in claims:
@@ -64,6 +65,7 @@ class ManyClaims:
         project = "" if has_it_anyway else publication.project
         kind = Kind(claim.rank, claim.project, claim.is_asked_for, project)
         self._kinds[claim] = kind
+        self._samples = None
         if kind not in self._alike:
             insort(self._sorted_kinds, kind)
             self._alike[kind], self._having[kind] = [], {}
@@ -74,6 +76,7 @@ class ManyClaims:
     def remove(self, claim: Claim, publication: Publication) -> None:
         """Remove a claim of a publication, which is the same as when it was added."""
         kind = self._kinds.pop(claim)
+        self._samples = None
         alike, having = self._alike[kind], self._having[kind]
         _remove(alike, claim)
         for before in befores_of(claim, publication):
@@ -86,7 +89,9 @@ class ManyClaims:
 
     def samples(self) -> tuple[Claim, ...]:
         """Return one claim of each kind."""
-        return tuple(self._alike[kind][0] for kind in self._sorted_kinds)
+        if self._samples is None:
+            self._samples = tuple([self._alike[kind][0] for kind in self._sorted_kinds])
+        return self._samples
 
     def are_alike(self, claim: Claim, other: Claim) -> bool:
         """Return whether two of the claims are of one kind."""

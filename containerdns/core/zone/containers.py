@@ -470,6 +470,8 @@ def _ports_of_inspect(
 ) -> tuple[PortBinding, ...]:
     published = _mapping(settings, "Ports", container_id)
     exposed = _mapping(config, "ExposedPorts", container_id)
+    if not any(published.values()):  # as is usual
+        return _unpublished(frozenset((*published, *exposed)))
     found: set[PortBinding] = set()
     for text in {*published, *exposed}:
         bindings: Any = published.get(text) or ({},)
@@ -519,6 +521,12 @@ def _ports_of_list(document: Mapping[str, Any]) -> tuple[PortBinding, ...]:
 @lru_cache(maxsize=4096)
 def _port_binding(port: int, protocol: str, host_port: int, host_address: str) -> PortBinding:
     return PortBinding(port, sys.intern(protocol), host_port, host_address)
+
+
+@lru_cache(maxsize=1024)
+def _unpublished(texts: frozenset[str]) -> tuple[PortBinding, ...]:
+    """Return ports such as "80/tcp", of which none is published, ignoring invalid ones."""
+    return _in_order(frozenset(p for text in texts for p in _port_bindings(text, ({},))))
 
 
 @lru_cache(maxsize=1024)

@@ -132,7 +132,9 @@ class Handovers:
 
     def add(self, owner: str, departure: Departure) -> None:
         """Add a departure, replacing an earlier one of the same container."""
-        others = [d for d in self.of(owner) if d.claim != departure.claim]
+        others = self.by_owner.get(owner, ())
+        if others:
+            others = tuple(d for d in others if d.claim != departure.claim)
         self.by_owner[owner] = (*others[1 - MAX_DEPARTURES :], departure)
         heapq.heappush(self._queue, (departure.since, owner))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from containerdns.core.values import with_fields
 from containerdns.core.zone.containers import Container, Network, stopped
 from containerdns.core.zone.policy import (
+    NO_PROXIES,
     SERVICE_ID,
     SWARM,
     Policy,
@@ -228,12 +229,8 @@ class Inventory:
 
     def _publish(self, container: Container) -> Publication:
         service = self._containers.get(_service_of(container))
-        proxies = {
-            kind: self._reached_of(container, kind)
-            for kind in kinds_of(container.docker_labels, container.virtual_host)
-        }
-        known = {kind: proxy for kind, proxy in proxies.items() if proxy is not None}
-        return publish(container, self._policy, self._lender(container), service, known)
+        proxies = self._proxies_before(container) if self._policy.proxy_labels else NO_PROXIES
+        return publish(container, self._policy, self._lender(container), service, proxies)
 
     def _lender(self, container: Container) -> Container | None:
         """Return the running container whose network this one shares, possibly through others.
@@ -289,6 +286,12 @@ class Inventory:
 
     # -- reverse proxies -------------------------------------------------------
 
+    def _proxies_before(self, container: Container) -> dict[str, Proxy]:
+        """Return the proxies that may serve host names of a container, and are known."""
+        kinds = kinds_of(container.docker_labels, container.virtual_host)
+        proxies = {kind: self._reached_of(container, kind) for kind in kinds}
+        return {kind: proxy for kind, proxy in proxies.items() if proxy is not None}
+
     def _reached_of(self, container: Container, kind: str) -> Proxy | None:
         """Return where a container's proxy of a kind is reached; None if there is none.
 
@@ -337,12 +340,10 @@ class Inventory:
 
 def _leaders_of(container: Container) -> list[str]:
     """Return the ids and keys on which a container depends: lender, service, proxies."""
-    proxies = (
-        _proxy_key(container.engine, kind)
-        for kind in kinds_of(container.docker_labels, container.virtual_host)
-    )
-    leaders = (lender_of(container), _service_of(container), *proxies)
-    return [leader for leader in leaders if leader]
+    leaders = [*filter(None, (lender_of(container), _service_of(container)))]
+    if kinds := kinds_of(container.docker_labels, container.virtual_host):
+        leaders += [_proxy_key(container.engine, kind) for kind in kinds]
+    return leaders
 
 
 def _proxy_of(container: Container, policy: Policy) -> str:

@@ -345,7 +345,7 @@ class _Author:
             addresses=addresses,
             on_host=on_host and not has_own,
             cname=cname,
-            texts=None if cname else self._texts() or None,
+            texts=(self._texts() or None) if self._values and not cname else None,
             services=self.services(),
             is_wildcard=self._value(docker_labels.WILDCARD, self._policy.wildcard),
             pointers=self._pointers(),
@@ -433,8 +433,10 @@ class _Author:
         self._claim(container.container_name, Rank.CONTAINER, "container name")
         self._claim(container.id[:12], Rank.CONTAINER, "container id")
         if not self._is_one_off:
-            self._claim_labels()
-            self._claim_proxied()
+            if self._values or self._policy.name_templates:
+                self._claim_labels()
+            if self._policy.proxy_labels:
+                self._claim_proxied()
             self._claim_compose()
         self._claim_swarm()
         for attachment in attachments:
@@ -483,8 +485,6 @@ class _Author:
 
     def _claim_proxied(self) -> None:
         """Claim exactly the host names that reverse proxies serve for this container."""
-        if not self._policy.proxy_labels:
-            return
         hosts = proxy_labels.hosts_of(self._container.docker_labels, self._container.virtual_host)
         for count, host in enumerate(dict.fromkeys(hosts)):
             if count >= docker_labels.MAX_NAMES:
@@ -515,6 +515,8 @@ class _Author:
         )
 
     def _used_proxies(self) -> Mapping[str, Proxy] | None:
+        if not self._proxies:
+            return None
         kinds = {claim.proxy for claim in self._claims.values() if claim.proxy}
         return {kind: self._proxies[kind] for kind in sorted(kinds)} or None
 
@@ -547,7 +549,8 @@ class _Author:
         owner = self._owner(text, rank)
         if not owner:
             return
-        self._check_length(owner)
+        if len(owner) + self._longest_suffix >= names.MAX_NAME - 1:
+            self._check_length(owner)
         is_asked_for = rank <= Rank.LABEL
         claim = Claim(owner, rank, rule, self._container.id, network, project, is_asked_for)
         self._keep(claim)
@@ -559,8 +562,6 @@ class _Author:
 
     def _check_length(self, owner: str) -> None:
         """Report below which suffixes a relative name is too long; it exists below the others."""
-        if len(owner) + self._longest_suffix < names.MAX_NAME - 1:
-            return  # nearly always
         for suffix in self._policy.suffixes:
             if len(owner) + len(suffix) < names.MAX_NAME - 1:
                 continue
@@ -581,10 +582,12 @@ class _Author:
         try:
             if rank not in (Rank.LABEL, Rank.HOST_NAME):
                 owner = _owner_of(text)
+            elif is_absolute:
+                owner = names.canonical(text)
+                _check_claimable(owner, text, is_wildcard=False)
             else:
-                owner = names.canonical(text) if is_absolute else self._relative(text)
-                is_wildcard = rank is Rank.LABEL and not is_absolute
-                _check_claimable(owner, text, is_wildcard=is_wildcard)
+                may_be_wildcard = rank is Rank.LABEL
+                owner = _relative_owner(text, self._policy.suffixes, is_wildcard=may_be_wildcard)
         except BadName as bad:
             self._faults.append((bad.text, bad.reason))
             return ""
@@ -592,13 +595,6 @@ class _Author:
             self._faults.append((owner, f"more than {MAX_CLAIMS} names"))
             return ""
         return owner
-
-    def _relative(self, text: str) -> str:
-        """Parse a relative name of a label, which may end in one of our suffixes."""
-        owner = names.relative(text)
-        above = names.parents(owner + ".")[:-1]
-        suffix = next((a for a in above if a in self._policy.suffixes), "")
-        return names.strip_suffix(owner + ".", suffix) if suffix else owner
 
     def _keep(self, claim: Claim) -> None:
         """Keep the best claim of each owner; on networks of one name, one for each."""
@@ -705,7 +701,7 @@ class _Author:
             number = _reachable_host_port(port) if self._policy.host_mode else port.port
             if 0 < number <= MAX_PORT and port.protocol in PROTOCOLS:
                 services.setdefault(f"_{port.port}._{port.protocol}", []).append(number)
-        for key, before, number in self._family(docker_labels.SRV):
+        for key, before, number in self._family(docker_labels.SRV) if self._values else ():
             if len(services) >= 2 * MAX_SERVICES:
                 self._fault(key, f"more than {MAX_SERVICES} services")
                 continue
@@ -810,6 +806,21 @@ def _owner_of(text: str) -> str:
         raise BadName(text, "ends in a dot")
     owner = names.relative(text)
     _check_claimable(owner, text, is_wildcard=False)
+    return owner
+
+
+@lru_cache(maxsize=1024)
+def _relative_owner(text: str, suffixes: tuple[str, ...], *, is_wildcard: bool) -> str:
+    """Return the owner in a name of a label or a host name, which may end in one of our suffixes.
+
+    Raises:
+        BadName: It cannot be claimed.
+    """
+    owner = names.relative(text)
+    above = names.parents(owner + ".")[:-1]
+    if suffix := next((a for a in above if a in suffixes), ""):
+        owner = names.strip_suffix(owner + ".", suffix)
+    _check_claimable(owner, text, is_wildcard=is_wildcard)
     return owner
 
 

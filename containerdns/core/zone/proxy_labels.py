@@ -19,6 +19,7 @@ MAX_RULE = 8192  # characters of one label; longer ones are skipped
 
 _TRAEFIK_RULE = re.compile(r"traefik\.(?:http|tcp)\.routers\.[^.]+\.rule", re.IGNORECASE)
 _TRAEFIK_ENABLE = "traefik.enable"
+_PREFIXES = ("traefik.", "caddy")
 _CADDY = re.compile(r"caddy(?:_[0-9]+)?")
 # A literal between back quotes or double quotes, one that does not end, a word, or one other
 # character.  Nothing is read twice: the end of a literal is looked for only once.
@@ -68,9 +69,11 @@ def hosts_of(docker_labels: Mapping[str, str], virtual_host: str) -> Iterator[Pr
 
 def kinds_of(docker_labels: Mapping[str, str], virtual_host: str) -> tuple[str, ...]:
     """Return the proxies that may serve host names of a container; usually none."""
-    found = {TRAEFIK for label in docker_labels if label.startswith("traefik.")}
-    found |= {CADDY for label in docker_labels if label.startswith("caddy")}
-    return tuple(sorted(found | ({NGINX_PROXY} if virtual_host else set())))
+    marked = [label for label in docker_labels if label.startswith(_PREFIXES)]
+    found = {TRAEFIK if label.startswith("traefik.") else CADDY for label in marked}
+    if virtual_host:
+        found.add(NGINX_PROXY)
+    return tuple(sorted(found))
 
 
 def _read(kind: str, source: str, text: str, read: Reader) -> Iterator[ProxiedHost]:

@@ -24,22 +24,23 @@ class RememberedNames:
     Attributes:
         lifetime: Seconds for which an owner is remembered; a new value also applies to existing
             owners.
+        by_owner: When each owner was removed; changed here only.
     """
 
     def __init__(self, lifetime: float) -> None:
         self.lifetime = lifetime
-        self._since: dict[str, float] = {}  # in the order in which they were added
+        self.by_owner: dict[str, float] = {}  # since when, in the order in which they were added
         self._periods: dict[int, _Period] = {}
         self._order: list[int] = []  # a heap of the keys of all periods, also of empty ones
         self._above: Counter[str] = Counter()  # counts of the names above them
         self._changes = 0
 
     def __len__(self) -> int:
-        return len(self._since)
+        return len(self.by_owner)
 
     def __contains__(self, owner: str) -> bool:
         """Return whether an owner is remembered, or expired only recently."""
-        return owner in self._since
+        return owner in self.by_owner
 
     def add(self, owners: Iterable[str], now: float) -> None:
         """Remember owners from now on, dropping the oldest if there are too many."""
@@ -53,22 +54,24 @@ class RememberedNames:
         self._put(owner, until - self.lifetime)
 
     def _put(self, owner: str, since: float) -> None:
-        self.discard(owner)
+        if owner in self.by_owner:
+            self.discard(owner)
         self._changes += 1
-        self._since[owner] = since
+        self.by_owner[owner] = since
         for above in names.above_owner(owner):
-            self._above[above] += 1
+            self._above[above] = self._above.get(above, 0) + 1
         key = int(since // PERIOD)
-        if key not in self._periods:
-            self._periods[key] = _Period()
+        period = self._periods.get(key)
+        if period is None:
+            period = self._periods[key] = _Period()
             heapq.heappush(self._order, key)
-        self._periods[key].add(owner, since)
-        if len(self._since) > MAX_REMEMBERED:
+        period.add(owner, since)
+        if len(self.by_owner) > MAX_REMEMBERED:
             self._discard_oldest()
 
     def discard(self, owner: str) -> None:
         """Forget an owner, because a running container has it again."""
-        since = self._since.pop(owner, None)
+        since = self.by_owner.pop(owner, None)
         if since is None:
             return
         self._changes += 1
@@ -97,16 +100,16 @@ class RememberedNames:
     @property
     def tables(self) -> Tables:
         """The owners, and those above them, now and after every change; only to look them up."""
-        return self._since, self._above
+        return self.by_owner, self._above
 
     def holds(self, owner: str, now: float) -> bool:
         """Return whether an owner is remembered."""
-        since = self._since.get(owner)
+        since = self.by_owner.get(owner)
         return since is not None and since + self.lifetime > now
 
     def until(self, owner: str) -> float:
         """Return until when an owner is ours; 0 if it is not remembered."""
-        since = self._since.get(owner)
+        since = self.by_owner.get(owner)
         return 0.0 if since is None else since + self.lifetime
 
     def expire(self, now: float) -> list[str]:
@@ -125,11 +128,11 @@ class RememberedNames:
 
         They are in the order in which they were added.
         """
-        return copied(self._since, lambda: self._changes)
+        return copied(self.by_owner, lambda: self._changes)
 
     def newest(self, most: int) -> list[str]:
         """Return the owners that were added last, the newest first."""
-        return list(islice(reversed(self._since), most))
+        return list(islice(reversed(self.by_owner), most))
 
     def items(self) -> Iterator[tuple[str, float] | None]:
         """Yield owners and expiry times, in the order in which they were added.

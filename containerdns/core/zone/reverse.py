@@ -39,7 +39,8 @@ class Reverse:
         name = reverse_name(address)
         holders = self._holders.get(name, ())
         if not holders:
-            self._above.update(names.parents(name))
+            for above in names.parents(name):
+                self._above[above] = self._above.get(above, 0) + 1
         if publication not in holders:
             self._holders[name] = tuple(sorted((*holders, publication)))
         return name
@@ -55,7 +56,7 @@ class Reverse:
                 for above in names.parents(name):
                     self._above[above] -= 1
                     if not self._above[above]:
-                        del self._above[above]
+                        self._above.pop(above)
         return name
 
     def set_networks(self, networks: Iterable[Network]) -> None:

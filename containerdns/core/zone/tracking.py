@@ -213,9 +213,14 @@ def on_difference(tracked: Tracked) -> Step:
 
 def on_still_new(tracked: Tracked) -> Step:
     """Apply that a container was created a moment ago; inspect it unless that has happened."""
-    if tracked.phase is Phase.IDLE and not tracked.is_whole:
+    if is_still_new(tracked):
         return _asked(tracked, Urgency.COMPARISON)
     return tracked, ()
+
+
+def is_still_new(tracked: Tracked) -> bool:
+    """Return whether `on_still_new` would inspect it."""
+    return tracked.phase is Phase.IDLE and not tracked.is_whole
 
 
 def on_sent(tracked: Tracked) -> Tracked:

@@ -257,8 +257,8 @@ class Zone:
             wants_names: Return names; False saves half of the work in a first listing.
 
         Returns:
-            The absolute names whose answers may have changed; for a stopped container, because
-            they are now kept from upstreams, or no longer.
+            The absolute names whose answers may have changed; of a container that does not run,
+            because they are kept from upstreams now, or no longer.
         """
         old = self._publications.get(publication_id)
         if old == new:
@@ -270,8 +270,9 @@ class Zone:
             return self._exchange(old, new, now, hands_over=hands_over)
         was_running, is_running = bool(old and old.is_running), bool(new and new.is_running)
         self.skipped += bool(new and new.skipped) - bool(old and old.skipped)
+        is_kept = new is None and not was_running and self.remembered.lifetime > 0
         changed: set[str] = set()
-        if wants_names:
+        if wants_names and not is_kept:  # by its container until now, and remembered from now on
             changed = self._names_at(_owners_of(old, new))
         if old is not None:
             changed |= self._withdraw(old)
@@ -281,9 +282,7 @@ class Zone:
         else:
             del self._publications[publication_id]
         if old is not None and not (new is not None and _is_kept_alike(old, new)):
-            kept = set(_owners_to_keep(new)) if new is not None else set()
-            gone = (o for o in _owners_to_keep(old) if o not in kept and not self._is_kept(o))
-            self.remembered.add(gone, now)
+            self._remember(_owners_to_keep(old), new, now)
         is_withdrawn = False
         if hands_over and was_running and old is not None:
             self._depart(old, old.claims, now)
@@ -317,9 +316,8 @@ class Zone:
         for claim in kept:
             self._admit_again(claim, new.project)
         self._add_claims(new, gained)
-        owners = set(_owners_to_keep(new)) if lost else set()
-        gone = (o for o in _owners_to_keep(old, lost) if o not in owners and not self._is_kept(o))
-        self.remembered.add(gone, now)
+        if lost:
+            self._remember(_owners_to_keep(old, lost), new, now)
         if hands_over:
             self._depart(old, lost, now)
         self.is_ahead = True
@@ -331,6 +329,11 @@ class Zone:
         self._count_types(old, -1)
         self._count_types(new, 1)
         return self._names_at(claim.owner for claim in (*old.claims, *gained)) | pointers
+
+    def _remember(self, gone: list[str], new: Publication | None, now: float) -> None:
+        """Remember owners that a container had, unless it or another one keeps them."""
+        kept = frozenset(_owners_to_keep(new)) if new is not None else frozenset()
+        self.remembered.add([o for o in gone if o not in kept and not self._is_kept(o)], now)
 
     def _admit_again(self, claim: Claim, project: str) -> None:
         """End the departures that do not hold back a claim, as when it was added."""
@@ -388,15 +391,20 @@ class Zone:
             if claim.owner.endswith("."):
                 continue  # absolute names are never derived
             left = Departure(claim, old.project, old.container_name, now, True, not claim.project)
-            if claim.owner in self._claims or claim.owner in self.handovers:
-                left = left._replace(
-                    in_domains=self._was_alone(left, is_domain=True),
-                    elsewhere=left.elsewhere and self._was_alone(left, is_domain=False),
-                )
+            if claim.owner in self._claims or claim.owner in self.handovers.by_owner:
+                left = self._where_alone(left)
             is_counted = claim.project and claim.project not in self._services.get(claim.owner, ())
             if left.in_domains or left.elsewhere or is_counted:
                 self.handovers.add(claim.owner, left)
                 self._best.pop(claim.owner, None)
+
+    def _where_alone(self, left: Departure) -> Departure:
+        """Return a departure that holds back its name where its claim had it alone."""
+        owner = left.claim.owner
+        in_domains = elsewhere = self._was_alone(left, is_domain=True)
+        if owner in self._services or owner in self.handovers.by_owner:  # suffixes may differ
+            elsewhere = self._was_alone(left, is_domain=False)
+        return left._replace(in_domains=in_domains, elsewhere=left.elsewhere and elsewhere)
 
     def _was_alone(self, left: Departure, *, is_domain: bool) -> bool:
         """Return whether a removed claim had its name alone, without a successor."""
@@ -404,14 +412,15 @@ class Zone:
         services = self._services.get(claim.owner, ()) if is_domain else ()
         if claim.project and services:
             return False  # a replica has the name, or none had
-        before = self.handovers.of(claim.owner)
+        before = self.handovers.by_owner.get(claim.owner)
         counts_services = len(services) == 1  # ambiguous: several projects claimed it
-        others = (c for c in self._samples(claim.owner) if counts_services or not c.project)
-        if not before:  # if many share a name, the first one decides
-            return all(
-                c.rank > claim.rank and not may_have(c, self._project_of(c), left) for c in others
-            )
-        waiting = list(others)
+        others = samples(self._claims.get(claim.owner, ()))
+        waiting = [c for c in others if counts_services or not c.project]
+        if not before:
+            for c in waiting:  # if many share a name, the first one decides
+                if c.rank <= claim.rank or may_have(c, self._project_of(c), left):
+                    return False
+            return True
         if any(may_have(c, self._project_of(c), left) for c in waiting):
             return False
 
@@ -457,10 +466,12 @@ class Zone:
         """Remove a publication's claims; return the reverse names that changed."""
         if not publication.is_running:
             for owner in _owners_to_keep(publication):
-                self._reserved[owner] -= 1
-                if not self._reserved[owner]:
-                    del self._reserved[owner]
-                    _count(self._above_reserved, names.above_owner(owner), -1)
+                if count := self._reserved[owner] - 1:
+                    self._reserved[owner] = count
+                    continue
+                self._reserved.pop(owner)
+                if above := names.above_owner(owner):
+                    _count(self._above_reserved, above, -1)
             return set()
         self._remove_claims(publication, publication.claims)
         self._count_types(publication, -1)
@@ -470,9 +481,10 @@ class Zone:
         """Add a publication's claims; return the reverse names that changed."""
         if not publication.is_running:
             for owner in _owners_to_keep(publication):
-                if owner not in self._reserved:
-                    _count(self._above_reserved, names.above_owner(owner), 1)
-                self._reserved[owner] += 1
+                count = self._reserved.get(owner, 0)
+                self._reserved[owner] = count + 1
+                if not count and (above := names.above_owner(owner)):
+                    _count(self._above_reserved, above, 1)
             return set()
         self._add_claims(publication, publication.claims)
         self._count_types(publication, 1)
@@ -491,13 +503,16 @@ class Zone:
     def _add_claims(self, publication: Publication, gained: Iterable[Claim]) -> None:
         """Add claims of a running publication."""
         for claim in gained:
-            self.handovers.admit(claim.owner, claim, publication.project)
-            claims = self._claims.get(claim.owner, ())
-            self._set_claims(claim.owner, added(claims, claim, self.holder))
+            owner = claim.owner
+            if owner in self.handovers.by_owner:
+                self.handovers.admit(owner, claim, publication.project)
+            claims = self._claims.get(owner)
+            self._set_claims(owner, added(claims, claim, self.holder) if claims else (claim,))
             if claim.project:
-                self._services.setdefault(claim.owner, Counter())[claim.project] += 1
+                self._services.setdefault(owner, Counter())[claim.project] += 1
         for owner in _owners_to_keep(publication, gained) if self.remembered else ():
-            self.remembered.discard(owner)
+            if owner in self.remembered.by_owner:
+                self.remembered.discard(owner)
 
     def _count_types(self, publication: Publication, change: int) -> None:
         """Count what runs with IPv6 addresses, texts and aliases, which few or all have."""
@@ -519,23 +534,28 @@ class Zone:
 
         Claims change only here, so that derived tables stay consistent.
         """
+        count = len(claims)
         self._best.pop(owner, None)
         had_claims = owner in self._claims
-        if claims:
+        if count:
             self._claims[owner] = claims
         elif had_claims:
             del self._claims[owner]
-        self._note_sole(owner, claims)
-        if len(claims) > 1:
+        if count == 1:
+            self._note_sole(owner, claims)
+        elif owner in self.sole_owners.a:
+            self.sole_owners.remove(owner)
+        if count > 1:
             self._contested[owner] = None
         else:
             self._contested.pop(owner, None)
-        if had_claims == bool(claims):
+        if had_claims == (count > 0):
             return
-        change = 1 if claims else -1
+        change = 1 if count else -1
         if owner.endswith("."):
             self.absolute_owners += change
-        _count(self._above, names.above_owner(owner), change)
+        if above := names.above_owner(owner):
+            _count(self._above, above, change)
 
     def _note_sole(self, owner: str, claims: Claims) -> None:
         """Keep the records of an owner ready-made if one container alone has it."""
@@ -559,7 +579,7 @@ class Zone:
                 if len(known) >= MAX_NAMES_KNOWN:
                     known.clear()
                 around = (owner, *names.above_owner(owner))
-                names_at = known[owner] = tuple(n for o in around for n in self.names_of(o))
+                names_at = known[owner] = tuple([n for o in around for n in self.names_of(o)])
             found.update(names_at)
         return found
 
@@ -669,9 +689,8 @@ class Zone:
         """Return whether an existing container keeps an owner, as a bare service does not."""
         if owner in self._reserved:
             return True
-        if owner not in self._claims:  # nearly always
-            return False
-        return not all(claim.project for claim in self._samples(owner))
+        claims = self._claims.get(owner)
+        return claims is not None and not all(claim.project for claim in samples(claims))
 
     def is_ours(self, owner: str, now: float) -> bool:
         """Return whether an owner belongs to a container, or did until recently.
@@ -1097,9 +1116,7 @@ def _has_same_data(old: Publication, new: Publication) -> bool:
     return bool(_data_of(old) == _data_of(new))
 
 
-def _owners_to_keep(
-    publication: Publication, claims: Iterable[Claim] | None = None
-) -> Iterator[str]:
+def _owners_to_keep(publication: Publication, claims: Iterable[Claim] | None = None) -> list[str]:
     """Return the owners to remember when a publication is removed; not bare services.
 
     A name that is kept includes its services (`names.above_service`).
@@ -1108,12 +1125,15 @@ def _owners_to_keep(
         publication: Running or not.
         claims: Some of its claims; None for all.
     """
+    claims = publication.claims if claims is None else claims
+    owners = [claim.owner for claim in claims if not claim.project]
+    if not (publication.services or publication.texts or publication.is_wildcard):
+        return owners
     parts = [part for part in befores(publication) if not _is_service(part)]
-    for claim in publication.claims if claims is None else claims:
-        if not claim.project:
-            yield claim.owner
-            if parts and not claim.owner.endswith("."):
-                yield from (f"{part}.{claim.owner}" for part in parts)
+    if not parts:
+        return owners
+    relative = [owner for owner in owners if not owner.endswith(".")]
+    return [*owners, *(f"{part}.{owner}" for owner in relative for part in parts)]
 
 
 @lru_cache(maxsize=1024)  # the exposed ports of images
@@ -1126,8 +1146,12 @@ def _is_service(before: str) -> bool:
 
 
 def _count(counts: Counter[Key], keys: Iterable[Key], change: int) -> None:
-    """Count one more or one less of some keys; none is left with nothing."""
+    """Count one more or one less of some keys; none is left with nothing.
+
+    A Counter's own methods for keys that are new or are removed are slow.
+    """
     for key in keys:
-        counts[key] += change
-        if not counts[key]:
-            del counts[key]
+        if count := counts.get(key, 0) + change:
+            counts[key] = count
+        else:
+            counts.pop(key, None)

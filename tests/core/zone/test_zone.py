@@ -162,6 +162,18 @@ def test_removed_name_is_remembered_unless_another_claims_it() -> None:
     assert not zone.is_ours("web", NOW + 60)
 
 
+@pytest.mark.parametrize(("lifetime", "changed"), [(60, set()), (0, {"web.docker.", "web."})])
+def test_removal_of_a_stopped_container_changes_an_answer_only_if_it_is_not_remembered(
+    lifetime: float, changed: set[str]
+) -> None:
+    """Its names are ours before and after it, so that no ready-made response ends."""
+    zone = Zone(Shape(search_domains=()), 1, RememberedNames(lifetime))
+    zone.replace("1", claiming("1", "web"), NOW)
+    assert zone.replace("1", claiming("1", "web", is_running=False), NOW) >= {"web.docker.", "web."}
+    assert zone.replace("1", None, NOW) == changed
+    assert zone.is_ours("web", NOW) is bool(lifetime)
+
+
 def test_name_that_comes_again_is_not_remembered_any_more() -> None:
     zone = a_zone(claiming("1", "web"))
     zone.replace("1", None, NOW)
