@@ -43,6 +43,7 @@ PAUSE = 0.005  # seconds between two measures
 POLL = 0.0003  # seconds between two questions for a container that starts
 PATIENCE = 5.0  # seconds
 PLAIN = "plain query over UDP"
+EVENT = "start of a container to answer"
 QUERY = bytes(DNSRecord.question("web-1.docker").pack())
 WITH_TCP = ("dnsmasq", "unbound", "knot", "nsd")
 
@@ -72,7 +73,7 @@ class Witness:
             "query over TCP": partial(over_tcp, self._server.port),
             PLAIN: self.udp,
             "forwarded miss, what we add": self.miss,
-            "start of a container to answer": self.event,
+            EVENT: partial(start, self._engine, self._server.port),
         }
 
     async def udp(self) -> float:
@@ -104,25 +105,25 @@ class Witness:
         await loop.sock_recv(self._asking, 4096)
         return there - begun + time.perf_counter() - answered
 
-    async def event(self) -> float:
-        """Seconds from the start of a container to its address.
 
-        It is asked for regularly, without waiting for an answer before the next question.
-        """
-        self._made += 1
-        name = f"new-{self._made}"
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.setblocking(False)
-            asking.connect(("127.0.0.1", self._server.port))
-            begun = time.perf_counter()
-            container = self._engine.add(name)
-            going_on = asyncio.create_task(_ask_regularly(asking, _query(f"{name}.docker")))
-            while not (await asyncio.get_running_loop().sock_recv(asking, 4096))[7]:
-                pass
-            taken = time.perf_counter() - begun
-            going_on.cancel()
-        self._engine.remove(container)
-        return taken
+async def start(engine: SimulatedEngine, port: int) -> float:
+    """Seconds from the start of a container to its address.
+
+    It is asked for regularly, without waiting for an answer before the next question.
+    """
+    name = f"new-{time.monotonic_ns()}"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.setblocking(False)
+        asking.connect(("127.0.0.1", port))
+        begun = time.perf_counter()
+        container = engine.add(name)
+        going_on = asyncio.create_task(_ask_regularly(asking, _query(f"{name}.docker")))
+        while not (await asyncio.get_running_loop().sock_recv(asking, 4096))[7]:
+            pass
+        taken = time.perf_counter() - begun
+        going_on.cancel()
+    engine.remove(container)
+    return taken
 
 
 async def _ask_regularly(asking: socket.socket, query: bytes) -> None:
@@ -204,11 +205,20 @@ async def measure(samples: int) -> list[dict[str, Any]]:
 
 async def _of_bare(folder: Path, samples: int) -> list[dict[str, Any]]:
     """What the same costs of a bare asyncio server, without load and with it."""
-    with bare.running() as server:
+    engine_socket = folder / "bare.sock"
+    async with SimulatedEngine(engine_socket, CONTAINERS) as engine:
+        return await _of_bare_server(folder, samples, engine, engine_socket)
+
+
+async def _of_bare_server(
+    folder: Path, samples: int, engine: SimulatedEngine, engine_socket: Path
+) -> list[dict[str, Any]]:
+    with bare.running(engine_socket) as server:
         peers.give_core(server.pid)
         measures: dict[str, Measure] = {
             "GET /healthz to a bare aiohttp": partial(healthz, server.http),
             "query over TCP to a bare echo": partial(over_tcp, server.dns),
+            f"{EVENT} to a bare follower with an inspect": partial(start, engine, server.dns),
         }
         measured = partial(_rows, server.pid, measures, samples)
         rows = await measured("none")
