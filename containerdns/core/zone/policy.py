@@ -228,6 +228,8 @@ def publish_death(published: Publication, dead: Container) -> Publication | None
     Returns:
         None if the rules are needed.
     """
+    if published.id.startswith(SERVICE_ID):
+        return None  # without an address, its tasks have its names
     if not published.is_running or published.faults or published.proxies:
         return None  # some faults are those of running containers, and it may be its own proxy
     fixed = tuple(address for address in published.addresses if not address.network)
