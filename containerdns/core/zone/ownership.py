@@ -299,8 +299,7 @@ class Ownership:
             return Decision(Act.WAIT, WAITING)
         is_kept = zone.is_ours(label, now) or zone.is_ours(name, now) or self._has(label, BARE)
         if is_kept and name not in special_names.SPECIAL_NAMES:
-            act = Act.NODATA if is_delegated else Act.NXDOMAIN
-            return Decision(act, "name of a container that is not served")
+            return Decision(Act.NXDOMAIN, "name of a container that is not served")
         if self._covering(name):
             return self._forward(name, "", is_near=True)
         if name in special_names.SPECIAL_NAMES:
