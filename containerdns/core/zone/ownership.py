@@ -364,7 +364,8 @@ class Ownership:
         """Decide about any other name; `search` is the search domain above it, "" for none."""
         is_near = bool(search)
         is_awaited = self.listing is Listing.PENDING and name in self._engine_hosts
-        is_doubtful = is_near and (is_awaited or self.listing is Listing.OVERDUE)
+        is_below = is_near and name != search
+        is_doubtful = is_below and (is_awaited or self.listing is Listing.OVERDUE)
         if self._covering(name):
             return self._forward(name, "", is_near=is_near, is_doubtful=is_doubtful)
         special_name = special_names.special_name_above(name)

@@ -145,6 +145,7 @@ def test_negative_of_an_upstream_is_doubtful_while_an_engine_is_overdue(listing:
     is_overdue = listing is Listing.OVERDUE
     near = made.decide("other.corp.example.", messages.A, NOW)
     assert near.act is Act.WAIT or near.is_doubtful is is_overdue
+    assert not made.decide("corp.example.", messages.A, NOW).is_doubtful  # no container has it
     assert not made.decide("www.example.net.", messages.A, NOW).is_doubtful
 
 
