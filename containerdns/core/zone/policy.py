@@ -256,10 +256,13 @@ def published_ports(
 
 
 def with_host_names(publication: Publication, host: str) -> Publication:
-    """Add NAME.HOST for each single-label name of a publication of a host of a fleet."""
+    """Add NAME.HOST for each single-label name of a publication of a host of a fleet.
+
+    Who has NAME has NAME.HOST among the containers of that host, so that the claims are alike.
+    """
     known = {claim.owner for claim in publication.claims}
     added = dict.fromkeys(
-        Claim(f"{c.owner}.{host}", Rank.DERIVED, f"{c.rule} on its host", c.publication)
+        c._replace(owner=f"{c.owner}.{host}", rule=f"{c.rule} on its host")
         for c in publication.claims
         if "." not in c.owner and f"{c.owner}.{host}" not in known
     )

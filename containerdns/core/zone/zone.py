@@ -998,7 +998,7 @@ class Zone:
             if count % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1:
                 yield None
             having.add(claim.publication)
-            is_service = is_service or claim.publication.startswith(SERVICE_ID)
+            is_service = is_service or SERVICE_ID in claim.publication  # also of another host
             if (called := self._called(claim)) and not (winner and winner <= called):
                 winner = called
         for count, claim in enumerate(claims):

@@ -146,6 +146,20 @@ def test_tasks_have_the_aliases_and_labels_of_a_service_without_an_address(
     assert found.ttl == 3
 
 
+@pytest.mark.parametrize("owner", ["my_web", "my-web", "0123456789ab", "label", "box", "db"])
+def test_name_on_a_host_is_claimed_as_the_name_is(owner: str) -> None:
+    """Else a container's name, another's host name and two projects' service share an answer."""
+    labels = {
+        "com.docker.compose.project": "shop",
+        "com.docker.compose.service": "db",
+        "containerdns.names": "label",
+    }
+    made = container(labels, container_name="my_web", hostname="box")
+    claims = {claim.owner: claim for claim in publish(made, Policy(fleet_host="ha")).claims}
+    on_host = claims[f"{owner}.ha"]
+    assert on_host._replace(owner=owner, rule=claims[owner].rule) == claims[owner]
+
+
 def test_absolute_name_is_not_spelled_with_hyphens() -> None:
     """The label says: exactly that one."""
     assert "a-b.example." not in owners(published({"containerdns.fqdns": "a_b.example"}))

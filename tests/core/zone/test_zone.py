@@ -72,9 +72,10 @@ def test_losses_say_which_hosts_file_lost() -> None:
 
 
 @pytest.mark.parametrize("rank", [Rank.TASK, Rank.TASK_HYPHENS])
-def test_tasks_that_stand_behind_their_service_lose_nothing(rank: Rank) -> None:
+@pytest.mark.parametrize("service", ["service:1", "fleet:a/service:1"])
+def test_tasks_that_stand_behind_their_service_lose_nothing(rank: Rank, service: str) -> None:
     """Every service with a virtual address would warn of each of its tasks."""
-    zone = a_zone(claiming("service:1", "web", rank=Rank.DERIVED), claiming("t", "web", rank=rank))
+    zone = a_zone(claiming(service, "web", rank=Rank.DERIVED), claiming("t", "web", rank=rank))
     assert list(zone.losses()) == []
 
 
