@@ -35,6 +35,7 @@ settings.load_profile("same")
 
 MAX_TEST = 15 * MAX_WAIT  # seconds for a coroutine test, which may be tried three times
 TESTS = Path(__file__).parent
+OWN_NETWORKS = ("127.0.0.1", "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 # Variables of the shell that configure this program and others.
 SETTINGS = ("CONTAINERDNS_", "DOCKER_", "COMPOSE_", "CONTAINER_", "CONTAINERS_", "ETCD", "NOTIFY_")
 # First, as they take longest: those that mostly wait for other programs, in this order, and those
@@ -51,8 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep what runs tests apart from the machine; the process that hands them out stays."""
     for variable in [name for name in os.environ if name.startswith(SETTINGS)]:
         del os.environ[variable]
-    os.environ["no_proxy"] = f"{os.environ.get('no_proxy', '')},127.0.0.1,localhost"
-    install_opener(build_opener(ProxyHandler({})))  # for servers in namespaces of their own
+    os.environ["no_proxy"] = ",".join((os.environ.get("no_proxy", ""), "localhost", *OWN_NETWORKS))
+    install_opener(build_opener(ProxyHandler({})))  # which knows no networks in `no_proxy`
     if not config.getoption("numprocesses", None):
         own_network.enter()
 
