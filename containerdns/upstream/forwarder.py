@@ -353,7 +353,8 @@ class Forwarder:
         order = self.order(question)
         prospect = Prospect(apex or "--upstream", order[0].name if order else None)
         now = self._loop.time()
-        cached = self._cache.peek(question, now)
+        with_ad = question._replace(wants_ad=True)
+        cached = self._cache.peek(question, now) or self._cache.peek(with_ad, now)
         if cached is None:
             return prospect
         return prospect._replace(left=cached.expires - now, cached=cached)

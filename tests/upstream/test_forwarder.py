@@ -76,15 +76,32 @@ async def test_cache_size_0_keeps_nothing() -> None:
         assert resolution.fresh_for == 0  # nor does who answers from ready-made octets
 
 
-async def test_do_and_cd_are_passed_on_and_kept_apart() -> None:
+async def test_do_cd_and_ad_are_passed_on_and_kept_apart() -> None:
     async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
         signed = question("www.example.", dnssec=True)
         unchecked = question("www.example.", flags=messages.RD | messages.CD)
-        for asked in (WWW, signed, unchecked):
+        authentic = question("www.example.", flags=messages.RD | messages.AD)
+        for asked in (WWW, signed, unchecked, authentic):
             assert forward.cached(asked) is None
             await forward.resolve(asked)
-        flags = [(query.ar[0].edns_do, query.header.cd) for query, _ in fake.asked]
-        assert flags == [(0, 0), (1, 0), (0, 1)]
+        headers = [(query.ar[0].edns_do, query.header) for query, _ in fake.asked]
+        flags = [(do, header.cd, header.ad) for do, header in headers]
+        assert flags == [(0, 0, 0), (1, 0, 1), (0, 1, 0), (0, 0, 1)]
+
+
+async def test_ad_is_implied_by_do() -> None:
+    """RFC 6840 section 5.7: dig sets both."""
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(question("www.example.", dnssec=True))
+        both = question("www.example.", dnssec=True, flags=messages.RD | messages.AD)
+        assert forward.cached(both) is not None
+        assert forward.describe("www.example.", messages.A).cached is None
+
+
+async def test_what_was_asked_for_with_ad_is_described_as_cached() -> None:
+    async with upstream(says("192.0.2.1")) as fake, forwarder(settings(fake.port)) as forward:
+        await forward.resolve(question("www.example.", flags=messages.RD | messages.AD))
+        assert forward.describe("www.example.", messages.A).cached is not None
 
 
 async def test_client_options_are_not_passed_on() -> None:

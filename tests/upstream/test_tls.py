@@ -465,7 +465,7 @@ class Rekeying:
 
     def answer(self) -> None:
         """Read a query, change the keys of both directions, and answer."""
-        begins = b"\1\x20\0\1\0\0\0\0\0\1"  # behind the ID
+        begins = b"\1\0\0\1\0\0\0\0\0\1"  # behind the ID
         seen = self._said(begins)
         query = DNSRecord.parse(seen[seen.index(begins) - 2 :])
         self._type(b"K\n")

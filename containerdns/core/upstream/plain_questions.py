@@ -39,6 +39,7 @@ class PlainForm(NamedTuple):
         qtype: The type's number.
         wants_dnssec: The DO flag.
         checking_disabled: The CD flag.
+        wants_ad: The AD flag, see `Question`.
         rest: What follows the name, as sent.
         has_letters: It has some in its octets, so that it must be compared as sent.
         flags: Those of the response, whatever the answer is.
@@ -53,6 +54,7 @@ class PlainForm(NamedTuple):
     qtype: int
     wants_dnssec: bool
     checking_disabled: bool
+    wants_ad: bool
     rest: bytes
     has_letters: bool
     flags: int
@@ -188,7 +190,8 @@ class PlainQuestions:
         name = f"{label.decode()}.{above}"
         if self._ownership is None or not self._ownership.is_elsewhere_below(name, now):
             return None
-        question = Question(name, form.qtype, form.wants_dnssec, form.checking_disabled, apex)
+        flags = form.wants_dnssec, form.checking_disabled
+        question = Question(name, form.qtype, *flags, apex, form.wants_ad)
         return PlainQuestion(data, form, folded[NAME_AT:end], question)
 
     def learn(self, data: bytes, forward: Forward) -> None:
@@ -242,18 +245,19 @@ def _form_of(query: messages.Query, rest: bytes) -> PlainForm:
     """Work out what follows from the form of a query."""
     wants_dnssec = query.edns is not None and query.edns.dnssec_ok
     checking_disabled = bool(query.flags & messages.CD)
-    question = Question(query.name, query.qtype, wants_dnssec, checking_disabled, None)
+    wants_ad = not wants_dnssec and bool(query.flags & messages.AD)
+    question = Question(query.name, query.qtype, wants_dnssec, checking_disabled, None, wants_ad)
     flags = messages.QR | messages.RA | query.flags & (messages.RD | messages.CD)
-    passes_ad = wants_dnssec or query.flags & messages.AD  # RFC 6840 section 5.7
     opt = b"" if query.edns is None else messages.opt_record(wants_dnssec)
     return PlainForm(
         query.qtype,
         wants_dnssec,
         checking_disabled,
+        wants_ad,
         rest,
         messages.has_letters(rest),
         flags,
-        messages.RCODE | messages.AD if passes_ad else messages.RCODE,
+        messages.RCODE | messages.AD if wants_dnssec or wants_ad else messages.RCODE,
         opt,
         ONE if opt else bytes(2),
         question.flags.to_bytes(2) + b"\0\1\0\0\0\0\0\1",

@@ -21,6 +21,8 @@ class Question(NamedTuple):
         wants_dnssec: The DO flag.
         checking_disabled: The CD flag.
         apex: The domain of its `--forward`; None for `--upstream`.
+        wants_ad: The AD flag, if not implied by DO (RFC 6840 section 5.7).  PowerDNS Recursor
+            validates only for those who set one of them.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Question(NamedTuple):
     wants_dnssec: bool
     checking_disabled: bool
     apex: str | None
+    wants_ad: bool = False
 
     @property
     def wire(self) -> bytes:
@@ -36,8 +39,9 @@ class Question(NamedTuple):
 
     @property
     def flags(self) -> int:
-        """The header flags of its query; always with AD, so that one answer suits all clients."""
-        return messages.RD | messages.AD | (messages.CD if self.checking_disabled else 0)
+        """The header flags of its query."""
+        flags = messages.RD | messages.CD if self.checking_disabled else messages.RD
+        return flags | messages.AD if self.wants_ad or self.wants_dnssec else flags
 
 
 @lru_cache(2048)  # as many as are in flight: needed at the start and at the end
@@ -48,13 +52,14 @@ def _wire_of(name: str, qtype: int) -> bytes:
 def question_of(forward: Forward) -> Question:
     """Return the question of a client's query."""
     query = forward.query
-    edns = query.edns
+    wants_dnssec = query.edns is not None and query.edns.dnssec_ok
     return Question(
         forward.name,
         forward.qtype,
-        edns is not None and edns.dnssec_ok,
+        wants_dnssec,
         bool(query.flags & messages.CD),
         forward.apex,
+        not wants_dnssec and bool(query.flags & messages.AD),
     )
 
 

@@ -27,6 +27,10 @@ def test_type_is_compared_octet_by_octet() -> None:
     assert not is_same(HTTPS.wire, HTTPS._replace(qtype=97).wire)
 
 
-def test_ad_is_always_asked_for_and_cd_as_the_client_does() -> None:
-    assert HTTPS.flags == messages.RD | messages.AD | messages.CD
-    assert HTTPS._replace(checking_disabled=False).flags == messages.RD | messages.AD
+def test_ad_and_cd_are_asked_for_as_the_client_does() -> None:
+    """PowerDNS Recursor validates for those who ask: the others get an answer that is bogus."""
+    assert HTTPS.flags == messages.RD | messages.CD
+    unset = HTTPS._replace(checking_disabled=False)
+    assert unset.flags == messages.RD
+    assert unset._replace(wants_ad=True).flags == messages.RD | messages.AD
+    assert unset._replace(wants_dnssec=True).flags == messages.RD | messages.AD
