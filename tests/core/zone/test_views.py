@@ -189,6 +189,8 @@ def test_epoch_grows_with_what_views_depend_on_and_not_otherwise() -> None:
     assert made.epoch == epoch + 1
     made.set_networks([BACK, FRONT], Own(frozenset({"front"})))
     assert made.epoch == epoch + 2
+    made.set_rights(Rights(LOOPBACK, LOOPBACK, LOOPBACK, (), ask_own=False))
+    assert made.epoch == epoch + 3
     assert view(made, "172.19.0.7").networks == {"back"}
 
 
