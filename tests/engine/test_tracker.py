@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import time
 from contextlib import suppress
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+from containerdns.core.zone.containers import Container
 from containerdns.core.zone.tracking import ContainerEvent, Happening
 from containerdns.engine.tracker import NEW_FOR, Tracker
 from containerdns.errors import EngineUnavailable
+from containerdns.tasks.turns import MAX_SLICE
 from tests.engine.recorder import Recorder
 from tests.engine.simulated import GOLDEN, TEMPLATE
 
@@ -39,6 +43,35 @@ async def test_inspect_is_applied_in_the_pass_in_which_it_arrives() -> None:
         client.answer.set_result(DOCUMENT)
         await asyncio.sleep(0)  # one pass
         assert DOCUMENT["Id"] in sink.containers
+
+
+async def test_comparisons_that_are_answered_together_are_applied_in_turns() -> None:
+    """In a listing of thousands; four in one pass delayed queries by up to 9 ms."""
+    applied: list[str] = []
+
+    class SlowSink(Recorder):
+        def container_changed(
+            self, engine: str, container: Container, event_time: float | None
+        ) -> None:
+            applied.append(container.id)
+            ends = time.perf_counter() + 2 * MAX_SLICE
+            while time.perf_counter() < ends:
+                pass
+
+    client = Client()
+    tracker = Tracker(client, "unix:///engine", SlowSink())  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as tasks:
+        tracker.begin(tasks)
+        for number in range(4):
+            container_id, _ = tracker.examine({"Id": f"{number:064x}"})
+            tasks.create_task(tracker.settle(container_id))
+        await client.asked.wait()
+        client.answer.set_result(DOCUMENT)
+        counts = [0]
+        while counts[-1] < 4:
+            await asyncio.sleep(0)
+            counts.append(len(applied))
+    assert all(after <= before + 1 for before, after in pairwise(counts))
 
 
 async def test_event_right_after_an_answer_is_followed_by_another_inspect() -> None:
