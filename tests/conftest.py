@@ -11,6 +11,7 @@ Hypothesis tries the same examples on every machine, however slow; `make fuzz` l
 import asyncio
 import inspect
 import os
+import signal
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[variable]
     os.environ["no_proxy"] = ",".join((os.environ.get("no_proxy", ""), "localhost", *OWN_NETWORKS))
     install_opener(build_opener(ProxyHandler({})))  # which knows no networks in `no_proxy`
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     if not config.getoption("numprocesses", None):
         own_network.enter()
 
