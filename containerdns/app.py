@@ -38,6 +38,7 @@ from containerdns.state.reports import Reports, version
 from containerdns.state.zone_writer import ZoneWriter
 from containerdns.tasks import event_loop
 from containerdns.tasks.parts import Part, Parts
+from containerdns.tasks.threads import in_thread
 from containerdns.web.http import HTTPServer
 
 SWITCH_INTERVAL = 0.001  # seconds until another thread must release the GIL
@@ -204,7 +205,7 @@ class _Server:
         """Read the configuration again; if it is invalid, change nothing."""
         systemd.notify("RELOADING=1")
         try:
-            new, keys = await asyncio.to_thread(self._read_settings)
+            new, keys = await in_thread(self._read_settings)
         except BadSettings as bad:
             self._counters.has_reloaded = False
             log.error("reload: %s; keeping the old settings", bad)  # noqa: TRY400 - no traceback

@@ -116,7 +116,15 @@ def test_a_room_knows_core_settings_and_turns_but_no_other_room(room: str) -> No
     known = ("containerdns.core.", f"containerdns.{room}.")
     shared = ("files", "groups", "machine", "port_holders", "values")
     settings = {f"containerdns.config.{name}" for name in shared}
-    below = ("event_loop", "later", "many_datagrams", "own_task", "turns", "udp_segmentation")
+    below = (
+        "event_loop",
+        "later",
+        "many_datagrams",
+        "own_task",
+        "threads",
+        "turns",
+        "udp_segmentation",
+    )
     tasks = {f"containerdns.tasks.{name}" for name in below}
     plain = {"containerdns.errors", *tasks, *settings}
     for module in _in(room):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,7 @@ from containerdns.state import state_file
 from containerdns.state.hosts_files import HostsFiles, Loaded
 from containerdns.state.replica import Replica
 from containerdns.tasks.parts import Contained
+from containerdns.tasks.threads import in_thread
 from containerdns.tasks.turns import turns
 
 MAX_LINES = 20  # single changes logged per second; of a burst, only the number is logged
@@ -444,7 +446,7 @@ class ZoneWriter(Replica):
             paths = self.settings.state.hosts
             loaded = []
             if paths:
-                loaded = await asyncio.to_thread(self._hosts.load, paths, all_of_them=all_of_them)
+                loaded = await in_thread(partial(self._hosts.load, paths, all_of_them=all_of_them))
             for is_applied in self._publish_hosts(loaded):
                 if is_applied:
                     gc.freeze()  # a collection over all new objects would delay queries
@@ -693,7 +695,7 @@ class ZoneWriter(Replica):
         for piece in state_file.pieces(self.zone):
             pieces.append(piece)
             await turns().offer("the state file")
-        await asyncio.to_thread(self._save_state, pieces)
+        await in_thread(partial(self._save_state, pieces))
 
     def _save_state(self, document: Iterable[bytes]) -> None:
         """Write the state file; at the end, after a thread that is still writing it."""
